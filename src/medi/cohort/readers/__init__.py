@@ -1,0 +1,1 @@
+"""Readers: one module per source, all giving the same Cohort."""

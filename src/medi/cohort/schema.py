@@ -1,0 +1,149 @@
+"""Attributes, their levels, and what counts as missing: the one place where labels become numbers (P1, P6).
+
+Level ids come from a schema that travels with the model. An unknown level is an error that names the known ones.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int64
+
+from medi.errors import MediError
+
+RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id")
+MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its own
+
+Codes = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One column that images are conditioned on.
+
+    `levels` (categorical) are fixed and ordered; `center` and `scale` (continuous) standardise the value.
+    A value among `missing` is not known: id -1 (categorical) or NaN (continuous).
+    """
+
+    name: str
+    kind: Literal["categorical", "continuous"] = "categorical"
+    levels: tuple[str, ...] = ()
+    center: float = 0.0
+    scale: float = 1.0
+    missing: tuple[str, ...] = ("",)
+
+    def __post_init__(self) -> None:
+        if len(set(self.levels)) != len(self.levels):
+            raise MediError(f"attribute {self.name!r}: levels occur twice: {self.levels}")
+        if clash := set(self.levels) & set(self.missing):
+            raise MediError(f"attribute {self.name!r}: {sorted(clash)} are both levels and spellings of missing")
+
+    def encode(self, values: Sequence[str] | pd.Series) -> Codes:
+        """Ids (int64, -1 for missing) or standardised values (float32, NaN for missing), shape [n].
+
+        Raises MediError at the first value that is neither a level, a number where one is due, nor missing.
+        """
+        return self._encode_levels(values) if self.kind == "categorical" else self._encode_numbers(values)
+
+    def _encode_levels(self, values: Sequence[str] | pd.Series) -> Int64[np.ndarray, " n"]:
+        ids = {level: i for i, level in enumerate(self.levels)} | dict.fromkeys(self.missing, MISSING_ID)
+        codes = pd.Series(values, dtype=object).map(ids)
+        if codes.isna().any():
+            row = int(np.argmax(codes.isna().to_numpy()))
+            value = pd.Series(values).iloc[row]
+            raise MediError(f"{self.name} {value!r} (row {row}) is unknown; known levels: {', '.join(self.levels)}")
+        return codes.to_numpy(dtype=np.int64)
+
+    def _encode_numbers(self, values: Sequence[str] | pd.Series) -> Float32[np.ndarray, " n"]:
+        text = pd.Series(values, dtype=object)
+        unknown = text.isin(self.missing)
+        numbers = pd.to_numeric(text.where(~unknown), errors="coerce")
+        if (broken := numbers.isna() & ~unknown).any():
+            row = int(np.argmax(broken.to_numpy()))
+            raise MediError(
+                f"{self.name} {text.iloc[row]!r} (row {row}) is not a number; declare it as missing or mend it"
+            )
+        return ((numbers - self.center) / self.scale).to_numpy(dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The class and the attributes of a cohort, in a fixed order; `conditions` is the class, then the attributes."""
+
+    classes: Attribute
+    attributes: tuple[Attribute, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [attribute.name for attribute in self.attributes]
+        if self.classes.name != "class" or self.classes.kind != "categorical":
+            raise MediError("the schema's class must be a categorical attribute named 'class'")
+        if clash := (set(names) & set(RESERVED)) or {name for name in names if names.count(name) > 1}:
+            raise MediError(f"attribute names {sorted(clash)} are reserved or occur twice; rename the columns")
+
+    @property
+    def conditions(self) -> tuple[Attribute, ...]:
+        return (self.classes, *self.attributes)
+
+    def attribute(self, name: str) -> Attribute:
+        for candidate in self.conditions:
+            if candidate.name == name:
+                return candidate
+        raise MediError(f"{name!r} is no attribute; known: {', '.join(a.name for a in self.conditions)}")
+
+    def restrict(self, names: Iterable[str]) -> "Schema":
+        """The schema with the class and only the named attributes: the CLS model's is restrict([])."""
+        return Schema(self.classes, tuple(self.attribute(name) for name in names if name != "class"))
+
+    def encode(self, table: pd.DataFrame) -> dict[str, Codes]:
+        """Codes per condition, each of shape [n]; columns that the table lacks are an error."""
+        if lacking := [a.name for a in self.conditions if a.name not in table.columns]:
+            raise MediError(f"the table lacks the columns {', '.join(lacking)} that the schema names")
+        return {a.name: a.encode(table[a.name]) for a in self.conditions}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": _to_dict(self.classes), "attributes": [_to_dict(a) for a in self.attributes]}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Schema":
+        return cls(_from_dict(content["classes"]), tuple(_from_dict(a) for a in content["attributes"]))
+
+    @classmethod
+    def infer(
+        cls,
+        table: pd.DataFrame,
+        attributes: Sequence[str],
+        continuous: Sequence[str] = (),
+        missing: Sequence[str] = ("",),
+    ) -> "Schema":
+        """Levels in sorted order, centre and scale from the known values of each column of `table`."""
+        columns = ["class", *attributes]
+        if lacking := [name for name in columns if name not in table.columns]:
+            raise MediError(
+                f"the table has no column {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}"
+            )
+        found = [_infer(table[name], name, name in continuous, tuple(missing)) for name in columns]
+        return cls(found[0], tuple(found[1:]))
+
+
+def _infer(values: pd.Series, name: str, continuous: bool, missing: tuple[str, ...]) -> Attribute:
+    known = values[~values.isin(missing)]
+    if not continuous:
+        return Attribute(name, levels=tuple(sorted(map(str, known.unique()))), missing=missing)
+    codes = Attribute(name, "continuous", missing=missing).encode(known)
+    scale = float(np.std(codes)) if len(codes) else 1.0
+    center = float(np.mean(codes)) if len(codes) else 0.0
+    return Attribute(name, "continuous", center=center, scale=scale or 1.0, missing=missing)
+
+
+def _to_dict(attribute: Attribute) -> dict[str, Any]:
+    shared = {"name": attribute.name, "kind": attribute.kind, "missing": list(attribute.missing)}
+    if attribute.kind == "categorical":
+        return shared | {"levels": list(attribute.levels)}
+    return shared | {"center": attribute.center, "scale": attribute.scale}
+
+
+def _from_dict(content: dict[str, Any]) -> Attribute:
+    fields = dict(content)
+    return Attribute(**(fields | {key: tuple(fields[key]) for key in ("levels", "missing") if key in fields}))

@@ -1,0 +1,1 @@
+"""Images from conditions: conditioning, denoiser, training, sampling. Imports `cohort` and nothing beside it."""

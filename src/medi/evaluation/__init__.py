@@ -1,0 +1,1 @@
+"""Numbers from images: encoders, distances, classifiers, intervals. Imports `cohort`, never `diffusion`."""
