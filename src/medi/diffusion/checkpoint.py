@@ -1,0 +1,53 @@
+"""Checkpoints: one safetensors file that carries its own config, vocabularies included (P1, P11, P12)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from medi.diffusion.denoiser import Denoiser
+from medi.errors import MediError
+from medi.files import check_format, file_hash, write_atomic
+
+FORMAT_VERSION = 1
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Path:
+    """Write tensors and a JSON config, atomically."""
+    metadata = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return write_atomic(path, lambda temporary: save_file(plain, temporary, metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and config of a file that `save_tensors` wrote; a truncated or foreign file is one clear error."""
+    if not path.exists():
+        raise MediError(f"{path}: no such checkpoint; train the model first")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise MediError(f"{path}: not a whole checkpoint ({error}); delete it and train again") from error
+    version = metadata.get("format_version", "")
+    check_format(int(version) if version.isdigit() else None, FORMAT_VERSION, path)
+    return tensors, json.loads(metadata["config"])
+
+
+def save_model(path: Path, denoiser: Denoiser, config: dict[str, Any]) -> Path:
+    """The denoiser's weights with its network, schema and `config` (recipe, images, data)."""
+    return save_tensors(path, denoiser.state_dict(), config | denoiser.config())
+
+
+def load_model(path: Path) -> tuple[Denoiser, dict[str, Any]]:
+    """A denoiser in evaluation mode and its config; `config["hash"]` names the file's content."""
+    tensors, config = load_tensors(path)
+    denoiser = Denoiser.from_config(config)
+    try:
+        denoiser.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise MediError(f"{path}: weights do not fit the network that its config describes: {error}") from error
+    return denoiser.eval(), config | {"hash": file_hash(path)}

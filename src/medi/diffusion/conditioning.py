@@ -1,0 +1,86 @@
+"""From a schema to z_cond = concat(z_class, z_1, ..., z_k) in R^d (Drexlin et al., MICCAI 2025, method section).
+
+Class and metadata own disjoint slices of z_cond. UNet blocks apply an element-wise SiLU and then a linear layer to
+z_t + z_cond, so what they see is exactly additive in class and metadata.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor, nn
+
+from medi.cohort.schema import Attribute, Codes, Schema
+from medi.errors import MediError
+
+FREQUENCIES = 16  # octaves of a standardised continuous value: periods from 32 scales down to 1/1024 of one
+
+
+def slice_widths(dimension: int, conditions: int) -> tuple[int, ...]:
+    """Widths of the class's slice and of each attribute's; the class takes the remainder."""
+    if dimension < conditions:
+        raise MediError(f"{conditions} conditions do not fit into a vector of {dimension}; widen the network")
+    share = dimension // conditions
+    return (dimension - share * (conditions - 1), *[share] * (conditions - 1))
+
+
+class LevelEmbedding(nn.Module):
+    """One vector per level, one for "not known", one null vector for a dropped condition."""
+
+    def __init__(self, attribute: Attribute, width: int) -> None:
+        super().__init__()
+        self.missing, self.null = len(attribute.levels), len(attribute.levels) + 1
+        self.table = nn.Embedding(len(attribute.levels) + 2, width)
+
+    def forward(self, ids: Int64[Tensor, " n"], dropped: Bool[Tensor, " n"]) -> Float[Tensor, "n w"]:
+        rows = torch.where(ids < 0, self.missing, ids)
+        return self.table(torch.where(dropped, self.null, rows))
+
+
+class ValueEmbedding(nn.Module):
+    """A continuous value through Fourier features, an octave apart, and a linear layer; NaN is "not known"."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", 2.0 ** torch.arange(FREQUENCIES) * (2 * torch.pi / 32), persistent=False)
+        self.linear = nn.Linear(2 * FREQUENCIES, width)
+        self.tokens = nn.Embedding(2, width)  # not known, null
+
+    def forward(self, values: Float[Tensor, " n"], dropped: Bool[Tensor, " n"]) -> Float[Tensor, "n w"]:
+        unknown = values.isnan()
+        phases = values.nan_to_num(0.0)[:, None] * self.get_buffer("frequencies")
+        features = self.linear(torch.cat([phases.sin(), phases.cos()], dim=1))
+        token = self.tokens(dropped.long())
+        return torch.where((unknown | dropped)[:, None], token, features)
+
+
+class Conditioning(nn.Module):
+    """z_cond of a schema: the class's slice first, then one slice per attribute in the schema's order.
+
+    `forward(codes, dropped)` takes what `Schema.encode` gives, as tensors [n] per condition, and returns [n, d];
+    `dropped` [n, k + 1] replaces conditions by their null vector (conditioning dropout, guidance).
+    """
+
+    def __init__(self, schema: Schema, dimension: int) -> None:
+        super().__init__()
+        self.schema = schema
+        self.widths = slice_widths(dimension, len(schema.conditions))
+        self.embeddings = nn.ModuleList(
+            LevelEmbedding(attribute, width) if attribute.kind == "categorical" else ValueEmbedding(width)
+            for attribute, width in zip(schema.conditions, self.widths)
+        )
+
+    def forward(
+        self, codes: Mapping[str, Shaped[Tensor, " n"]], dropped: Bool[Tensor, "n k"] | None = None
+    ) -> Float[Tensor, "n d"]:
+        columns = [codes[attribute.name] for attribute in self.schema.conditions]
+        if dropped is None:
+            dropped = torch.zeros(len(columns[0]), len(columns), dtype=torch.bool, device=columns[0].device)
+        parts = [embed(column, dropped[:, i]) for i, (embed, column) in enumerate(zip(self.embeddings, columns))]
+        return torch.cat(parts, dim=1)
+
+
+def as_tensors(codes: Mapping[str, Codes], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The codes of `Schema.encode` as tensors on a device."""
+    return {name: torch.from_numpy(np.array(column)).to(device) for name, column in codes.items()}

@@ -1,0 +1,32 @@
+"""Power-function EMA of the weights (Karras et al., "Analyzing and improving", CVPR 2024, section 3.1).
+
+theta_hat(t) = (gamma + 1) / t^(gamma + 1) * integral_0^t tau^gamma theta(tau) d tau: the memory grows with training.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Averaged fp32 copies of a module's parameters, which it watches; time is counted in images."""
+
+    def __init__(self, module: nn.Module, gamma: float) -> None:
+        self.gamma = gamma
+        self.weights = list(module.parameters())
+        self.average = {name: value.detach().float().clone() for name, value in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, before: int, after: int) -> None:
+        """Take in the module's weights as of now, from image `before` to `after`: beta = (before / after)^(gamma + 1)."""
+        current = [value.detach().float() for value in self.weights]
+        torch._foreach_lerp_(list(self.average.values()), current, 1.0 - (before / after) ** (self.gamma + 1))
+
+    @torch.no_grad()
+    def load(self, average: dict[str, Tensor]) -> None:
+        for name, value in self.average.items():
+            value.copy_(average[name])
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        for name, value in module.named_parameters():
+            value.copy_(self.average[name])
