@@ -17,7 +17,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, before: int, after: int) -> None:
-        """Take in the module's weights as of now, from image `before` to `after`: beta = (before / after)^(gamma + 1)."""
+        """Take in the weights as they are now, from image `before` to `after`: beta = (before / after)^(gamma + 1)."""
         current = [value.detach().float() for value in self.weights]
         torch._foreach_lerp_(list(self.average.values()), current, 1.0 - (before / after) ** (self.gamma + 1))
 

@@ -186,6 +186,9 @@ class Trainer:
         for name, value in _under(state, "optimizer.").items():
             index, key = name.split(".", 1)
             moments.setdefault(int(index), {})[key] = value
+        for i, parameter in enumerate(self.denoiser.parameters()):
+            for key in ("exp_avg", "exp_avg_sq"):  # fused AdamW wants the parameter's memory layout
+                moments[i][key] = torch.empty_like(parameter, requires_grad=False).copy_(moments[i][key])
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.images = images
 

@@ -1,0 +1,143 @@
+"""The command line: one verb per function, thin: parse, call, print. A user's mistake is one line and exit code 2."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from medi.errors import MediError
+from medi.runs import Advance
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+console = Console(highlight=False)
+
+Out = Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on where it stopped.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Run stages again whose settings have changed.")]
+
+
+@app.callback()
+def root() -> None:
+    """MeDi: audit a cohort of patches, generate the combinations it lacks, and measure what that buys."""
+
+
+@app.command()
+def demo(
+    out: Out = Path("medi-demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="The same road with a tiny budget, about a minute.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of cohort, hold-out and models.")] = 0,
+    redo: Redo = False,
+) -> None:
+    """The whole study on the embedded phantom cohort, about ten minutes on two cores.
+
+    Example: medi demo --out my-demo
+    """
+    from medi.settings import embedded_study
+
+    _run(embedded_study(quick).model_copy(update={"seed": seed}), out, redo)
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file; every key is optional.")],
+    out: Out = Path("medi-run"),
+    redo: Redo = False,
+) -> None:
+    """A study from cohort to report, stage after stage.
+
+    Example: medi run my-study.yaml --out my-run
+    """
+    from medi.settings import read_study
+
+    _run(read_study(study), out, redo)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")]) -> None:
+    """Write RUN/report.html again from the result tables of a run.
+
+    Example: medi report medi-demo
+    """
+    from medi.report.page import build
+
+    console.print(f"report: {build(folder)}", markup=False, soft_wrap=True)
+
+
+def _run(settings: Any, out: Path, redo: bool) -> None:
+    from medi import study
+
+    results = study.run(settings, out, Terminal(), redo)
+    console.print(_summary(results))
+    gap = results["gap_closed"]
+    console.print(f"gap closed on unseen combinations: {'undefined' if gap is None else f'{gap:.2f}'}")
+    console.print(f"report: {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _summary(results: dict[str, Any]) -> Table:
+    """Accuracy and distance, one row per arm."""
+    table = Table(title=results["title"], title_justify="left")
+    for name in ("", "accuracy seen", "accuracy unseen", "Frechet seen", "Frechet unseen"):
+        table.add_column(name, justify="right" if name else "left")
+    accuracy, frechet = results["balanced_accuracy"], results["frechet"]
+    labels = {"floor": "real against real", "real": "real only", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+    for arm, label in labels.items():
+        cells = [accuracy["seen"].get(arm), accuracy["unseen"].get(arm)]
+        table.add_row(label, *map(_three, cells), _two(frechet["seen"].get(arm)), _two(frechet["unseen"].get(arm)))
+    return table
+
+
+def _three(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _two(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+class Rate(ProgressColumn):
+    """Images per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if not task.speed else f"{task.speed:,.0f} images/s")
+
+
+class Terminal:
+    """Shows a run: a bar with rate and time left for each long stage, a line for each finished one."""
+
+    def line(self, text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Advance]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(title, total=None)
+            yield lambda count, total: progress.update(task, completed=count, total=total)
+
+
+def main() -> None:
+    """The `medi` command."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        app(standalone_mode=False)
+    except MediError as error:
+        print(f"medi: {error}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("medi: interrupted; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Checkpoints: whole or one clear error (P11, P12)."""
+
+import pytest
+import torch
+
+from medi.diffusion import checkpoint
+from medi.diffusion.checkpoint import load_model, load_tensors, save_model, save_tensors
+from medi.diffusion.denoiser import Denoiser
+from medi.errors import MediError
+
+
+def test_round_trip(denoiser: Denoiser, tmp_path) -> None:
+    loaded, config = load_model(save_model(tmp_path / "m.safetensors", denoiser, {"note": "x"}))
+    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), denoiser.state_dict().values()))
+    assert loaded.schema == denoiser.schema
+    assert config["note"] == "x"
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]  # nothing half-written is left
+
+
+def test_truncated_file_is_one_clear_error(denoiser: Denoiser, tmp_path) -> None:
+    path = save_model(tmp_path / "m.safetensors", denoiser, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(MediError, match=r"m\.safetensors: not a whole checkpoint"):
+        load_model(path)
+
+
+def test_newer_format_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    path = save_tensors(tmp_path / "m.safetensors", {"a": torch.zeros(1)}, {})
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 1)
+    with pytest.raises(MediError, match="format_version 2 is newer than 1"):
+        load_tensors(path)
+
+
+def test_foreign_weights_are_refused(denoiser: Denoiser, tmp_path) -> None:
+    path = save_tensors(tmp_path / "m.safetensors", {"a": torch.zeros(1)}, denoiser.config())
+    with pytest.raises(MediError, match="weights do not fit"):
+        load_model(path)
+
+
+def test_absent_file_names_the_remedy(tmp_path) -> None:
+    with pytest.raises(MediError, match="no such checkpoint; train the model first"):
+        load_tensors(tmp_path / "none.safetensors")

@@ -1,0 +1,145 @@
+"""Training is counted in images, resumes bitwise (P4), and keeps its last good state."""
+
+import json
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kstest, norm
+
+from medi.cohort.table import Cohort
+from medi.diffusion.checkpoint import load_model, load_tensors
+from medi.diffusion.denoiser import NetworkSettings
+from medi.diffusion.training import Batches, Recipe, Trainer, dihedral, draw_probabilities, train
+from medi.errors import MediError
+
+RECIPE = Recipe(images=96, batch=4, save_every=16, warmup=16, dropout=0.2)
+CPU = torch.device("cpu")
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    return load_tensors(path)[0]
+
+
+@pytest.mark.parametrize("kill_at", [1, 9, 22])
+def test_interrupted_equals_uninterrupted_bitwise(cohort: Cohort, tiny, tmp_path, kill_at: int) -> None:
+    """P4: killed at any update, the same call ends with the same weights, log and file."""
+    whole = train(cohort, tmp_path / "whole", tiny, RECIPE, cohort.schema, 5, cohort)
+    updates = count(1)
+
+    def kill(images: int, total: int) -> None:
+        if next(updates) == kill_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5, cohort, kill)
+    again = train(cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5, cohort)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
+    logs = [[json.loads(line) for line in (p.parent / "log.jsonl").read_text().splitlines()] for p in (whole, again)]
+    assert [row["validation_loss"] for row in logs[0]] == [row["validation_loss"] for row in logs[1]]
+    assert [row["images"] for row in logs[1]] == [16, 32, 48, 64, 80, 96]
+    assert not (tmp_path / "cut" / "state.safetensors").exists()
+
+
+def test_training_learns_and_seeds_differ(cohort: Cohort, tiny, tmp_path) -> None:
+    recipe = Recipe(images=1600, batch=8, save_every=800, learning_rate=3e-3, warmup=80)
+    one = train(cohort, tmp_path / "1", tiny, recipe, cohort.schema, 1, cohort)
+    rows = [json.loads(line) for line in (tmp_path / "1" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["validation_loss"] < rows[0]["validation_loss"] < 1.5
+    two = train(cohort, tmp_path / "2", tiny, recipe, cohort.schema, 2)
+    assert not torch.equal(weights(one)["network.conv_in.weight"], weights(two)["network.conv_in.weight"])
+
+
+def test_checkpoint_carries_vocabularies_and_recipe(cohort: Cohort, tiny, tmp_path) -> None:
+    """P1: labels travel with weights; CLS is the same network with the class alone."""
+    path = train(cohort, tmp_path / "cls", tiny, RECIPE, cohort.schema.restrict([]), 0)
+    denoiser, config = load_model(path)
+    assert denoiser.schema == cohort.schema.restrict([])
+    assert denoiser.conditioning.widths == (tiny.condition_width,)
+    assert config["recipe"]["images"] == config["images"] == 96
+    assert len(config["hash"]) == 16
+
+
+def test_image_c_depends_on_seed_and_counter_alone(cohort: Cohort) -> None:
+    batches = Batches(cohort, cohort.schema.encode(cohort.table), RECIPE, 0)
+    together = batches(np.arange(10, 20), CPU)
+    alone = batches(np.array([13]), CPU)
+    for name in ("images", "sigma", "noise", "dropped"):
+        assert torch.equal(getattr(together, name)[3:4], getattr(alone, name))
+    assert all(torch.equal(column[3:4], alone.codes[name]) for name, column in together.codes.items() if name != "age")
+    assert not torch.equal(together.noise[0], together.noise[1])
+
+
+def test_both_models_see_the_same_images_and_noise(cohort: Cohort, tiny) -> None:
+    """CLS and MeDi are trained alike: only the conditions differ."""
+    cls, medi = (Trainer(cohort, tiny, RECIPE, s, 0).batches for s in (cohort.schema.restrict([]), cohort.schema))
+    a, b = cls(np.arange(8), CPU), medi(np.arange(8), CPU)
+    assert torch.equal(a.images, b.images)
+    assert torch.equal(a.noise, b.noise)
+    assert torch.equal(a.sigma, b.sigma)
+
+
+def test_noise_levels_are_log_normal(cohort: Cohort) -> None:
+    batches = Batches(cohort, cohort.schema.encode(cohort.table), Recipe(noise_mean=-0.5, noise_std=1.1), 0)
+    logs = np.log(batches.sigmas(np.arange(2000)))
+    assert kstest(logs, norm(-0.5, 1.1).cdf).statistic < 0.01  # stratified: far below the 0.03 of independent draws
+    assert abs(logs[:16].mean() + 0.5) < 0.25
+
+
+def test_balance_evens_out_the_combinations(cohort: Cohort) -> None:
+    codes = {"class": np.array([0, 0, 0, 0, 1, 1]), "site": np.array([0, 0, 0, 0, 0, 1])}
+    for balance, expected in ((0.0, [4 / 6, 1 / 6, 1 / 6]), (1.0, [1 / 3] * 3), (0.5, [0.5, 0.25, 0.25])):
+        p = draw_probabilities(codes, balance)
+        np.testing.assert_allclose([p[:4].sum(), p[4], p[5]], expected)
+
+
+def test_dihedral_gives_all_eight_views() -> None:
+    image = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
+    views = dihedral(np.repeat(image, 8, axis=0), np.arange(8))
+    assert len({view.tobytes() for view in views}) == 8
+    assert (np.sort(views.reshape(8, 3, 4), axis=2) == np.sort(image.reshape(1, 3, 4), axis=2)).all()
+
+
+def test_learning_rate_warms_up_holds_and_decays_to_zero() -> None:
+    recipe = Recipe(images=1000, batch=10, save_every=10, learning_rate=1.0, warmup=100, decay=0.4)
+    assert recipe.rate(0) == pytest.approx(0.1)
+    assert recipe.rate(90) == recipe.rate(600) == 1.0
+    assert recipe.rate(800) == pytest.approx(0.5)
+    assert recipe.rate(1000) == 0.0
+
+
+def test_divergence_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self: step(self) * (float("nan") if self.images > 40 else 1.0))
+    with pytest.raises(MediError, match="the loss is nan after 48 images; the last good state is kept"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 32
+    monkeypatch.undo()
+    train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+
+
+def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, tmp_path) -> None:
+    def kill(images: int, total: int) -> None:
+        if images == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0, progress=kill)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    with pytest.raises(MediError, match="another seed"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
+    with pytest.raises(MediError, match="another recipe"):
+        train(cohort, tmp_path, tiny, Recipe(images=128, batch=4, save_every=16), cohort.schema, 0)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
+    with pytest.raises(MediError, match="patches have 8 px, the network wants 16"):
+        train(cohort, tmp_path, NetworkSettings(size=16, channels=(8, 8)), RECIPE, cohort.schema, 0)
+
+
+@pytest.mark.parametrize("settings", [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}])
+def test_impossible_recipes_are_refused(settings: dict) -> None:
+    with pytest.raises(MediError):
+        Recipe(**settings)
