@@ -1,4 +1,4 @@
-"""The phantom cohort: procedural H&E patches whose class (tissue) and site (stain, scanner) are separate, known factors.
+"""The phantom cohort: procedural H&E patches whose class (tissue) and site (stain, scanner) are known factors.
 
 Tissue is a pair of concentration maps; a site renders it by Beer-Lambert, I = I0 exp(-(h v_h + e v_e)), then blurs,
 adds noise and compresses. Every patch follows from keys alone (P3): the same tissue can be rendered at every site.
@@ -291,7 +291,8 @@ def _table(rows: list[dict[str, str]], groups: list[str], size: int) -> pd.DataF
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, str]]:
-    return table[["sample_id", "class", "patient", "slide", "site"]].to_dict("records")
+    columns = ["sample_id", "class", "patient", "slide", "site"]
+    return [dict(zip(columns, row)) for row in zip(*(table[column] for column in columns))]
 
 
 def _group(row: dict[str, str], seed: int) -> tuple[str, str]:
@@ -425,7 +426,7 @@ def _ring(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     return np.concatenate([wall, stroma]), angles, gap, angle
 
 
-def _depth(points: Points, glands: Points, radii: Angles) -> Angles:
+def _depth(points: Float64[np.ndarray, "p 2"], glands: Points, radii: Angles) -> Float64[np.ndarray, " p"]:
     """Signed distance in micrometres of each point from the nearest gland's circle, negative inside."""
     near = (np.abs(glands) < FIELD).all(axis=1)
     offsets = points[:, None, :] - glands[near]
