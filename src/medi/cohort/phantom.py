@@ -261,7 +261,7 @@ def _rows(stream: str, seed: int, class_: str, site: str, sizes: list[int]) -> I
         if left == 0:
             number, left, slide = number + 1, int(rng.integers(1, 4)), 0
         left, slide = left - 1, slide + 1
-        patient = f"{stream}{seed}-{site}-{class_}-p{number:03d}"
+        patient = f"{site}-{class_}-{stream}.{seed}-p{number:03d}"
         for index in range(size):
             name = f"{patient}-s{slide}"
             yield {"sample_id": f"{name}-{index:03d}", "class": class_, "patient": patient, "slide": name, "site": site}
@@ -297,7 +297,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, str]]:
 
 def _group(row: dict[str, str], seed: int) -> tuple[str, str]:
     """A patient's true group, drawn from P(group | site of the patient), and what the table knows of it."""
-    home = row["patient"].split("-")[1]
+    home = row["patient"].split("-", 1)[0]
     rng = seeds.generator("phantom", "group", seed, row["patient"])
     true = GROUPS[int(np.searchsorted(np.cumsum(GROUP_GIVEN_SITE[home])[:-1], rng.random(), side="right"))]
     return true, "" if rng.random() < GROUP_MISSING else true
