@@ -47,6 +47,7 @@ class Tissue:
     eosin: float  # of cytoplasm and stroma
     fibre: float  # relative amplitude of fibres
     lumen: float  # how white gaps and lumina are, 0 to 1
+    disorder: float  # how far nuclei stray from their places, share of the spacing
 
 
 @dataclass(frozen=True)
@@ -91,21 +92,21 @@ class Section:
 
 
 TISSUES = {
-    "acinar": Tissue("ring", 3.9, 8.6, 1.25, 0.30, 0.35, 1.00, 0.16, 0.62, 0.25, 0.90),
-    "columnar": Tissue("palisaded", 3.9, 8.2, 1.55, 0.30, 0.30, 1.05, 0.18, 0.62, 0.25, 0.85),
-    "solid": Tissue("scattered", 4.4, 11.5, 1.20, 0.36, 0.45, 1.00, 0.20, 0.66, 0.20, 0.60),
-    "spindle": Tissue("fascicle", 3.7, 11.0, 2.10, 0.28, 0.30, 1.00, 0.10, 0.68, 0.55, 0.50),
+    "acinar": Tissue("ring", 3.9, 8.4, 1.25, 0.32, 0.35, 1.15, 0.14, 0.60, 0.25, 0.90, 0.15),
+    "columnar": Tissue("palisaded", 3.8, 8.4, 1.50, 0.32, 0.32, 1.15, 0.15, 0.60, 0.25, 0.85, 0.13),
+    "solid": Tissue("scattered", 4.4, 10.8, 1.20, 0.38, 0.45, 1.10, 0.16, 0.62, 0.22, 0.75, 0.18),
+    "spindle": Tissue("fascicle", 3.7, 10.6, 1.95, 0.30, 0.30, 1.15, 0.11, 0.66, 0.38, 0.80, 0.15),
 }
 
 STAINS = {
-    "Alder": Stain((0.80, 1.02, 0.46), (0.12, 0.62, 0.30), (0.96, 0.95, 0.96)),
-    "Birch": Stain((0.98, 0.84, 0.42), (0.24, 0.52, 0.25), (0.93, 0.95, 0.96)),
-    "Cedar": Stain((0.78, 1.30, 0.56), (0.24, 1.02, 0.42), (0.95, 0.92, 0.94)),
-    "Elm": Stain((0.84, 0.98, 0.64), (0.10, 0.66, 0.58), (0.96, 0.93, 0.91)),
-    "Hazel": Stain((0.58, 0.78, 0.30), (0.06, 0.38, 0.14), (0.97, 0.96, 0.98)),
-    "Maple": Stain((0.78, 1.10, 0.28), (0.30, 0.80, 0.20), (0.94, 0.93, 0.97)),
-    "Rowan": Stain((0.92, 0.96, 0.70), (0.22, 0.56, 0.44), (0.95, 0.93, 0.87)),
-    "Willow": Stain((1.20, 1.28, 0.62), (0.16, 0.50, 0.18), (0.95, 0.95, 0.97)),
+    "Alder": Stain((0.76, 1.02, 0.46), (0.08, 0.60, 0.30), (0.96, 0.95, 0.96)),
+    "Birch": Stain((0.98, 0.86, 0.44), (0.18, 0.52, 0.24), (0.93, 0.95, 0.96)),
+    "Cedar": Stain((0.78, 1.30, 0.58), (0.22, 1.00, 0.42), (0.95, 0.92, 0.94)),
+    "Elm": Stain((0.84, 1.00, 0.64), (0.08, 0.64, 0.54), (0.96, 0.93, 0.91)),
+    "Hazel": Stain((0.58, 0.78, 0.30), (0.05, 0.38, 0.15), (0.97, 0.96, 0.98)),
+    "Maple": Stain((0.78, 1.12, 0.34), (0.24, 0.80, 0.26), (0.94, 0.93, 0.97)),
+    "Rowan": Stain((0.86, 0.98, 0.64), (0.16, 0.56, 0.44), (0.95, 0.93, 0.88)),
+    "Willow": Stain((1.20, 1.30, 0.64), (0.12, 0.52, 0.20), (0.95, 0.95, 0.97)),
 }
 
 SCANNERS = {
@@ -136,6 +137,9 @@ GROUP_GIVEN_SITE = {
     "Willow": (0.10, 0.60, 0.30),
 }
 
+CLOUD = 0.16  # relative amplitude of uneven cytoplasm
+CRACKS = 1.5  # standard deviations of that unevenness beyond which tissue is torn
+
 # Patches per site (rows) and class (columns) of the cohort as collected, before scaling to the wanted total:
 # two sites hold more than four fifths of three of the classes, three cells are empty, the smallest hold a handful.
 DESIGN = {
@@ -151,10 +155,13 @@ DESIGN = {
 
 # Standard deviations of a slide's own effects (of logarithms, except for the hue and the background).
 SLIDE = {
-    "spacing": 0.06,
-    "radius": 0.05,
+    "spacing": 0.07,
+    "radius": 0.06,
     "eosin": 0.12,
-    "basophilia": 0.15,
+    "basophilia": 0.20,
+    "disorder": 0.20,
+    "fibre": 0.25,
+    "lumen": 0.20,
     "concentration": 0.12,
     "hue": 0.03,
     "blur": 0.12,
@@ -166,7 +173,7 @@ def parameters_hash() -> str:
     """A hash of every factor and of the rendering version: figures of different hashes are not comparable."""
     named = [{name: asdict(factor) for name, factor in table.items()} for table in (TISSUES, STAINS, SCANNERS)]
     groups = [LYMPHOCYTES, GROUP_MISSING, GROUP_GIVEN_SITE]
-    return content_hash(VERSION, FIELD, MARGIN, *named, *groups, DESIGN, SLIDE)
+    return content_hash(VERSION, FIELD, MARGIN, CLOUD, CRACKS, *named, *groups, DESIGN, SLIDE)
 
 
 # --- cohorts ---------------------------------------------------------------------------------------------------------
@@ -322,24 +329,25 @@ def section(class_: str, group: str, slide: str, sample: str, seed: int, size: i
     """The tissue of one patch, from the slide's own effect and the patch's key; [size, size] maps."""
     tissue = _slide_tissue(TISSUES[class_], slide, seed)
     rng = seeds.generator("phantom", "tissue", seed, sample)
-    frame = _frame(size)
-    centres, angles, gap, direction = _ARRANGEMENTS[tissue.arrangement](rng, tissue, frame)
+    centres, angles, gap, direction = _ARRANGEMENTS[tissue.arrangement](rng, tissue, _frame(size))
     density, cover = _nuclei(rng, tissue, centres, angles, LYMPHOCYTES[group], size)
-    gap = tissue.lumen * np.clip(gap, 0.0, 1.0) * (1.0 - cover)
-    chromatin = 1.0 + tissue.chromatin * _noise(rng, size, 1.6)
-    cloud, fibre = _noise(rng, size, 5.0), _noise(rng, size, 1.6, direction, 6.0)
-    cytoplasm = np.maximum(1.0 + 0.16 * cloud + tissue.fibre * fibre, 0.1) * (1.0 - gap)
+    cloud, fibre = _noise(rng, size, 4.0), _noise(rng, size, 1.5, direction, 5.0)
+    chromatin = 1.0 + tissue.chromatin * _noise(rng, size, 1.5)
+    cracks = 2.0 * (-cloud - CRACKS)  # any tissue tears and shrinks
+    white = tissue.lumen * np.clip(np.maximum(gap, cracks), 0.0, 1.0) * (1.0 - cover)
+    cytoplasm = np.maximum(1.0 + CLOUD * cloud + tissue.fibre * fibre, 0.1) * (1.0 - white)
     haematoxylin = density * chromatin + tissue.basophilia * cytoplasm * (1.0 - cover)
-    eosin = tissue.eosin * cytoplasm * (1.0 - 0.45 * cover)
+    eosin = tissue.eosin * cytoplasm * (1.0 - 0.5 * cover)
     return Section(np.maximum(haematoxylin, 0.0), eosin, cover > 0.5)
 
 
+@lru_cache(maxsize=64)
 def _slide_tissue(tissue: Tissue, slide: str, seed: int) -> Tissue:
     """The class's tissue as it is in this slide."""
     rng = seeds.generator("phantom", "slide tissue", seed, slide)
-    names = ("spacing", "radius", "eosin", "basophilia")
+    names = ("spacing", "radius", "eosin", "basophilia", "disorder", "fibre", "lumen")
     factors = {name: getattr(tissue, name) * math.exp(SLIDE[name] * rng.standard_normal()) for name in names}
-    return replace(tissue, **factors)
+    return replace(tissue, **(factors | {"lumen": min(factors["lumen"], 1.0)}))
 
 
 Frame = tuple[Map, Map]
@@ -376,61 +384,66 @@ def _jittered(rng: np.random.Generator, along: float, across: float, jitter: flo
 
 
 def _scattered(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
-    """A sheet of cells without order, small gaps between them."""
+    """A sheet of cells without order."""
     angle = rng.uniform(0.0, math.pi)
-    centres = _jittered(rng, tissue.spacing, 0.87 * tissue.spacing, 0.2, angle)
-    gap = 1.5 * (_noise(rng, len(frame[0]), 3.5) - 1.4)
-    return centres, rng.uniform(0.0, math.pi, len(centres)), gap, angle
+    centres = _jittered(rng, tissue.spacing, 0.87 * tissue.spacing, tissue.disorder, angle)
+    return centres, rng.uniform(0.0, math.pi, len(centres)), np.zeros_like(frame[0]), angle
 
 
 def _fascicle(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     """Spindle cells and fibres that stream in one direction, slits between them."""
     angle = rng.uniform(0.0, math.pi)
-    centres = _jittered(rng, 1.3 * tissue.spacing, 0.75 * tissue.spacing, 0.2, angle)
-    gap = 1.5 * (_noise(rng, len(frame[0]), 1.8, angle, 5.0) - 1.5)
-    return centres, angle + 0.25 * rng.standard_normal(len(centres)), gap, angle
+    centres = _jittered(rng, 1.2 * tissue.spacing, 0.8 * tissue.spacing, tissue.disorder, angle)
+    gap = 1.5 * (_noise(rng, len(frame[0]), 1.8, angle, 4.0) - 1.7)
+    return centres, angle + 2.0 * tissue.disorder * rng.standard_normal(len(centres)), gap, angle
 
 
 def _palisaded(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
-    """Wavy rows of upright nuclei, a white cleft between every second pair of rows and stroma between the others."""
+    """Wavy rows of upright nuclei, a cleft between every second pair of rows and stroma between the others."""
     angle, phase, offset = rng.uniform(0.0, math.pi), rng.uniform(0.0, 2.0 * math.pi), rng.random()
-    pitch = 2.0 * tissue.spacing
+    pitch, width = 1.8 * tissue.spacing, rng.uniform(-2.5, 4.0)
     s, t = _lattice(tissue.spacing, pitch, (rng.random(), offset))
-    s, t = s + 1.0 * rng.standard_normal(s.shape), t + 1.2 * rng.standard_normal(t.shape)
+    s, t = (axis + tissue.disorder * tissue.spacing * rng.standard_normal(axis.shape) for axis in (s, t))
     centres = _turn(s, t + 3.0 * np.sin(s / 11.0 + phase), angle)
     y, x = frame
     along, across = y * math.sin(angle) + x * math.cos(angle), y * math.cos(angle) - x * math.sin(angle)
     row = (across - 3.0 * np.sin(along / 11.0 + phase)) / pitch - offset
     distance = pitch * np.abs((row - 0.5) % 2.0 - 1.0)  # from the middle of the nearest cleft
-    gap = 0.5 + (3.0 + 1.0 * _noise(rng, len(y), 5.0) - distance) / 2.5
-    return centres, angle + math.pi / 2 + 0.15 * rng.standard_normal(len(centres)), gap, angle
+    gap = 0.5 + (width + 2.0 * _noise(rng, len(y), 4.0) - distance) / 2.5
+    return centres, angle + math.pi / 2 + 2.0 * tissue.disorder * rng.standard_normal(len(centres)), gap, angle
 
 
 def _ring(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
-    """Glands, nuclei on circles around white lumina, and stroma with nuclei of its own between them."""
-    radius, angle = 1.7 * tissue.spacing, rng.uniform(0.0, math.pi)
-    glands = _jittered(rng, 2.75 * radius, 2.4 * radius, 0.06, angle)
+    """Glands, nuclei on ellipses around white lumina of any width, and stroma with nuclei of its own between them."""
+    radius, angle, stretch = 1.6 * tissue.spacing, rng.uniform(0.0, math.pi), rng.uniform(1.0, 1.3)
+    glands = _inside(_jittered(rng, 2.7 * radius * stretch, 2.4 * radius / stretch, 0.06, angle), 2.0 * radius)
     radii = radius * np.exp(0.10 * rng.standard_normal(len(glands)))
     counts = np.maximum(np.rint(2.0 * math.pi * radii / tissue.spacing).astype(int), 3)
     which = np.repeat(np.arange(len(glands)), counts)
-    turn = 2.0 * math.pi * (np.arange(len(which)) + rng.random()) / counts[which] + 0.1 * rng.standard_normal(
-        len(which)
-    )
-    steps = radii[which] + 0.9 * rng.standard_normal(len(which))
-    wall = glands[which] + _turn(steps, np.zeros(len(which)), turn)
-    stroma = _jittered(rng, 1.3 * tissue.spacing, 1.3 * tissue.spacing, 0.25, angle)
-    stroma = stroma[_depth(stroma, glands, radii) > 6.0]
-    angles = np.concatenate([turn, rng.uniform(0.0, math.pi, len(stroma))])
-    depth = _depth(np.stack(frame, axis=-1).reshape(-1, 2), glands, radii).reshape(frame[0].shape)
-    gap = 0.5 + (-7.0 + 0.8 * _noise(rng, len(depth), 5.0) - depth) / 2.5
+    polar = 2.0 * math.pi * np.arange(len(which)) / counts[which] + tissue.disorder * rng.standard_normal(len(which))
+    reach = radii[which] + tissue.disorder * tissue.spacing * rng.standard_normal(len(which))
+    wall = glands[which] + _turn(reach * np.cos(polar) * stretch, reach * np.sin(polar) / stretch, angle)
+    stroma = _inside(_jittered(rng, 1.2 * tissue.spacing, 1.2 * tissue.spacing, 0.25, angle), MARGIN)
+    stroma = stroma[_depth(stroma, glands, radii, angle, stretch) > 5.0]
+    angles = np.concatenate([angle + polar, rng.uniform(0.0, math.pi, len(stroma))])
+    lumina = radii - rng.uniform(5.5, 11.0, len(radii))
+    depth = _depth(np.stack(frame, axis=-1).reshape(-1, 2), glands, lumina, angle, stretch).reshape(frame[0].shape)
+    gap = 0.5 + (1.8 * _noise(rng, len(depth), 4.0) - depth) / 2.5
     return np.concatenate([wall, stroma]), angles, gap, angle
 
 
-def _depth(points: Float64[np.ndarray, "p 2"], glands: Points, radii: Angles) -> Float64[np.ndarray, " p"]:
-    """Signed distance in micrometres of each point from the nearest gland's circle, negative inside."""
-    near = (np.abs(glands) < FIELD).all(axis=1)
-    offsets = points[:, None, :] - glands[near]
-    return (np.sqrt((offsets**2).sum(axis=-1)) - radii[near]).min(axis=1)
+def _inside(points: Points, margin: float) -> Float64[np.ndarray, "inside 2"]:
+    """The points in the field or at most `margin` micrometres outside."""
+    return points[np.abs(points).max(axis=1, initial=0.0) < FIELD / 2 + margin]
+
+
+def _depth(
+    points: Float64[np.ndarray, "p 2"], glands: Points, radii: Angles, angle: float, stretch: float
+) -> Float64[np.ndarray, " p"]:
+    """Signed distance (micrometres, about) of each point from the nearest gland's ellipse, negative inside."""
+    y, x = (points[:, None, :] - glands).transpose(2, 0, 1)
+    along, across = y * math.sin(angle) + x * math.cos(angle), y * math.cos(angle) - x * math.sin(angle)
+    return (np.sqrt((along / stretch) ** 2 + (across * stretch) ** 2) - radii).min(axis=1, initial=FIELD)
 
 
 _ARRANGEMENTS = {"scattered": _scattered, "palisaded": _palisaded, "ring": _ring, "fascicle": _fascicle}
@@ -440,7 +453,7 @@ def _nuclei(
     rng: np.random.Generator, tissue: Tissue, centres: Points, angles: Angles, lymphocytes: float, size: int
 ) -> tuple[Map, Map]:
     """Haematoxylin and coverage (0 to 1) of the class's nuclei and of infiltrating lymphocytes, each [h, w]."""
-    inside = np.abs(centres).max(axis=1) < FIELD / 2 + MARGIN
+    inside = np.abs(centres).max(axis=1) < FIELD / 2 + 0.75 * MARGIN
     extra = rng.poisson(lymphocytes * (1.0 + 2.0 * MARGIN / FIELD) ** 2)
     own = int(inside.sum())
     positions = np.concatenate([centres[inside], rng.uniform(-1.0, 1.0, (extra, 2)) * (FIELD / 2 + MARGIN)])
@@ -477,10 +490,11 @@ def _stamp(ellipses: Float64[np.ndarray, "7 k"], size: int) -> tuple[Map, Map]:
 
 def _noise(rng: np.random.Generator, size: int, scale: float, angle: float = 0.0, stretch: float = 1.0) -> Map:
     """Gaussian noise of unit variance, smooth over `scale` micrometres, `stretch` times as far along `angle`."""
+    from scipy.fft import irfft2, rfft2
+
     padded = size + size // 2  # the transform is periodic: what would wrap round is cut off
-    gain = _smoothing(padded, scale * size / FIELD, angle, stretch)
-    spectrum = np.fft.rfft2(rng.standard_normal((padded, padded))) * gain
-    return np.fft.irfft2(spectrum, s=(padded, padded))[:size, :size]
+    spectrum = rfft2(rng.standard_normal((padded, padded))) * _smoothing(padded, scale * size / FIELD, angle, stretch)
+    return irfft2(spectrum, s=(padded, padded))[:size, :size]
 
 
 @lru_cache(maxsize=64)
