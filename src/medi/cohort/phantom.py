@@ -16,12 +16,12 @@ import pandas as pd
 from jaxtyping import Bool, Float64, UInt8
 from PIL import Image
 
-from medi import seeds
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.errors import MediError
 from medi.files import content_hash
+from medi.seeds import generator
 
 VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels
 FIELD = 64.0  # micrometres across a patch, whatever its size in pixels
@@ -122,6 +122,7 @@ SCANNERS = {
 
 CLASSES = tuple(TISSUES)
 SITES = tuple(STAINS)
+CELLS = tuple((class_, site) for site in SITES for class_ in CLASSES)
 
 GROUPS = ("A", "B", "C")
 LYMPHOCYTES = {"A": 1.0, "B": 2.5, "C": 5.0}  # mean count in a field
@@ -203,35 +204,40 @@ def fresh(
 ) -> Cohort:
     """`per_cell` patches of each (class, site), from patients and slides that no other stream or seed shares.
 
-    The first patches of a cell stay the same when more are asked for.
+    The first patches of a cell stay the same when more of them or more cells are asked for.
     """
     if stream == "cohort":
         raise MediError("stream 'cohort' is the collected cohort's own; name another one")
+    if per_cell < 1 or patches_per_slide < 1:
+        raise MediError(f"patches per cell ({per_cell}) and per slide ({patches_per_slide}) must be 1 or more")
+    full, rest = divmod(per_cell, patches_per_slide)
+    sizes = [patches_per_slide] * full + [rest] * (rest > 0)
     rows = []
     for class_, site in cells:
-        _check_cell(class_, site)
-        full, rest = divmod(per_cell, patches_per_slide)
-        rows += list(_rows(stream, seed, class_, site, [patches_per_slide] * full + [rest] * (rest > 0)))
+        _check("class", class_, CLASSES)
+        _check("site", site, SITES)
+        rows += list(_rows(stream, seed, class_, site, sizes))
     return _realise(rows, Seeds(seed, seed, seed), size, stream)
 
 
 def twins(
-    source: Cohort, site: str, seeds_: Seeds | None = None, clean: bool = False
+    source: Cohort, site: str, seeds: Seeds | None = None, clean: bool = False
 ) -> tuple[Cohort, Bool[np.ndarray, "n h w"]]:
-    """The same tissue of a phantom cohort stained and scanned at `site`, and its nuclear masks [n, h, w].
+    """The same tissue of a phantom cohort as `site` would have shown it, and where its nuclei are [n, h, w].
 
-    Each slide keeps its own deviation from its site's stain (the rendering seed's draw). At a patch's own site the
-    twin is the patch itself, bit for bit. `clean` leaves out sensor noise and JPEG; `seeds_` replaces the seeds.
+    Each slide keeps its own deviation from its site's stain (a draw of the rendering seed), so at a patch's own site
+    the twin is the patch itself, bit for bit. `clean` leaves out sensor noise and JPEG; `seeds` replaces the cohort's.
     """
+    _check("site", site, SITES)
     if source.info.get("parameters") != parameters_hash():
         raise MediError("twins need a phantom cohort of this version, with its info; make it with cohort() or fresh()")
-    _check_cell(CLASSES[0], site)
-    chosen = seeds_ or Seeds(**source.info["seeds"])
+    chosen = seeds or Seeds(**source.info["seeds"])
     scanner = SCANNERS[site].clean() if clean else SCANNERS[site]
-    sections = [_section_of(row, chosen, source.images.size) for row in _records(source.table)]
+    rows = _records(source.table)
+    sections = [_section_of(row, chosen, source.images.size) for row in rows]
     images = [
         render(section, STAINS[site], scanner, row["slide"], row["sample_id"], chosen)
-        for section, row in zip(sections, _records(source.table))
+        for section, row in zip(sections, rows)
     ]
     moved = Cohort(source.table.assign(site=site), source.schema, Pixels.of(np.stack(images)), source.info)
     return moved, np.stack([section.nuclei for section in sections])
@@ -239,20 +245,19 @@ def twins(
 
 def _design_counts(patches: int) -> dict[tuple[str, str], int]:
     """DESIGN scaled to exactly this many patches, at least one in each filled cell (largest remainders)."""
-    cells = [(class_, site) for site in SITES for class_ in CLASSES]
-    weights = np.array([DESIGN[site][CLASSES.index(class_)] for class_, site in cells], dtype=np.float64)
+    weights = np.array([DESIGN[site] for site in SITES], dtype=np.float64).ravel()  # in the order of CELLS
     filled = weights > 0
     if patches < filled.sum():
         raise MediError(f"{patches} patches are too few: the phantom fills {filled.sum()} cells; ask for more")
     share = weights / weights.sum() * (patches - filled.sum()) + filled
     counts = np.floor(share).astype(int)
     counts[np.argsort(counts - share, kind="stable")[: patches - counts.sum()]] += 1
-    return {cell: int(count) for cell, count in zip(cells, counts) if count}
+    return {cell: int(count) for cell, count in zip(CELLS, counts) if count}
 
 
 def _slide_sizes(class_: str, site: str, count: int) -> list[int]:
     """How many patches each slide of a cell holds: 8 to 25, the last what is left; the same for every seed."""
-    rng = seeds.generator("phantom", "slides", class_, site)
+    rng = generator("phantom", "slides", class_, site)
     sizes = []
     while count > 0:
         sizes.append(min(int(rng.integers(8, 26)), count))
@@ -262,7 +267,7 @@ def _slide_sizes(class_: str, site: str, count: int) -> list[int]:
 
 def _rows(stream: str, seed: int, class_: str, site: str, sizes: list[int]) -> Iterator[dict[str, str]]:
     """Table rows of one cell; a patient has one to three slides, the ids name stream, seed and cell."""
-    rng = seeds.generator("phantom", "patients", stream, seed, class_, site)
+    rng = generator("phantom", "patients", stream, seed, class_, site)
     number, left = 0, 0
     for size in sizes:
         if left == 0:
@@ -274,18 +279,18 @@ def _rows(stream: str, seed: int, class_: str, site: str, sizes: list[int]) -> I
             yield {"sample_id": f"{name}-{index:03d}", "class": class_, "patient": patient, "slide": name, "site": site}
 
 
-def _realise(rows: list[dict[str, str]], chosen: Seeds, size: int, stream: str) -> Cohort:
+def _realise(rows: list[dict[str, str]], seeds: Seeds, size: int, stream: str) -> Cohort:
     """Draw the patches of these rows and fill in the other columns."""
     if size not in (32, 64):
         raise MediError(f"phantom patches are 32 or 64 px, not {size}")
     if not rows:
-        raise MediError("no patches asked for: name at least one cell and one patch per cell")
+        raise MediError("no cells asked for: name at least one (class, site)")
     images = np.empty((len(rows), size, size, 3), dtype=np.uint8)
     for image, row in zip(images, rows):
-        section, site = _section_of(row, chosen, size), row["site"]
-        image[:] = render(section, STAINS[site], SCANNERS[site], row["slide"], row["sample_id"], chosen)
-    groups = [_group(row, chosen.tissue)[1] for row in rows]
-    info = {"source": "phantom", "stream": stream, "seeds": asdict(chosen), "parameters": parameters_hash()}
+        section, site = _section_of(row, seeds, size), row["site"]
+        image[:] = render(section, STAINS[site], SCANNERS[site], row["slide"], row["sample_id"], seeds)
+    groups = [_group(row["patient"], seeds.tissue)[1] for row in rows]
+    info = {"source": "phantom", "stream": stream, "seeds": asdict(seeds), "parameters": parameters_hash()}
     return Cohort(_table(rows, groups, size), schema(), Pixels.of(images), info)
 
 
@@ -302,33 +307,32 @@ def _records(table: pd.DataFrame) -> list[dict[str, str]]:
     return [dict(zip(columns, row)) for row in zip(*(table[column] for column in columns))]
 
 
-def _group(row: dict[str, str], seed: int) -> tuple[str, str]:
-    """A patient's true group, drawn from P(group | site of the patient), and what the table knows of it."""
-    home = row["patient"].split("-", 1)[0]
-    rng = seeds.generator("phantom", "group", seed, row["patient"])
-    true = GROUPS[int(np.searchsorted(np.cumsum(GROUP_GIVEN_SITE[home])[:-1], rng.random(), side="right"))]
+@lru_cache(maxsize=1024)
+def _group(patient: str, seed: int) -> tuple[str, str]:
+    """A patient's true group, drawn from P(group | site), and what the table knows of it ("" where nothing)."""
+    site = patient.split("-", 1)[0]
+    rng = generator("phantom", "group", seed, patient)
+    true = GROUPS[int(np.searchsorted(np.cumsum(GROUP_GIVEN_SITE[site])[:-1], rng.random(), side="right"))]
     return true, "" if rng.random() < GROUP_MISSING else true
 
 
-def _section_of(row: dict[str, str], chosen: Seeds, size: int) -> Section:
-    group = _group(row, chosen.tissue)[0]
-    return section(row["class"], group, row["slide"], row["sample_id"], chosen.tissue, size)
+def _section_of(row: dict[str, str], seeds: Seeds, size: int) -> Section:
+    group = _group(row["patient"], seeds.tissue)[0]
+    return cut(row["class"], group, row["slide"], row["sample_id"], seeds.tissue, size)
 
 
-def _check_cell(class_: str, site: str) -> None:
-    if class_ not in TISSUES:
-        raise MediError(f"class {class_!r} is unknown; the phantom has {', '.join(CLASSES)}")
-    if site not in STAINS:
-        raise MediError(f"site {site!r} is unknown; the phantom has {', '.join(SITES)}")
+def _check(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise MediError(f"{kind} {name!r} is unknown; the phantom has {', '.join(known)}")
 
 
 # --- tissue ----------------------------------------------------------------------------------------------------------
 
 
-def section(class_: str, group: str, slide: str, sample: str, seed: int, size: int) -> Section:
-    """The tissue of one patch, from the slide's own effect and the patch's key; [size, size] maps."""
+def cut(class_: str, group: str, slide: str, sample: str, seed: int, size: int) -> Section:
+    """The tissue of one patch before staining, from the keys of its slide and of itself; [size, size] maps."""
     tissue = _slide_tissue(TISSUES[class_], slide, seed)
-    rng = seeds.generator("phantom", "tissue", seed, sample)
+    rng = generator("phantom", "tissue", seed, sample)
     centres, angles, gap, direction = _ARRANGEMENTS[tissue.arrangement](rng, tissue, _frame(size))
     density, cover = _nuclei(rng, tissue, centres, angles, LYMPHOCYTES[group], size)
     cloud, fibre = _noise(rng, size, 4.0), _noise(rng, size, 1.5, direction, 5.0)
@@ -344,7 +348,7 @@ def section(class_: str, group: str, slide: str, sample: str, seed: int, size: i
 @lru_cache(maxsize=64)
 def _slide_tissue(tissue: Tissue, slide: str, seed: int) -> Tissue:
     """The class's tissue as it is in this slide."""
-    rng = seeds.generator("phantom", "slide tissue", seed, slide)
+    rng = generator("phantom", "slide tissue", seed, slide)
     names = ("spacing", "radius", "eosin", "basophilia", "disorder", "fibre", "lumen")
     factors = {name: getattr(tissue, name) * math.exp(SLIDE[name] * rng.standard_normal()) for name in names}
     return replace(tissue, **(factors | {"lumen": min(factors["lumen"], 1.0)}))
@@ -510,23 +514,23 @@ def _smoothing(size: int, scale: float, angle: float, stretch: float) -> Map:
 
 
 def render(
-    tissue: Section, stain: Stain, scanner: Scanner, slide: str, sample: str, chosen: Seeds
+    section: Section, stain: Stain, scanner: Scanner, slide: str, sample: str, seeds: Seeds
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Stain and scan one section: the slide's own stain and focus follow (rendering seed, slide), noise (sensor seed,
     sample). Stain and scanner are separate factors; `scanner.clean()` has neither noise nor JPEG."""
     from scipy.ndimage import gaussian_filter1d
 
-    rng = seeds.generator("phantom", "slide stain", chosen.rendering, slide)
+    rng = generator("phantom", "slide stain", seeds.rendering, slide)
     strength = np.exp(SLIDE["concentration"] * rng.standard_normal(2))
     hue = 1.0 + SLIDE["hue"] * rng.standard_normal((2, 3))
     vectors = np.array([stain.haematoxylin, stain.eosin]) * hue * strength[:, None]
     white = np.array(stain.background) + SLIDE["background"] * rng.standard_normal()
-    blur = scanner.blur * math.exp(SLIDE["blur"] * rng.standard_normal()) * len(tissue.eosin) / FIELD
-    density = np.stack([tissue.haematoxylin, tissue.eosin], axis=-1) @ vectors
+    blur = scanner.blur * math.exp(SLIDE["blur"] * rng.standard_normal()) * len(section.eosin) / FIELD
+    density = np.stack([section.haematoxylin, section.eosin], axis=-1) @ vectors
     light = white * np.exp(-density)
     for axis in (0, 1):
         light = gaussian_filter1d(light, blur, axis=axis, mode="nearest")
-    return _sense(light * np.array(scanner.gain), scanner, seeds.generator("phantom", "sensor", chosen.sensor, sample))
+    return _sense(light * np.array(scanner.gain), scanner, generator("phantom", "sensor", seeds.sensor, sample))
 
 
 def _sense(
