@@ -65,9 +65,9 @@ class Rule:
             raise MediError(f"fold {self.fold} is none of the {self.folds} folds 0 to {self.folds - 1}")
 
     @classmethod
-    def levels(cls, column: str, levels: Sequence[str], **shares: float) -> "Rule":
-        """Hold out whole levels of one column."""
-        return cls("named", (column,), held=tuple((level,) for level in levels), **shares)
+    def levels(cls, column: str, levels: Sequence[str]) -> "Rule":
+        """Hold out whole levels of one column, such as a hospital."""
+        return cls("named", (column,), held=tuple((level,) for level in levels))
 
     @classmethod
     def published(cls, site: str = "site", gender: str = "gender", race: str = "race") -> "Rule":
@@ -266,7 +266,8 @@ def _holdable(members: Sparse, traits: Sparse, spare: Int64[np.ndarray, " levels
 
 def _greedy(order: Ids, members: Sparse, traits: Sparse, spare: Int64[np.ndarray, " levels"], wanted: int) -> Ids:
     """Hold out in this order whatever still leaves every level its patients, until enough are held."""
-    spare, gone, chosen = spare.copy(), np.zeros(members.shape[1], dtype=bool), []
+    chosen: list[int] = []
+    spare, gone = spare.copy(), np.zeros(members.shape[1], dtype=bool)
     for cell in order:
         if len(chosen) == wanted:
             break
