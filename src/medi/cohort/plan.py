@@ -3,11 +3,11 @@
 Each row says what it asks of the model: a combination it has seen, a new one of seen levels, or an unseen level.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -54,31 +54,28 @@ class Plan:
         asked = self.table[self.table["n"] > 0]
         if asked.empty:
             raise MediError("the plan asks for no image: every combination has enough; raise the target")
-        donors = [_positions(self.pool, columns) for columns in self._sources()]
-        parts = [self._images(row, donors, seed) for row in asked.to_dict("records")]
-        images = pd.concat(parts, ignore_index=True)
-        images.insert(0, "sample_id", prefix + images["noise_id"])
-        return images
+        cell = np.repeat(np.arange(len(asked)), asked["n"])
+        index = np.concatenate([np.arange(n) for n in asked["n"]])
+        images = self.pool.drop(columns="count").iloc[self._drawn(asked, seed)].reset_index(drop=True)
+        images = images.assign(**{name: asked[name].to_numpy()[cell] for name in self.over})
+        names = [".".join(map(safe_name, found)) for found in _tuples(asked, self.over)]
+        noise_ids = [f"{names[which]}.{i:06d}" for which, i in zip(cell, index)]
+        images.insert(0, "sample_id", [prefix + noise_id for noise_id in noise_ids])
+        fill = index < asked["fill"].to_numpy()[cell]
+        return images.assign(noise_id=noise_ids, request=asked["request"].to_numpy()[cell], fill=fill)
 
-    def _sources(self) -> list[tuple[str, ...]]:
-        """The columns whose levels a donor shares with the image, the nearest first."""
-        return [self.over, tuple(name for name in self.over if name != "class")]
-
-    def _images(self, row: Mapping[Any, Any], donors: list[dict[Combination, Positions]], seed: int) -> pd.DataFrame:
-        levels = {name: row[name] for name in self.over}
-        near = [
-            found[key]
-            for columns, found in zip(self._sources(), donors)
-            if (key := tuple(levels[name] for name in columns)) in found
-        ]
-        pool = self.pool.iloc[near[0]] if near else self.pool
-        stream = seeds.generator("plan", seed, *levels, *levels.values())
-        drawn = _draw(pool["count"].to_numpy(dtype=np.float64), stream.random(row["n"]))
-        images = pool.drop(columns="count").iloc[drawn].reset_index(drop=True).assign(**levels)
-        name = ".".join(map(safe_name, levels.values()))
-        index = np.arange(row["n"])
-        noise_ids = [f"{name}.{i:06d}" for i in index]
-        return images.assign(noise_id=noise_ids, request=row["request"], fill=index < row["fill"])
+    def _drawn(self, asked: pd.DataFrame, seed: int) -> Positions:
+        """The pool row of every image, each combination with a stream of its own."""
+        near, far = self.over, tuple(name for name in self.over if name != "class")
+        same, other = _positions(self.pool, near), _positions(self.pool, far)
+        weights = self.pool["count"].to_numpy(dtype=np.float64)
+        everyone, drawn = np.arange(len(self.pool)), []
+        for levels, n in zip(_tuples(asked, near), asked["n"]):
+            distant = tuple(level for name, level in zip(near, levels) if name != "class")
+            donors = same.get(levels, other.get(distant, everyone))
+            uniform = seeds.generator("plan", seed, *near, *levels).random(n)
+            drawn.append(donors[_draw(weights[donors], uniform)])
+        return np.concatenate(drawn)
 
     def save(self, folder: Path) -> Path:
         """Write plan.parquet, pool.parquet and, last, plan.json."""
@@ -138,10 +135,12 @@ def match(table: pd.DataFrame, schema: Schema, n: int | None = None, over: Seque
     real = _Training.of(table, schema, over)
     if n is None:
         return real.plan(dict(real.counts))
-    found = pd.Series(real.counts)
-    group = [key[real.names.index("class")] if "class" in real.names else "" for key in real.counts]
-    shares = [_apportion(part, n) for _, part in found.groupby(np.array(group, dtype=object), sort=False)]
-    return real.plan({key: count for part in shares for key, count in part.items()})
+    counts = np.array(list(real.counts.values()), dtype=np.float64)
+    group = np.array([key[real.names.index("class")] if "class" in real.names else "" for key in real.counts])
+    share = np.zeros(len(counts), dtype=np.int64)
+    for name in np.unique(group):
+        share[group == name] = _apportion(counts[group == name], n)
+    return real.plan(dict(zip(real.counts, share.tolist())))
 
 
 def combinations(
@@ -165,7 +164,7 @@ def from_table(table: pd.DataFrame, schema: Schema, wanted: pd.DataFrame, allow_
     if (broken := ~(numbers >= 0) | (numbers % 1 != 0)).any():
         row = int(np.argmax(broken.to_numpy()))
         raise MediError(f"n = {wanted['n'].iloc[row]!r} (row {row}) is no count of images")
-    keys = list(wanted[columns].astype("str").itertuples(index=False, name=None))
+    keys = _tuples(wanted, columns)
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise MediError(f"{' x '.join(twice)} occurs twice in the plan table; give each combination one row")
@@ -241,8 +240,14 @@ def _positions(pool: pd.DataFrame, columns: tuple[str, ...]) -> dict[Combination
     """Where in the pool each combination of these columns stands."""
     if not columns:
         return {}
-    keys = pd.Series(list(pool[list(columns)].astype("str").itertuples(index=False, name=None)), dtype=object)
-    return {key: np.asarray(rows, dtype=np.int64) for key, rows in keys.groupby(keys, sort=False).indices.items()}
+    found: dict[Combination, list[int]] = {}
+    for row, key in enumerate(_tuples(pool, columns)):
+        found.setdefault(key, []).append(row)
+    return {key: np.array(rows, dtype=np.int64) for key, rows in found.items()}
+
+
+def _tuples(table: pd.DataFrame, columns: Sequence[str]) -> list[Combination]:
+    return list(zip(*(table[name].astype("str") for name in columns)))
 
 
 def _draw(weights: Float64[np.ndarray, " m"], uniform: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -251,9 +256,9 @@ def _draw(weights: Float64[np.ndarray, " m"], uniform: Float64[np.ndarray, " n"]
     return np.minimum(np.searchsorted(edges, uniform * edges[-1], side="right"), len(weights) - 1).astype(np.int64)
 
 
-def _apportion(weights: pd.Series, n: int) -> pd.Series:
+def _apportion(weights: Float64[np.ndarray, " m"], n: int) -> Int64[np.ndarray, " m"]:
     """Whole numbers that sum to n in proportion to the weights (largest remainders)."""
     exact = weights * n / weights.sum()
-    floor = np.floor(exact).astype(np.int64)
-    extra = (exact - floor).rank(method="first", ascending=False) <= n - floor.sum()
-    return floor + extra.astype(np.int64)
+    share = np.floor(exact).astype(np.int64)
+    share[np.argsort(share - exact, kind="stable")[: n - share.sum()]] += 1
+    return share
