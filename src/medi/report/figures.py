@@ -68,7 +68,7 @@ def _forest(figure: Drawing, utility: pd.DataFrame, chance: float) -> None:
         ax.axvline(chance, color=COLORS["muted"], linestyle=":", linewidth=1)
         ax.annotate("chance", (chance, len(arms) - 0.45), (4, 0), **_beside(COLORS["muted"]))
         for row in utility[utility["split"] == split].itertuples():
-            _dot(ax, arms.index(row.arm), row)
+            _dot(ax, arms.index(str(row.arm)), row)
         ax.set(title=f"{split} combinations", xlabel="balanced accuracy", ylim=(len(arms) - 0.4, -0.6))
         ax.spines["left"].set_visible(False)
         ax.tick_params(left=False)
@@ -94,7 +94,7 @@ def _beside(color: str) -> dict[str, Any]:
 
 
 def class_bars(fidelity: pd.DataFrame) -> str:
-    """Fréchet distance per class, real against real (floor), CLS and MeDi; dotted lines are the arms' averages (Figure 3).
+    """Fréchet distance per class of floor, CLS and MeDi; dotted lines are the arms' averages (Figure 3).
 
     fidelity: columns arm, class, value, low, high, one row per arm and class.
     """
@@ -243,7 +243,7 @@ def _colormap(name: str, low: float, high: float) -> Drawing:
     return ListedColormap(colormaps[name](np.linspace(low, high, 64)))
 
 
-def _readable(face: Sequence[float]) -> str:
+def _readable(face: Any) -> str:
     """Black or white, whichever contrasts more with this colour (WCAG relative luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in face[:3]]
     return "#111111" if float(np.dot(linear, (0.2126, 0.7152, 0.0722))) > 0.18 else "#ffffff"
@@ -315,7 +315,7 @@ def _mosaic(
 ) -> tuple[UInt8[np.ndarray, "h w 4"], dict[tuple[str, str], int], dict[str, int]]:
     """All patches on one transparent sheet, the left edge of each class and source, and the top of each level."""
     size = sheet.images.size
-    group, gap, block = each * size, max(1, size // 10), max(3, size // 2)
+    group, gap, block = each * (size + 1) - 1, max(2, size // 8), max(4, size // 2)
     step = len(SOURCES) * (group + gap) - gap + block
     left = {
         (name, source): i * step + j * (group + gap) + block // 4
@@ -324,12 +324,14 @@ def _mosaic(
     }
     top = {level: i * (size + 2 * gap) + gap for i, level in enumerate(levels)}
     mosaic = np.zeros((len(levels) * (size + 2 * gap), len(classes) * step - block // 2, 4), dtype=np.uint8)
-    for (name, level, source), rows in sheet.table.groupby(["class", attribute, "source"]).indices.items():
-        if (name, source) in left and level in top:
-            patches = sheet.images[rows[:each]]
-            strip = np.concatenate(list(patches), axis=1)
-            where = np.s_[top[level] : top[level] + size, left[name, source] : left[name, source] + strip.shape[1]]
-            mosaic[where] = np.concatenate([strip, np.full((*strip.shape[:2], 1), 255, np.uint8)], axis=2)
+    place = sheet.table.groupby(["class", attribute, "source"]).cumcount()
+    for row, (name, level, source, i) in enumerate(
+        zip(*(sheet.table[c] for c in ("class", attribute, "source")), place)
+    ):
+        if i < each and (name, source) in left and level in top:
+            y, x = top[level], left[name, source] + i * (size + 1)
+            mosaic[y : y + size, x : x + size, :3] = sheet.images[[row]][0]
+            mosaic[y : y + size, x : x + size, 3] = 255
     return mosaic, left, top
 
 

@@ -85,11 +85,13 @@ def read(run: Path) -> Run:
         check_format(results.get("format_version"), FORMAT_VERSION, run / "results.json")
     return Run(
         results,
-        _json(run / "audit" / "audit.json"),
-        _table(run / "audit" / "counts.parquet"),
-        _json(run / "holdout" / "certificate.json"),
-        *(_table(run / "tables" / f"{name}.parquet") for name in ("training", "fidelity", "utility")),
-        Cohort.load(run / "sheet") if (run / "sheet" / "cohort.json").exists() else None,
+        audit=_json(run / "audit" / "audit.json"),
+        counts=_table(run / "audit" / "counts.parquet"),
+        certificate=_json(run / "holdout" / "certificate.json"),
+        training=_table(run / "tables" / "training.parquet"),
+        fidelity=_table(run / "tables" / "fidelity.parquet").rename(columns={"split": "seen"}),
+        utility=_table(run / "tables" / "utility.parquet"),
+        sheet=Cohort.load(run / "sheet") if (run / "sheet" / "cohort.json").exists() else None,
     )
 
 
@@ -98,7 +100,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    return read_table(path) if path.exists() else pd.DataFrame()
+    """A table with "" for unknown text, or an empty one where it has not been written yet."""
+    if not path.exists():
+        return pd.DataFrame()
+    table = read_table(path)
+    return table.fillna({name: "" for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])})
 
 
 def render(run: Run, sections: Sequence[Section]) -> str:
@@ -122,7 +128,7 @@ def render(run: Run, sections: Sequence[Section]) -> str:
 
 def asked(run: Run) -> str:
     return (
-        f"A classifier learns from some class × {run.attribute} combinations and is tested on others that it never saw. "
+        f"A classifier learns from some combinations of class and {run.attribute} and is tested on others, never seen. "
         f"Do images generated from class and {run.attribute} (MeDi) fill that hole better than images generated from "
         "the class alone (CLS), and as well as real ones would?"
     )
@@ -212,8 +218,8 @@ def samples(run: Run) -> Section:
         f"Grid of {run.sheet.images.size} pixel patches: {table[attribute].nunique()} rows, one per {attribute}; "
         f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
         f"{len(run.held_out)} held-out combinations are framed.",
-        f"A row per {attribute}, a block per class. MeDi is given class and {attribute}, CLS the class alone: MeDi’s patches "
-        f"should look like the real ones of their own row. Framed: held out, no model has seen a patch of it.",
+        f"A row per {attribute}, a block per class. MeDi is given class and {attribute}, CLS the class alone: MeDi’s "
+        "patches should look like the real ones of their own row. Framed: held out, no model has seen a patch of it.",
         table_of("The patches of the grid", table, open=False),
     )
     return Section(*section, blocks=[picture])
@@ -245,7 +251,7 @@ def _class_bars(run: Run, rows: pd.DataFrame) -> Picture | None:
         "Distance per class",
         figures.class_bars(rows),
         _spoken(rows, "class", "Fréchet distance"),
-        f"Images of all {run.attribute}s of a class together, at the real {run.attribute} marginal for both models alike. "
+        f"All images of a class together, mixed over {run.attribute} as the real ones are, for both models alike. "
         f"{_each_n(rows)}",
         table_of("Distances per class", run.fidelity[run.fidelity["scope"] == "class"], open=False),
     )
@@ -280,15 +286,13 @@ def _each_n(rows: pd.DataFrame) -> str:
 
 def _spoken(rows: pd.DataFrame, by: str, what: str) -> str:
     """The figure in words: the value of every arm in every group."""
-    groups = [
-        f"{group or 'all'}: "
-        + ", ".join(
-            f"{ARMS.get(arm, arm)} {number(value)}"
-            for arm, value in part.groupby("arm", sort=False)["value"].mean().items()
-        )
-        for group, part in rows.groupby(by)
-    ]
+    groups = [f"{str(group) or 'all'}: {_arm_values(part)}" for group, part in rows.groupby(by)]
     return f"{what}. {'; '.join(groups)}."
+
+
+def _arm_values(rows: pd.DataFrame) -> str:
+    means = rows.groupby("arm", sort=False)["value"].mean()
+    return ", ".join(f"{ARMS.get(str(arm), str(arm))} {number(value)}" for arm, value in means.items())
 
 
 def audit(run: Run) -> Section:
@@ -337,7 +341,7 @@ def holdout(run: Run) -> Section:
         blocks.append(table_of(f"The {len(held)} held-out combinations", pd.DataFrame(held), open=False))
     certificate.pop("format_version", None)
     blocks.append(facts("Certificate: rule, seed and hashes, from which anyone can check it again", certificate))
-    text = f"{len(held)} combinations of class and {run.attribute} have no patch in training; they are framed in the figures."
+    text = f"{len(held)} combinations of class and {run.attribute} have no patch in training; the figures frame them."
     return Section(*section, [text], blocks=blocks)
 
 
@@ -346,11 +350,7 @@ def training(run: Run) -> Section:
     section = ("training", "How were the models trained?")
     if run.training.empty:
         return Section(*section, ["No model has been trained yet."])
-    last = run.training.groupby("model", sort=False).tail(1)
-    ends = "; ".join(
-        f"{ARMS.get(row.model, row.model)}: {number(row.images)} images seen, loss {number(row.loss)}, {number(row.images_per_second)} images/s"
-        for row in last.itertuples()
-    )
+    ends = "; ".join(_end(str(model), rows) for model, rows in run.training.groupby("model", sort=False))
     picture = Picture(
         "Training curves",
         figures.training_curves(run.training),
@@ -359,6 +359,12 @@ def training(run: Run) -> Section:
         table_of("Loss and speed along training", run.training, open=False),
     )
     return Section(*section, blocks=[picture])
+
+
+def _end(model: str, rows: pd.DataFrame) -> str:
+    last = rows.iloc[-1]
+    speed = f"{number(last['images_per_second'])} images/s"
+    return f"{ARMS.get(model, model)}: {number(last['images'])} images seen, loss {number(last['loss'])}, {speed}"
 
 
 def settings(run: Run) -> Section:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 import pandas as pd
@@ -67,7 +67,7 @@ class Section:
     blocks: Sequence[Table | Picture] = ()
 
 
-def known(value: Any) -> bool:
+def known(value: Any) -> TypeGuard[float]:
     """Whether a number is there: None and NaN are undefined."""
     return value is not None and not pd.isna(value)
 

@@ -1,4 +1,4 @@
-"""Three sentences computed from the numbers: are the images closer, does the classifier gain, what speaks against it."""
+"""Three sentences computed from the numbers: closer images? a better classifier? what speaks against it?"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,24 +17,42 @@ def summary(results: Results, fidelity: pd.DataFrame, utility: pd.DataFrame, att
     results: the content of results.json; fidelity, utility: the result tables (empty where a stage has not run).
     """
     return [
-        distance(results, fidelity),
+        distance(results, fidelity, attribute),
         gain(results, utility, attribute),
         limits(results, fidelity, utility, attribute),
     ]
 
 
-def distance(results: Results, fidelity: pd.DataFrame) -> str:
+def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
     """Whether MeDi or CLS is closer to real images of unseen combinations, and how far from the floor."""
     numbers = results.get("frechet", {}).get("unseen", {})
     floor, cls, medi = (numbers.get(arm) for arm in ("floor", "cls", "medi"))
     if not (known(cls) and known(medi)):
         return f"Which model's images of unseen combinations are closer to real ones is not known{_reason(fidelity)}."
-    verdict = "closer to real ones than" if medi < cls else "farther from real ones than"
-    verdict = "as far from real ones as" if medi == cls else verdict
+    beside = f"{_against_floor(floor, cls, medi)}{_wins(fidelity, attribute)}"
     return (
-        f"On combinations that no training image showed, MeDi’s images are {verdict} CLS’s: a Fréchet distance of "
-        f"{number(medi)} against {number(cls)}{_against_floor(floor, cls, medi)}{_wins(fidelity)}."
+        f"On combinations that no training image showed, MeDi’s images are {_closer(cls, medi, fidelity)} CLS’s: "
+        f"a Fréchet distance of {number(medi)} against {number(cls)}{beside}."
     )
+
+
+def _closer(cls: float, medi: float, fidelity: pd.DataFrame) -> str:
+    if medi == cls:
+        return "as far from real ones as"
+    difference = _mean_difference(fidelity)
+    unsure = difference is not None and difference["low"] <= 0 <= difference["high"]
+    sure = "not for certain " if unsure else ""
+    return f"{sure}closer to real ones than" if medi < cls else f"{sure}farther from real ones than"
+
+
+def _mean_difference(fidelity: pd.DataFrame) -> pd.Series | None:
+    """The paired difference of CLS and MeDi over all unseen combinations, where it has an interval."""
+    if fidelity.empty:
+        return None
+    rows = fidelity[(fidelity["metric"] == "frechet_difference") & (fidelity["scope"] == "combination_mean")]
+    rows = rows[(rows["seen"] == "unseen") & rows["arm"].str.contains("cls") & rows["arm"].str.contains("medi")]
+    rows = rows.dropna(subset=["low", "high"])
+    return None if rows.empty else rows.iloc[0]
 
 
 def _against_floor(floor: Any, cls: float, medi: float) -> str:
@@ -44,13 +62,13 @@ def _against_floor(floor: Any, cls: float, medi: float) -> str:
     return text + (f" and {share((medi - floor) / (cls - floor))} of CLS’s excess over it" if cls > floor else "")
 
 
-def _wins(fidelity: pd.DataFrame) -> str:
-    pairs = _pairs(fidelity, "unseen")
+def _wins(fidelity: pd.DataFrame, attribute: str) -> str:
+    pairs = _pairs(fidelity, attribute, "unseen")
     return f"; MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of these {len(pairs)}" if len(pairs) else ""
 
 
 def gain(results: Results, utility: pd.DataFrame, attribute: str) -> str:
-    """Whether the classifier is better with MeDi's images on unseen combinations, and how much of the gap they close."""
+    """Whether the classifier is better with MeDi's images on unseen combinations, and how much of the gap closes."""
     numbers = results.get("balanced_accuracy", {}).get("unseen", {})
     real, cls, medi, oracle = (numbers.get(arm) for arm in ("real", "cls", "medi", "oracle"))
     if not (known(real) and known(medi)):
@@ -75,7 +93,7 @@ def _verdict(real: float, medi: float, difference: pd.Series | None) -> str:
 
 
 def _gap(results: Results, row: pd.Series | None) -> str:
-    gap = results.get("gap_closed")
+    gap: Any = results.get("gap_closed")
     if not known(gap):
         why = f" ({row['reason']})" if row is not None and row["reason"] else ""
         return f"the share of the gap between real images alone and the oracle that this closes is undefined{why}"
@@ -100,7 +118,7 @@ def limits(results: Results, fidelity: pd.DataFrame, utility: pd.DataFrame, attr
 
 
 def _worse_combinations(fidelity: pd.DataFrame, attribute: str) -> str:
-    pairs = _pairs(fidelity, "")
+    pairs = _pairs(fidelity, attribute, "")
     worse = pairs[pairs["medi"] >= pairs["cls"]]
     names = [f"{row['class']} at {row[attribute]}" for _, row in worse.iterrows()]
     return f"MeDi is no closer than CLS in {len(worse)} of {len(pairs)} combinations ({_list(names)})" if names else ""
@@ -137,18 +155,15 @@ def _undefined(fidelity: pd.DataFrame, utility: pd.DataFrame) -> str:
     return f"{count} of the tables’ numbers are undefined, each with its reason" if count else ""
 
 
-def _pairs(fidelity: pd.DataFrame, seen: str) -> pd.DataFrame:
+def _pairs(fidelity: pd.DataFrame, attribute: str, seen: str) -> pd.DataFrame:
     """One row per combination (of `seen`, or all) that has both distances, in the columns cls and medi."""
     if fidelity.empty:
         return pd.DataFrame(columns=["cls", "medi"])
     rows = fidelity[(fidelity["metric"] == "frechet") & (fidelity["scope"] == "combination")]
     rows = rows[rows["seen"] == seen] if seen else rows
-    keys = [name for name in rows.columns if name not in _MEASURED]
+    keys = ["class", attribute]
     table = rows.pivot_table(index=keys, columns="arm", values="value").reset_index()
     return table.reindex(columns=[*keys, "cls", "medi"]).dropna(subset=["cls", "medi"])
-
-
-_MEASURED = ("metric", "arm", "scope", "value", "low", "high", "n_real", "n_synthetic", "reason")
 
 
 def _row(utility: pd.DataFrame, attribute: str, metric: str, arm: str = "") -> pd.Series | None:
