@@ -157,7 +157,7 @@ def _distance_maps(figure: Drawing, fidelity: pd.DataFrame, attribute: str, held
     arms = [arm for arm in ("floor", "cls", "medi") if (fidelity["arm"] == arm).any()]
     positive = fidelity["value"][fidelity["value"] > 0]
     norm = LogNorm(positive.min(), positive.max() * 1.0001) if len(positive) else LogNorm(1, 10)
-    axes = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
+    axes = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0].tolist()
     rows, columns = ordered(fidelity[attribute]), ordered(fidelity["class"])
     for ax, arm in zip(axes, arms):
         part = fidelity[fidelity["arm"] == arm]
@@ -183,7 +183,7 @@ def _count_map(figure: Drawing, counts: pd.DataFrame, attribute: str, held_out: 
     matrix = matrix.reindex(index=ordered(matrix.index), columns=ordered(matrix.columns))
     norm = Normalize(0, min(COUNT_CAP, max(float(matrix.to_numpy().max()), 1.0)), clip=True)
     ax = figure.subplots()
-    _heat(ax, matrix, norm, _colormap("YlGnBu", 0.08, 0.97), held_out, empty=0)
+    _heat(ax, matrix, norm, _colormap("YlGnBu", 0.08, 0.97), held_out, empty=0.0)
     ax.set_ylabel(attribute)
     _scale(figure, [ax], norm, _colormap("YlGnBu", 0.08, 0.97), "patches")
 
@@ -246,7 +246,7 @@ def _colormap(name: str, low: float, high: float) -> Drawing:
 def _readable(face: Any) -> str:
     """Black or white, whichever contrasts more with this colour (WCAG relative luminance)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in face[:3]]
-    return "#111111" if float(np.dot(linear, (0.2126, 0.7152, 0.0722))) > 0.18 else "#ffffff"
+    return "#000000" if float(np.dot(linear, (0.2126, 0.7152, 0.0722))) > 0.179 else "#ffffff"
 
 
 def training_curves(training: pd.DataFrame) -> str:
@@ -403,7 +403,7 @@ def _inline(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"| width="[^"]*pt"| height="[^"]*pt"', "", svg.replace("xlink:href", "href"))
     svg = re.sub(r"<style.*?</style>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     for name, color in COLORS.items():
         svg = svg.replace(color, f"var(--{name})")
     return svg

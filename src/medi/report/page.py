@@ -36,7 +36,9 @@ class Run:
     @property
     def attribute(self) -> str:
         """The name of the attribute that is crossed with the class."""
-        return str(self.results.get("settings", {}).get("attribute", "site"))
+        held_out = self.certificate.get("held_out") or [{}]
+        names = [self.results.get("settings", {}).get("attribute"), *(key for key in held_out[0] if key != "class")]
+        return str(next(filter(None, names), "site"))
 
     @property
     def held_out(self) -> set[tuple[str, str]]:
