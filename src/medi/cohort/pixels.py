@@ -1,17 +1,19 @@
 """Pixels: uint8 [N, H, W, 3], memory-mapped. The only place where pixels change type, size or range (P2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from medi.errors import MediError
-from medi.files import content_hash, write_atomic
+from medi.files import content_hash, read_json, write_atomic, write_json
 
 Images = UInt8[np.ndarray, "n h w 3"]
+Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+CHUNK_BYTES = 1 << 22  # of pixels under one checksum
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,17 @@ class Pixels:
             raise MediError(f"{path}: not a whole pixel store ({error}); pack the cohort again") from error
 
     def save(self, path: Path, chunk: int = 4096) -> Path:
-        """Write the selected rows in order as one .npy store, chunk by chunk."""
-        return write_atomic(path, lambda temporary: self._write(temporary, chunk))
+        """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it."""
+        if not self._is_whole(path):
+            write_atomic(path, lambda temporary: self._write(temporary, chunk))
+        write_checksums(path)
+        return path
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether these are all rows, in order, of the store that lies at `path`."""
+        mapped = getattr(self.store, "filename", None)
+        whole = len(self.rows) == len(self.store) and np.array_equal(self.rows, np.arange(len(self.rows)))
+        return whole and mapped is not None and path.exists() and path.samefile(mapped)
 
     def _write(self, path: Path, chunk: int) -> None:
         shape = (len(self), self.size, self.size, 3)
@@ -67,6 +78,70 @@ class Pixels:
         """A hash of the selected pixels in order."""
         starts = range(0, len(self), chunk)
         return content_hash(*(content_hash(self[slice(start, start + chunk)].tobytes()) for start in starts))
+
+
+def write_checksums(path: Path) -> Path:
+    """Write <store>.sums.json: the shape of the store and a checksum per chunk of about 4 MiB."""
+    store = Pixels.open(path).store
+    rows = _rows_per_chunk(store)
+    sums = [content_hash(chunk.tobytes()) for chunk in _chunks(store, rows)]
+    return write_json(_sums_path(path), {"shape": list(store.shape), "rows_per_chunk": rows, "sums": sums})
+
+
+def verify(path: Path, whole: bool = True) -> None:
+    """Check a store against its checksums: every chunk, or (whole=False) only the shape and the last chunk.
+
+    MediError names the rows of the first chunk that differs. A store without checksums is older and passes.
+    """
+    if not _sums_path(path).exists():
+        return
+    known, store = read_json(_sums_path(path)), Pixels.open(path).store
+    if known["shape"] != list(store.shape):
+        raise MediError(
+            f"{path}: holds {list(store.shape)}, its checksums are of {known['shape']}; pack the cohort again"
+        )
+    rows, last = known["rows_per_chunk"], len(known["sums"]) - 1
+    for number in range(0 if whole else max(last, 0), last + 1):
+        chunk = store[number * rows : (number + 1) * rows]
+        if content_hash(chunk.tobytes()) != known["sums"][number]:
+            first = number * rows
+            raise MediError(f"{path}: rows {first} to {first + len(chunk) - 1} are damaged; pack the cohort again")
+
+
+def _sums_path(path: Path) -> Path:
+    return path.with_suffix(".sums.json")
+
+
+def _rows_per_chunk(store: UInt8[np.ndarray, "N h w 3"]) -> int:
+    return max(1, CHUNK_BYTES // max(1, store[:1].nbytes))
+
+
+def _chunks(store: UInt8[np.ndarray, "N h w 3"], rows: int) -> Iterator[Images]:
+    return (store[start : start + rows] for start in range(0, len(store), rows))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any still image as upright 8-bit RGB: grey, palette, CMYK, 16-bit; transparency over white, as glass is.
+
+    Raises ValueError for modes without a stated range (32-bit integers, floats).
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has no stated range; save it with 8 or 16 bits")
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image, dtype=np.uint32) * 255 // 65535).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+_ORIENTATION = 0x0112  # EXIF
+
+
+def cut(image: Image.Image, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """A square part of an RGB image, antialiased (Lanczos) to size x size; at scale 1 the pixels themselves."""
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box))
 
 
 def to_float(images: Images) -> Float32[np.ndarray, "n 3 h w"]:

@@ -3,7 +3,7 @@
 Level ids come from a schema that travels with the model. An unknown level is an error that names the known ones.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from medi.errors import MediError
 
 RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id")
 MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its own
+OTHER = "other"  # the level that takes in the rare ones
 
 Codes = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
 
@@ -61,10 +62,8 @@ class Attribute:
         unknown = text.isin(self.missing)
         numbers = pd.to_numeric(text.where(~unknown), errors="coerce")
         if (broken := numbers.isna() & ~unknown).any():
-            row = int(np.argmax(broken.to_numpy()))
-            raise MediError(
-                f"{self.name} {text.iloc[row]!r} (row {row}) is not a number; declare it as missing or mend it"
-            )
+            row = text.index[int(np.argmax(broken.to_numpy()))]
+            raise MediError(f"{self.name} {text[row]!r} (row {row}) is not a number; declare it as missing or mend it")
         return ((numbers - self.center) / self.scale).to_numpy(dtype=np.float32)
 
 
@@ -115,16 +114,35 @@ class Schema:
         table: pd.DataFrame,
         attributes: Sequence[str],
         continuous: Sequence[str] = (),
-        missing: Sequence[str] = ("",),
+        missing: Sequence[str] | Mapping[str, Sequence[str]] = ("",),
     ) -> "Schema":
-        """Levels in sorted order, centre and scale from the known values of each column of `table`."""
+        """Levels in sorted order, centre and scale from the known values of each column of `table`.
+
+        `missing` holds the spellings of "not known", for every column or per column (others then have "" alone).
+        """
         columns = ["class", *attributes]
         if lacking := [name for name in columns if name not in table.columns]:
             raise MediError(
                 f"the table has no column {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}"
             )
-        found = [_infer(table[name], name, name in continuous, tuple(missing)) for name in columns]
+        found = [_infer(table[name], name, name in continuous, _tokens(missing, name)) for name in columns]
         return cls(found[0], tuple(found[1:]))
+
+
+def group_rare(values: pd.Series, units: pd.Series, minimum: int, missing: Sequence[str] = ("",)) -> pd.Series:
+    """Levels with fewer than `minimum` distinct units (patients) become "other"; missing values stay as written.
+
+    values, units: one per row. MediError where "other" is a level already, as the two could not be told apart.
+    """
+    if (values == OTHER).any():
+        raise MediError(f"{values.name!s} has a level {OTHER!r} of its own; rename it before rare levels are grouped")
+    counts = units.groupby(values).nunique()
+    rare = set(counts.index[counts < minimum]) - set(missing)
+    return values.where(~values.isin(rare), OTHER)
+
+
+def _tokens(missing: Sequence[str] | Mapping[str, Sequence[str]], name: str) -> tuple[str, ...]:
+    return tuple(missing.get(name, ("",))) if isinstance(missing, Mapping) else tuple(missing)
 
 
 def _infer(values: pd.Series, name: str, continuous: bool, missing: tuple[str, ...]) -> Attribute:

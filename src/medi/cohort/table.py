@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
-from medi.cohort.pixels import Pixels
+from medi.cohort.pixels import Pixels, verify
 from medi.cohort.schema import Schema
 from medi.errors import MediError
 from medi.files import check_format, content_hash, read_json, read_table, write_json, write_table
@@ -80,6 +80,8 @@ class Cohort:
         head = read_json(folder / "cohort.json")
         check_format(head.get("format_version"), FORMAT_VERSION, folder / "cohort.json")
         pixels = Pixels.open(folder / "pixels.npy") if head["pixels"] else None
+        if pixels is not None:
+            verify(folder / "pixels.npy", whole=False)
         table = read_table(folder / "table.parquet")
         if len(table) != head["rows"]:
             raise MediError(f"{folder}: table.parquet has {len(table)} rows, cohort.json says {head['rows']}")

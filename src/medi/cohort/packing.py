@@ -1,0 +1,443 @@
+"""Packing: image files or tar members -> one uint8 store beside a table. Parallel, resumable; P2, P11, P12.
+
+Workers fill disjoint rows of one memory map and return a checksum per unit of work, which a log keeps; a unit whose
+bytes do not match its checksum after a kill is done again. The finished store gets per-chunk checksums.
+"""
+
+import functools
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import tarfile
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+from PIL import Image, UnidentifiedImageError
+
+from medi.cohort.pixels import Box, Pixels, cut, to_rgb
+from medi.cohort.table import Cohort
+from medi.errors import MediError
+from medi.files import content_hash, read_json, write_json
+
+UNIT = 64  # images per unit of work: what a kill can cost a worker
+MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
+
+Mode = Literal["resize", "crop", "tile"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image becomes patches of size x size pixels.
+
+    resize: the whole (square) image. crop: its centre. tile: every whole tile, from the upper left. With mpp, crop and
+    tile first resample to that many micrometres per pixel, which needs the image's own.
+    """
+
+    size: int
+    mode: Mode = "resize"
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise MediError(f"size {self.size}: a patch has at least one pixel")
+        if self.mode not in ("resize", "crop", "tile"):
+            raise MediError(f"mode {self.mode!r}: expected resize, crop or tile")
+        if self.mpp is not None and (self.mode == "resize" or not self.mpp > 0):
+            raise MediError(f"mpp {self.mpp} with mode {self.mode}: mpp is positive and goes with crop or tile")
+
+    def side(self, mpp: float) -> float:
+        """The side of a patch in pixels of an image of `mpp` (crop, tile)."""
+        return self.size if self.mpp is None else self.size * self.mpp / mpp
+
+    def boxes(self, width: int, height: int, mpp: float) -> list[Box]:
+        """The parts of an image that become patches; ValueError where it is too small or not square."""
+        if self.mode == "resize":
+            if width != height:
+                raise ValueError(f"{width} x {height} pixels are not square; use mode crop or tile")
+            return [(0, 0, width, height)]
+        side = self.side(mpp)
+        if side > min(width, height) + 1e-6:
+            raise ValueError(f"{width} x {height} pixels are too few: a patch needs {side:g}")
+        if self.mode == "crop":
+            return [_square((width - side) / 2, (height - side) / 2, side, self.mpp is None)]
+        columns, rows = int((width + 1e-6) // side), int((height + 1e-6) // side)
+        return [_square(x * side, y * side, side, self.mpp is None) for y in range(rows) for x in range(columns)]
+
+    def packed_mpp(self, width: int, mpp: float) -> float:
+        """Micrometres per pixel of the patches (NaN where the image's is unknown)."""
+        return mpp * width / self.size if self.mode == "resize" else (mpp if self.mpp is None else self.mpp)
+
+
+def _square(left: float, upper: float, side: float, whole: bool) -> Box:
+    """Whole pixels where nothing is resampled, so that they stay as they are."""
+    if whole:
+        left, upper = int(left), int(upper)
+    return (left, upper, left + side, upper + side)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: where it is, its micrometres per pixel, the first row of its patches and how many."""
+
+    image: str
+    mpp: float
+    row: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all units share: the folder of the images, the store to fill, and how."""
+
+    root: Path
+    store: Path
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Done:
+    """A unit's result: the checksum of its rows, (image, reason) of those that failed, each image's packed mpp."""
+
+    unit: int
+    checksum: str
+    failed: list[list[str]]
+    mpp: list[float]
+
+
+def pack(
+    cohort: Cohort,
+    root: Path,
+    out: Path,
+    size: int,
+    mode: Mode = "resize",
+    mpp: float | None = None,
+    workers: int | None = None,
+    on_error: Literal["skip", "fail"] = "fail",
+    progress: Progress | None = None,
+) -> Cohort:
+    """Decode the images of a cohort, fit them (see Fit) and write the packed cohort to `out`.
+
+    image column: paths relative to `root`, or "shard.tar!member". workers: processes, default one per core.
+    progress(done, total) counts images. The same call goes on after a kill and returns at once when all is done. An
+    image that is missing, broken, too small or a decompression bomb stops the packing by name, or with on_error="skip"
+    is left out and listed in info["packing"]["skipped"].
+    """
+    fit, out = Fit(size, mode, mpp), Path(out)
+    recipe = _recipe(cohort, fit)
+    if (out / "cohort.json").exists():
+        return _finished(out, recipe)
+    pool = _Pool(os.cpu_count() or 1 if workers is None else workers)
+    with pool:
+        jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
+        units = [jobs[start : start + UNIT] for start in range(0, len(jobs), UNIT)]
+        store, log = _open_store(out, recipe, jobs, size)
+        done = _resume(log, units, store)
+        _run(units, done, pool, Shared(root, store, fit), log, on_error, progress)
+    results = [done[i] for i in range(len(units))]
+    skipped = unreadable + [pair for result in results for pair in result.failed]
+    table, pixels = _without(skipped, cohort, jobs, results, store, fit, out)
+    settings = {**asdict(fit), "recipe": recipe, "skipped": [{"image": i, "reason": r} for i, r in skipped]}
+    Cohort(table, cohort.schema, pixels, {**cohort.info, "packing": settings}).save(out)
+    shutil.rmtree(store.parent)
+    return Cohort.load(out)
+
+
+def _recipe(cohort: Cohort, fit: Fit) -> str:
+    """What decides the packed pixels: the ids, the images, their mpp and the fit."""
+    columns = [name for name in ("sample_id", "image", "mpp") if name in cohort.table]
+    rows = pd.util.hash_pandas_object(cohort.table[columns], index=False).to_numpy().tobytes()
+    return content_hash(rows, asdict(fit))
+
+
+def _finished(out: Path, recipe: str) -> Cohort:
+    packed = Cohort.load(out)
+    if packed.info.get("packing", {}).get("recipe") != recipe:
+        raise MediError(f"{out}: holds another cohort, or one packed otherwise; choose another folder or remove it")
+    return packed
+
+
+class _Pool:
+    """Processes, or this one where one is enough; a fresh interpreter each, as forking under threads is unsafe."""
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise MediError(f"workers {workers}: at least one is needed")
+        self.workers = workers
+        self._executor: Executor | None = None
+
+    def __enter__(self) -> "_Pool":
+        if self.workers > 1:
+            kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+            context = multiprocessing.get_context(kind)
+            if kind == "forkserver":
+                context.set_forkserver_preload([__name__])
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_leave_interrupts)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[..., Any], tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
+        """Results as they come, in any order; a few tasks are under way per process."""
+        if self._executor is None:
+            yield from (function(*task) for task in tasks)
+            return
+        waiting, running = iter(tasks), set[Future[Any]]()
+        while True:
+            for task in waiting:
+                running.add(self._executor.submit(function, *task))
+                if len(running) >= 4 * self.workers:
+                    break
+            if not running:
+                return
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            try:
+                yield from [future.result() for future in finished]
+            except BrokenExecutor as error:
+                raise MediError("a packing process died (out of memory?); run it again, with fewer workers") from error
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is the parent's: it stops the pool, and the same call goes on later."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:
+    """A job per image with its rows in the store; tiles are counted from the images' headers first."""
+    if "image" not in table or (table["image"] == "").any():
+        raise MediError("the cohort has rows without an image; give the column `image`")
+    scale = table["mpp"].to_numpy(dtype=np.float64) if "mpp" in table else np.full(len(table), np.nan)
+    if fit.mpp is not None and np.isnan(scale).any():
+        row = int(np.argmax(np.isnan(scale)))
+        raise MediError(f"{table['image'].iloc[row]}: its mpp is unknown (row {row}); state it when reading the cohort")
+    images = table["image"].tolist()
+    counts, failed = [1] * len(images), list[list[str]]()
+    if fit.mode == "tile":
+        counts, failed = _count(images, scale, root, fit, pool)
+        _stop(failed, on_error)
+    rows = np.concatenate([[0], np.cumsum(counts)])
+    return [Job(i, float(m), int(r), c) for i, m, r, c in zip(images, scale, rows, counts)], failed
+
+
+def _count(
+    images: list[str], scale: np.ndarray, root: Path, fit: Fit, pool: _Pool
+) -> tuple[list[int], list[list[str]]]:
+    """Tiles per image, from its header; 0 and the reason where it has none."""
+    starts = range(0, len(images), UNIT)
+    tasks = [(start, images[start : start + UNIT], scale[start : start + UNIT].tolist(), root, fit) for start in starts]
+    found = sorted(pool.map(_count_unit, tasks))
+    return [n for _, counts, _ in found for n in counts], [pair for _, _, failed in found for pair in failed]
+
+
+def _count_unit(
+    start: int, images: list[str], scale: list[float], root: Path, fit: Fit
+) -> tuple[int, list[int], list[list[str]]]:
+    counts, failed = [], []
+    for name, mpp in zip(images, scale):
+        try:
+            with _open(root, name) as image:
+                counts.append(len(fit.boxes(*_upright(image), mpp)))
+        except Exception as error:  # whatever a decoder throws at a broken file, it is that file's
+            counts.append(0)
+            failed.append([name, _reason(error)])
+    return start, counts, failed
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Width and height once the EXIF orientation is applied (5 to 8 turn by a quarter)."""
+    turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5  # Pillow turns TIFF's size itself
+    return (image.height, image.width) if turned else image.size
+
+
+def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Path, Path]:
+    """The unfinished store and its log: those of this recipe, or fresh ones."""
+    work = out / "unfinished"
+    store, log, head = work / "pixels.npy", work / "done.jsonl", work / "recipe.json"
+    rows = jobs[-1].row + jobs[-1].count if jobs else 0
+    if head.exists() and read_json(head) == {"recipe": recipe, "rows": rows} and store.exists():
+        return store, log
+    if not rows:
+        raise MediError(f"{out}: nothing to pack; no image gives a patch")
+    work.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    _reserve(store, (rows, size, size, 3))
+    write_json(head, {"recipe": recipe, "rows": rows})
+    return store, log
+
+
+def _reserve(store: Path, shape: tuple[int, int, int, int]) -> None:
+    """A store of zeros whose space is taken now: a disk that fills up later would kill the workers."""
+    try:
+        np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
+        if hasattr(os, "posix_fallocate"):
+            with store.open("rb+") as handle:
+                os.posix_fallocate(handle.fileno(), 0, store.stat().st_size)
+    except OSError as error:
+        store.unlink(missing_ok=True)
+        raise MediError(
+            f"{store}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+
+
+def _resume(log: Path, units: list[list[Job]], store: Path) -> dict[int, Done]:
+    """The units of the log whose bytes are in the store; a torn last line is passed over."""
+    done: dict[int, Done] = {}
+    pixels = np.load(store, mmap_mode="r")
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        try:
+            result = Done(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        if result.unit < len(units) and _checksum(pixels, units[result.unit]) == result.checksum:
+            done[result.unit] = result
+    return done
+
+
+def _run(
+    units: list[list[Job]],
+    done: dict[int, Done],
+    pool: _Pool,
+    shared: Shared,
+    log: Path,
+    on_error: str,
+    progress: Progress | None,
+) -> None:
+    """Do what is not done yet; each finished unit is a line in the log."""
+    finished, total = sum(len(units[i]) for i in done), sum(map(len, units))
+    tasks = [(i, unit, shared) for i, unit in enumerate(units) if i not in done]
+    with log.open("a", encoding="utf-8") as handle:
+        for result in pool.map(_pack_unit, tasks):
+            _stop(result.failed, on_error)
+            done[result.unit] = result
+            handle.write(json.dumps(asdict(result)) + "\n")
+            handle.flush()
+            finished += len(units[result.unit])
+            if progress is not None:
+                progress(finished, total)
+
+
+def _stop(failed: list[list[str]], on_error: str) -> None:
+    if failed and on_error == "fail":
+        name, reason = failed[0]
+        raise MediError(f"{name}: {reason}; replace it, or pack with on_error skip to leave such images out")
+
+
+def _pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
+    """Fill the rows of a unit; the rows of failed images become 0."""
+    pixels = np.load(shared.store, mmap_mode="r+")
+    failed, mpp = [], []
+    for job in jobs:
+        try:
+            mpp.append(_pack_image(job, shared, pixels))
+        except Exception as error:  # as above
+            pixels[job.row : job.row + job.count] = 0
+            failed.append([job.image, _reason(error)])
+            mpp.append(float("nan"))
+    return Done(number, _checksum(pixels, jobs), failed, mpp)
+
+
+def _pack_image(job: Job, shared: Shared, pixels: np.ndarray) -> float:
+    """Decode, fit and store one image; its patches' micrometres per pixel."""
+    fit = shared.fit
+    with _open(shared.root, job.image) as raw:
+        image = to_rgb(raw)
+        boxes = fit.boxes(image.width, image.height, job.mpp)
+        for row, box in enumerate(boxes[: job.count], start=job.row):
+            pixels[row] = cut(image, box, fit.size)
+        return fit.packed_mpp(image.width, job.mpp)
+
+
+def _checksum(pixels: np.ndarray, jobs: list[Job]) -> str:
+    return content_hash(pixels[jobs[0].row : jobs[-1].row + jobs[-1].count].tobytes())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such image"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"over {MAX_PIXELS} pixels, possibly a decompression bomb"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that is known here"
+    return str(error) if isinstance(error, ValueError) else f"not readable ({error})"
+
+
+def _open(root: Path, name: str) -> Image.Image:
+    """The image, header read; a file below `root` or a member of a tar."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(_bytes(root, name) if ".tar!" in name else root / name)
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+def _bytes(root: Path, name: str) -> io.BytesIO:
+    shard, _, member = name.partition("!")
+    handle, index = _tar(str(root / shard), (root / shard).stat().st_mtime_ns)
+    if member not in index:
+        raise FileNotFoundError(name)
+    offset, length = index[member]
+    handle.seek(offset)
+    return io.BytesIO(handle.read(length))
+
+
+@functools.lru_cache(maxsize=8)
+def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]]:
+    """An open tar and where its regular members' bytes lie; read once per process, nothing is extracted."""
+    with tarfile.open(path, "r:") as archive:
+        index = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
+    return open(path, "rb"), index
+
+
+def _without(
+    skipped: list[list[str]],
+    cohort: Cohort,
+    jobs: list[Job],
+    results: list[Done],
+    store: Path,
+    fit: Fit,
+    out: Path,
+) -> tuple[pd.DataFrame, Pixels]:
+    """The table and the store, in its place, without the skipped images."""
+    bad = {image for image, _ in skipped}
+    counts = np.array([0 if job.image in bad else job.count for job in jobs], dtype=np.int64)
+    if not counts.any():
+        raise MediError(f"{out}: no image could be packed; the first: {skipped[0][0]}: {skipped[0][1]}")
+    mpp = np.array([value for result in results for value in result.mpp])
+    table = _tiles(cohort.table.assign(mpp=mpp), counts, fit)
+    return table, _move(store, out / "pixels.npy", np.repeat(counts > 0, [job.count for job in jobs]))
+
+
+def _tiles(table: pd.DataFrame, counts: Int64[np.ndarray, " n"], fit: Fit) -> pd.DataFrame:
+    """A row per patch; tiles are named <sample_id>#<number>."""
+    rows = np.repeat(np.arange(len(table)), counts)
+    table = table.iloc[rows].reset_index(drop=True)
+    if fit.mode != "tile":
+        return table
+    number = pd.Series(np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(str)
+    return table.assign(sample_id=(table["sample_id"] + "#" + number).astype("str"))
+
+
+def _move(store: Path, path: Path, kept: np.ndarray) -> Pixels:
+    """All rows: rename the synced store. Some: copy the rows that are kept."""
+    mapped = np.load(store, mmap_mode="r+")
+    mapped.flush()
+    if not kept.all():
+        Pixels.of(mapped).select(np.flatnonzero(kept)).save(path)
+        return Pixels.open(path)
+    with store.open("rb+") as handle:
+        os.fsync(handle.fileno())
+    store.replace(path)
+    return Pixels.open(path)

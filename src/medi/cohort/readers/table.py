@@ -1,0 +1,111 @@
+"""Any CSV, TSV or Parquet table with a row per patch, or per slide where there are no images (P6: all text)."""
+
+import string
+from pathlib import Path
+
+import pandas as pd
+
+from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble, check_images
+from medi.cohort.readers.rows import line_of, read_rows
+from medi.cohort.table import Cohort
+from medi.errors import MediError
+
+USUAL = {  # role: usual column names, the likeliest first
+    "image": (
+        "image",
+        "image_path",
+        "img_path",
+        "filepath",
+        "file_path",
+        "path",
+        "file",
+        "filename",
+        "file_name",
+        "patch",
+    ),
+    "label": ("class", "label", "diagnosis", "tumor_type", "cancer_type", "biological_class", "project_id", "type"),
+    "patient": ("patient", "patient_id", "case_submitter_id", "case_id", "case", "subject"),
+    "slide": ("slide", "slide_id", "slide_submitter_id", "wsi_id", "wsi", "slide_name"),
+    "id": ("sample_id", "patch_name"),
+}
+
+
+def read(
+    source: Path,
+    image: str | None = None,
+    label: str | None = None,
+    patient: str | None = None,
+    slide: str | None = None,
+    id: str | None = None,
+    root: Path | None = None,
+    settings: Settings = DEFAULTS,
+) -> Cohort:
+    """A cohort from a table of ours or anyone's.
+
+    image: the column with the image's path relative to `root` (default: the table's folder), or a template over
+    columns ("{slide}/{patch}.png"); "" for none. label, patient, slide, id: columns; "" for none; None: guessed.
+    """
+    rows, notes = read_rows(source), Notes()
+    named = {"label": label, "patient": patient, "slide": slide, "id": id}
+    roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
+    table = _renamed(rows, roles).assign(**_image_column(rows, image, notes))
+
+    def where(row: int) -> str:
+        return f"{source.name} line {line_of(source, row)}"
+
+    if "image" not in table:
+        return assemble(_named_after_slide(table, source), source, None, notes, settings, where)
+    folder = root or source.parent
+    table = check_images(table, folder, notes, settings, where)
+    return assemble(_with_mpp(table, settings), source, folder, notes, settings, where)
+
+
+def _column(rows: pd.DataFrame, role: str, name: str | None, notes: Notes) -> str:
+    """The column of a role: as named, or the likeliest that is there; "" for none."""
+    if name is None:
+        name = next((usual for usual in USUAL[role] if usual in rows), "")
+        notes.append(f"{role} from column {name!r}" if name else f"no column for {role}")
+    if name and name not in rows:
+        raise MediError(f"no column {name!r} for {role}; the columns are {', '.join(map(str, rows.columns))}")
+    return name
+
+
+def _renamed(rows: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
+    """The rows with our reserved names; columns of such a name that play another role go."""
+    ours = {"label": "class", "patient": "patient", "slide": "slide", "id": "sample_id"}
+    taken = {ours[role]: rows[column] for role, column in roles.items() if column}
+    others = [
+        c for c in rows.columns if c not in (*roles.values(), *ours.values(), "mpp", "split", "origin", "noise_id")
+    ]
+    mpp = {"mpp": pd.to_numeric(rows["mpp"], errors="coerce")} if "mpp" in rows else {}
+    return rows[others].assign(**taken, **mpp)
+
+
+def _image_column(rows: pd.DataFrame, image: str | None, notes: Notes) -> dict[str, pd.Series]:
+    if image is not None and "{" in image:
+        return {"image": filled(rows, image)}
+    column = _column(rows, "image", image, notes)
+    return {"image": rows[column]} if column else {}
+
+
+def filled(rows: pd.DataFrame, template: str) -> pd.Series:
+    """The template with each row's cells, by whole columns."""
+    text = pd.Series("", index=rows.index, dtype=object)
+    for literal, name, _, _ in string.Formatter().parse(template):
+        if name is not None and name not in rows:
+            raise MediError(f"no column {name!r} for {template!r}; the columns are {', '.join(map(str, rows.columns))}")
+        text = text + literal + (rows[name].astype(object) if name else "")
+    return text.astype(str)
+
+
+def _named_after_slide(table: pd.DataFrame, source: Path) -> pd.DataFrame:
+    """Without images a row is a slide (or has an id of its own)."""
+    if "sample_id" in table:
+        return table
+    if "slide" not in table:
+        raise MediError(f"{source}: no column for the image, the slide or an id; name one")
+    return table.assign(sample_id=table["slide"])
+
+
+def _with_mpp(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    return table if settings.mpp is None else table.assign(mpp=settings.mpp)

@@ -1,0 +1,92 @@
+"""Percentile intervals for patches that are not independent: whole slides or patients are resampled (P9).
+
+A statistic is a function of sums over rows, so a bootstrap draw is one row of weights times the sums per cluster.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+
+from medi.seeds import Key, generator
+
+DEFINED = 0.9  # an interval needs at least this share of draws in which the statistic is defined
+
+Statistic = Callable[..., Float64[np.ndarray, " draws"]]
+Labels = Sequence[str] | pd.Series | np.ndarray
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; NaN where undefined, and then `reason` says why (P7)."""
+
+    value: float
+    low: float = float("nan")
+    high: float = float("nan")
+    reason: str = ""
+
+    def noting(self, *notes: str) -> "Estimate":
+        """The same estimate with these notes before its reason, each once."""
+        parts = dict.fromkeys(part for note in (*notes, self.reason) for part in note.split("; ") if part)
+        return replace(self, reason="; ".join(parts))
+
+
+def interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
+    """The 2.5th and 97.5th percentile of the draws that are defined; none where the value is not."""
+    if not np.isfinite(value):
+        return Estimate(value)
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < DEFINED * len(draws):
+        return Estimate(value, reason=f"undefined in {len(draws) - len(defined)} of {len(draws)} resamples")
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
+
+
+def cluster_bootstrap(
+    statistic: Statistic, clusters: Labels, *values: Float64[np.ndarray, "n *k"], draws: int, key: Sequence[Key]
+) -> Estimate:
+    """The statistic of the sums of `values` over all n rows, with an interval from resampling whole clusters.
+
+    `statistic` gets one array [draws, *k] of sums per entry of `values` and returns [draws]; several entries see
+    the same draws, so a statistic that subtracts them is a paired comparison. Fewer than two clusters: no interval.
+    """
+    totals = [rows.sum(axis=0, keepdims=True) for rows in values]
+    value = float(statistic(*totals)[0])
+    index = cluster_index(clusters)
+    count = int(index.max(initial=-1)) + 1
+    if not np.isfinite(value) or count < 2:
+        return Estimate(value, reason="" if count > 1 else f"{count} cluster: no interval")
+    weights = _weights(count, draws, key)
+    return interval(value, statistic(*(np.tensordot(weights, _sums(rows, index, count), 1) for rows in values)))
+
+
+def cluster_counts(
+    clusters: Labels, strata: Labels, *, draws: int, key: Sequence[Key]
+) -> Float64[np.ndarray, "draws n"]:
+    """How often each row occurs in each draw when whole clusters are resampled within their stratum."""
+    names, strata = np.asarray(clusters, dtype=object), np.asarray(strata, dtype=object)
+    counts = np.empty((draws, len(names)))
+    for stratum in sorted(set(strata)):
+        index = cluster_index(names[strata == stratum])
+        counts[:, strata == stratum] = _weights(int(index.max()) + 1, draws, (*key, stratum))[:, index]
+    return counts
+
+
+def cluster_index(clusters: Labels) -> Int64[np.ndarray, " n"]:
+    """The number of each row's cluster in sorted order, so that the order of the rows does not matter."""
+    return np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1].astype(np.int64)
+
+
+def _weights(clusters: int, draws: int, key: Sequence[Key]) -> Float64[np.ndarray, "draws clusters"]:
+    uniform = np.full(clusters, 1 / clusters)
+    return generator("bootstrap", *key).multinomial(clusters, uniform, size=draws).astype(np.float64)
+
+
+def _sums(
+    values: Float64[np.ndarray, "n *k"], index: Int64[np.ndarray, " n"], count: int
+) -> Float64[np.ndarray, "c *k"]:
+    sums = np.zeros((count, *values.shape[1:]))
+    np.add.at(sums, index, values)
+    return sums

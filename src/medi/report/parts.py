@@ -1,0 +1,138 @@
+"""What a page is made of: tables, pictures and sections, and how numbers are written. Undefined is a dash (P7)."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+from urllib.parse import quote
+
+import pandas as pd
+
+DASH = "–"
+ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+COLUMNS = {
+    "cls": "CLS",
+    "medi": "MeDi",
+    "cramers_v": "Cramér's V",
+    "cramers_v_corrected": "Cramér's V, bias-corrected",
+    "nmi": "NMI",
+    "n_real": "n real",
+    "images_per_second": "images/s",
+}
+ROWS_SHOWN = 200  # a browser table; the CSV beside it holds every row
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value as it is read (`text`) and as it is sorted (`key`)."""
+
+    text: str
+    key: str
+    number: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names and rows of cells; `csv` is the whole table as a data: address."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    csv: str
+    total: int
+    open: bool = True  # shown at once, or one click away
+    kind: str = "table"  # or "facts": name and value, nothing to sort
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its SVG, what it shows for those who cannot see it, and the numbers behind it."""
+
+    title: str
+    svg: str
+    alt: str
+    caption: str
+    data: Table
+    kind: str = "picture"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: sentences, a list that stands out (alarms), then tables and pictures."""
+
+    anchor: str
+    title: str
+    text: Sequence[str] = ()
+    alarms: Sequence[str] = ()
+    blocks: Sequence[Table | Picture] = ()
+
+
+def known(value: Any) -> TypeGuard[float]:
+    """Whether a number is there: None and NaN are undefined."""
+    return value is not None and not pd.isna(value)
+
+
+def number(value: Any) -> str:
+    """Three significant digits, thousands apart, a true minus; a dash where undefined."""
+    if not known(value):
+        return DASH
+    whole = float(value).is_integer() or abs(value) >= 1000
+    return (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
+
+
+def share(value: Any) -> str:
+    return f"{number(round(100 * value))} %" if known(value) else DASH
+
+
+def interval(low: Any, high: Any, write: Any = number) -> str:
+    """' [0.71, 0.80]', or nothing where no interval is known."""
+    return f" [{write(low)}, {write(high)}]" if known(low) and known(high) else ""
+
+
+def cell(value: Any) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if isinstance(value, (list, tuple, set)):
+        return cell(", ".join(map(str, value)))
+    if isinstance(value, str):
+        return Cell(value, value, False)
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no", str(value), False)
+    return Cell(number(value), repr(float(value)) if known(value) else "", True)
+
+
+def label(column: str) -> str:
+    return COLUMNS.get(column, column.replace("_", " "))
+
+
+def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
+    """A table of a frame as it stands; a cell that is a Cell already is shown as it is and saved by its key."""
+    shown = frame.head(ROWS_SHOWN).astype(object).itertuples(index=False, name=None)
+    rows = [[cell(value) for value in row] for row in shown]
+    csv = frame.map(lambda value: value.key if isinstance(value, Cell) else value).to_csv(index=False)
+    columns = [label(str(name)) for name in frame.columns]
+    return Table(title, columns, rows, f"data:text/csv;charset=utf-8,{quote(csv)}", len(frame), open, kind)
+
+
+def facts(title: str, content: Mapping[str, Any], open: bool = True) -> Table:
+    """A nested mapping as rows of name and value; levels are joined by dots."""
+    frame = pd.DataFrame(list(_flat(content)), columns=["name", "value"], dtype=object)
+    return table_of(title, frame, open, "facts")
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def ordered(names: Iterable[Any]) -> list[str]:
+    """Each name once, as a reader sorts them: without regard to case, numbers by size (site 2 before site 10)."""
+    return sorted(
+        {str(name) for name in names},
+        key=lambda name: [
+            (len(part), part) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name.casefold())
+        ],
+    )

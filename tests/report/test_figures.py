@@ -1,0 +1,170 @@
+"""Figures from tables alone: names are text, colours are the page's, every number has its mark."""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from base64 import b64decode
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import CLASSES, SITES, Fabricate
+from PIL import Image
+
+from medi.cohort.table import Cohort
+from medi.files import read_table
+from medi.report import figures
+
+HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}
+
+
+def parsed(svg: str) -> ET.Element:
+    return ET.fromstring(svg)
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()) for element in parsed(svg).iter() if element.tag == "text"]
+
+
+def frames(svg: str) -> int:
+    """Held-out marks: unfilled outlines in ink, 1.8 points thick."""
+    return len(re.findall(r"fill: none; stroke: var\(--ink\); stroke-width: 1\.8", svg))
+
+
+def fidelity(run: Path, scope: str) -> pd.DataFrame:
+    table = read_table(run / "tables" / "fidelity.parquet")
+    return table[(table["scope"] == scope) & (table["metric"] == "frechet")]
+
+
+def test_maps_show_every_number_and_frame_the_held_out(fabricate: Fabricate) -> None:
+    rows = fidelity(fabricate(), "combination")
+    svg = figures.distance_maps(rows, "site", HELD)
+    assert frames(svg) == 3 * len(HELD)
+    assert {*CLASSES, *SITES} <= set(texts(svg))
+    shown = sorted(figures.number(value) for value in rows["value"])
+    assert not [value for value in shown if value not in texts(svg)]
+
+
+def test_counts_are_capped_in_colour_not_in_number() -> None:
+    """The paper's Figure 2: beyond 1,600 the colour stays; an empty combination has none."""
+    counts = pd.DataFrame({"class": list("aabb"), "level": list("xyxy"), "n": [1600, 5000, 0, 3]})
+    svg = figures.count_map(counts, "site", set())
+    assert {"1,600", "5,000", "0", "3"} <= set(texts(svg))
+    fills = re.findall(r'style="fill: (#[0-9a-f]{6})"', svg)
+    assert fills[0] == fills[1] != fills[2]  # 1,600 and 5,000 share the darkest colour, 3 has another
+    assert frames(svg) == 0
+
+
+def test_undefined_distances_are_dashes(fabricate: Fabricate) -> None:
+    """P7: NaN is a dash in the maps and over the bars, never a zero."""
+    run = fabricate()
+    for svg in (
+        figures.distance_maps(fidelity(run, "combination").assign(value=np.nan), "site", HELD),
+        figures.class_bars(fidelity(run, "class").assign(value=np.nan)),
+    ):
+        assert "–" in texts(svg)
+        assert "nan" not in svg
+
+
+def test_bars_name_each_average(fabricate: Fabricate) -> None:
+    rows = fidelity(fabricate(), "class")
+    means = rows.groupby("arm")["value"].mean()
+    found = " ".join(texts(figures.class_bars(rows)))
+    assert f"MeDi: {figures.number(means['medi'])} on average" in found
+    assert f"CLS: {figures.number(means['cls'])} on average" in found
+
+
+def test_forest_shows_every_arm_and_says_why_one_is_undefined(fabricate: Fabricate) -> None:
+    utility = read_table(fabricate() / "tables" / "utility.parquet")
+    rows = utility[utility["metric"] == "balanced_accuracy"].reset_index(drop=True)
+    rows.loc[(rows["arm"] == "oracle") & (rows["split"] == "seen"), ["value", "reason"]] = [np.nan, "one class"]
+    found = texts(figures.forest(rows, 0.25))
+    assert {"real only", "+ CLS", "+ MeDi", "oracle", "0.84", "undefined (one class)"} <= set(found)
+    assert "0.92" not in found
+
+
+def test_grid_holds_the_patches_where_they_belong(fabricate: Fabricate) -> None:
+    """Figure 4, against the pixels themselves: each patch lies in its level's row and its class's block."""
+    sheet = Cohort.load(fabricate() / "sheet")
+    mosaic, left, top = figures._mosaic(sheet, "site", list(SITES), list(CLASSES), 2)
+    for row in range(0, len(sheet), 7):
+        line = sheet.table.iloc[row]
+        same = sheet.table[(sheet.table[["class", "site", "source"]] == line[["class", "site", "source"]]).all(axis=1)]
+        x = left[line["class"], line["source"]] + list(same.index).index(row) * 9
+        y = top[line["site"]]
+        np.testing.assert_array_equal(mosaic[y : y + 8, x : x + 8, :3], sheet.images[[row]][0])
+    assert (mosaic[..., 3] == 255).sum() == len(sheet) * 64
+
+
+def test_grid_is_embedded_pixel_for_pixel(fabricate: Fabricate) -> None:
+    """No resampling on the way: the embedded picture has the mosaic's own size, and is shown crisp."""
+    sheet = Cohort.load(fabricate() / "sheet")
+    svg = figures.sample_grid(sheet, "site", HELD)
+    data = re.search(r'href="data:image/png;base64,([^"]*)"', svg)
+    assert data is not None
+    picture = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
+    mosaic, *_ = figures._mosaic(sheet, "site", sorted(SITES, key=str.casefold), list(CLASSES), 2)
+    np.testing.assert_array_equal(picture[mosaic[..., 3] == 255], mosaic[mosaic[..., 3] == 255])
+    assert "image-rendering:pixelated" in svg
+    assert frames(svg) == len(HELD)
+
+
+def test_grid_leaves_out_what_is_not_there(fabricate: Fabricate) -> None:
+    sheet = Cohort.load(fabricate() / "sheet")
+    part = sheet.select((sheet.table["source"] != "cls").to_numpy())
+    mosaic, left, _ = figures._mosaic(part, "site", list(SITES), list(CLASSES), 2)
+    assert not mosaic[:, left["COAD", "cls"] : left["COAD", "cls"] + 17].any()
+
+
+def test_training_lines_end_in_their_names(fabricate: Fabricate) -> None:
+    training = read_table(fabricate() / "tables" / "training.parquet")
+    assert {"CLS, training", "MeDi, validation"} <= set(texts(figures.training_curves(training)))
+    alone = figures.training_curves(training.assign(validation_loss=np.nan))
+    assert not [text for text in texts(alone) if "validation" in text]
+
+
+@pytest.mark.parametrize("name", ["$\\frac{1}$", "a_b^c$d", "<b>&amp;\"'", "病理", "--", " "])
+def test_any_name_is_plain_text(name: str) -> None:
+    """P11, and matplotlib's mathematical type is off: a $ is a $."""
+    counts = pd.DataFrame({"class": [name, "b"], "level": [name, "y"], "n": [3, 4]})
+    assert texts(figures.count_map(counts, name, {(name, name)})).count(name) >= 2
+
+
+def test_colours_are_the_pages_and_ids_do_not_clash(fabricate: Fabricate) -> None:
+    """The same arm has the same colour in light and dark: no stand-in is left, and drawings share no id."""
+    run = fabricate()
+    rows = fidelity(run, "class")
+    drawings = [
+        figures.class_bars(rows),
+        figures.training_curves(read_table(run / "tables" / "training.parquet")),
+        figures.distance_maps(fidelity(run, "combination"), "site", HELD),
+    ]
+    for svg in drawings:
+        assert not set(figures.COLORS.values()) & set(re.findall(r"#[0-9a-f]{6}", svg))
+        assert "var(--medi)" in svg
+    ids = [set(re.findall(r' id="([^"]*)"', svg)) for svg in drawings]
+    assert not ids[0] & ids[1]
+    assert not ids[1] & ids[2]
+
+
+def test_names_are_ordered_as_read() -> None:
+    assert figures.ordered(["site 10", "Site 2", "b", "site 1", "b"]) == ["b", "site 1", "Site 2", "site 10"]
+
+
+def test_numbers_on_cells_can_be_read() -> None:
+    """WCAG AA: the number contrasts at least 4.5 : 1 with its cell, all along both scales."""
+    for name, low, high in (("magma_r", 0.0, 0.85), ("YlGnBu", 0.08, 0.97)):
+        for face in figures._colormap(name, low, high).colors:
+            text = figures._readable(face)
+            assert _contrast(face[:3], [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]) >= 4.5
+
+
+def _contrast(a: np.ndarray, b: list[float]) -> float:
+    light, dark = sorted((_luminance(a), _luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: np.ndarray | list[float]) -> float:
+    c = np.asarray(color, dtype=float)
+    return float(np.where(c <= 0.03928, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])

@@ -1,0 +1,239 @@
+"""The page: self-contained, escaped (P11), complete, honest about what is missing (P7), and small."""
+
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import CLASSES, SITES, Fabricate, write_run
+
+from medi.errors import MediError
+from medi.files import read_json, read_table, write_json, write_table
+from medi.report.page import audit, build, headlines, read
+
+SCRIPT = "<script>alert(1)</script>"
+NASTY = f'{SCRIPT} & "$x_1$" \'<img src=x onerror=alert(2)>'
+VOID = {"meta", "link", "img", "br", "path", "use", "rect", "image"}
+
+
+class Outline(HTMLParser):
+    """What a browser would see: tags, attributes, text, and whether the tags nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, key, value in self.attributes if key == name]
+
+
+def page(run: Path) -> tuple[str, Outline]:
+    html = build(run).read_text(encoding="utf-8")
+    return html, Outline(html)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Outline]:
+    """The page of a finished run."""
+    return page(write_run(tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.fixture
+def small(fabricate: Fabricate) -> Path:
+    """A run folder of 2 x 2 combinations, to be changed."""
+    return fabricate(classes=CLASSES[:2], sites=SITES[:2])
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    content = read_json(path)
+    change(content)
+    write_json(path, content)
+
+
+def test_page_needs_no_network(whole: tuple[str, Outline]) -> None:
+    """P10: nothing is loaded from anywhere; links stay on the page or hold their data."""
+    html, outline = whole
+    assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in html
+    assert "url(//" not in html
+    assert "@import" not in html
+    for address in [*outline.values("href"), *outline.values("src")]:
+        assert address.startswith(("#", "data:")), address
+    assert outline.tags.count("script") == 1
+
+
+def test_page_is_whole_and_small(whole: tuple[str, Outline]) -> None:
+    html, outline = whole
+    assert outline.open == []
+    assert len(html.encode()) < 10_000_000
+    assert outline.tags.count("svg") == outline.tags.count("figure") == 6
+
+
+def test_page_is_the_same_twice(small: Path) -> None:
+    assert build(small).read_bytes() == build(small).read_bytes()
+
+
+def test_every_figure_has_a_text_and_its_data(whole: tuple[str, Outline]) -> None:
+    html, outline = whole
+    described = [value for tag, name, value in outline.attributes if (tag, name) == ("div", "aria-label")]
+    assert len([text for text in described if len(text) > 60]) >= 6
+    assert html.count("Data of this figure") == 6
+    assert "real only 0.541" in html  # the forest plot in words
+
+
+def test_ids_are_unique_and_found(whole: tuple[str, Outline]) -> None:
+    _, outline = whole
+    ids = outline.values("id")
+    assert len(ids) == len(set(ids))
+    targets = [value[1:] for value in outline.values("href") if value.startswith("#")]
+    assert set(targets) <= set(ids)
+    assert set(outline.values("aria-labelledby")) <= set(ids)
+
+
+def test_names_from_metadata_are_escaped_everywhere(fabricate: Fabricate) -> None:
+    """P11: a class, a site, a title, an alarm and a reason that hold markup appear as text."""
+    run = fabricate(classes=(NASTY, "B"), sites=(NASTY, "b", "c"))
+    edit(run / "results.json", lambda content: content.update(title=NASTY, versions={NASTY: NASTY}))
+    edit(run / "audit" / "audit.json", lambda content: content.update(alarms=[NASTY], shortcut={NASTY: [NASTY]}))
+    fidelity = read_table(run / "tables" / "fidelity.parquet")
+    write_table(run / "tables" / "fidelity.parquet", fidelity.assign(reason=NASTY, value=np.nan))
+    html, outline = page(run)
+    assert SCRIPT not in html
+    assert "<img" not in html
+    assert outline.tags.count("script") == 1
+    assert not [name for _, name, _ in outline.attributes if name.startswith("on")]
+    assert outline.text.count(NASTY) >= 10
+    assert "$" in "".join(outline.text)
+
+
+def test_script_is_named_by_its_hash(whole: tuple[str, Outline]) -> None:
+    """P11: even an escape that failed could not run: only our script's hash is allowed, and no connection at all."""
+    _, outline = whole
+    policy = next(value for value in outline.values("content") if "default-src" in value)
+    assert "default-src 'none'" in policy
+    assert "script-src 'sha256-" in policy
+    assert "unsafe-inline'; script" in policy  # styles only
+
+
+def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
+    _, outline = whole
+    for n in ("421", "409", "22", "21", "4,511", "9,216", "611", "64", "6,103", "241", "127", "402"):
+        assert n in outline.text, n
+    for name in (*CLASSES, *SITES):
+        assert name in outline.text
+
+
+def test_headlines_are_those_of_results_json(small: Path) -> None:
+    assert [headline.value for headline in headlines(read(small))][1:] == ["0.84", "92 %"]
+    edit(small / "results.json", lambda content: content.update(gap_closed=-0.25))
+    assert headlines(read(small))[2].value == "−25 %"
+
+
+def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
+    """P7: null in results.json and NaN in the tables are never 0."""
+    nothing = dict.fromkeys(("real", "cls", "medi", "oracle", "floor"))
+
+    def empty(content: dict) -> None:
+        both = {"seen": nothing, "unseen": nothing}
+        content.update(gap_closed=None, balanced_accuracy=both, frechet=both, phantom=None)
+
+    edit(small / "results.json", empty)
+    for name in ("fidelity", "utility"):
+        table = read_table(small / "tables" / f"{name}.parquet")
+        table = table.assign(value=np.nan, low=np.nan, high=np.nan, reason="one class only")
+        write_table(small / "tables" / f"{name}.parquet", table)
+    _, outline = page(small)
+    assert "one class only" in outline.text
+    assert "is not known (one class only)" in outline.text
+    assert "– (one class only)" in outline.text
+    assert "nan" not in outline.text.lower().split()
+
+
+PARTS = {
+    "tables/utility.parquet": "No classifier has been trained yet",
+    "tables/fidelity.parquet": "No distances have been measured yet",
+    "tables/training.parquet": "No model has been trained yet",
+    "holdout": "No combinations have been held out yet",
+    "sheet": "No images have been sampled yet",
+    "results.json": "The study is not finished",
+    "audit": "has not been audited yet",
+}
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_a_stage_that_has_not_run_is_said(small: Path) -> None:
+    """One part after another goes, down to the audit alone; each page stands and names just what is missing."""
+    gone = []
+    for part in [part for part in PARTS if part != "audit"]:
+        remove(small / part)
+        gone.append(PARTS[part])
+        _, outline = page(small)
+        assert [text for text in PARTS.values() if text in outline.text] == gone
+    assert outline.tags.count("svg") == 1
+    assert "Asterand" in outline.text
+
+
+def test_a_run_without_audit_says_so(small: Path) -> None:
+    remove(small / "audit")
+    assert audit(read(small)).text == ["The cohort has not been audited yet."]
+
+
+def test_another_attribute_takes_its_own_name(small: Path) -> None:
+    edit(small / "results.json", lambda content: content["settings"].update(attribute="scanner"))
+    certificate = small / "holdout" / "certificate.json"
+    held = [{"class": c["class"], "scanner": c["site"]} for c in read_json(certificate)["held_out"]]
+    edit(certificate, lambda content: content.update(held_out=held))
+    counts = read_table(small / "audit" / "counts.parquet")
+    write_table(small / "audit" / "counts.parquet", counts.assign(attribute="scanner"))
+    for name in ("tables/fidelity", "tables/utility", "sheet/table"):
+        path = small / f"{name}.parquet"
+        write_table(path, read_table(path).rename(columns={"site": "scanner"}))
+    _, outline = page(small)
+    assert "class and scanner" in outline.text
+    assert "Patches per class and scanner" in outline.text
+
+
+def test_an_empty_folder_and_a_newer_format_are_errors(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(MediError, match="no results of a study here"):
+        build(tmp_path)
+    edit(small / "results.json", lambda content: content.update(format_version=2))
+    with pytest.raises(MediError, match="newer"):
+        build(small)
+
+
+def test_long_tables_are_cut_and_the_csv_holds_all(small: Path) -> None:
+    training = read_table(small / "tables" / "training.parquet")
+    write_table(small / "tables" / "training.parquet", pd.concat([training] * 5, ignore_index=True))
+    _, outline = page(small)
+    assert "The first 200 of 600 rows" in outline.text
+    csv = next(value for value in outline.values("href") if "images_per_second" in value)
+    assert csv.count("%0A") == 601

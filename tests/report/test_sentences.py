@@ -1,0 +1,145 @@
+"""The three sentences follow the numbers: also where MeDi loses, nothing is known, or an interval includes zero."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medi.report.sentences import distance, gain, limits, summary
+
+EMPTY = pd.DataFrame()
+
+
+def results(medi: float | None = 6.0, accuracy: float | None = 0.84, gap: float | None = 0.94, **more: Any) -> dict:
+    return {
+        "frechet": {
+            "seen": {"floor": 2.8, "cls": 68.0, "medi": 5.0},
+            "unseen": {"floor": 3.0, "cls": 90.0, "medi": medi},
+        },
+        "balanced_accuracy": {
+            "seen": {"real": 0.90, "cls": 0.88, "medi": 0.91, "oracle": 0.93},
+            "unseen": {"real": 0.54, "cls": 0.44, "medi": accuracy, "oracle": 0.86},
+        },
+        "gap_closed": gap,
+        **more,
+    }
+
+
+def fidelity(*cells: tuple[str, float, float], mean: tuple[float, float] | None = None) -> pd.DataFrame:
+    """Rows of held-out combinations (class, CLS, MeDi) at site Duke, and the interval of the mean difference."""
+    rows = [
+        ("frechet", arm, "combination", name, "Duke", "unseen", value, np.nan, np.nan, "")
+        for name, cls, medi in cells
+        for arm, value in (("cls", cls), ("medi", medi))
+    ]
+    if mean:
+        rows.append(("frechet_difference", "cls - medi", "combination_mean", "", "", "unseen", 1.0, *mean, ""))
+    columns = ["metric", "arm", "scope", "class", "site", "seen", "value", "low", "high", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def utility(*rows: tuple[str, str, str, float, float, float, str]) -> pd.DataFrame:
+    """Rows (metric, arm, class, value, low, high, reason) on unseen combinations."""
+    table = pd.DataFrame(rows, columns=["metric", "arm", "class", "value", "low", "high", "reason"])
+    return table.assign(split="unseen", site="")
+
+
+def test_medi_closer() -> None:
+    text = distance(results(), EMPTY, "site")
+    assert "MeDi’s images are closer to real ones than CLS’s" in text
+    assert "6 against 90" in text
+    assert "2 times this floor" in text
+    assert "3 % of CLS’s excess" in text  # (6 - 3) / (90 - 3)
+
+
+def test_medi_farther() -> None:
+    text = distance(results(medi=120.0), EMPTY, "site")
+    assert "MeDi’s images are farther from real ones than CLS’s" in text
+    assert "40 times this floor" in text
+
+
+def test_the_closer_combinations_are_counted() -> None:
+    table = fidelity(("COAD", 90, 6), ("LUAD", 80, 95), ("LUSC", np.nan, 5))
+    assert "MeDi is closer in 1 of these 2" in distance(results(), table, "site")
+    assert "no closer than CLS in 1 of 2 combinations (LUAD at Duke)" in limits(results(), table, EMPTY, "site")
+
+
+@pytest.mark.parametrize(("mean", "sure"), [((2.0, 9.0), True), ((-9.0, -2.0), True), ((-1.0, 3.0), False)])
+def test_an_interval_around_zero_takes_the_certainty(mean: tuple[float, float], sure: bool) -> None:
+    text = distance(results(), fidelity(("COAD", 90, 6), mean=mean), "site")
+    assert ("are closer" in text) == sure
+    assert ("not for certain closer" in text) == (not sure)
+
+
+def test_unknown_distances_are_said() -> None:
+    """P7: no verdict from a number that is not there; the reason is the table's."""
+    table = fidelity(("COAD", np.nan, np.nan)).assign(reason="medi has 1 image")
+    assert distance(results(medi=None), table, "site").endswith("is not known (medi has 1 image).")
+    assert distance({}, EMPTY, "site").endswith("is not known (this stage has not run).")
+
+
+DIFFERENCE = "balanced_accuracy_difference"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "bounds", "verdict"),
+    [
+        (0.84, (0.2, 0.4), "a classifier gains by MeDi’s images:"),
+        (0.40, (-0.2, -0.1), "a classifier loses by MeDi’s images:"),
+        (0.56, (-0.1, 0.2), "neither gains nor loses for certain"),
+        (0.84, (np.nan, np.nan), "gains by MeDi’s images, as far as single numbers"),
+    ],
+)
+def test_gain_follows_the_paired_interval(accuracy: float, bounds: tuple[float, float], verdict: str) -> None:
+    table = utility((DIFFERENCE, "medi - real", "", accuracy - 0.54, *bounds, ""))
+    assert verdict in gain(results(accuracy=accuracy), table, "site")
+
+
+def test_rows_of_a_class_or_another_arm_do_not_decide() -> None:
+    table = utility(
+        (DIFFERENCE, "cls - real", "", -0.1, -0.2, -0.05, ""),
+        (DIFFERENCE, "medi - real", "COAD", 0.0, -0.2, 0.2, ""),
+        (DIFFERENCE, "medi - real", "", 0.3, 0.2, 0.4, ""),
+    )
+    assert "a classifier gains by MeDi’s images:" in gain(results(), table, "site")
+
+
+def test_the_gap_has_its_interval_and_its_sign() -> None:
+    table = utility(("gap_closed", "medi", "", 0.94, 0.8, 1.04, ""))
+    assert "this closes 94 % [80 %, 104 %] of the gap" in gain(results(), table, "site")
+    assert "the gap to the oracle widens by 20 %" in gain(results(gap=-0.2), table, "site")
+    undefined = utility(("gap_closed", "medi", "", np.nan, np.nan, np.nan, "the oracle is no better than real images"))
+    assert "is undefined (the oracle is no better" in gain(results(gap=None), undefined, "site")
+
+
+def test_limits_name_what_is_negative() -> None:
+    numbers = results(phantom="9f31")
+    numbers["balanced_accuracy"]["seen"]["medi"] = 0.85
+    numbers["frechet"]["seen"]["medi"] = 11.7
+    table = utility(*(("recall", arm, "LUSC", value, 0, 1, "") for arm, value in (("real", 0.5), ("medi", 0.3))))
+    text = limits(numbers, EMPTY, table, "site")
+    assert "lower balanced accuracy from 0.900 to 0.850" in text
+    assert "trained on (11.7)" in text
+    assert "recall on unseen combinations falls for LUSC" in text
+    assert "nothing here speaks for real tissue" in text
+
+
+def test_limits_are_never_empty_and_never_invented() -> None:
+    text = limits(results(), EMPTY, EMPTY, "site")
+    assert "each model was trained once" in text
+    assert "lower" not in text
+    assert "real tissue" not in text
+
+
+def test_undefined_numbers_are_counted() -> None:
+    assert "2 of the tables’ numbers are undefined" in limits(results(), fidelity(("a", np.nan, np.nan)), EMPTY, "site")
+
+
+def test_three_sentences() -> None:
+    for text in summary(
+        results(), fidelity(("COAD", 90, 6)), utility(("gap_closed", "medi", "", 0.94, 0.8, 1.0, "")), "site"
+    ):
+        assert text.endswith(".")
+        assert "nan" not in text
+        assert "None" not in text
