@@ -33,7 +33,7 @@ Plane = tuple[Float64[np.ndarray, "k d"], Float64[np.ndarray, " k"]]
 
 @dataclass(frozen=True)
 class Arm:
-    """A training set: embeddings [n, d] and the table of its rows; `origin`, where there, is "real" or a model's hash."""
+    """A training set: embeddings [n, d] and the table of its rows; `origin`, if there, is "real" or a model's hash."""
 
     name: str
     embeddings: Features
@@ -211,7 +211,7 @@ def _choose_c(z: Float64[np.ndarray, "n d"], table: pd.DataFrame, over: Sequence
     folds = _folds(table, seed)
     if folds.max() < 0:
         return DEFAULT_C, f"fewer than two classes with two patients: C = {DEFAULT_C} instead of cross-validated"
-    for fold in range(FOLDS):
+    for fold in sorted(set(folds[folds >= 0])):
         validation = folds == fold
         classes = sorted(set(labels[~validation]))
         for index, plane in enumerate(_path(z[~validation], labels[~validation], GRID)):
