@@ -88,13 +88,19 @@ def _certificate(held: list[tuple[str, str]]) -> dict:
         "test_seen": (421, 22, 13),
         "test_unseen": (409, 21, 12),
     }
+    by_unit = {
+        unit: {split: n[i] for split, n in counts.items()} for i, unit in enumerate(("rows", "slides", "patients"))
+    }
     return {
         "format_version": 1,
-        "rule": "about 30 % of the combinations",
+        "rule": {"kind": "random", "rate": 0.3},
         "seed": 7,
-        "held_out": [{"class": name, "site": site} for name, site in held],
-        "counts": {split: dict(zip(("patches", "slides", "patients"), n)) for split, n in counts.items()},
-        "hashes": {"cohort": "0a1b2c3d4e5f6071", "certificate": "77aa01bb02cc03dd"},
+        "columns": ["class", "site"],
+        "combinations": 32,
+        "held_out": [list(cell) for cell in held],
+        "emptied": [],
+        **by_unit,
+        "ids": {split: f"0a1b2c3d{i}" for i, split in enumerate(counts)},
     }
 
 

@@ -210,8 +210,7 @@ def test_a_run_without_audit_says_so(small: Path) -> None:
 def test_another_attribute_takes_its_own_name(small: Path) -> None:
     edit(small / "results.json", lambda content: content["settings"].update(attribute="scanner"))
     certificate = small / "holdout" / "certificate.json"
-    held = [{"class": c["class"], "scanner": c["site"]} for c in read_json(certificate)["held_out"]]
-    edit(certificate, lambda content: content.update(held_out=held))
+    edit(certificate, lambda content: content.update(columns=["class", "scanner"]))
     counts = read_table(small / "audit" / "counts.parquet")
     write_table(small / "audit" / "counts.parquet", counts.assign(attribute="scanner"))
     for name in ("tables/fidelity", "tables/utility", "sheet/table"):

@@ -376,6 +376,7 @@ def _mark_grid(
 
 
 def _short(text: str, most: int = 22) -> str:
+    text = text or "not known"
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -36,14 +36,24 @@ class Run:
     @property
     def attribute(self) -> str:
         """The name of the attribute that is crossed with the class."""
-        held_out = self.certificate.get("held_out") or [{}]
-        names = [self.results.get("settings", {}).get("attribute"), *(key for key in held_out[0] if key != "class")]
-        return str(next(filter(None, names), "site"))
+        named = self.results.get("settings", {}).get("attribute")
+        return str(named or next(name for name in (*self.held_columns, "site") if name != "class"))
 
     @property
-    def held_out(self) -> set[tuple[str, str]]:
+    def held_columns(self) -> list[str]:
+        """The columns whose combinations the hold-out chose from."""
+        return [str(name) for name in self.certificate.get("columns", ["class", "site"])]
+
+    @property
+    def held_out(self) -> list[dict[str, str]]:
+        """The combinations without a training patch: those chosen, and those that lost all patients to them."""
+        found = [*self.certificate.get("held_out", []), *self.certificate.get("emptied", [])]
+        return [cell if isinstance(cell, dict) else dict(zip(self.held_columns, map(str, cell))) for cell in found]
+
+    @property
+    def framed(self) -> set[tuple[str, str]]:
         """(class, level) of each held-out combination."""
-        return {(str(c["class"]), str(c[self.attribute])) for c in self.certificate.get("held_out", [])}
+        return {(cell.get("class", ""), cell.get(self.attribute, "")) for cell in self.held_out}
 
     def overall(self, table: pd.DataFrame, metric: str) -> pd.DataFrame:
         """The rows of a metric that are not of one class or one level."""
@@ -216,7 +226,7 @@ def samples(run: Run) -> Section:
     table, attribute = run.sheet.table, run.attribute
     picture = Picture(
         f"Real, MeDi and CLS patches by {attribute} and class",
-        figures.sample_grid(run.sheet, attribute, run.held_out),
+        figures.sample_grid(run.sheet, attribute, run.framed),
         f"Grid of {run.sheet.images.size} pixel patches: {table[attribute].nunique()} rows, one per {attribute}; "
         f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
         f"{len(run.held_out)} held-out combinations are framed.",
@@ -264,7 +274,7 @@ def _distance_maps(run: Run, rows: pd.DataFrame) -> Picture | None:
         return None
     return Picture(
         f"Distance per class and {run.attribute}",
-        figures.distance_maps(rows, run.attribute, run.held_out),
+        figures.distance_maps(rows, run.attribute, run.framed),
         _spoken(rows, "seen", "Mean Fréchet distance over combinations"),
         f"Darker is farther from real; one logarithmic colour scale for all maps. Framed: held out. {_each_n(rows)}",
         table_of(
@@ -315,15 +325,17 @@ def audit(run: Run) -> Section:
 
 def _count_map(run: Run) -> Picture:
     counts = run.counts[(run.counts["unit"] == "patch") & (run.counts["attribute"] == run.attribute)]
-    total, empty = int(counts["n"].sum()), int((counts["n"] == 0).sum())
+    rows, columns = counts["level"].nunique(), counts["class"].nunique()
+    total, most, empty = counts["n"].sum(), counts["n"].max(), rows * columns - (counts["n"] > 0).sum()
+    held = [cell in run.framed for cell in zip(counts["class"], counts["level"])]
+    before = ", shown as they were before" if counts.loc[held, "n"].any() else ""
     return Picture(
         f"Patches per class and {run.attribute}",
-        figures.count_map(counts, run.attribute, run.held_out),
-        f"Heat map of {number(total)} patches: {counts['level'].nunique()} rows, one per {run.attribute}, and "
-        f"{counts['class'].nunique()} columns, one per class. The fullest combination has {number(counts['n'].max())} "
-        f"patches; {len(run.held_out)} combinations are held out.",
-        f"n = {number(total)} patches; {number(empty)} combinations of the table are empty. The colour ends at "
-        f"{number(min(figures.COUNT_CAP, int(counts['n'].max())))} patches. Framed: held out of training.",
+        figures.count_map(counts, run.attribute, run.framed),
+        f"Heat map of {number(total)} patches: {rows} rows, one per {run.attribute}, and {columns} columns, one per "
+        f"class. The fullest combination has {number(most)}; {len(run.held_out)} combinations are held out.",
+        f"n = {number(total)} patches; {empty} of {rows * columns} combinations are empty. The colour ends at "
+        f"{number(min(figures.COUNT_CAP, most))} patches. Framed: held out{before}.",
         table_of("Counts of patches, slides and patients", run.counts, open=False),
     )
 
@@ -333,18 +345,16 @@ def holdout(run: Run) -> Section:
     section = ("holdout", "What was held out?")
     if not run.certificate:
         return Section(*section, ["No combinations have been held out yet."])
-    certificate = dict(run.certificate)
-    held, counts = certificate.pop("held_out", []), certificate.pop("counts", {})
-    blocks: list[Table] = []
-    if counts:
-        frame = pd.DataFrame.from_dict(counts, orient="index").rename_axis("split").reset_index()
-        blocks.append(table_of("Patches, slides and patients on each side; none is on two", frame))
-    if held:
-        blocks.append(table_of(f"The {len(held)} held-out combinations", pd.DataFrame(held), open=False))
-    certificate.pop("format_version", None)
-    blocks.append(facts("Certificate: rule, seed and hashes, from which anyone can check it again", certificate))
-    text = f"{len(held)} combinations of class and {run.attribute} have no patch in training; the figures frame them."
-    return Section(*section, [text], blocks=blocks)
+    units = {"rows": "patches", "slides": "slides", "patients": "patients"}
+    counts = pd.DataFrame({name: run.certificate.get(unit, {}) for unit, name in units.items()})
+    rest = {k: v for k, v in run.certificate.items() if k not in (*units, "held_out", "emptied", "format_version")}
+    blocks = [
+        table_of("Patches, slides and patients of each split", counts.rename_axis("split").reset_index()),
+        table_of(f"The {len(run.held_out)} held-out combinations", pd.DataFrame(run.held_out), open=False),
+        facts("Certificate: rule, seed and hashes, from which anyone can check it again", rest, open=False),
+    ]
+    text = f"{len(run.held_out)} combinations of {' and '.join(run.held_columns)} have no patch in training"
+    return Section(*section, [f"{text}; the figures frame them."], blocks=blocks)
 
 
 def training(run: Run) -> Section:
