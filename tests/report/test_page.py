@@ -120,7 +120,10 @@ def test_names_from_metadata_are_escaped_everywhere(fabricate: Fabricate) -> Non
     """P11: a class, a site, a title, an alarm and a reason that hold markup appear as text."""
     run = fabricate(classes=(NASTY, "B"), sites=(NASTY, "b", "c"))
     edit(run / "results.json", lambda content: content.update(title=NASTY, versions={NASTY: NASTY}))
-    edit(run / "audit" / "audit.json", lambda content: content.update(alarms=[NASTY], shortcut={NASTY: [NASTY]}))
+    edit(
+        run / "audit" / "audit.json",
+        lambda content: content.update(alarms=[NASTY], notes=[NASTY], pairs=[{NASTY: NASTY}]),
+    )
     fidelity = read_table(run / "tables" / "fidelity.parquet")
     write_table(run / "tables" / "fidelity.parquet", fidelity.assign(reason=NASTY, value=np.nan))
     html, outline = page(run)
@@ -143,6 +146,7 @@ def test_script_is_named_by_its_hash(whole: tuple[str, Outline]) -> None:
 
 def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
     _, outline = whole
+    assert "Framed: held out, shown as they were before." in outline.text  # the audit counts the whole cohort
     for n in ("421", "409", "22", "21", "4,511", "9,216", "611", "64", "6,103", "241", "127", "402"):
         assert n in outline.text, n
     for name in (*CLASSES, *SITES):

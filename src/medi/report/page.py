@@ -17,6 +17,13 @@ from medi.report.parts import ARMS, DASH, Cell, Picture, Section, Table, facts, 
 from medi.report.sentences import summary
 
 FORMAT_VERSION = 1
+AUDIT_TABLES = {
+    "association": "What each attribute tells about the class",
+    "ceiling": "What the metadata alone would score, without a look at an image",
+    "missingness": "What is not known, per class",
+    "continuous": "Continuous attributes",
+    "pairs": "How far attributes determine each other",
+}
 HERE = Path(__file__).parent
 
 
@@ -101,7 +108,7 @@ def read(run: Path) -> Run:
         counts=_table(run / "audit" / "counts.parquet"),
         certificate=_json(run / "holdout" / "certificate.json"),
         training=_table(run / "tables" / "training.parquet"),
-        fidelity=_table(run / "tables" / "fidelity.parquet").rename(columns={"split": "seen"}),
+        fidelity=_table(run / "tables" / "fidelity.parquet").rename(columns={"split": "seen"}),  # "" for classes
         utility=_table(run / "tables" / "utility.parquet"),
         sheet=Cohort.load(run / "sheet") if (run / "sheet" / "cohort.json").exists() else None,
     )
@@ -147,15 +154,12 @@ def asked(run: Run) -> str:
 
 
 def cohort_line(run: Run) -> str:
-    """'6,100 patches, 240 slides, 120 patients; 10 combinations held out; seed 0'."""
-    units = [
-        (key, run.audit.get(name))
-        for key, name in (("patches", "rows"), ("slides", "slides"), ("patients", "patients"))
-    ]
-    parts = [", ".join(f"{number(n)} {unit}" for unit, n in units if known(n))]
+    """'6,100 patches, 240 slides, 120 patients, 4 classes, 10 combinations held out, seed 0'."""
+    size = run.audit.get("size", {})
+    parts = [f"{number(size[unit])} {unit}" for unit in ("patches", "slides", "patients", "classes") if unit in size]
     parts.append(f"{len(run.held_out)} combinations held out" if run.held_out else "")
     parts.append(f"seed {run.results['seed']}" if "seed" in run.results else "")
-    return "; ".join(filter(None, parts))
+    return ", ".join(filter(None, parts))
 
 
 def headlines(run: Run) -> list[Headline]:
@@ -187,7 +191,7 @@ def accuracy(run: Run) -> Section:
     rows = run.overall(run.utility, "balanced_accuracy") if len(run.utility) else run.utility
     if rows.empty:
         return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
-    classes = run.utility.loc[run.utility["class"] != "", "class"].nunique() or run.counts["class"].nunique()
+    classes = run.utility.loc[run.utility["class"] != "", "class"].nunique()
     picture = Picture(
         "Balanced accuracy by training set",
         figures.forest(rows, 1 / max(classes, 1)),
@@ -224,6 +228,8 @@ def samples(run: Run) -> Section:
     if run.sheet is None or not len(run.sheet):
         return Section(*section, ["No images have been sampled yet, so there is no grid to show."])
     table, attribute = run.sheet.table, run.attribute
+    most = {attribute: figures.GRID_ROWS, "class": figures.GRID_CLASSES}
+    cut = "".join(f" Only the first {n} by {name} are shown." for name, n in most.items() if table[name].nunique() > n)
     picture = Picture(
         f"Real, MeDi and CLS patches by {attribute} and class",
         figures.sample_grid(run.sheet, attribute, run.framed),
@@ -231,7 +237,8 @@ def samples(run: Run) -> Section:
         f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
         f"{len(run.held_out)} held-out combinations are framed.",
         f"A row per {attribute}, a block per class. MeDi is given class and {attribute}, CLS the class alone: MeDi’s "
-        "patches should look like the real ones of their own row. Framed: held out, no model has seen a patch of it.",
+        "patches should look like the real ones of their own row. Framed: held out, no model has seen a patch of it."
+        f"{cut}",
         table_of("The patches of the grid", table, open=False),
     )
     return Section(*section, blocks=[picture])
@@ -265,7 +272,7 @@ def _class_bars(run: Run, rows: pd.DataFrame) -> Picture | None:
         _spoken(rows, "class", "Fréchet distance"),
         f"All images of a class together, mixed over {run.attribute} as the real ones are, for both models alike. "
         f"{_each_n(rows)}",
-        table_of("Distances per class", run.fidelity[run.fidelity["scope"] == "class"], open=False),
+        table_of("Distances per class", run.fidelity[run.fidelity["scope"].str.startswith("class")], open=False),
     )
 
 
@@ -279,7 +286,7 @@ def _distance_maps(run: Run, rows: pd.DataFrame) -> Picture | None:
         f"Darker is farther from real; one logarithmic colour scale for all maps. Framed: held out. {_each_n(rows)}",
         table_of(
             "Distances and paired differences per combination",
-            run.fidelity[run.fidelity["scope"] == "combination"],
+            run.fidelity[run.fidelity["scope"].str.startswith("combination")],
             open=False,
         ),
     )
@@ -313,18 +320,16 @@ def audit(run: Run) -> Section:
     if not run.audit and run.counts.empty:
         return Section(*section, ["The cohort has not been audited yet."])
     blocks: list[Table | Picture] = [] if run.counts.empty else [_count_map(run)]
-    association = pd.DataFrame(run.audit.get("association", []))
-    if len(association):
-        blocks.append(table_of("What each attribute tells about the class", association))
-    rest = {k: v for k, v in run.audit.items() if k not in ("association", "alarms", "format_version")}
-    if rest:
-        blocks.append(facts("Further findings of the audit", rest, open=False))
-    text = [] if run.audit.get("alarms") else ["The audit raised no alarm."]
-    return Section(*section, text, [str(alarm) for alarm in run.audit.get("alarms", [])], blocks)
+    for key, title in AUDIT_TABLES.items():
+        if run.audit.get(key):
+            blocks.append(table_of(title, pd.DataFrame(run.audit[key]), open=key in ("association", "ceiling")))
+    alarms, notes = run.audit.get("alarms", []), run.audit.get("notes", [])
+    return Section(*section, [*notes, *([] if alarms else ["The audit raised no alarm."])], alarms, blocks)
 
 
 def _count_map(run: Run) -> Picture:
-    counts = run.counts[(run.counts["unit"] == "patch") & (run.counts["attribute"] == run.attribute)]
+    counts = run.counts[(run.counts["by"] == "class") & (run.counts["attribute"] == run.attribute)]
+    counts = counts.rename(columns={"group": "class", "patches": "n"})
     rows, columns = counts["level"].nunique(), counts["class"].nunique()
     total, most, empty = counts["n"].sum(), counts["n"].max(), rows * columns - (counts["n"] > 0).sum()
     held = [cell in run.framed for cell in zip(counts["class"], counts["level"])]

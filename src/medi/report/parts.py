@@ -15,6 +15,8 @@ COLUMNS = {
     "medi": "MeDi",
     "cramers_v": "Cramér's V",
     "cramers_v_corrected": "Cramér's V, bias-corrected",
+    "determination": "1 − H(class | attribute) / H(class)",
+    "single_class": "share in levels of one class",
     "nmi": "NMI",
     "n_real": "n real",
     "images_per_second": "images/s",
@@ -78,6 +80,12 @@ def number(value: Any) -> str:
         return DASH
     whole = float(value).is_integer() or abs(value) >= 1000
     return (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
+
+
+def short(text: str, most: int = 22) -> str:
+    """A name as it fits into a figure or a sentence; the whole one stands in the tables."""
+    text = text or "not known"
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def share(value: Any) -> str:
