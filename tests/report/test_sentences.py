@@ -132,8 +132,9 @@ def test_limits_are_never_empty_and_never_invented() -> None:
     assert "real tissue" not in text
 
 
-def test_undefined_numbers_are_counted() -> None:
-    assert "2 of the tables’ numbers are undefined" in limits(results(), fidelity(("a", np.nan, np.nan)), EMPTY, "site")
+def test_undefined_distances_are_counted() -> None:
+    table = fidelity(("COAD", 90, 6), ("LUAD", 80, np.nan))
+    assert "MeDi’s distance is undefined in 1 of 2 combinations" in limits(results(), table, EMPTY, "site")
 
 
 def test_three_sentences() -> None:

@@ -246,8 +246,13 @@ def _name_classes(ax: Drawing, names: Sequence[str], room: float) -> None:
 
 def _scale(figure: Drawing, axes: Sequence[Drawing], norm: Drawing, colormap: Drawing, text: str) -> None:
     from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
 
-    bar = figure.colorbar(ScalarMappable(norm, colormap), ax=list(axes), fraction=0.025, pad=0.015, label=text)
+    log = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else None
+    bar = figure.colorbar(
+        ScalarMappable(norm, colormap), ax=list(axes), ticks=log, fraction=0.025, pad=0.015, label=text
+    )
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter("{x:,.4g}")  # plain numbers: powers would need mathematical type
     bar.ax.yaxis.set_minor_formatter("")

@@ -200,7 +200,7 @@ def accuracy(run: Run) -> Section:
         "patches. Further right is better; the dotted line is chance.",
         table_of("All accuracies, recalls and differences", run.utility, open=False),
     )
-    text = "The same classifier on the same frozen descriptors, trained on four sets and tested on real patches only."
+    text = "The same classifier on the same frozen descriptors, trained on each set and tested on real patches only."
     return Section(*section, [text], blocks=[accuracy_table(rows), picture])
 
 

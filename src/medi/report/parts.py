@@ -114,11 +114,11 @@ def label(column: str) -> str:
 
 
 def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
-    """A table of a frame as it stands; a cell that is a Cell already is shown as it is and saved by its key."""
-    shown = frame.head(ROWS_SHOWN).astype(object).itertuples(index=False, name=None)
-    rows = [[cell(value) for value in row] for row in shown]
+    """A table of a frame; columns without a word are left to the CSV; a Cell is shown as it is and saved by its key."""
     csv = frame.map(lambda value: value.key if isinstance(value, Cell) else value).to_csv(index=False)
-    columns = [label(str(name)) for name in frame.columns]
+    shown = frame.loc[:, ~(frame == "").all()] if len(frame) else frame
+    rows = [[cell(value) for value in row] for row in shown.head(ROWS_SHOWN).astype(object).itertuples(index=False)]
+    columns = [label(str(name)) for name in shown.columns]
     return Table(title, columns, rows, f"data:text/csv;charset=utf-8,{quote(csv)}", len(frame), open, kind)
 
 

@@ -112,7 +112,7 @@ def limits(results: Results, fidelity: pd.DataFrame, utility: pd.DataFrame, attr
         _worse_classes(utility, attribute),
         _seen_accuracy(results),
         _seen_distance(results),
-        _undefined(fidelity, utility),
+        _undefined(fidelity),
         "each model was trained once, so the intervals do not cover another training",
         "the cohort is procedural, so nothing here speaks for real tissue" if results.get("phantom") else "",
     ]
@@ -152,9 +152,14 @@ def _seen_distance(results: Results) -> str:
     return f"MeDi is farther from real images on combinations it was trained on ({number(seen)}) than on unseen ones"
 
 
-def _undefined(fidelity: pd.DataFrame, utility: pd.DataFrame) -> str:
-    count = sum(int(table["value"].isna().sum()) for table in (fidelity, utility) if len(table))
-    return f"{count} of the tables’ numbers are undefined, each with its reason" if count else ""
+def _undefined(fidelity: pd.DataFrame) -> str:
+    if fidelity.empty:
+        return ""
+    rows = fidelity[
+        (fidelity["metric"] == "frechet") & (fidelity["scope"] == "combination") & (fidelity["arm"] == "medi")
+    ]
+    count = rows["value"].isna().sum()
+    return f"MeDi’s distance is undefined in {count} of {len(rows)} combinations" if count else ""
 
 
 def _pairs(fidelity: pd.DataFrame, attribute: str, seen: str) -> pd.DataFrame:
