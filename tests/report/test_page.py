@@ -1,5 +1,6 @@
 """The page: self-contained, escaped (P11), complete, honest about what is missing (P7), and small."""
 
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,7 +13,8 @@ from fabricated import CLASSES, SITES, Fabricate, write_run
 
 from medi.errors import MediError
 from medi.files import read_json, read_table, write_json, write_table
-from medi.report.page import audit, build, headlines, read
+from medi.report import figures
+from medi.report.page import HERE, audit, build, headlines, read
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = f'{SCRIPT} & "$x_1$" \'<img src=x onerror=alert(2)>'
@@ -240,3 +242,27 @@ def test_long_tables_are_cut_and_the_csv_holds_all(small: Path) -> None:
     assert "The first 200 of 600 rows" in outline.text
     csv = next(value for value in outline.values("href") if "images_per_second" in value)
     assert csv.count("%0A") == 601
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_text_colour_can_be_read(scheme: int) -> None:
+    """WCAG AA: text and arms contrast at least 4.5 : 1 with the page and with the summary's panel."""
+    css = (HERE / "report.css").read_text(encoding="utf-8")
+    block = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)[scheme]
+    colors = dict(re.findall(r"--([a-z-]+): #([0-9a-f]{6})", block))
+    assert {*figures.COLORS, "page", "panel", "link", "alarm"} <= set(colors)
+    pairs = [(text, ground) for text in {*figures.COLORS, "link"} - {"line"} for ground in ("page", "panel")]
+    for text, ground in [*pairs, ("alarm", "alarm-panel"), ("ink", "alarm-panel")]:
+        assert contrast(colors[text], colors[ground]) >= 4.5, f"{text} on {ground}"
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2 contrast ratio of two colours rrggbb."""
+    dark, light = sorted(luminance(color) for color in (a, b))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -67,7 +67,7 @@ def _forest(figure: Drawing, utility: pd.DataFrame, chance: float) -> None:
     for ax, split in zip(axes, ("seen", "unseen")):
         ax.axvline(chance, color=COLORS["muted"], linestyle=":", linewidth=1)
         ax.annotate("chance", (chance, len(arms) - 0.45), (4, 0), **_beside(COLORS["muted"]))
-        for row in utility[utility["split"] == split].itertuples():
+        for row in utility[(utility["split"] == split) & utility["arm"].isin(arms)].itertuples():
             _dot(ax, arms.index(str(row.arm)), row)
         ax.set(title=f"{split} combinations", xlabel="balanced accuracy", ylim=(len(arms) - 0.4, -0.6))
         ax.spines["left"].set_visible(False)
