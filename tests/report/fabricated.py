@@ -38,7 +38,7 @@ def write_run(
 
 def _results(fidelity: pd.DataFrame) -> dict:
     cells = fidelity[(fidelity["scope"] == "combination") & (fidelity["metric"] == "frechet")]
-    means = cells.groupby(["seen", "arm"])["value"].mean()
+    means = cells.groupby(["split", "arm"])["value"].mean()
     return {
         "format_version": 1,
         "title": "Demo: a procedural cohort",
@@ -59,26 +59,34 @@ def _results(fidelity: pd.DataFrame) -> dict:
 
 
 def _audit(classes: tuple[str, ...], sites: tuple[str, ...]) -> dict:
-    row = {"attribute": "site", "cramers_v": 0.61, "cramers_v_corrected": 0.603, "nmi": 0.31, "missing": 0.0}
-    scanner = {"attribute": "scanner", "cramers_v": 0.22, "cramers_v_corrected": None, "nmi": 0.04, "missing": 0.18}
+    names = ["attribute", "unit", "n", "levels", "cramers_v", "cramers_v_corrected", "nmi", "determination", "reason"]
+    rows = [
+        ("site", "patch", 6103, len(sites), 0.61, 0.603, 0.31, 0.33, ""),
+        ("scanner", "patch", 5005, 1, None, None, None, None, "only one scanner occurs"),
+    ]
     return {
         "format_version": 1,
-        "rows": 6103,
-        "slides": 241,
-        "patients": 127,
+        "size": {"slides": 241, "patients": 127, "patches": 6103, "unlabelled": 0, "classes": len(classes)},
         "alarms": [f"site {sites[0]} holds a single class ({classes[0]}): a classifier can read the class from it"],
-        "association": [row, scanner],
-        "shortcut": {"attribute": "site", "balanced_accuracy": 0.63},
+        "notes": ["scanner: only one scanner occurs, so that it says nothing about the class"],
+        "association": [dict(zip(names, row)) for row in rows],
+        "ceiling": [{"attribute": "site", "balanced_accuracy": 0.63, "chance": 1 / len(classes), "reason": ""}],
+        "missingness": [{"attribute": "scanner", "class": classes[0], "n": 1500, "missing": 270, "share": 0.18}],
+        "continuous": [],
+        "pairs": [],
     }
 
 
 def _counts(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[str, str]]) -> pd.DataFrame:
+    """As the audit writes them: of the whole cohort, before the hold-out, combinations that occur."""
     rng = generator("counts")
     rows = []
     for name, site in product(classes, sites):
-        n = 0 if (name, site) in held else int(rng.gamma(0.7, 600))
-        rows += [(unit, name, "site", site, n // divisor) for unit, divisor in (("patch", 1), ("slide", 25))]
-    return pd.DataFrame(rows, columns=["unit", "class", "attribute", "level", "n"])
+        n = int(rng.gamma(0.7, 300)) + 20 * ((name, site) in held)
+        rows.append(("class", name, "site", site, n, n // 25 + 1, n // 50 + 1))
+    columns = ["by", "group", "attribute", "level", "patches", "slides", "patients"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table[table["patches"] > 0]
 
 
 def _certificate(held: list[tuple[str, str]]) -> dict:
@@ -88,13 +96,19 @@ def _certificate(held: list[tuple[str, str]]) -> dict:
         "test_seen": (421, 22, 13),
         "test_unseen": (409, 21, 12),
     }
+    by_unit = {
+        unit: {split: n[i] for split, n in counts.items()} for i, unit in enumerate(("rows", "slides", "patients"))
+    }
     return {
         "format_version": 1,
-        "rule": "about 30 % of the combinations",
+        "rule": {"kind": "random", "rate": 0.3},
         "seed": 7,
-        "held_out": [{"class": name, "site": site} for name, site in held],
-        "counts": {split: dict(zip(("patches", "slides", "patients"), n)) for split, n in counts.items()},
-        "hashes": {"cohort": "0a1b2c3d4e5f6071", "certificate": "77aa01bb02cc03dd"},
+        "columns": ["class", "site"],
+        "combinations": 32,
+        "held_out": [list(cell) for cell in held],
+        "emptied": [],
+        **by_unit,
+        "ids": {split: f"0a1b2c3d{i}" for i, split in enumerate(counts)},
     }
 
 
@@ -126,15 +140,19 @@ def _fidelity(
                 rows.append(("frechet", arm, "combination", name, site, seen, value, np.nan, np.nan, 64, 64, ""))
             gap = cell["cls"] - cell["medi"]
             rows.append(
-                ("frechet_difference", "cls-medi", "combination", name, site, seen, gap, gap - 9, gap + 9, 64, 64, "")
+                ("frechet_difference", "cls - medi", "combination", name, site, seen, gap, gap - 9, gap + 9, 64, 64, "")
             )
+    for seen in ("seen", "unseen"):
+        rows.append(
+            ("frechet_difference", "cls - medi", "combination_mean", "", "", seen, 70.0, 60.0, 80.0, 640, 640, "")
+        )
     columns = [
         "metric",
         "arm",
         "scope",
         "class",
         "site",
-        "seen",
+        "split",
         "value",
         "low",
         "high",
@@ -159,10 +177,12 @@ def _utility(classes: tuple[str, ...]) -> pd.DataFrame:
                 rows.append(
                     ("recall", arm, split, name, "", value + 0.03 * (i - 1.5), np.nan, np.nan, 101, 6, 4, train, "")
                 )
-    rows.append(
-        ("balanced_accuracy_difference", "medi-real", "unseen", "", "", 0.296, 0.21, 0.37, *tests["unseen"], 9216, "")
-    )
-    rows.append(("gap_closed", "medi", "unseen", "", "", 0.922, 0.78, 1.06, *tests["unseen"], 9216, ""))
+    sizes = (*tests["unseen"], 9216, "")
+    for other, value in (("cls", 0.395), ("real", 0.296)):
+        name = f"medi - {other}"
+        rows.append(("balanced_accuracy_difference", name, "unseen", "", "", value, value - 0.1, value + 0.1, *sizes))
+    for arm, value in (("cls", -0.31), ("medi", 0.922)):
+        rows.append(("gap_closed", arm, "unseen", "", "", value, 0.78, 1.06, *sizes))
     columns = ["metric", "arm", "split", "class", "site", "value", "low", "high", "n_real", "n_slides", "n_patients"]
     return pd.DataFrame(rows, columns=[*columns, "n_train", "reason"])
 

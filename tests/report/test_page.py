@@ -1,5 +1,6 @@
 """The page: self-contained, escaped (P11), complete, honest about what is missing (P7), and small."""
 
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -12,7 +13,8 @@ from fabricated import CLASSES, SITES, Fabricate, write_run
 
 from medi.errors import MediError
 from medi.files import read_json, read_table, write_json, write_table
-from medi.report.page import audit, build, headlines, read
+from medi.report import figures
+from medi.report.page import HERE, audit, build, headlines, read
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = f'{SCRIPT} & "$x_1$" \'<img src=x onerror=alert(2)>'
@@ -120,7 +122,10 @@ def test_names_from_metadata_are_escaped_everywhere(fabricate: Fabricate) -> Non
     """P11: a class, a site, a title, an alarm and a reason that hold markup appear as text."""
     run = fabricate(classes=(NASTY, "B"), sites=(NASTY, "b", "c"))
     edit(run / "results.json", lambda content: content.update(title=NASTY, versions={NASTY: NASTY}))
-    edit(run / "audit" / "audit.json", lambda content: content.update(alarms=[NASTY], shortcut={NASTY: [NASTY]}))
+    edit(
+        run / "audit" / "audit.json",
+        lambda content: content.update(alarms=[NASTY], notes=[NASTY], pairs=[{NASTY: NASTY}]),
+    )
     fidelity = read_table(run / "tables" / "fidelity.parquet")
     write_table(run / "tables" / "fidelity.parquet", fidelity.assign(reason=NASTY, value=np.nan))
     html, outline = page(run)
@@ -143,6 +148,7 @@ def test_script_is_named_by_its_hash(whole: tuple[str, Outline]) -> None:
 
 def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
     _, outline = whole
+    assert "Framed: held out, shown as they were before." in outline.text  # the audit counts the whole cohort
     for n in ("421", "409", "22", "21", "4,511", "9,216", "611", "64", "6,103", "241", "127", "402"):
         assert n in outline.text, n
     for name in (*CLASSES, *SITES):
@@ -210,8 +216,7 @@ def test_a_run_without_audit_says_so(small: Path) -> None:
 def test_another_attribute_takes_its_own_name(small: Path) -> None:
     edit(small / "results.json", lambda content: content["settings"].update(attribute="scanner"))
     certificate = small / "holdout" / "certificate.json"
-    held = [{"class": c["class"], "scanner": c["site"]} for c in read_json(certificate)["held_out"]]
-    edit(certificate, lambda content: content.update(held_out=held))
+    edit(certificate, lambda content: content.update(columns=["class", "scanner"]))
     counts = read_table(small / "audit" / "counts.parquet")
     write_table(small / "audit" / "counts.parquet", counts.assign(attribute="scanner"))
     for name in ("tables/fidelity", "tables/utility", "sheet/table"):
@@ -237,3 +242,27 @@ def test_long_tables_are_cut_and_the_csv_holds_all(small: Path) -> None:
     assert "The first 200 of 600 rows" in outline.text
     csv = next(value for value in outline.values("href") if "images_per_second" in value)
     assert csv.count("%0A") == 601
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_text_colour_can_be_read(scheme: int) -> None:
+    """WCAG AA: text and arms contrast at least 4.5 : 1 with the page and with the summary's panel."""
+    css = (HERE / "report.css").read_text(encoding="utf-8")
+    block = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)[scheme]
+    colors = dict(re.findall(r"--([a-z-]+): #([0-9a-f]{6})", block))
+    assert {*figures.COLORS, "page", "panel", "link", "alarm"} <= set(colors)
+    pairs = [(text, ground) for text in {*figures.COLORS, "link"} - {"line"} for ground in ("page", "panel")]
+    for text, ground in [*pairs, ("alarm", "alarm-panel"), ("ink", "alarm-panel")]:
+        assert contrast(colors[text], colors[ground]) >= 4.5, f"{text} on {ground}"
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2 contrast ratio of two colours rrggbb."""
+    dark, light = sorted(luminance(color) for color in (a, b))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -61,7 +61,7 @@ def test_medi_farther() -> None:
 
 def test_the_closer_combinations_are_counted() -> None:
     table = fidelity(("COAD", 90, 6), ("LUAD", 80, 95), ("LUSC", np.nan, 5))
-    assert "MeDi is closer in 1 of these 2" in distance(results(), table, "site")
+    assert "MeDi is closer in 1 of the 2" in distance(results(), table, "site")
     assert "no closer than CLS in 1 of 2 combinations (LUAD at Duke)" in limits(results(), table, EMPTY, "site")
 
 
@@ -98,7 +98,7 @@ def test_gain_follows_the_paired_interval(accuracy: float, bounds: tuple[float, 
 
 def test_rows_of_a_class_or_another_arm_do_not_decide() -> None:
     table = utility(
-        (DIFFERENCE, "cls - real", "", -0.1, -0.2, -0.05, ""),
+        (DIFFERENCE, "medi - cls", "", -0.1, -0.2, -0.05, ""),
         (DIFFERENCE, "medi - real", "COAD", 0.0, -0.2, 0.2, ""),
         (DIFFERENCE, "medi - real", "", 0.3, 0.2, 0.4, ""),
     )
@@ -132,8 +132,9 @@ def test_limits_are_never_empty_and_never_invented() -> None:
     assert "real tissue" not in text
 
 
-def test_undefined_numbers_are_counted() -> None:
-    assert "2 of the tables’ numbers are undefined" in limits(results(), fidelity(("a", np.nan, np.nan)), EMPTY, "site")
+def test_undefined_distances_are_counted() -> None:
+    table = fidelity(("COAD", 90, 6), ("LUAD", 80, np.nan))
+    assert "MeDi’s distance is undefined in 1 of 2 combinations" in limits(results(), table, EMPTY, "site")
 
 
 def test_three_sentences() -> None:

@@ -23,7 +23,7 @@ from medi.errors import MediError
 from medi.files import content_hash
 from medi.seeds import generator
 
-VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels
+VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels (numbers inside functions)
 FIELD = 64.0  # micrometres across a patch, whatever its size in pixels
 MARGIN = 8.0  # micrometres around the field where nuclei may be centred, so that the border cuts some
 
@@ -92,10 +92,10 @@ class Section:
 
 
 TISSUES = {
-    "acinar": Tissue("ring", 3.9, 8.4, 1.25, 0.32, 0.35, 1.15, 0.14, 0.60, 0.25, 0.90, 0.15),
-    "columnar": Tissue("palisaded", 3.8, 8.4, 1.50, 0.32, 0.32, 1.15, 0.15, 0.60, 0.25, 0.85, 0.13),
-    "solid": Tissue("scattered", 4.4, 10.8, 1.20, 0.38, 0.45, 1.10, 0.16, 0.62, 0.22, 0.75, 0.18),
-    "spindle": Tissue("fascicle", 3.7, 10.6, 1.95, 0.30, 0.30, 1.15, 0.11, 0.66, 0.38, 0.80, 0.15),
+    "acinar": Tissue("ring", 3.9, 8.5, 1.25, 0.32, 0.35, 1.15, 0.14, 0.60, 0.25, 0.88, 0.17),
+    "columnar": Tissue("palisaded", 3.8, 8.6, 1.42, 0.32, 0.32, 1.15, 0.15, 0.60, 0.25, 0.85, 0.165),
+    "solid": Tissue("scattered", 4.2, 10.4, 1.23, 0.36, 0.42, 1.12, 0.16, 0.62, 0.25, 0.80, 0.20),
+    "spindle": Tissue("fascicle", 3.7, 10.4, 1.75, 0.30, 0.30, 1.15, 0.12, 0.65, 0.32, 0.80, 0.18),
 }
 
 STAINS = {
@@ -142,16 +142,16 @@ CLOUD = 0.16  # relative amplitude of uneven cytoplasm
 CRACKS = 1.5  # standard deviations of that unevenness beyond which tissue is torn
 
 # Patches per site (rows) and class (columns) of the cohort as collected, before scaling to the wanted total:
-# two sites hold more than four fifths of three of the classes, three cells are empty, the smallest hold a handful.
+# two sites hold more than four fifths of each class, three cells are empty, the smallest hold a handful.
 DESIGN = {
-    "Alder": (400, 24, 8, 60),
-    "Birch": (330, 10, 0, 36),
-    "Cedar": (16, 400, 40, 0),
-    "Elm": (6, 300, 110, 14),
-    "Hazel": (24, 12, 390, 8),
-    "Maple": (0, 60, 270, 5),
-    "Rowan": (90, 18, 24, 390),
-    "Willow": (12, 8, 160, 350),
+    "Alder": (400, 5, 8, 16),
+    "Birch": (330, 9, 0, 4),
+    "Cedar": (11, 390, 14, 0),
+    "Elm": (4, 290, 28, 7),
+    "Hazel": (18, 5, 370, 8),
+    "Maple": (0, 12, 260, 4),
+    "Rowan": (22, 7, 5, 380),
+    "Willow": (4, 10, 20, 340),
 }
 
 # Standard deviations of a slide's own effects (of logarithms, except for the hue and the background).
@@ -405,7 +405,7 @@ def _fascicle(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
 def _palisaded(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     """Wavy rows of upright nuclei, a cleft between every second pair of rows and stroma between the others."""
     angle, phase, offset = rng.uniform(0.0, math.pi), rng.uniform(0.0, 2.0 * math.pi), rng.random()
-    pitch, width = 1.8 * tissue.spacing, rng.uniform(-2.5, 4.0)
+    pitch, width = 1.8 * tissue.spacing, rng.uniform(-3.0, 3.5)
     s, t = _lattice(tissue.spacing, pitch, (rng.random(), offset))
     s, t = (axis + tissue.disorder * tissue.spacing * rng.standard_normal(axis.shape) for axis in (s, t))
     centres = _turn(s, t + 3.0 * np.sin(s / 11.0 + phase), angle)
@@ -430,7 +430,7 @@ def _ring(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     stroma = _inside(_jittered(rng, 1.2 * tissue.spacing, 1.2 * tissue.spacing, 0.25, angle), MARGIN)
     stroma = stroma[_depth(stroma, glands, radii, angle, stretch) > 5.0]
     angles = np.concatenate([angle + polar, rng.uniform(0.0, math.pi, len(stroma))])
-    lumina = radii - rng.uniform(5.5, 11.0, len(radii))
+    lumina = radii - rng.uniform(5.75, 11.5, len(radii))
     depth = _depth(np.stack(frame, axis=-1).reshape(-1, 2), glands, lumina, angle, stretch).reshape(frame[0].shape)
     gap = 0.5 + (1.8 * _noise(rng, len(depth), 4.0) - depth) / 2.5
     return np.concatenate([wall, stroma]), angles, gap, angle

@@ -78,8 +78,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAGS = (2, 3, 4, 6, 8)  # pixels
 LEVELS = 4  # of the pyramid, each half the size of the one before
 FLOOR = 4e-4  # added to energies (squared optical density) before the logarithm, so that sensor noise hardly counts
-# Haematoxylin and eosin concentrations from R, G, B optical density: rows of the inverse of generic stain vectors.
-UNMIX = ((1.9, -0.2, -0.9), (-1.1, 1.2, 0.6))
+# Haematoxylin and eosin from R, G, B optical density, about: rows of the scaled inverse of generic stain vectors.
+UNMIX = ((0.95, -0.10, -0.45), (-0.55, 0.60, 0.30))
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,10 @@ def _anisotropy(view: _View) -> Features:
     """Coherence of the structure tensor at every scale: 0 without a direction, 1 for stripes; free of orientation."""
     out = []
     for level in _pyramid(view.grey):
-        dy, dx = np.diff(level, axis=1)[:, :, :-1], np.diff(level, axis=2)[:, :-1]
+        down, right = np.diff(level, axis=1), np.diff(level, axis=2)
+        dy, dx = down[:, :, 1:] + down[:, :, :-1], right[:, 1:] + right[:, :-1]  # both in the middle of 2 x 2 pixels
         yy, xx, xy = _mean(dy * dy), _mean(dx * dx), _mean(dy * dx)
-        out.append(np.sqrt((yy - xx) ** 2 + 4.0 * xy**2) / (yy + xx + 1e-4))
+        out.append(np.sqrt((yy - xx) ** 2 + 4.0 * xy**2) / (yy + xx + 4e-4))
     return _columns(out)
 
 
@@ -197,9 +198,9 @@ def _autocorrelation(view: _View) -> Features:
 _GROUPS: tuple[tuple[Callable[[_View], Features], float], ...] = (
     (_moments, 8.0),
     (_quantiles, 8.0),
-    (_correlations, 8.0),
-    (_shapes, 1.5),
-    (_energies, 1.5),
+    (_correlations, 12.0),
+    (_shapes, 2.0),
+    (_energies, 1.0),
     (_anisotropy, 5.0),
     (_autocorrelation, 5.0),
 )

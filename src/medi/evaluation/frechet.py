@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 
-Features = Float[np.ndarray, "n d"]
+Features = Float[np.ndarray, "_n _d"]  # any number of rows
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Moments:
     root: Float64[np.ndarray, "k d"]
 
 
-def moments(x: Features, counts: Float64[np.ndarray, " n"] | None = None) -> Moments:
+def moments(x: Float[np.ndarray, "n d"], counts: Float64[np.ndarray, " n"] | None = None) -> Moments:
     """Moments of the rows of x [n, d], row i taken counts[i] times (once without counts), in float64."""
     if counts is not None:
         x, counts = x[counts > 0], counts[counts > 0]
@@ -40,7 +40,7 @@ def moments_distance(x: Moments, y: Moments) -> float:
     return max(float(np.sum((x.mean - y.mean) ** 2) + spread - 2 * overlap), 0.0)
 
 
-def frechet_distance(x: Features, y: Features) -> float:
+def frechet_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
     """The Frechet distance of x [n, d] and y [m, d] in squared feature units; NaN for one row or features not finite.
 
     It is biased upwards at finite n: compare at equal n only (P8).
@@ -51,10 +51,10 @@ def frechet_distance(x: Features, y: Features) -> float:
 
 
 def resampled_distances(
-    x: Features,
-    ys: Sequence[Features],
+    x: Float[np.ndarray, "n d"],
+    ys: Sequence[Float[np.ndarray, "_m d"]],
     x_counts: Float64[np.ndarray, "draws n"],
-    ys_counts: Sequence[Float64[np.ndarray, "draws m"]],
+    ys_counts: Sequence[Float64[np.ndarray, "draws _m"]],
 ) -> Float64[np.ndarray, "draws arms"]:
     """FD(x, y) of every y for each draw, with the same resampled x for all of them: for paired differences.
 

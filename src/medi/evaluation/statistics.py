@@ -44,6 +44,17 @@ def interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
+def basic_interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
+    """The percentile interval reflected about the value: for statistics whose resamples repeat the sample's own bias.
+
+    It is about the limit at large n, and where that bias is large it need not contain the value; `reason` then says so.
+    """
+    found = interval(value, draws)
+    low, high = 2 * value - found.high, 2 * value - found.low
+    outside = "the interval corrects small-sample bias and excludes the value" if not low <= value <= high else ""
+    return replace(found, low=low, high=high).noting(outside if np.isfinite(low) else "")
+
+
 def cluster_bootstrap(
     statistic: Statistic, clusters: Labels, *values: Float64[np.ndarray, "n *k"], draws: int, key: Sequence[Key]
 ) -> Estimate:

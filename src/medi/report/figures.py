@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from medi.cohort.table import Cohort
-from medi.report.parts import ARMS, known, number, ordered
+from medi.report.parts import ARMS, known, number, ordered, short
 
 Drawing = Any  # matplotlib's Figure, Axes and Colormap: imported late, so that the page's other parts start fast
 Cells = Collection[tuple[str, str]]  # (class, level) of combinations
@@ -67,7 +67,7 @@ def _forest(figure: Drawing, utility: pd.DataFrame, chance: float) -> None:
     for ax, split in zip(axes, ("seen", "unseen")):
         ax.axvline(chance, color=COLORS["muted"], linestyle=":", linewidth=1)
         ax.annotate("chance", (chance, len(arms) - 0.45), (4, 0), **_beside(COLORS["muted"]))
-        for row in utility[utility["split"] == split].itertuples():
+        for row in utility[(utility["split"] == split) & utility["arm"].isin(arms)].itertuples():
             _dot(ax, arms.index(str(row.arm)), row)
         ax.set(title=f"{split} combinations", xlabel="balanced accuracy", ylim=(len(arms) - 0.4, -0.6))
         ax.spines["left"].set_visible(False)
@@ -94,7 +94,7 @@ def _beside(color: str) -> dict[str, Any]:
 
 
 def class_bars(fidelity: pd.DataFrame) -> str:
-    """Fréchet distance per class of floor, CLS and MeDi; dotted lines are the arms' averages (Figure 3).
+    """Fréchet distance per class of floor, CLS and MeDi; dotted are averages over whole classes (Figure 3).
 
     fidelity: columns arm, class, value, low, high, one row per arm and class.
     """
@@ -106,6 +106,7 @@ def _class_bars(ax: Drawing, fidelity: pd.DataFrame) -> None:
     classes = ordered(fidelity["class"])
     width = 0.8 / len(arms)
     averages = []
+    whole = fidelity.pivot_table(index="class", columns="arm", values="value").reindex(columns=arms).dropna()
     for i, arm in enumerate(arms):
         rows = fidelity[fidelity["arm"] == arm].set_index("class").reindex(classes)
         places = np.arange(len(classes)) + (i - (len(arms) - 1) / 2) * width
@@ -113,10 +114,10 @@ def _class_bars(ax: Drawing, fidelity: pd.DataFrame) -> None:
         _whiskers(ax, places, rows)
         for place, value in zip(places, rows["value"]):
             ax.annotate(number(value), (place, value if known(value) else 0), (0, 3), **_above(COLORS["ink"]))
-        if known(mean := rows["value"].mean()):
+        if known(mean := whole[arm].mean()):
             ax.axhline(mean, color=COLORS[arm], linestyle=":", linewidth=1.4)
             averages.append((mean, f"{ARMS[arm]}: {number(mean)} on average", COLORS[arm]))
-    ax.set_xticks(range(len(classes)), [_short(name) for name in classes], color=COLORS["ink"])
+    _name_classes(ax, classes, 7.5 / len(classes))
     ax.tick_params(bottom=False)
     ax.set(ylabel="Fréchet distance (lower is closer)", xlim=(-0.5, len(classes) - 0.5))
     _right_labels(ax, averages)
@@ -159,10 +160,11 @@ def _distance_maps(figure: Drawing, fidelity: pd.DataFrame, attribute: str, held
     norm = LogNorm(positive.min(), positive.max() * 1.0001) if len(positive) else LogNorm(1, 10)
     axes = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0].tolist()
     rows, columns = ordered(fidelity[attribute]), ordered(fidelity["class"])
+    room = 8.0 / (len(arms) * len(columns))
     for ax, arm in zip(axes, arms):
         part = fidelity[fidelity["arm"] == arm]
         matrix = part.pivot_table(index=attribute, columns="class", values="value", aggfunc="mean")
-        _heat(ax, matrix.reindex(index=rows, columns=columns), norm, _colormap("magma_r", 0.0, 0.85), held_out)
+        _heat(ax, matrix.reindex(index=rows, columns=columns), norm, _colormap("magma_r", 0.0, 0.85), held_out, room)
         ax.set_title(ARMS[arm], color=COLORS[arm], fontweight="bold")
     _scale(figure, axes, norm, _colormap("magma_r", 0.0, 0.85), "Fréchet distance (log)")
 
@@ -183,15 +185,24 @@ def _count_map(figure: Drawing, counts: pd.DataFrame, attribute: str, held_out: 
     matrix = matrix.reindex(index=ordered(matrix.index), columns=ordered(matrix.columns))
     norm = Normalize(0, min(COUNT_CAP, max(float(matrix.to_numpy().max()), 1.0)), clip=True)
     ax = figure.subplots()
-    _heat(ax, matrix, norm, _colormap("YlGnBu", 0.08, 0.97), held_out, empty=0.0)
+    _heat(ax, matrix, norm, _colormap("YlGnBu", 0.08, 0.97), held_out, 8.0 / matrix.shape[1], empty=0.0)
     ax.set_ylabel(attribute)
     _scale(figure, [ax], norm, _colormap("YlGnBu", 0.08, 0.97), "patches")
 
 
 def _heat(
-    ax: Drawing, matrix: pd.DataFrame, norm: Drawing, colormap: Drawing, held_out: Cells, empty: float | None = None
+    ax: Drawing,
+    matrix: pd.DataFrame,
+    norm: Drawing,
+    colormap: Drawing,
+    held_out: Cells,
+    room: float,
+    empty: float | None = None,
 ) -> None:
-    """A cell per combination with its number; a frame marks a held-out one, an outline an empty or undefined one."""
+    """A cell per combination with its number; a frame marks a held-out one, an outline an empty or undefined one.
+
+    room: inches per column; numbers are left to the table below the figure where they would not fit.
+    """
     from matplotlib.patches import Rectangle
 
     values = matrix.to_numpy(dtype=float)
@@ -203,10 +214,10 @@ def _heat(
         ax.add_patch(Rectangle(corner, 0.92, 0.88, facecolor=face, edgecolor=edge, linewidth=0.6))
         if (str(matrix.columns[column]), str(matrix.index[row])) in held_out:
             ax.add_patch(_frame(column - 0.49, row - 0.48, 0.98, 0.96))
-        if values.size <= 600:
+        if room >= 0.33:
             color = COLORS["muted"] if blank else _readable(face)
             ax.text(column, row, number(value), ha="center", va="center_baseline", fontsize=8, color=color)
-    _label_cells(ax, matrix)
+    _label_cells(ax, matrix, room)
 
 
 def _frame(x: float, y: float, width: float, height: float) -> Drawing:
@@ -215,20 +226,33 @@ def _frame(x: float, y: float, width: float, height: float) -> Drawing:
     return Rectangle((x, y), width, height, fill=False, edgecolor=COLORS["ink"], linewidth=1.8)
 
 
-def _label_cells(ax: Drawing, matrix: pd.DataFrame) -> None:
-    columns, rows = [_short(str(name)) for name in matrix.columns], [_short(str(name)) for name in matrix.index]
-    tilted = sum(map(len, columns)) > 60
-    ax.set_xticks(range(len(columns)), columns, rotation=45 if tilted else 0, color=COLORS["ink"])
+def _label_cells(ax: Drawing, matrix: pd.DataFrame, room: float) -> None:
+    columns, rows = list(matrix.columns), [short(name) for name in matrix.index]
+    _name_classes(ax, columns, room)
     ax.set_yticks(range(len(rows)), rows, fontsize=9 if len(rows) <= 40 else 6)
     ax.set(xlim=(-0.55, len(columns) - 0.45), ylim=(len(rows) - 0.45, -0.55))
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
 
+def _name_classes(ax: Drawing, names: Sequence[str], room: float) -> None:
+    """Class names below the axes, tilted where one is wider than its `room` in inches."""
+    texts = [short(name) for name in names]
+    ax.set_xticks(range(len(texts)), texts, color=COLORS["ink"])
+    if max(map(len, texts)) * 0.075 > room:
+        for tick in ax.get_xticklabels():
+            tick.set(rotation=40, rotation_mode="anchor", ha="right")
+
+
 def _scale(figure: Drawing, axes: Sequence[Drawing], norm: Drawing, colormap: Drawing, text: str) -> None:
     from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
 
-    bar = figure.colorbar(ScalarMappable(norm, colormap), ax=list(axes), fraction=0.025, pad=0.015, label=text)
+    log = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else None
+    bar = figure.colorbar(
+        ScalarMappable(norm, colormap), ax=list(axes), ticks=log, fraction=0.025, pad=0.015, label=text
+    )
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter("{x:,.4g}")  # plain numbers: powers would need mathematical type
     bar.ax.yaxis.set_minor_formatter("")
@@ -290,7 +314,7 @@ def sample_grid(sheet: Cohort, attribute: str, held_out: Cells) -> str:
     levels, classes = ordered(sheet.table[attribute])[:GRID_ROWS], ordered(sheet.table["class"])[:GRID_CLASSES]
     each = _patches_each(sheet.table, attribute, len(classes))
     mosaic, left, top = _mosaic(sheet, attribute, levels, classes, each)
-    names = max(len(_short(level)) for level in levels) * 0.075 + 0.15  # inches left for the row labels
+    names = max(len(short(level)) for level in levels) * 0.075 + 0.15  # inches left for the row labels
     height = (WIDTH - names) * mosaic.shape[0] / mosaic.shape[1] + 0.5
 
     def draw(figure: Drawing) -> None:
@@ -346,11 +370,17 @@ def _label_grid(
     step = top[levels[1]] - top[levels[0]] if len(levels) > 1 else group
     for level in levels:
         ax.annotate(
-            _short(level), (0, top[level] + step * 0.42), (-4, 0), textcoords="offset points", ha="right", va="center"
+            short(level), (0, top[level] + step * 0.42), (-4, 0), textcoords="offset points", ha="right", va="center"
         )
+    most = 70 // len(classes)  # letters over a block
     for name in classes:
         ax.annotate(
-            _short(name), (left[name, "real"], 0), (0, 18), textcoords="offset points", fontsize=10, fontweight="bold"
+            short(name, most),
+            (left[name, "real"], 0),
+            (0, 18),
+            textcoords="offset points",
+            fontsize=10,
+            fontweight="bold",
         )
         for source, text in SOURCES.items():
             place = (left[name, source] + group / 2, 0)
@@ -373,10 +403,6 @@ def _mark_grid(
             if (name, level) in held_out:
                 x, width = left[name, "real"], left[name, "cls"] + each - left[name, "real"]
                 ax.add_patch(_frame(x - pad, top[level] - 0.5 - pad, width + 2 * pad, size + 2 * pad))
-
-
-def _short(text: str, most: int = 22) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _height(rows: int) -> float:

@@ -17,6 +17,13 @@ from medi.report.parts import ARMS, DASH, Cell, Picture, Section, Table, facts, 
 from medi.report.sentences import summary
 
 FORMAT_VERSION = 1
+AUDIT_TABLES = {
+    "association": "What each attribute tells about the class",
+    "ceiling": "What the metadata alone would score, without a look at an image",
+    "missingness": "What is not known, per class",
+    "continuous": "Continuous attributes",
+    "pairs": "How far attributes determine each other",
+}
 HERE = Path(__file__).parent
 
 
@@ -36,14 +43,24 @@ class Run:
     @property
     def attribute(self) -> str:
         """The name of the attribute that is crossed with the class."""
-        held_out = self.certificate.get("held_out") or [{}]
-        names = [self.results.get("settings", {}).get("attribute"), *(key for key in held_out[0] if key != "class")]
-        return str(next(filter(None, names), "site"))
+        named = self.results.get("settings", {}).get("attribute")
+        return str(named or next(name for name in (*self.held_columns, "site") if name != "class"))
 
     @property
-    def held_out(self) -> set[tuple[str, str]]:
+    def held_columns(self) -> list[str]:
+        """The columns whose combinations the hold-out chose from."""
+        return [str(name) for name in self.certificate.get("columns", ["class", "site"])]
+
+    @property
+    def held_out(self) -> list[dict[str, str]]:
+        """The combinations without a training patch: those chosen, and those that lost all patients to them."""
+        found = [*self.certificate.get("held_out", []), *self.certificate.get("emptied", [])]
+        return [cell if isinstance(cell, dict) else dict(zip(self.held_columns, map(str, cell))) for cell in found]
+
+    @property
+    def framed(self) -> set[tuple[str, str]]:
         """(class, level) of each held-out combination."""
-        return {(str(c["class"]), str(c[self.attribute])) for c in self.certificate.get("held_out", [])}
+        return {(cell.get("class", ""), cell.get(self.attribute, "")) for cell in self.held_out}
 
     def overall(self, table: pd.DataFrame, metric: str) -> pd.DataFrame:
         """The rows of a metric that are not of one class or one level."""
@@ -91,7 +108,7 @@ def read(run: Path) -> Run:
         counts=_table(run / "audit" / "counts.parquet"),
         certificate=_json(run / "holdout" / "certificate.json"),
         training=_table(run / "tables" / "training.parquet"),
-        fidelity=_table(run / "tables" / "fidelity.parquet").rename(columns={"split": "seen"}),
+        fidelity=_table(run / "tables" / "fidelity.parquet").rename(columns={"split": "seen"}),  # "" for classes
         utility=_table(run / "tables" / "utility.parquet"),
         sheet=Cohort.load(run / "sheet") if (run / "sheet" / "cohort.json").exists() else None,
     )
@@ -137,15 +154,12 @@ def asked(run: Run) -> str:
 
 
 def cohort_line(run: Run) -> str:
-    """'6,100 patches, 240 slides, 120 patients; 10 combinations held out; seed 0'."""
-    units = [
-        (key, run.audit.get(name))
-        for key, name in (("patches", "rows"), ("slides", "slides"), ("patients", "patients"))
-    ]
-    parts = [", ".join(f"{number(n)} {unit}" for unit, n in units if known(n))]
+    """'6,100 patches, 240 slides, 120 patients, 4 classes, 10 combinations held out, seed 0'."""
+    size = run.audit.get("size", {})
+    parts = [f"{number(size[unit])} {unit}" for unit in ("patches", "slides", "patients", "classes") if unit in size]
     parts.append(f"{len(run.held_out)} combinations held out" if run.held_out else "")
     parts.append(f"seed {run.results['seed']}" if "seed" in run.results else "")
-    return "; ".join(filter(None, parts))
+    return ", ".join(filter(None, parts))
 
 
 def headlines(run: Run) -> list[Headline]:
@@ -177,7 +191,7 @@ def accuracy(run: Run) -> Section:
     rows = run.overall(run.utility, "balanced_accuracy") if len(run.utility) else run.utility
     if rows.empty:
         return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
-    classes = run.utility.loc[run.utility["class"] != "", "class"].nunique() or run.counts["class"].nunique()
+    classes = run.utility.loc[run.utility["class"] != "", "class"].nunique()
     picture = Picture(
         "Balanced accuracy by training set",
         figures.forest(rows, 1 / max(classes, 1)),
@@ -186,7 +200,7 @@ def accuracy(run: Run) -> Section:
         "patches. Further right is better; the dotted line is chance.",
         table_of("All accuracies, recalls and differences", run.utility, open=False),
     )
-    text = "The same classifier on the same frozen descriptors, trained on four sets and tested on real patches only."
+    text = "The same classifier on the same frozen descriptors, trained on each set and tested on real patches only."
     return Section(*section, [text], blocks=[accuracy_table(rows), picture])
 
 
@@ -214,14 +228,17 @@ def samples(run: Run) -> Section:
     if run.sheet is None or not len(run.sheet):
         return Section(*section, ["No images have been sampled yet, so there is no grid to show."])
     table, attribute = run.sheet.table, run.attribute
+    most = {attribute: figures.GRID_ROWS, "class": figures.GRID_CLASSES}
+    cut = "".join(f" Only the first {n} by {name} are shown." for name, n in most.items() if table[name].nunique() > n)
     picture = Picture(
         f"Real, MeDi and CLS patches by {attribute} and class",
-        figures.sample_grid(run.sheet, attribute, run.held_out),
+        figures.sample_grid(run.sheet, attribute, run.framed),
         f"Grid of {run.sheet.images.size} pixel patches: {table[attribute].nunique()} rows, one per {attribute}; "
         f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
         f"{len(run.held_out)} held-out combinations are framed.",
         f"A row per {attribute}, a block per class. MeDi is given class and {attribute}, CLS the class alone: MeDi’s "
-        "patches should look like the real ones of their own row. Framed: held out, no model has seen a patch of it.",
+        "patches should look like the real ones of their own row. Framed: held out, no model has seen a patch of it."
+        f"{cut}",
         table_of("The patches of the grid", table, open=False),
     )
     return Section(*section, blocks=[picture])
@@ -255,7 +272,7 @@ def _class_bars(run: Run, rows: pd.DataFrame) -> Picture | None:
         _spoken(rows, "class", "Fréchet distance"),
         f"All images of a class together, mixed over {run.attribute} as the real ones are, for both models alike. "
         f"{_each_n(rows)}",
-        table_of("Distances per class", run.fidelity[run.fidelity["scope"] == "class"], open=False),
+        table_of("Distances per class", run.fidelity[run.fidelity["scope"].str.startswith("class")], open=False),
     )
 
 
@@ -264,12 +281,12 @@ def _distance_maps(run: Run, rows: pd.DataFrame) -> Picture | None:
         return None
     return Picture(
         f"Distance per class and {run.attribute}",
-        figures.distance_maps(rows, run.attribute, run.held_out),
+        figures.distance_maps(rows, run.attribute, run.framed),
         _spoken(rows, "seen", "Mean Fréchet distance over combinations"),
         f"Darker is farther from real; one logarithmic colour scale for all maps. Framed: held out. {_each_n(rows)}",
         table_of(
             "Distances and paired differences per combination",
-            run.fidelity[run.fidelity["scope"] == "combination"],
+            run.fidelity[run.fidelity["scope"].str.startswith("combination")],
             open=False,
         ),
     )
@@ -303,27 +320,27 @@ def audit(run: Run) -> Section:
     if not run.audit and run.counts.empty:
         return Section(*section, ["The cohort has not been audited yet."])
     blocks: list[Table | Picture] = [] if run.counts.empty else [_count_map(run)]
-    association = pd.DataFrame(run.audit.get("association", []))
-    if len(association):
-        blocks.append(table_of("What each attribute tells about the class", association))
-    rest = {k: v for k, v in run.audit.items() if k not in ("association", "alarms", "format_version")}
-    if rest:
-        blocks.append(facts("Further findings of the audit", rest, open=False))
-    text = [] if run.audit.get("alarms") else ["The audit raised no alarm."]
-    return Section(*section, text, [str(alarm) for alarm in run.audit.get("alarms", [])], blocks)
+    for key, title in AUDIT_TABLES.items():
+        if run.audit.get(key):
+            blocks.append(table_of(title, pd.DataFrame(run.audit[key]), open=key in ("association", "ceiling")))
+    alarms, notes = run.audit.get("alarms", []), run.audit.get("notes", [])
+    return Section(*section, [*notes, *([] if alarms else ["The audit raised no alarm."])], alarms, blocks)
 
 
 def _count_map(run: Run) -> Picture:
-    counts = run.counts[(run.counts["unit"] == "patch") & (run.counts["attribute"] == run.attribute)]
-    total, empty = int(counts["n"].sum()), int((counts["n"] == 0).sum())
+    counts = run.counts[(run.counts["by"] == "class") & (run.counts["attribute"] == run.attribute)]
+    counts = counts.rename(columns={"group": "class", "patches": "n"})
+    rows, columns = counts["level"].nunique(), counts["class"].nunique()
+    total, most, empty = counts["n"].sum(), counts["n"].max(), rows * columns - (counts["n"] > 0).sum()
+    held = [cell in run.framed for cell in zip(counts["class"], counts["level"])]
+    before = ", shown as they were before" if counts.loc[held, "n"].any() else ""
     return Picture(
         f"Patches per class and {run.attribute}",
-        figures.count_map(counts, run.attribute, run.held_out),
-        f"Heat map of {number(total)} patches: {counts['level'].nunique()} rows, one per {run.attribute}, and "
-        f"{counts['class'].nunique()} columns, one per class. The fullest combination has {number(counts['n'].max())} "
-        f"patches; {len(run.held_out)} combinations are held out.",
-        f"n = {number(total)} patches; {number(empty)} combinations of the table are empty. The colour ends at "
-        f"{number(min(figures.COUNT_CAP, int(counts['n'].max())))} patches. Framed: held out of training.",
+        figures.count_map(counts, run.attribute, run.framed),
+        f"Heat map of {number(total)} patches: {rows} rows, one per {run.attribute}, and {columns} columns, one per "
+        f"class. The fullest combination has {number(most)}; {len(run.held_out)} combinations are held out.",
+        f"n = {number(total)} patches; {empty} of {rows * columns} combinations are empty. The colour ends at "
+        f"{number(min(figures.COUNT_CAP, most))} patches. Framed: held out{before}.",
         table_of("Counts of patches, slides and patients", run.counts, open=False),
     )
 
@@ -333,18 +350,16 @@ def holdout(run: Run) -> Section:
     section = ("holdout", "What was held out?")
     if not run.certificate:
         return Section(*section, ["No combinations have been held out yet."])
-    certificate = dict(run.certificate)
-    held, counts = certificate.pop("held_out", []), certificate.pop("counts", {})
-    blocks: list[Table] = []
-    if counts:
-        frame = pd.DataFrame.from_dict(counts, orient="index").rename_axis("split").reset_index()
-        blocks.append(table_of("Patches, slides and patients on each side; none is on two", frame))
-    if held:
-        blocks.append(table_of(f"The {len(held)} held-out combinations", pd.DataFrame(held), open=False))
-    certificate.pop("format_version", None)
-    blocks.append(facts("Certificate: rule, seed and hashes, from which anyone can check it again", certificate))
-    text = f"{len(held)} combinations of class and {run.attribute} have no patch in training; the figures frame them."
-    return Section(*section, [text], blocks=blocks)
+    units = {"rows": "patches", "slides": "slides", "patients": "patients"}
+    counts = pd.DataFrame({name: run.certificate.get(unit, {}) for unit, name in units.items()})
+    rest = {k: v for k, v in run.certificate.items() if k not in (*units, "held_out", "emptied", "format_version")}
+    blocks = [
+        table_of("Patches, slides and patients of each split", counts.rename_axis("split").reset_index()),
+        table_of(f"The {len(run.held_out)} held-out combinations", pd.DataFrame(run.held_out), open=False),
+        facts("Certificate: rule, seed and hashes, from which anyone can check it again", rest, open=False),
+    ]
+    text = f"{len(run.held_out)} combinations of {' and '.join(run.held_columns)} have no patch in training"
+    return Section(*section, [f"{text}; the figures frame them."], blocks=blocks)
 
 
 def training(run: Run) -> Section:

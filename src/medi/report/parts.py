@@ -15,6 +15,8 @@ COLUMNS = {
     "medi": "MeDi",
     "cramers_v": "Cramér's V",
     "cramers_v_corrected": "Cramér's V, bias-corrected",
+    "determination": "1 − H(class | attribute) / H(class)",
+    "single_class": "share in levels of one class",
     "nmi": "NMI",
     "n_real": "n real",
     "images_per_second": "images/s",
@@ -80,6 +82,12 @@ def number(value: Any) -> str:
     return (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
 
 
+def short(text: str, most: int = 22) -> str:
+    """A name as it fits into a figure or a sentence; the whole one stands in the tables."""
+    text = text or "not known"
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def share(value: Any) -> str:
     return f"{number(round(100 * value))} %" if known(value) else DASH
 
@@ -106,11 +114,11 @@ def label(column: str) -> str:
 
 
 def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
-    """A table of a frame as it stands; a cell that is a Cell already is shown as it is and saved by its key."""
-    shown = frame.head(ROWS_SHOWN).astype(object).itertuples(index=False, name=None)
-    rows = [[cell(value) for value in row] for row in shown]
+    """A table of a frame; columns without a word are left to the CSV; a Cell is shown as it is and saved by its key."""
     csv = frame.map(lambda value: value.key if isinstance(value, Cell) else value).to_csv(index=False)
-    columns = [label(str(name)) for name in frame.columns]
+    shown = frame.loc[:, ~(frame == "").all()] if len(frame) else frame
+    rows = [[cell(value) for value in row] for row in shown.head(ROWS_SHOWN).astype(object).itertuples(index=False)]
+    columns = [label(str(name)) for name in shown.columns]
     return Table(title, columns, rows, f"data:text/csv;charset=utf-8,{quote(csv)}", len(frame), open, kind)
 
 

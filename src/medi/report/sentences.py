@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from medi.report.parts import interval, known, number, share
+from medi.report.parts import interval, known, number, share, short
 
 Results = dict[str, Any]
 NAMED = 3  # combinations or classes that a sentence lists by name
@@ -58,13 +58,15 @@ def _mean_difference(fidelity: pd.DataFrame) -> pd.Series | None:
 def _against_floor(floor: Any, cls: float, medi: float) -> str:
     if not (known(floor) and floor > 0):
         return ""
-    text = f", where two sets of real images are {number(floor)} apart; that is {number(medi / floor)} times this floor"
-    return text + (f" and {share((medi - floor) / (cls - floor))} of CLS’s excess over it" if cls > floor else "")
+    text = (
+        f", where two sets of real images are {number(floor)} apart; MeDi is at {number(medi / floor)} times this floor"
+    )
+    return text + (f", with {share((medi - floor) / (cls - floor))} of CLS’s excess over it" if cls > floor else "")
 
 
 def _wins(fidelity: pd.DataFrame, attribute: str) -> str:
     pairs = _pairs(fidelity, attribute, "unseen")
-    return f"; MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of these {len(pairs)}" if len(pairs) else ""
+    return f"; MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of the {len(pairs)}" if len(pairs) else ""
 
 
 def gain(results: Results, utility: pd.DataFrame, attribute: str) -> str:
@@ -73,13 +75,13 @@ def gain(results: Results, utility: pd.DataFrame, attribute: str) -> str:
     real, cls, medi, oracle = (numbers.get(arm) for arm in ("real", "cls", "medi", "oracle"))
     if not (known(real) and known(medi)):
         return f"Whether a classifier gains on unseen combinations is not known{_reason(utility)}."
-    difference = _row(utility, attribute, "balanced_accuracy_difference", "medi")
+    difference = _row(utility, attribute, "balanced_accuracy_difference", "medi - real")
     others = {"CLS’s": cls, "real ones in their place (the oracle)": oracle}
     beside = " and ".join(f"{value:.2f} with {name}" for name, value in others.items() if known(value))
     return (
         f"On these combinations a classifier {_verdict(real, medi, difference)}: balanced accuracy is {real:.2f} with "
         f"real images alone and {medi:.2f} with MeDi’s added{f', against {beside}' if beside else ''}; "
-        f"{_gap(results, _row(utility, attribute, 'gap_closed'))}."
+        f"{_gap(results, _row(utility, attribute, 'gap_closed', 'medi'))}."
     )
 
 
@@ -107,10 +109,10 @@ def limits(results: Results, fidelity: pd.DataFrame, utility: pd.DataFrame, attr
     """What is negative, uncertain or not covered, worst first."""
     found = [
         _worse_combinations(fidelity, attribute),
-        _worse_classes(utility),
+        _worse_classes(utility, attribute),
         _seen_accuracy(results),
         _seen_distance(results),
-        _undefined(fidelity, utility),
+        _undefined(fidelity),
         "each model was trained once, so the intervals do not cover another training",
         "the cohort is procedural, so nothing here speaks for real tissue" if results.get("phantom") else "",
     ]
@@ -120,18 +122,18 @@ def limits(results: Results, fidelity: pd.DataFrame, utility: pd.DataFrame, attr
 def _worse_combinations(fidelity: pd.DataFrame, attribute: str) -> str:
     pairs = _pairs(fidelity, attribute, "")
     worse = pairs[pairs["medi"] >= pairs["cls"]]
-    names = [f"{row['class']} at {row[attribute]}" for _, row in worse.iterrows()]
+    names = [f"{short(row['class'])} at {short(row[attribute])}" for _, row in worse.iterrows()]
     return f"MeDi is no closer than CLS in {len(worse)} of {len(pairs)} combinations ({_list(names)})" if names else ""
 
 
-def _worse_classes(utility: pd.DataFrame) -> str:
+def _worse_classes(utility: pd.DataFrame, attribute: str) -> str:
     if utility.empty:
         return ""
-    rows = utility[(utility["metric"] == "recall") & (utility["split"] == "unseen") & (utility["class"] != "")]
+    rows = utility[(utility["metric"] == "recall") & (utility["split"] == "unseen") & (utility[attribute] == "")]
     recall = rows.pivot_table(index="class", columns="arm", values="value", aggfunc="mean")
     if not {"real", "medi"} <= set(recall.columns):
         return ""
-    worse = list(recall.index[recall["medi"] < recall["real"]])
+    worse = [short(name) for name in recall.index[recall["medi"] < recall["real"]]]
     return f"recall on unseen combinations falls for {_list(worse)}" if worse else ""
 
 
@@ -150,9 +152,14 @@ def _seen_distance(results: Results) -> str:
     return f"MeDi is farther from real images on combinations it was trained on ({number(seen)}) than on unseen ones"
 
 
-def _undefined(fidelity: pd.DataFrame, utility: pd.DataFrame) -> str:
-    count = sum(int(table["value"].isna().sum()) for table in (fidelity, utility) if len(table))
-    return f"{count} of the tables’ numbers are undefined, each with its reason" if count else ""
+def _undefined(fidelity: pd.DataFrame) -> str:
+    if fidelity.empty:
+        return ""
+    rows = fidelity[
+        (fidelity["metric"] == "frechet") & (fidelity["scope"] == "combination") & (fidelity["arm"] == "medi")
+    ]
+    count = rows["value"].isna().sum()
+    return f"MeDi’s distance is undefined in {count} of {len(rows)} combinations" if count else ""
 
 
 def _pairs(fidelity: pd.DataFrame, attribute: str, seen: str) -> pd.DataFrame:
@@ -166,12 +173,12 @@ def _pairs(fidelity: pd.DataFrame, attribute: str, seen: str) -> pd.DataFrame:
     return table.reindex(columns=[*keys, "cls", "medi"]).dropna(subset=["cls", "medi"])
 
 
-def _row(utility: pd.DataFrame, attribute: str, metric: str, arm: str = "") -> pd.Series | None:
+def _row(utility: pd.DataFrame, attribute: str, metric: str, arm: str) -> pd.Series | None:
     """The row of a metric over all unseen combinations, or None."""
     if utility.empty:
         return None
     rows = utility[(utility["metric"] == metric) & (utility["split"] == "unseen") & (utility["class"] == "")]
-    rows = rows[(rows[attribute] == "") & rows["arm"].str.startswith(arm)]
+    rows = rows[(rows[attribute] == "") & (rows["arm"] == arm)]
     return None if rows.empty else rows.iloc[0]
 
 

@@ -1,0 +1,109 @@
+"""Intervals resample whole clusters (P9), seeded by key, with the same draws for both arms."""
+
+import numpy as np
+import pytest
+
+from medi.evaluation.statistics import Estimate, basic_interval, cluster_bootstrap, cluster_counts, interval
+
+
+def mean(totals: np.ndarray) -> np.ndarray:
+    return totals[:, 0] / totals[:, 1]
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return mean(first) - mean(second)
+
+
+def with_ones(values: np.ndarray) -> np.ndarray:
+    return np.stack([values, np.ones_like(values)], axis=1)
+
+
+def bootstrap(values: np.ndarray, clusters: np.ndarray, seed: int = 0) -> Estimate:
+    return cluster_bootstrap(mean, clusters, with_ones(values), draws=400, key=("test", seed))
+
+
+def hierarchy(seed: int, clusters: int = 30, each: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    index = np.repeat(np.arange(clusters), each)
+    return rng.normal(size=clusters)[index] + 0.3 * rng.normal(size=len(index)), index.astype(str)
+
+
+def test_matches_a_plain_loop_over_resampled_clusters() -> None:
+    values, clusters = hierarchy(1, 25, 4)
+    rng, names = np.random.default_rng(5), np.unique(clusters)
+    loop = [
+        np.concatenate([values[clusters == name] for name in rng.choice(names, len(names))]).mean() for _ in range(3000)
+    ]
+    found = cluster_bootstrap(mean, clusters, with_ones(values), draws=3000, key=("loop",))
+    assert found.value == pytest.approx(values.mean())
+    assert [found.low, found.high] == pytest.approx(np.percentile(loop, [2.5, 97.5]), abs=0.05)
+
+
+def test_clusters_cover_where_patches_do_not() -> None:
+    """P9: on a hierarchical null the interval over slides holds the truth, the one over patches mostly not."""
+    covered = {"slides": 0, "patches": 0}
+    for seed in range(80):
+        values, clusters = hierarchy(seed)
+        for name, labels in (("slides", clusters), ("patches", np.arange(len(values)).astype(str))):
+            found = bootstrap(values, labels, seed)
+            covered[name] += found.low <= 0 <= found.high
+    assert covered["slides"] >= 70
+    assert covered["patches"] <= 56
+
+
+def test_paired_interval_is_calibrated_and_narrower_than_an_unpaired_one() -> None:
+    covered = 0
+    for seed in range(80):
+        values, clusters = hierarchy(seed)
+        noise = np.random.default_rng(1000 + seed).normal(size=(2, len(values))) * 0.2
+        pair = [with_ones(values + part) for part in noise]
+        found = cluster_bootstrap(difference, clusters, *pair, draws=400, key=("pair", seed))
+        covered += found.low <= 0 <= found.high
+        assert found.high - found.low < 0.2 * (bootstrap(values, clusters).high - bootstrap(values, clusters).low)
+    assert covered >= 70
+
+
+def test_key_not_order_decides_the_draws() -> None:
+    """P3: rows in another order, the same interval; another key, another one."""
+    values, clusters = hierarchy(3)
+    order = np.random.default_rng(0).permutation(len(values))
+    first, shuffled = bootstrap(values, clusters), bootstrap(values[order], clusters[order])
+    assert (shuffled.low, shuffled.high) == pytest.approx((first.low, first.high))
+    assert bootstrap(values, clusters, seed=1).low != first.low
+
+
+def test_one_cluster_and_none() -> None:
+    """P7."""
+    one = bootstrap(np.ones(5), np.array(["a"] * 5))
+    assert (one.value, one.reason) == (1.0, "1 cluster: no interval")
+    assert np.isnan(one.low)
+    assert np.isnan(one.high)
+
+
+def test_mostly_undefined_draws_give_no_interval() -> None:
+    found = interval(1.0, np.array([np.nan] * 20 + [1.0] * 80))
+    assert np.isnan(found.low)
+    assert "20 of 100" in found.reason
+    assert interval(1.0, np.array([np.nan] * 5 + [1.0] * 95)).low == 1.0
+
+
+def test_basic_interval_undoes_a_bias_that_resampling_repeats() -> None:
+    draws = 1.0 + 0.5 + np.linspace(-1, 1, 2001)
+    found = basic_interval(1.0, draws)
+    assert [found.low, found.high] == pytest.approx([-0.45, 1.45])
+    far = basic_interval(1.0, draws + 5)
+    assert "excludes the value" in far.reason
+
+
+def test_counts_resample_clusters_within_strata() -> None:
+    clusters, strata = np.array(list("aabbcdd")), np.array(list("xxxxyyy"))
+    counts = cluster_counts(clusters, strata, draws=300, key=("strata",))
+    assert (counts[:, 0] == counts[:, 1]).all()
+    assert (counts[:, 0] + counts[:, 2] == 2).all()
+    assert (counts[:, 4] + counts[:, 5] == 2).all()
+    assert counts.mean(axis=0) == pytest.approx(np.ones(7), abs=0.2)
+    assert len(np.unique(counts[:, 0])) == 3
+
+
+def test_notes_come_once() -> None:
+    assert Estimate(1.0, reason="a; b").noting("b; c", "").reason == "b; c; a"
