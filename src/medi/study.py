@@ -87,10 +87,11 @@ class Study:
 
         def work(folder: Path) -> str:
             cohort = self._cohort("cohort")
-            rule = Rule(over=("class", s.attribute), rate=s.holdout.rate, validation=s.holdout.validation)
-            held_out = design(cohort.table, cohort.schema, rule, s.seed)
-            held_out.save(folder)
-            return f"{len(held_out.certificate['held_out'])} combinations held out"
+            rule = Rule(over=self.over, rate=s.holdout.rate, test_seen=0.0, validation=s.holdout.validation)
+            found = design(cohort.table, cohort.schema, rule, s.seed)
+            found.save(folder)
+            patches = int((found.split == "train").sum())
+            return f"{len(found.certificate['held_out'])} combinations held out, {patches:,} training patches left"
 
         self.stages.stage("holdout", work, [s.holdout, s.attribute, s.seed], ["cohort"])
 
@@ -124,8 +125,8 @@ class Study:
         s = self.settings
 
         def work(folder: Path) -> str:
-            rows = read_table(self._folder("plan") / "rows.parquet")
-            checkpoint = self._folder(f"models/{model}") / "model.safetensors"
+            rows = read_table(self.folder / "plan/rows.parquet")
+            checkpoint = self.folder / "models" / model / "model.safetensors"
             with self.stages.show.bar(f"sampling {model}") as advance:
                 generate(checkpoint, rows, folder, s.seed, s.sampling, advance)
             return f"{len(rows):,} images, {s.sampling.steps} steps"
@@ -136,7 +137,7 @@ class Study:
         s = self.settings
 
         def work(folder: Path) -> str:
-            cells = self._combinations()
+            cells = list(product(phantom.CLASSES, phantom.SITES))
             per_cell = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}
             for name, n in per_cell.items():
                 fresh = phantom.fresh(cells, n, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide)
@@ -152,13 +153,172 @@ class Study:
             sets = self._sets()
             total, done = sum(map(len, sets.values())), 0
             with self.stages.show.bar("embedding") as advance:
+
+                def count(n: int) -> None:
+                    nonlocal done
+                    done += n
+                    advance(done, total)
+
                 for name, cohort in sets.items():
-                    embeddings = embed(cohort, extractor, progress=lambda n, done=done: advance(done + n, total))
-                    write_atomic(folder / f"{name}.npy", lambda path, array=embeddings: _save_array(path, array))
-                    done += len(cohort)
+                    table = pd.DataFrame(embed(cohort, extractor, progress=count)).add_prefix("f")
+                    write_table(folder / f"{name}.parquet", table)
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
         reads = ["holdout", "references", *(f"samples/{model}" for model in MODELS)]
         self.stages.stage("embeddings", work, [extractor.name, extractor.hash], reads)
 
-    def measure_fidelity(self) -> None: ...
+    def measure_fidelity(self) -> None:
+        s = self.settings
+
+        def work(folder: Path) -> str:
+            sets = self._embedded()
+            arms = {model: sets[model] for model in MODELS}
+            shared = {"n": s.evaluation.distance_images, "seed": s.seed, "encoder": s.evaluation.encoder}
+            cells = fidelity.per_combination(
+                sets["reference"], sets["floor"], arms, over=self.over, held_out=self.unseen(), **shared
+            )
+            shares = self._split().where(split="train").table.groupby(list(self.over)).size()
+            marginal = (shares / shares.sum()).rename("share").reset_index()
+            classes = fidelity.per_class(sets["reference"], sets["floor"], arms, marginal, **shared)
+            write_table(folder / "fidelity.parquet", pd.concat([cells, classes], ignore_index=True))
+            return f"{len(cells):,} combination rows, {len(classes):,} class rows"
+
+        self.stages.stage("fidelity", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
+
+    def measure_utility(self) -> None:
+        s = self.settings
+
+        def work(folder: Path) -> str:
+            sets, unseen = self._embedded(), self.unseen()
+            fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
+            real = sets["train"]
+            added = {model: _take(sets[model], fill) for model in MODELS}
+            added["oracle"] = _like(sets["oracle"], added["medi"][1], self.over)
+            arms = [utility.Arm("real", *real)]
+            arms += [utility.Arm(name, *_join(real, extra)) for name, extra in added.items()]
+            reference = sets["reference"]
+            is_unseen = np.array([cell in unseen for cell in _cells(reference[1], self.over)])
+            tests = {"seen": _take(reference, ~is_unseen), "unseen": _take(reference, is_unseen)}
+            table = utility.evaluate(arms, tests, attribute=s.attribute, seed=s.seed)
+            write_table(folder / "utility.parquet", table)
+            return f"{len(arms)} arms on {len(reference[1]):,} test patches"
+
+        self.stages.stage("utility", work, [s.attribute, s.seed], ["embeddings"])
+
+    def conclude(self) -> dict[str, Any]:
+        """results.json, the sheet of pictures and report.html, always written anew from what the stages left."""
+        self._sheet().save(self.folder / "sheet")
+        write_table(self.folder / "training.parquet", self._training_logs())
+        results = self._results()
+        write_json(self.folder / "results.json", results)
+        build(self.folder)
+        return results
+
+    @property
+    def folder(self) -> Path:
+        return self.stages.folder
+
+    @property
+    def over(self) -> tuple[str, str]:
+        """The columns whose combinations are held out and filled."""
+        return ("class", self.settings.attribute)
+
+    def unseen(self) -> set[tuple[str, ...]]:
+        """The combinations without a training patch: held out, or never there."""
+        split = self._split()
+        seen = set(_cells(split.where(split="train").table, self.over))
+        levels = [split.schema.attribute(name).levels for name in self.over]
+        return set(product(*levels)) - seen
+
+    def _split(self) -> Cohort:
+        """The collected cohort with its split column."""
+        cohort = Cohort.load(self.folder / "cohort")
+        table = Holdout.load(self.folder / "holdout").apply(cohort.table)
+        return Cohort(table, cohort.schema, cohort.pixels, cohort.info)
+
+    def _sets(self) -> dict[str, Cohort]:
+        """The sets of patches that are measured, real and synthetic alike."""
+        real = {"train": self._split().where(split="train")}
+        fresh = {name: Cohort.load(self.folder / "references" / name) for name in REFERENCES}
+        return real | fresh | {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
+
+    def _embedded(self) -> dict[str, Embedded]:
+        """Embeddings [n, d] and table of each set."""
+        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in self._sets()}
+        return {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in self._sets().items()}
+
+    def _sheet(self, per_cell: int = 3) -> Cohort:
+        """The first few real and synthetic patches of every combination, with a column `source`."""
+        sets = self._sets()
+        sources = {"real": sets["reference"], "medi": sets["medi"], "cls": sets["cls"]}
+        columns = ["sample_id", "patient", "slide", *self.over, "source"]
+        parts = []
+        for source, cohort in sources.items():
+            first = cohort.table.groupby(list(self.over)).cumcount() < per_cell
+            part = cohort.with_columns(source=source, sample_id=source + ":" + cohort.table["sample_id"])
+            chosen = part.select(first.to_numpy())
+            parts.append(Cohort(chosen.table[columns], sets["reference"].schema.restrict([self.settings.attribute]),
+                                chosen.pixels))  # fmt: skip
+        return concatenate(parts)
+
+    def _training_logs(self) -> pd.DataFrame:
+        paths = {model: self.folder / "models" / model / "log.jsonl" for model in MODELS}
+        return pd.concat([pd.read_json(path, lines=True).assign(model=model) for model, path in paths.items()])
+
+    def _results(self) -> dict[str, Any]:
+        s = self.settings
+        accuracy = _pick(read_table(self.folder / "utility/utility.parquet"), metric="balanced_accuracy", scope="all")
+        distance = _pick(read_table(self.folder / "fidelity/fidelity.parquet"), metric="frechet", scope="combination_mean")
+        measured = {"balanced_accuracy": accuracy, "frechet": distance}
+        tables = {name: {split: _column(table, split) for split in ("seen", "unseen")} for name, table in measured.items()}
+        extractor = encoder(s.evaluation.encoder)
+        return {
+            "format_version": FORMAT_VERSION,
+            "title": s.title,
+            "seed": s.seed,
+            **tables,
+            "gap_closed": gap_closed(tables["balanced_accuracy"]["unseen"]),
+            "seconds": self.stages.seconds,
+            "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
+            "phantom": phantom.parameters_hash(),
+            "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+            "settings": s.model_dump(mode="json"),
+        }
+
+
+def gap_closed(accuracy: dict[str, float | None]) -> float | None:
+    """(medi - real) / (oracle - real) on unseen combinations; None where the oracle gains nothing (P7)."""
+    real, medi, oracle = (accuracy.get(arm) for arm in ("real", "medi", "oracle"))
+    if real is None or medi is None or oracle is None or oracle <= real:
+        return None
+    return (medi - real) / (oracle - real)
+
+
+def _cells(table: pd.DataFrame, over: tuple[str, ...]) -> list[tuple[str, ...]]:
+    return list(table[list(over)].itertuples(index=False, name=None))
+
+
+def _take(embedded: Embedded, which: Bool[np.ndarray, " n"]) -> Embedded:
+    return embedded[0][which], embedded[1][which].reset_index(drop=True)
+
+
+def _join(first: Embedded, second: Embedded) -> Embedded:
+    return np.concatenate([first[0], second[0]]), pd.concat([first[1], second[1]], ignore_index=True)
+
+
+def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedded:
+    """As many rows of every combination as `wanted` has, the first ones of `pool`."""
+    needed = pd.Series(_cells(wanted, over)).value_counts()
+    cells = pd.Series(_cells(pool[1], over))
+    return _take(pool, (cells.groupby(cells).cumcount() < cells.map(needed).fillna(0)).to_numpy())
+
+
+def _pick(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    return table[np.logical_and.reduce([table[column] == value for column, value in wanted.items()])]
+
+
+def _column(table: pd.DataFrame, split: str) -> dict[str, float]:
+    """Value by arm in one split."""
+    rows = table[table["split"] == split]
+    return dict(zip(rows["arm"], rows["value"].astype(float)))
