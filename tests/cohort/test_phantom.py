@@ -8,7 +8,7 @@ import pytest
 
 from medi.cohort import phantom
 from medi.cohort.phantom import CELLS, CLASSES, SCANNERS, SITES, STAINS, Seeds
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, concatenate
 from medi.errors import MediError
 
 PARAMETERS = "bdcc6118018f1cb2"
@@ -245,5 +245,8 @@ def test_twins_of_another_cohort_are_refused(crossed: Cohort) -> None:
     stranger = Cohort(crossed.table, crossed.schema, crossed.pixels)
     with pytest.raises(MediError, match="phantom cohort of this version"):
         phantom.twins(stranger, "Elm")
+    other = phantom.fresh([("solid", "Elm")], 1, 5, "x")
+    with pytest.raises(MediError, match="several seeds"):
+        phantom.twins(concatenate([crossed, other]), "Elm")
     with pytest.raises(MediError, match="'Oak' is unknown"):
         phantom.twins(crossed, "Oak")

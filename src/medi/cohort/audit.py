@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from medi import seeds
 from medi.cohort.cells import Ids, joint_ids, level_ids
@@ -349,27 +349,33 @@ def _ceiling(data: _Rows, columns: Sequence[str]) -> float:
     """
     cell, first = joint_ids([*(data.codes[name] + 1 for name in columns), data.codes["class"]])
     group = data.codes["class"][first]
-    prefixes = [joint_ids([data.codes[name][first] + 1 for name in columns[: i + 1]])[0] for i in range(len(columns))]
-    count = np.zeros((FOLDS, len(first)))
-    np.add.at(count, (data.codes["fold"], cell), data.weight)
-    total = count.sum(axis=0)
-    right = sum(fold * (_predict(prefixes, group, total - fold) == group) for fold in count)
-    hits, size = np.bincount(group, right), np.bincount(group, total)
+    place = data.codes["fold"] * len(first) + cell
+    count = np.bincount(place, data.weight, FOLDS * len(first)).reshape(FOLDS, -1)
+    total, predicted = count.sum(axis=0), np.empty((FOLDS, len(first)), dtype=np.int64)
+    predicted[:] = np.argmax(np.bincount(group, total))
+    joint = np.zeros(len(first), dtype=np.int64)
+    for name in columns:
+        joint = joint_ids([joint, data.codes[name][first] + 1])[0]
+        pair, start = joint_ids([joint, group])
+        for answer, fold in zip(predicted, count):
+            seen = np.bincount(pair, total - fold)
+            known = _commonest(joint[start], group[start], seen)[joint]
+            np.copyto(answer, known, where=known >= 0)
+    hits, size = np.bincount(group, (count * (predicted == group)).sum(axis=0)), np.bincount(group, total)
     return float((hits[size > 0] / size[size > 0]).mean())
 
 
-def _predict(prefixes: Sequence[Ids], group: Ids, count: Float64[np.ndarray, " cells"]) -> Ids:
-    """For every cell the class with the largest share of its own patches at the cell's joint level."""
-    size = np.bincount(group, count)
-    share = count / np.maximum(size[group], 1)
-    predicted = np.full(len(group), np.argmax(size), dtype=np.int64)
-    for level in prefixes:
-        order = np.lexsort((-group, share, level))  # the last of a level is its commonest, the first class on a tie
-        order = order[share[order] > 0]
-        known = np.full(int(level.max()) + 1, -1, dtype=np.int64)
-        known[level[order]] = group[order]
-        predicted = np.where(known[level] >= 0, known[level], predicted)
-    return predicted
+def _commonest(level: Ids, group: Ids, count: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " levels"]:
+    """The class with the largest share of its own patches at each level, the first on a tie; -1 without patches.
+
+    One entry per combination, sorted by level, then class.
+    """
+    share = count / np.maximum(np.bincount(group, count)[group], 1)
+    largest = np.maximum.reduceat(share, np.flatnonzero(np.diff(level, prepend=-1)))
+    best = np.flatnonzero((share == largest[level]) & (share > 0))[::-1]
+    answer = np.full(len(largest), -1, dtype=np.int64)
+    answer[level[best]] = group[best]
+    return answer
 
 
 # --- words and pictures -----------------------------------------------------------------------------------------------
@@ -409,8 +415,11 @@ def _heat_map(found: Audit) -> Any:
     grid = rows.pivot_table(index="group", columns="level", values="patches", fill_value=0)
     figure = Figure(figsize=(min(4 + 0.2 * grid.shape[1], 30), min(2 + 0.25 * grid.shape[0], 20)), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(grid.to_numpy(), vmin=0, vmax=HEAT_CAP, aspect="auto", cmap="viridis", interpolation="nearest")
-    figure.colorbar(shown, ax=axes, label=f"patches (colour ends at {HEAT_CAP:,})", extend="max")
+    top = min(HEAT_CAP, int(grid.to_numpy().max()))
+    shown = axes.imshow(grid.to_numpy(), vmin=0, vmax=top, aspect="auto", cmap="viridis", interpolation="nearest")
+    capped = top == HEAT_CAP
+    label = f"patches (colour ends at {top:,})" if capped else "patches"
+    figure.colorbar(shown, ax=axes, label=label, extend="max" if capped else "neither")
     _ticks(axes.set_yticks, grid.index)
     _ticks(axes.set_xticks, grid.columns, rotation=90)
     axes.set_xlabel(name if grid.shape[1] <= SHOWN else f"{name} ({grid.shape[1]:,} levels)", parse_math=False)

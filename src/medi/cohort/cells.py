@@ -52,7 +52,10 @@ def joint_ids(codes: Sequence[Ids]) -> tuple[Ids, Ids]:
 
 
 def dense_ids(values: Ids) -> Ids:
-    """0, 1, 2, ... for the distinct values in ascending order."""
+    """0, 1, 2, ... for the distinct non-negative values in ascending order."""
+    if values.max(initial=0) < 8 * len(values):  # a table of flags is faster than hashing while it is small
+        occurs = np.bincount(values) > 0
+        return (np.cumsum(occurs) - 1)[values]
     return pd.factorize(values, sort=True)[0].astype(np.int64, copy=False)
 
 

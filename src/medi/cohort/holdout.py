@@ -14,8 +14,8 @@ import pandas as pd
 from jaxtyping import Bool, Int64, UInt64
 
 from medi import seeds
-from medi.cohort.cells import Cells, Ids, level_ids, over, text_ids
-from medi.cohort.schema import Schema
+from medi.cohort.cells import Cells, Ids, joint_ids, level_ids, over, text_ids
+from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import SPLITS
 from medi.errors import MediError
 from medi.files import check_format, read_json, read_table, write_json, write_table
@@ -122,9 +122,10 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
     patient = _patients(table)
     cells, held = _held(table, schema, rule, patient, seed)
     split, emptied = _sides(cells, held, patient)
-    columns = list(dict.fromkeys(("class", *cells.columns)))
-    _share(table, schema, columns, rule, patient, seed, split)
-    _reserve(table, schema, columns, rule, seed, split)
+    columns = over(schema, tuple(dict.fromkeys(("class", *cells.columns))))
+    strata = Cells.of(table, columns).index
+    _share(table, columns, strata, rule, patient, seed, split)
+    _reserve(table, strata, rule, seed, split)
     assigned = table.assign(split=np.asarray(SPLITS, dtype=object)[split])
     missing = {name: list(schema.attribute(name).missing) for name in cells.columns}
     content = {"rule": asdict(rule), "seed": seed, "columns": list(cells.columns), "missing": missing}
@@ -330,22 +331,24 @@ def _keyed_order(names: pd.Series, *key: seeds.Key) -> UInt64[np.ndarray, " n"]:
 
 
 def _share(
-    table: pd.DataFrame, schema: Schema, columns: list[str], rule: Rule, patient: Ids, seed: int, split: Ids
+    table: pd.DataFrame,
+    columns: Sequence[Attribute],
+    strata: Ids,
+    rule: Rule,
+    patient: Ids,
+    seed: int,
+    split: Ids,
 ) -> None:
     """Move training patients to test_seen and validation, evenly over the combinations, emptying none (in place)."""
     train = np.flatnonzero(split == SPLITS.index("train"))
-    who = pd.DataFrame({"patient": patient[train]})
-    for name in columns:
-        who[name] = level_ids(table, schema.attribute(name))[train]
-    who["cell"] = Cells.of(table, over(schema, columns)).index[train]
-    who = who.drop_duplicates()
-    names = pd.Series(table["patient"].to_numpy()[train]).groupby(patient[train]).first()
-    rank = pd.Series(_keyed_order(names, seed, "patients"), index=names.index)
-    stratum = who.groupby("patient")["cell"].min()
+    levels = {attribute.name: level_ids(table, attribute)[train] for attribute in columns}
+    who = pd.DataFrame({"patient": patient[train], "stratum": strata[train]} | levels).drop_duplicates()
+    found, first = np.unique(patient[train], return_index=True)
+    rank = pd.Series(_keyed_order(table["patient"].iloc[train[first]], seed, "patients"), index=found)
+    stratum = who.groupby("patient")["stratum"].min()
     order = pd.DataFrame({"stratum": stratum, "rank": rank}).sort_values(["stratum", "rank"]).index.to_numpy()
-    needed = _first_patients(who, "cell", rank, 1) | set().union(
-        *(_first_patients(who, name, rank, rule.min_patients) for name in columns)
-    )
+    needed = _first_patients(who, "stratum", rank, 1)
+    needed = needed.union(*(_first_patients(who, name, rank, rule.min_patients) for name in levels))
     free = order[~np.isin(order, list(needed))]
     for name, share in (("test_seen", rule.test_seen), ("validation", rule.validation)):
         taken = _spread(free, round(share * len(order)))
@@ -367,12 +370,10 @@ def _spread(candidates: Ids, number: int) -> Ids:
     return candidates[places.astype(np.int64)]
 
 
-def _reserve(table: pd.DataFrame, schema: Schema, columns: list[str], rule: Rule, seed: int, split: Ids) -> None:
+def _reserve(table: pd.DataFrame, strata: Ids, rule: Rule, seed: int, split: Ids) -> None:
     """Set aside training patches for copy tests; a slide keeps most of its patches of every combination (in place)."""
     train = np.flatnonzero(split == SPLITS.index("train"))
-    group = text_ids(table, "slide")[0][train]
-    cell = Cells.of(table, over(schema, columns)).index[train] + 1
-    group = group * (cell.max(initial=0) + 1) + cell
+    group = joint_ids([text_ids(table, "slide")[0][train], strata[train] + 1])[0]
     rank = _keyed_order(table["sample_id"].iloc[train], seed, "reserve")
     order = np.lexsort((rank, group))
     place = pd.Series(group[order]).groupby(group[order]).cumcount().to_numpy()
@@ -398,7 +399,7 @@ def _evidence(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
 
 def _hash_ids(ids: pd.Series) -> str:
     """sha256 of the sorted ids, one a line."""
-    return hashlib.sha256("\n".join(sorted(map(str, ids))).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(ids.astype("str").to_numpy(dtype=object))).encode()).hexdigest()
 
 
 def _hash_rows(table: pd.DataFrame) -> str:
@@ -406,8 +407,8 @@ def _hash_rows(table: pd.DataFrame) -> str:
     rows = np.zeros(len(table), dtype=np.uint64)
     for name in table.columns:
         codes, found = pd.factorize(table[name], use_na_sentinel=False)
-        hashes = pd.util.hash_array(np.array([str(value) for value in found], dtype=object), categorize=False)
-        rows = (rows ^ hashes[codes]) * np.uint64(0x9E3779B97F4A7C15)  # order of columns matters
+        hashes = pd.util.hash_array(pd.Series(found).astype("str").to_numpy(dtype=object), categorize=False)
+        rows = (rows ^ hashes[codes]) * np.uint64(0x9E3779B97F4A7C15)  # the factor keeps the order of the columns
     return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()
 
 

@@ -231,7 +231,7 @@ def twins(
     _check("site", site, SITES)
     if source.info.get("parameters") != parameters_hash():
         raise MediError("twins need a phantom cohort of this version, with its info; make it with cohort() or fresh()")
-    chosen = seeds or Seeds(**source.info["seeds"])
+    chosen = seeds or _seeds_of(source)
     scanner = SCANNERS[site].clean() if clean else SCANNERS[site]
     rows = _records(source.table)
     sections = [_section_of(row, chosen, source.images.size) for row in rows]
@@ -241,6 +241,17 @@ def twins(
     ]
     moved = Cohort(source.table.assign(site=site), source.schema, Pixels.of(np.stack(images)), source.info)
     return moved, np.stack([section.nuclei for section in sections])
+
+
+def _seeds_of(source: Cohort) -> Seeds:
+    """The seeds that made a cohort; one joined from several seeds has none of its own."""
+    seeds = Seeds(**source.info["seeds"])
+    made = {patient.rsplit("-", 1)[0].rsplit(".", 1)[1] for patient in source.table["patient"]}
+    if made - {str(seeds.tissue)}:
+        raise MediError(
+            f"this cohort was joined from several seeds ({', '.join(sorted(made))}); make twins of each alone"
+        )
+    return seeds
 
 
 def _design_counts(patches: int) -> dict[tuple[str, str], int]:

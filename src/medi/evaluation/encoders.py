@@ -196,8 +196,8 @@ def _autocorrelation(view: _View) -> Features:
 
 # Each group with a factor that brings its numbers to a spread of about one over mixed sites and classes.
 _GROUPS: tuple[tuple[Callable[[_View], Features], float], ...] = (
-    (_moments, 8.0),
-    (_quantiles, 8.0),
+    (_moments, 12.0),
+    (_quantiles, 12.0),
     (_correlations, 12.0),
     (_shapes, 2.0),
     (_energies, 1.0),

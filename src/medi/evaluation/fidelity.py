@@ -127,7 +127,7 @@ class _Comparison:
 
     def _draw(self, target: _Target) -> dict[str, _Drawn]:
         """The same number of rows per cell of every set that can give two; nothing where the real set cannot."""
-        able = [name for name in self.sets if sum(self._sizes(target, [name]).values()) >= 2]
+        able = [name for name in self.sets if self._alone(name, target) >= 2]
         sizes = self._sizes(target, able) if REAL in able else {}
         return {name: self._pick(name, sizes) for name in able} if sum(sizes.values()) >= 2 else {}
 
@@ -137,6 +137,9 @@ class _Comparison:
         totals = (_apportion(target.shares, total) for total in range(self.n, 0, -1))
         fitting = (sizes for sizes in totals if all(size <= supply[cell] for cell, size in sizes.items()))
         return next(fitting, {})
+
+    def _alone(self, name: str, target: _Target) -> int:
+        return sum(self._sizes(target, [name]).values())
 
     def _held(self, name: str, cell: Cell) -> int:
         return len(self.positions[name].get(cell, ()))
@@ -154,12 +157,13 @@ class _Comparison:
         return _Drawn(features[rows], clusters, np.repeat(np.arange(len(picked)), [len(part) for part in picked]))
 
     def _distance(self, arm: str, drawn: dict[str, _Drawn], target: _Target) -> Estimate:
-        if short := [name for name in (REAL, arm) if name not in drawn]:
+        if not {REAL, arm} <= set(drawn):
+            short = [name for name in (REAL, arm) if self._alone(name, target) < 2] or [REAL, arm]
             return Estimate(np.nan, reason="; ".join(self._shortage(name, target) for name in short))
         pair = {name: drawn[name].features for name in (REAL, arm)}
         notes = _notes(pair)
         if _rows(drawn) < self.n:
-            scarce = min(drawn, key=lambda name: sum(self._sizes(target, [name]).values()))
+            scarce = min(drawn, key=lambda name: self._alone(name, target))
             notes.append(f"matched at {_rows(drawn)} of {self.n} images: {self._shortage(scarce, target)}")
         return Estimate(frechet_distance(*pair.values()), reason="; ".join(notes))
 
