@@ -5,10 +5,12 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from medi.errors import MediError
 
@@ -92,6 +94,11 @@ def safe_name(text: str) -> str:
 
 
 def _plain(content: Any) -> Any:
+    """Settings, arrays, paths and undefined numbers as what JSON can hold."""
+    if isinstance(content, BaseModel):
+        return _plain(content.model_dump())
+    if is_dataclass(content) and not isinstance(content, type):
+        return _plain(asdict(content))
     if isinstance(content, dict):
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):

@@ -38,9 +38,9 @@ class Silent:
 class Run:
     """The stages of one study in one folder; run.json records each stage's input key and seconds.
 
-    A stage owns the folder of its name. Its key is a hash of its settings and of the keys of the stages it reads:
-    with the same key it is skipped (finished) or goes on (unfinished); with another one it is refused, or done anew
-    where `redo` is set.
+    A stage owns the folder or file of its name. Its key is a hash of its settings and of the keys of the stages it
+    reads: with the same key it is skipped (finished) or goes on (unfinished); with another one it is refused, or done
+    anew where `redo` is set.
     """
 
     def __init__(self, folder: Path, show: Show, redo: bool = False) -> None:
@@ -48,25 +48,25 @@ class Run:
         self.stages: dict[str, dict[str, Any]] = _open(folder)
 
     def stage(self, name: str, work: Callable[[Path], str], settings: object = None, reads: Sequence[str] = ()) -> Path:
-        """Let `work(folder)` fill the stage's folder unless that is done; it returns the line to show."""
+        """Let `work(path)` write the stage's folder or file unless that is done; it returns the line to show."""
         key = content_hash(name, settings, [self.stages[other]["key"] for other in reads])
-        folder, entry = self.folder / name, self.stages.get(name, {})
+        path, entry = self.folder / name, self.stages.get(name, {})
         if entry and entry["key"] != key:
             self._discard(name)
             entry = {}
         if entry.get("line") is not None:
             self.show.line(f"{name}: {entry['line']} (done before)")
-            return folder
+            return path
         entry = self.stages[name] = {"key": key, "seconds": entry.get("seconds", 0.0), "line": None}
         self._write()
         started = time.perf_counter()
         try:
-            entry["line"] = work(folder)
+            entry["line"] = work(path)
         finally:
             entry["seconds"] = round(entry["seconds"] + time.perf_counter() - started, 2)
             self._write()
         self.show.line(f"{name}: {entry['line']} ({entry['seconds']:.0f} s)")
-        return folder
+        return path
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -78,7 +78,8 @@ class Run:
                 f"{self.folder}: stage {name!r} was run with other settings; choose another --out, "
                 "or --redo to run it and what follows again"
             )
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        path = self.folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         del self.stages[name]
 
     def _write(self) -> None:

@@ -20,29 +20,29 @@ class CohortSettings(_Section):
     """The embedded phantom: patch size in pixels and number of patches."""
 
     size: int = 32
-    patches: int = Field(4000, ge=200)
+    patches: int = Field(default=4000, ge=200)
 
 
 class HoldoutSettings(_Section):
     """Share of the combinations held out, and of the other patients set aside for the validation loss."""
 
-    rate: float = Field(0.3, gt=0, lt=1)
-    validation: float = Field(0.05, ge=0, lt=0.5)
+    rate: float = Field(default=0.3, gt=0, lt=1)
+    validation: float = Field(default=0.05, ge=0, lt=0.5)
 
 
 class PlanSettings(_Section):
     """Real and synthetic images per combination after filling, and the least number sampled for distances."""
 
-    to: int = Field(200, ge=1)
-    minimum: int = Field(100, ge=0)
+    to: int = Field(default=200, ge=1)
+    minimum: int = Field(default=100, ge=0)
 
 
 class EvaluationSettings(_Section):
     """Fresh real patches per combination and per slide in each reference set, and images per distance."""
 
-    patches: int = Field(200, ge=10)
-    patches_per_slide: int = Field(10, ge=1)
-    distance_images: int = Field(100, ge=3)
+    patches: int = Field(default=200, ge=10)
+    patches_per_slide: int = Field(default=10, ge=1)
+    distance_images: int = Field(default=100, ge=3)
     encoder: str = "descriptor"
 
 

@@ -5,6 +5,7 @@ Each stage is a function of the settings and of what earlier stages wrote; `runs
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
@@ -13,29 +14,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
-from jaxtyping import Float32
+from jaxtyping import Bool
 
-from medi import seeds
 from medi.cohort import phantom
 from medi.cohort.audit import audit
-from medi.cohort.holdout import Rule, design
+from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.plan import balance
 from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.sampling import generate
 from medi.diffusion.training import train
 from medi.evaluation import fidelity, utility
 from medi.evaluation.encoders import embed, encoder
-from medi.files import read_json, read_table, write_atomic, write_json, write_table, write_text
+from medi.evaluation.fidelity import Embedded
+from medi.files import read_table, write_json, write_table
 from medi.report.page import build
 from medi.runs import Run, Show, Silent
 from medi.settings import StudySettings
 
+FORMAT_VERSION = 1
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
 REFERENCES = ("reference", "floor", "oracle")  # fresh real patches, each set from slides of its own
 LIBRARIES = ("medi-histo", "torch", "diffusers", "numpy", "scikit-learn")
-
-Embeddings = Float32[np.ndarray, "n d"]
 
 
 def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool = False) -> dict[str, Any]:
@@ -75,7 +74,7 @@ class Study:
 
     def audit(self) -> None:
         def work(folder: Path) -> str:
-            cohort = self._cohort("cohort")
+            cohort = Cohort.load(self.folder / "cohort")
             found = audit(cohort.table, cohort.schema)
             found.save(folder)
             return "; ".join(found.summary())
@@ -86,7 +85,7 @@ class Study:
         s = self.settings
 
         def work(folder: Path) -> str:
-            cohort = self._cohort("cohort")
+            cohort = Cohort.load(self.folder / "cohort")
             rule = Rule(over=self.over, rate=s.holdout.rate, test_seen=0.0, validation=s.holdout.validation)
             found = design(cohort.table, cohort.schema, rule, s.seed)
             found.save(folder)
@@ -170,25 +169,30 @@ class Study:
     def measure_fidelity(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
+        def work(path: Path) -> str:
             sets = self._embedded()
             arms = {model: sets[model] for model in MODELS}
-            shared = {"n": s.evaluation.distance_images, "seed": s.seed, "encoder": s.evaluation.encoder}
+            shared: dict[str, Any] = {
+                "n": s.evaluation.distance_images,
+                "seed": s.seed,
+                "encoder": s.evaluation.encoder,
+            }
             cells = fidelity.per_combination(
                 sets["reference"], sets["floor"], arms, over=self.over, held_out=self.unseen(), **shared
             )
             shares = self._split().where(split="train").table.groupby(list(self.over)).size()
             marginal = (shares / shares.sum()).rename("share").reset_index()
             classes = fidelity.per_class(sets["reference"], sets["floor"], arms, marginal, **shared)
-            write_table(folder / "fidelity.parquet", pd.concat([cells, classes], ignore_index=True))
-            return f"{len(cells):,} combination rows, {len(classes):,} class rows"
+            write_table(path, pd.concat([cells, classes], ignore_index=True))
+            means = _pick(cells, metric="frechet", scope="combination_mean", split="unseen")
+            return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.1f}" for r in means.itertuples())
 
-        self.stages.stage("fidelity", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
+        self.stages.stage("tables/fidelity.parquet", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
 
     def measure_utility(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
+        def work(path: Path) -> str:
             sets, unseen = self._embedded(), self.unseen()
             fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
             real = sets["train"]
@@ -199,16 +203,17 @@ class Study:
             reference = sets["reference"]
             is_unseen = np.array([cell in unseen for cell in _cells(reference[1], self.over)])
             tests = {"seen": _take(reference, ~is_unseen), "unseen": _take(reference, is_unseen)}
-            table = utility.evaluate(arms, tests, attribute=s.attribute, seed=s.seed)
-            write_table(folder / "utility.parquet", table)
-            return f"{len(arms)} arms on {len(reference[1]):,} test patches"
+            table = utility.evaluate(arms, tests, over=self.over, seed=s.seed)
+            write_table(path, table)
+            overall = _pick(table, metric="balanced_accuracy", scope="all", split="unseen")
+            return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in overall.itertuples())
 
-        self.stages.stage("utility", work, [s.attribute, s.seed], ["embeddings"])
+        self.stages.stage("tables/utility.parquet", work, [s.attribute, s.seed], ["embeddings"])
 
     def conclude(self) -> dict[str, Any]:
         """results.json, the sheet of pictures and report.html, always written anew from what the stages left."""
         self._sheet().save(self.folder / "sheet")
-        write_table(self.folder / "training.parquet", self._training_logs())
+        write_table(self.folder / "tables/training.parquet", self._training_logs())
         results = self._results()
         write_json(self.folder / "results.json", results)
         build(self.folder)
@@ -267,10 +272,14 @@ class Study:
 
     def _results(self) -> dict[str, Any]:
         s = self.settings
-        accuracy = _pick(read_table(self.folder / "utility/utility.parquet"), metric="balanced_accuracy", scope="all")
-        distance = _pick(read_table(self.folder / "fidelity/fidelity.parquet"), metric="frechet", scope="combination_mean")
+        accuracy = _pick(read_table(self.folder / "tables/utility.parquet"), metric="balanced_accuracy", scope="all")
+        distance = _pick(
+            read_table(self.folder / "tables/fidelity.parquet"), metric="frechet", scope="combination_mean"
+        )
         measured = {"balanced_accuracy": accuracy, "frechet": distance}
-        tables = {name: {split: _column(table, split) for split in ("seen", "unseen")} for name, table in measured.items()}
+        tables = {
+            name: {split: _column(table, split) for split in ("seen", "unseen")} for name, table in measured.items()
+        }
         extractor = encoder(s.evaluation.encoder)
         return {
             "format_version": FORMAT_VERSION,
@@ -287,7 +296,7 @@ class Study:
         }
 
 
-def gap_closed(accuracy: dict[str, float | None]) -> float | None:
+def gap_closed(accuracy: Mapping[str, float | None]) -> float | None:
     """(medi - real) / (oracle - real) on unseen combinations; None where the oracle gains nothing (P7)."""
     real, medi, oracle = (accuracy.get(arm) for arm in ("real", "medi", "oracle"))
     if real is None or medi is None or oracle is None or oracle <= real:

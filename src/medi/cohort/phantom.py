@@ -24,7 +24,7 @@ from medi.files import content_hash
 from medi.seeds import generator
 
 VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels (numbers inside functions)
-FIELD = 64.0  # micrometres across a patch, whatever its size in pixels
+FIELD = 44.0  # micrometres across a patch, whatever its size in pixels
 MARGIN = 8.0  # micrometres around the field where nuclei may be centred, so that the border cuts some
 
 Map = Float64[np.ndarray, "h w"]
@@ -92,10 +92,10 @@ class Section:
 
 
 TISSUES = {
-    "acinar": Tissue("ring", 3.9, 8.5, 1.25, 0.32, 0.35, 1.15, 0.14, 0.60, 0.25, 0.88, 0.17),
-    "columnar": Tissue("palisaded", 3.8, 8.6, 1.42, 0.32, 0.32, 1.15, 0.15, 0.60, 0.25, 0.85, 0.165),
-    "solid": Tissue("scattered", 4.2, 10.4, 1.23, 0.36, 0.42, 1.12, 0.16, 0.62, 0.25, 0.80, 0.20),
-    "spindle": Tissue("fascicle", 3.7, 10.4, 1.75, 0.30, 0.30, 1.15, 0.12, 0.65, 0.32, 0.80, 0.18),
+    "acinar": Tissue("ring", 3.6, 8.0, 1.15, 0.25, 0.30, 1.10, 0.14, 0.60, 0.25, 0.95, 0.13),
+    "columnar": Tissue("palisaded", 3.7, 7.6, 1.8, 0.30, 0.32, 1.15, 0.15, 0.60, 0.25, 0.85, 0.10),
+    "solid": Tissue("scattered", 4.8, 10.8, 1.2, 0.42, 0.50, 1.05, 0.22, 0.62, 0.20, 0.75, 0.18),
+    "spindle": Tissue("fascicle", 3.4, 9.4, 2.6, 0.28, 0.30, 1.15, 0.10, 0.68, 0.42, 0.80, 0.12),
 }
 
 STAINS = {
@@ -125,7 +125,7 @@ SITES = tuple(STAINS)
 CELLS = tuple((class_, site) for site in SITES for class_ in CLASSES)
 
 GROUPS = ("A", "B", "C")
-LYMPHOCYTES = {"A": 1.0, "B": 2.5, "C": 5.0}  # mean count in a field
+LYMPHOCYTES = {"A": 0.5, "B": 1.2, "C": 2.4}  # mean count in a field
 GROUP_MISSING = 0.15  # share of patients whose group is not known
 GROUP_GIVEN_SITE = {
     "Alder": (0.70, 0.20, 0.10),
