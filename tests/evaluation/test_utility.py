@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from sklearn.preprocessing import StandardScaler
 
 from medi.errors import MediError
-from medi.evaluation.utility import GRID, Arm, Probe, _folds, evaluate, groups
+from medi.evaluation.utility import GRID, Arm, Probe, _balanced_score, _folds, evaluate, groups
 
 OVER = ("class", "site")
 D = 8
@@ -238,3 +238,10 @@ def test_broken_input_is_one_clear_error() -> None:
 def test_unknown_patients_group_by_slide_or_by_row() -> None:
     table = pd.DataFrame({"sample_id": ["1", "2", "3"], "patient": ["p", "", ""], "slide": ["s", "t", ""]})
     assert list(groups(table)) == ["p", "t", "3"]
+
+
+def test_validation_weighs_combinations_and_classes_alike() -> None:
+    """A frequent combination does not decide: (1 + 0) / 2 for A with 9 of 10 right, 1 for B, so 0.75."""
+    table = pd.DataFrame({"class": ["A"] * 10 + ["B"], "site": ["x"] * 9 + ["y"] + ["x"]})
+    hits = np.array([True] * 9 + [False, True])
+    assert _balanced_score(hits, table, OVER) == pytest.approx(0.75)

@@ -194,7 +194,7 @@ def _tally(data: _Rows, columns: Sequence[str], units: Sequence[str] = UNITS) ->
     return pd.DataFrame(found | {PLURAL[unit]: _distinct(data, cell, len(first), unit) for unit in units})
 
 
-def _distinct(data: _Rows, cell: Ids, cells: int, unit: str) -> Ids:
+def _distinct(data: _Rows, cell: Ids, cells: int, unit: str) -> Int64[np.ndarray, " k"]:
     if unit == "patch":
         return np.bincount(cell, weights=data.weight, minlength=cells).astype(np.int64)
     number = data.size[PLURAL[unit]]

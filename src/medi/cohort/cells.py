@@ -34,7 +34,7 @@ def level_ids(table: pd.DataFrame, attribute: Attribute) -> Ids:
         return attribute.encode(table[attribute.name])  # the whole column, so that the error names the row
 
 
-def joint_ids(codes: Sequence[Ids]) -> tuple[Ids, Ids]:
+def joint_ids(codes: Sequence[Ids]) -> tuple[Ids, Int64[np.ndarray, " k"]]:
     """Number the combinations that occur, in level order.
 
     Returns the combination of each row [n], -1 where any code is -1, and the first row of each combination [k].

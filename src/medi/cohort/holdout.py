@@ -25,6 +25,8 @@ SIDES = {"train": 0, "reserve": 0, "validation": 1, "test_seen": 2, "test_unseen
 PUBLISHED_RATE = 0.7  # training share of the combinations in Drexlin et al. 2025
 
 Mask = Bool[np.ndarray, " k"]
+Spare = Int64[np.ndarray, " levels"]  # patients that each level can lose
+Chosen = Int64[np.ndarray, " m"]
 Sparse = Any  # scipy.sparse.csr_array; scipy is imported only where combinations are drawn
 Combination = tuple[str, ...]
 
@@ -163,13 +165,17 @@ def _patients(table: pd.DataFrame) -> Ids:
 
 def _held(table: pd.DataFrame, schema: Schema, rule: Rule, patient: Ids, seed: int) -> tuple[Cells, Mask]:
     """The combinations the rule speaks of, and which of them it holds out."""
+    names = rule.over
     if rule.kind in ("sites", "published"):
         names = rule.over[:1] or tuple(a.name for a in over(schema)[1:])
-        cells = Cells.of(table, over(schema, names))
-        chosen = _site_fold(table, schema, cells, rule) if rule.kind == "sites" else _published(table, cells, rule)
-        return cells, chosen
-    columns = over(schema, rule.over)
+    columns = over(schema, names)
     cells = Cells.of(table, columns)
+    if not len(cells):
+        raise MediError(f"no row has known levels of {', '.join(cells.columns)}: nothing to hold out")
+    if rule.kind == "sites":
+        return cells, _site_fold(table, schema, cells, rule)
+    if rule.kind == "published":
+        return cells, _published(table, cells, rule)
     if rule.kind == "named":
         return cells, _named(cells, rule.held)
     levels = [level_ids(table, attribute) for attribute in columns]
@@ -253,19 +259,19 @@ def _traits(levels: Sequence[Ids], patient: Ids) -> Sparse:
     return vstack([_incidence(ids, int(ids.max(initial=-1)) + 1, patient) for ids in levels], format="csr").T.tocsr()
 
 
-def _spare(traits: Sparse, min_patients: int) -> Int64[np.ndarray, " levels"]:
+def _spare(traits: Sparse, min_patients: int) -> Spare:
     """How many patients each level can lose."""
     return np.maximum(traits.sum(axis=0) - min_patients, 0).astype(np.int64)
 
 
-def _holdable(members: Sparse, traits: Sparse, spare: Int64[np.ndarray, " levels"]) -> Ids:
+def _holdable(members: Sparse, traits: Sparse, spare: Spare) -> Ids:
     """The combinations that could be held out were they the only one."""
     lost = (members @ traits).tocoo()
     barred = lost.row[lost.data > spare[lost.col]]
     return np.setdiff1d(np.arange(members.shape[0], dtype=np.int64), barred)
 
 
-def _greedy(order: Ids, members: Sparse, traits: Sparse, spare: Int64[np.ndarray, " levels"], wanted: int) -> Ids:
+def _greedy(order: Ids, members: Sparse, traits: Sparse, spare: Spare, wanted: int) -> Chosen:
     """Hold out in this order whatever still leaves every level its patients, until enough are held."""
     chosen: list[int] = []
     spare, gone = spare.copy(), np.zeros(members.shape[1], dtype=bool)
@@ -282,7 +288,7 @@ def _greedy(order: Ids, members: Sparse, traits: Sparse, spare: Int64[np.ndarray
     return np.array(chosen, dtype=np.int64)
 
 
-def _most(order: Ids, members: Sparse, traits: Sparse, spare: Int64[np.ndarray, " levels"]) -> Ids:
+def _most(order: Ids, members: Sparse, traits: Sparse, spare: Spare) -> Chosen:
     """The largest feasible choice among `order`, by integer programming, in the order given.
 
     maximise sum_c h_c subject to r_p >= h_c for every patient p of combination c, and, for every level,
@@ -363,7 +369,7 @@ def _first_patients(who: pd.DataFrame, column: str, rank: pd.Series, number: int
     return set(ordered["patient"][ordered.groupby(column).cumcount() < number])
 
 
-def _spread(candidates: Ids, number: int) -> Ids:
+def _spread(candidates: Ids, number: int) -> Chosen:
     """`number` of the candidates at even distances (all where there are fewer)."""
     number = min(number, len(candidates))
     places = (np.arange(number) + 0.5) * (len(candidates) / max(number, 1))
@@ -387,12 +393,13 @@ def _reserve(table: pd.DataFrame, strata: Ids, rule: Rule, seed: int, split: Ids
 
 def _evidence(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
     """Counts and hashes of the splits, and a hash of the labels of every row."""
-    groups = {name: table[table["split"] == name] for name in SPLITS}
+    rows = table[["sample_id", "slide", "patient"]]
+    groups = {name: rows[table["split"] == name] for name in SPLITS}
     return {
-        "rows": {name: len(rows) for name, rows in groups.items()},
-        "slides": {name: int(rows["slide"].nunique()) for name, rows in groups.items()},
-        "patients": {name: int(rows["patient"].nunique()) for name, rows in groups.items()},
-        "ids": {name: _hash_ids(rows["sample_id"]) for name, rows in groups.items()},
+        "rows": {name: len(found) for name, found in groups.items()},
+        "slides": {name: int(found["slide"].nunique()) for name, found in groups.items()},
+        "patients": {name: int(found["patient"].nunique()) for name, found in groups.items()},
+        "ids": {name: _hash_ids(found["sample_id"]) for name, found in groups.items()},
         "labels": {"columns": labels, "hash": _hash_rows(table[labels])},
     }
 
@@ -426,23 +433,28 @@ def verify(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
 
 def _torn(table: pd.DataFrame, column: str) -> list[str]:
     """Patients or slides on two sides."""
-    pairs = pd.DataFrame({"name": table[column], "side": table["split"].map(SIDES)}).drop_duplicates()
-    twice = pairs["name"][pairs["name"].duplicated()]
-    return [f"{twice.nunique()} {column}(s) on two sides, first {twice.iloc[0]!r}"] if len(twice) else []
+    ids, names = pd.factorize(table[column], use_na_sentinel=False)
+    side = table["split"].map(SIDES).to_numpy(dtype=np.int64)
+    owner = np.zeros(len(names), dtype=np.int64)
+    owner[ids] = side
+    torn = pd.unique(ids[owner[ids] != side])
+    return [f"{len(torn)} {column}(s) on two sides, first {names[torn[0]]!r}"] if len(torn) else []
 
 
 def _leaks(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
     """Rows of held-out combinations that are not test_unseen, and the reverse."""
     columns = certificate["columns"]
-    held = pd.MultiIndex.from_tuples([tuple(c) for c in certificate["held_out"] + certificate["emptied"]] or [()])
-    found = pd.MultiIndex.from_frame(table[columns].astype("str"))
-    inside = pd.Series(found.isin(held) if len(certificate["held_out"]) else False, index=table.index)
-    unseen = table["split"] == "test_unseen"
+    held = {tuple(combination) for combination in certificate["held_out"] + certificate["emptied"]}
+    codes = [pd.factorize(table[name], use_na_sentinel=False)[0].astype(np.int64) for name in columns]
+    index, first = joint_ids(codes)
+    found = table[columns].iloc[first].astype("str").itertuples(index=False, name=None)
+    inside = np.array([combination in held for combination in found], dtype=bool)[index]
+    unseen = (table["split"] == "test_unseen").to_numpy(dtype=bool)
     problems = []
     for wrong, words in ((inside & ~unseen, "of held-out combinations outside"), (unseen & ~inside, "seen in")):
         if wrong.any():
-            first = table.loc[wrong, "sample_id"].iloc[0]
-            problems.append(f"{int(wrong.sum())} row(s) {words} test_unseen, first {first!r}")
+            first_sample = table["sample_id"].iloc[int(np.argmax(wrong))]
+            problems.append(f"{int(wrong.sum())} row(s) {words} test_unseen, first {first_sample!r}")
     return problems
 
 

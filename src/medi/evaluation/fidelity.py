@@ -207,7 +207,8 @@ def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Cell, list[int]
 def _class_targets(marginal: pd.DataFrame, over: Sequence[str]) -> Iterator[_Target]:
     for name, rows in marginal[marginal["share"] > 0].groupby("class", sort=True):
         cells = zip(*(rows[column] for column in over))
-        yield _Target({"class": str(name)}, dict(zip(cells, rows["share"] / rows["share"].sum())))
+        labels = {column: str(name) if column == "class" else "" for column in over}
+        yield _Target(labels, dict(zip(cells, rows["share"] / rows["share"].sum())))
 
 
 def _apportion(shares: dict[Cell, float], total: int) -> dict[Cell, int]:
