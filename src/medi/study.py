@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from medi import __version__
 from medi.cohort import phantom
 from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
@@ -34,7 +35,7 @@ from medi.settings import StudySettings
 FORMAT_VERSION = 1
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
 REFERENCES = ("reference", "floor", "oracle")  # fresh real patches, each set from slides of its own
-LIBRARIES = ("medi-histo", "torch", "diffusers", "numpy", "scikit-learn")
+LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 
 
 def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool = False) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class Study:
             plan.save(folder / "plan.parquet")
             rows = plan.expand(s.seed, "plan")
             write_table(folder / "rows.parquet", rows)
-            return f"{len(rows):,} images per model, {int(rows['fills'].sum()):,} of them to fill combinations"
+            return f"{len(rows):,} images per model, {int(rows['fill'].sum()):,} of them fill combinations"
 
         self.stages.stage("plan", work, [s.plan, s.attribute, s.seed], ["holdout"])
 
@@ -290,7 +291,7 @@ class Study:
             "seconds": self.stages.seconds,
             "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
             "phantom": phantom.parameters_hash(),
-            "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            "versions": {"medi": __version__} | {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
             "settings": s.model_dump(mode="json"),
         }

@@ -24,7 +24,7 @@ from medi.files import content_hash
 from medi.seeds import generator
 
 VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels (numbers inside functions)
-FIELD = 44.0  # micrometres across a patch, whatever its size in pixels
+FIELD = 32.0  # micrometres across a patch, whatever its size in pixels
 MARGIN = 8.0  # micrometres around the field where nuclei may be centred, so that the border cuts some
 
 Map = Float64[np.ndarray, "h w"]
@@ -92,10 +92,10 @@ class Section:
 
 
 TISSUES = {
-    "acinar": Tissue("ring", 3.6, 8.0, 1.15, 0.25, 0.30, 1.10, 0.14, 0.60, 0.25, 0.95, 0.13),
-    "columnar": Tissue("palisaded", 3.7, 7.6, 1.8, 0.30, 0.32, 1.15, 0.15, 0.60, 0.25, 0.85, 0.10),
-    "solid": Tissue("scattered", 4.8, 10.8, 1.2, 0.42, 0.50, 1.05, 0.22, 0.62, 0.20, 0.75, 0.18),
-    "spindle": Tissue("fascicle", 3.4, 9.4, 2.6, 0.28, 0.30, 1.15, 0.10, 0.68, 0.42, 0.80, 0.12),
+    "acinar": Tissue("ring", 3.3, 7.4, 1.15, 0.22, 0.25, 1.15, 0.14, 0.60, 0.20, 0.95, 0.12),
+    "columnar": Tissue("palisaded", 3.5, 7.4, 1.9, 0.26, 0.28, 1.15, 0.15, 0.60, 0.20, 0.85, 0.09),
+    "solid": Tissue("scattered", 4.9, 11.0, 1.15, 0.40, 0.50, 1.05, 0.22, 0.62, 0.18, 0.75, 0.15),
+    "spindle": Tissue("fascicle", 3.2, 9.4, 2.9, 0.25, 0.25, 1.15, 0.10, 0.68, 0.38, 0.80, 0.10),
 }
 
 STAINS = {
@@ -125,7 +125,7 @@ SITES = tuple(STAINS)
 CELLS = tuple((class_, site) for site in SITES for class_ in CLASSES)
 
 GROUPS = ("A", "B", "C")
-LYMPHOCYTES = {"A": 0.5, "B": 1.2, "C": 2.4}  # mean count in a field
+LYMPHOCYTES = {"A": 0.3, "B": 0.8, "C": 1.6}  # mean count in a field
 GROUP_MISSING = 0.15  # share of patients whose group is not known
 GROUP_GIVEN_SITE = {
     "Alder": (0.70, 0.20, 0.10),
