@@ -26,6 +26,7 @@ ALARM = 0.95  # 1 - H(class | attribute) / H(class) from which an attribute (nea
 RARE = 5  # patients below which a combination counts as rare
 HEAT_CAP = 1600  # patches, the top of the paper's colour scale
 LISTED = 100_000  # combinations that `gaps` lists one by one
+FLAGS = 2**25  # bytes of a table of flags, faster than hashing pairs while it is small
 FOLDS = 5
 PLURAL = {"patch": "patches", "slide": "slides", "patient": "patients"}
 UNITS = tuple(PLURAL)
@@ -198,7 +199,12 @@ def _distinct(data: _Rows, cell: Ids, cells: int, unit: str) -> Int64[np.ndarray
     if unit == "patch":
         return np.bincount(cell, weights=data.weight, minlength=cells).astype(np.int64)
     number = data.size[PLURAL[unit]]
-    return np.bincount(pd.unique(cell * number + data.codes[unit]) // number, minlength=cells).astype(np.int64)
+    pair = cell * number + data.codes[unit]
+    if cells * number > FLAGS:
+        return np.bincount(pd.unique(pair) // number, minlength=cells).astype(np.int64)
+    occurs = np.zeros(cells * number, dtype=bool)
+    occurs[pair] = True
+    return occurs.reshape(cells, number).sum(axis=1)
 
 
 def _text(data: _Rows, name: str, codes: Ids) -> np.ndarray:
@@ -353,9 +359,10 @@ def _ceiling(data: _Rows, columns: Sequence[str]) -> float:
     count = np.bincount(place, data.weight, FOLDS * len(first)).reshape(FOLDS, -1)
     total, predicted = count.sum(axis=0), np.empty((FOLDS, len(first)), dtype=np.int64)
     predicted[:] = np.argmax(np.bincount(group, total))
-    joint = np.zeros(len(first), dtype=np.int64)
-    for name in columns:
-        joint = joint_ids([joint, data.codes[name][first] + 1])[0]
+    starts = np.zeros(len(first), dtype=bool)
+    for name in columns:  # cells are sorted by these columns: a joint level begins where one of them changes
+        starts |= np.diff(data.codes[name][first], prepend=-2) != 0
+        joint = np.cumsum(starts) - 1
         pair, start = joint_ids([joint, group])
         for answer, fold in zip(predicted, count):
             seen = np.bincount(pair, total - fold)
