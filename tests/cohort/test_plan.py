@@ -189,3 +189,11 @@ def test_nothing_to_plan_is_one_clear_error(schema: Schema) -> None:
         balance(cohort().assign(split="test_seen"), schema)
     with pytest.raises(MediError, match="asks for no image"):
         balance(cohort(), schema, to=0).expand(0)
+
+
+def test_too_many_combinations_are_refused_before_memory_is_gone(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medi.cohort.plan.MOST", 3)
+    with pytest.raises(MediError, match="4 combinations of class, site are too many"):
+        balance(cohort(), schema)
