@@ -1,6 +1,6 @@
 """Packing: image files or tar members -> one uint8 store beside a table. Parallel, resumable; P2, P11, P12.
 
-Workers fill disjoint rows of one memory map and return a checksum per unit of work, which a log keeps; a unit whose
+Workers write disjoint rows of one store and return a checksum per unit of work, which a log keeps; a unit whose
 bytes do not match its checksum after a kill is done again. The finished store gets per-chunk checksums.
 """
 
@@ -24,12 +24,13 @@ import pandas as pd
 from jaxtyping import Int64
 from PIL import Image, UnidentifiedImageError
 
-from medi.cohort.pixels import Box, Pixels, cut, to_rgb
+from medi.cohort.pixels import Box, Images, Pixels, cut, to_rgb
 from medi.cohort.table import Cohort
 from medi.errors import MediError
 from medi.files import content_hash, read_json, write_json
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
+UNIT_ROWS = 1024  # patches per unit, where images give many
 MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
 
 Mode = Literal["resize", "crop", "tile"]
@@ -140,7 +141,7 @@ def pack(
     pool = _Pool(os.cpu_count() or 1 if workers is None else workers)
     with pool:
         jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
-        units = [jobs[start : start + UNIT] for start in range(0, len(jobs), UNIT)]
+        units = _units(jobs)
         store, log = _open_store(out, recipe, jobs, size)
         done = _resume(log, units, store)
         _run(units, done, pool, Shared(root, store, fit), log, on_error, progress)
@@ -151,6 +152,16 @@ def pack(
     Cohort(table, cohort.schema, pixels, {**cohort.info, "packing": settings}).save(out)
     shutil.rmtree(store.parent)
     return Cohort.load(out)
+
+
+def _units(jobs: list[Job]) -> list[list[Job]]:
+    """Consecutive jobs, at most UNIT of them and about UNIT_ROWS patches."""
+    units: list[list[Job]] = []
+    for job in jobs:
+        if not units or len(units[-1]) == UNIT or job.row - units[-1][0].row >= UNIT_ROWS:
+            units.append([])
+        units[-1].append(job)
+    return units
 
 
 def _recipe(cohort: Cohort, fit: Fit) -> str:
@@ -335,27 +346,38 @@ def _stop(failed: list[list[str]], on_error: str) -> None:
 
 
 def _pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
-    """Fill the rows of a unit; the rows of failed images become 0."""
-    pixels = np.load(shared.store, mmap_mode="r+")
+    """Write the rows of a unit; those of failed images are 0."""
+    size, first = shared.fit.size, jobs[0].row
+    patches = np.zeros((jobs[-1].row + jobs[-1].count - first, size, size, 3), dtype=np.uint8)
     failed, mpp = [], []
     for job in jobs:
+        rows = patches[job.row - first : job.row - first + job.count]
         try:
-            mpp.append(_pack_image(job, shared, pixels))
+            mpp.append(_pack_image(job, shared, rows))
         except Exception as error:  # as above
-            pixels[job.row : job.row + job.count] = 0
+            rows[:] = 0
             failed.append([job.image, _reason(error)])
             mpp.append(float("nan"))
-    return Done(number, _checksum(pixels, jobs), failed, mpp)
+    _write(shared.store, first, content := patches.tobytes())
+    return Done(number, content_hash(content), failed, mpp)
 
 
-def _pack_image(job: Job, shared: Shared, pixels: np.ndarray) -> float:
-    """Decode, fit and store one image; its patches' micrometres per pixel."""
+def _write(store: Path, first: int, content: bytes) -> None:
+    """Into the rows from `first` on; plain writing is faster than filling a map page by page."""
+    rows = np.load(store, mmap_mode="r")
+    with store.open("rb+") as handle:
+        handle.seek(rows.offset + first * rows[0].nbytes)
+        handle.write(content)
+
+
+def _pack_image(job: Job, shared: Shared, rows: Images) -> float:
+    """Decode and fit one image into its rows; its patches' micrometres per pixel."""
     fit = shared.fit
     with _open(shared.root, job.image) as raw:
         image = to_rgb(raw)
         boxes = fit.boxes(image.width, image.height, job.mpp)
-        for row, box in enumerate(boxes[: job.count], start=job.row):
-            pixels[row] = cut(image, box, fit.size)
+        for row, box in zip(rows, boxes, strict=True):
+            row[:] = cut(image, box, fit.size)
         return fit.packed_mpp(image.width, job.mpp)
 
 
@@ -432,10 +454,8 @@ def _tiles(table: pd.DataFrame, counts: Int64[np.ndarray, " n"], fit: Fit) -> pd
 
 def _move(store: Path, path: Path, kept: np.ndarray) -> Pixels:
     """All rows: rename the synced store. Some: copy the rows that are kept."""
-    mapped = np.load(store, mmap_mode="r+")
-    mapped.flush()
     if not kept.all():
-        Pixels.of(mapped).select(np.flatnonzero(kept)).save(path)
+        Pixels.open(store).select(np.flatnonzero(kept)).save(path)
         return Pixels.open(path)
     with store.open("rb+") as handle:
         os.fsync(handle.fileno())
