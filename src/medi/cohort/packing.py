@@ -59,14 +59,14 @@ class Fit:
 
     def side(self, mpp: float) -> float:
         """The side of a patch in pixels of an image of `mpp` (crop, tile)."""
-        return self.size if self.mpp is None else self.size * self.mpp / mpp
+        return float(self.size) if self.mpp is None else self.size * self.mpp / mpp
 
     def boxes(self, width: int, height: int, mpp: float) -> list[Box]:
         """The parts of an image that become patches; ValueError where it is too small or not square."""
         if self.mode == "resize":
             if width != height:
                 raise ValueError(f"{width} x {height} pixels are not square; use mode crop or tile")
-            return [(0, 0, width, height)]
+            return [(0.0, 0.0, float(width), float(height))]
         side = self.side(mpp)
         if side > min(width, height) + 1e-6:
             raise ValueError(f"{width} x {height} pixels are too few: a patch needs {side:g}")
@@ -83,7 +83,7 @@ class Fit:
 def _square(left: float, upper: float, side: float, whole: bool) -> Box:
     """Whole pixels where nothing is resampled, so that they stay as they are."""
     if whole:
-        left, upper = int(left), int(upper)
+        left, upper = float(int(left)), float(int(upper))
     return (left, upper, left + side, upper + side)
 
 
@@ -351,6 +351,9 @@ def _pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
     patches = np.zeros((jobs[-1].row + jobs[-1].count - first, size, size, 3), dtype=np.uint8)
     failed, mpp = [], []
     for job in jobs:
+        if not job.count:  # already listed when tiles were counted
+            mpp.append(float("nan"))
+            continue
         rows = patches[job.row - first : job.row - first + job.count]
         try:
             mpp.append(_pack_image(job, shared, rows))

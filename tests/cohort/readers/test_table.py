@@ -121,11 +121,11 @@ def test_declared_missing_is_per_column_p1(source: Callable[..., Path]) -> None:
     assert cohort.schema.attribute("site").levels == ("NA", "X")
 
 
-def test_a_million_levels_is_an_id(tmp_path: Path) -> None:
+def test_an_id_is_no_attribute(tmp_path: Path) -> None:
     path = tmp_path / "slides.csv"
-    numbers = np.arange(1_000_000).astype(str)
+    numbers = np.arange(100_000).astype(str)
     pd.DataFrame({"slide": numbers, "class": "a", "uid": numbers}).to_csv(path, index=False)
-    with pytest.raises(MediError, match="uid has 1000000 levels"):
+    with pytest.raises(MediError, match="uid has 100000 levels"):
         readers.read("table", path, attributes=["uid"])
 
 

@@ -133,7 +133,10 @@ def _identify(table: pd.DataFrame) -> pd.DataFrame:
 
 def _people(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
     """Unknown slides and patients get the finest safe stand-in: a slide its patient's or image's name, and so on."""
-    codes = tcga.barcodes(table["slide"].where(table["slide"] != "", table["sample_id"].str.rpartition("/")[2]))
+    names = table["slide"]
+    if (names == "").any():
+        names = names.where(names != "", table["sample_id"].str.rpartition("/")[2])
+    codes = tcga.barcodes(names)
     barcoded = codes["patient"] != ""
     slide = table["slide"].where((table["slide"] != "") | ~barcoded, codes["slide"])
     patient = table["patient"].where((table["patient"] != "") | ~barcoded, codes["patient"])
@@ -151,7 +154,8 @@ def _people(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
 def _add_tcga(table: pd.DataFrame, notes: Notes, settings: Settings) -> pd.DataFrame:
     """Site code, preparation, study; hospital and clinical data where their tables are given."""
     codes = tcga.barcodes(table["slide"])
-    codes = codes.where(codes["patient"] != "", tcga.barcodes(table["patient"]))
+    if (codes["patient"] == "").any():
+        codes = codes.where(codes["patient"] != "", tcga.barcodes(table["patient"]))
     for name in ("site_code", "tss", "tissue_source_site", "preparation"):
         known = codes["preparation" if name == "preparation" else "site_code"]
         if name in table and (n := int((table[name] != known).sum())):
