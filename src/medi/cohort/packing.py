@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import tarfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -193,7 +194,7 @@ class _Pool:
             context = multiprocessing.get_context(kind)
             if kind == "forkserver":
                 context.set_forkserver_preload([__name__])
-            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_leave_interrupts)
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_follow_parent)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -220,9 +221,16 @@ class _Pool:
                 raise MediError("a packing process died (out of memory?); run it again, with fewer workers") from error
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's: it stops the pool, and the same call goes on later."""
+def _follow_parent() -> None:
+    """Ctrl-C is the parent's, who stops the pool; a process whose parent was killed ends by itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:

@@ -37,7 +37,7 @@ def notes(cohort: Cohort) -> str:
 
 
 def test_guesses_are_right_and_told(source: Callable[..., Path]) -> None:
-    cohort = readers.read("auto", source(*ROWS))
+    cohort = readers.read("auto", source(*ROWS).parent)
     assert cohort.table["class"].tolist() == ["normal", "tumor", "tumor"]
     assert [a.name for a in cohort.schema.attributes] == ["site", "age"]
     assert cohort.schema.attribute("site").levels == ("NA", "X")
@@ -163,7 +163,7 @@ def test_saved_cohort_is_the_same(source: Callable[..., Path], tmp_path: Path) -
 
 @real
 def test_ami_br_is_one_call() -> None:
-    cohort = readers.read("table", SHARED / "ami_br" / "metadata.csv", attributes=["domain"])
+    cohort = readers.read("auto", SHARED / "ami_br", attributes=["domain"])
     assert cohort.table["class"].value_counts().to_dict() == {"normal": 2888, "atypical": 832}
     assert len(cohort.schema.attribute("domain").levels) == 6
     assert cohort.table["slide"].nunique() == 202
@@ -172,7 +172,7 @@ def test_ami_br_is_one_call() -> None:
 
 @real
 def test_tcga_fields_is_one_call() -> None:
-    cohort = readers.read("auto", SHARED / "tcga_fields" / "metadata.csv", mpp=0.25)
+    cohort = readers.read("auto", SHARED / "tcga_fields", mpp=0.25)
     table = cohort.table
     assert len(cohort) == 44
     assert table["preparation"].value_counts().to_dict() == {"FFPE": 25, "frozen": 19}

@@ -51,5 +51,3 @@ def test_bad_tables(folder: Path) -> None:
     path.write_text("patient,node\n1,2\n")
     with pytest.raises(MediError, match="no column x_coord, y_coord"):
         readers.read("wilds", folder)
-    with pytest.raises(MediError, match=r"read its metadata.csv as a table"):
-        readers.read("auto", folder)

@@ -40,11 +40,12 @@ def read(
     root: Path | None = None,
     settings: Settings = DEFAULTS,
 ) -> Cohort:
-    """A cohort from a table of ours or anyone's.
+    """A cohort from anyone's table, or from the metadata.csv of a folder.
 
     image: the column with the image's path relative to `root` (default: the table's folder), or a template over
     columns ("{slide}/{patch}.png"); "" for none. label, patient, slide, id: columns; "" for none; None: guessed.
     """
+    source = source / "metadata.csv" if source.is_dir() else source
     rows, notes = read_rows(source), Notes()
     named = {"label": label, "patient": patient, "slide": slide, "id": id}
     roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
