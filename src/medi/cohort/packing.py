@@ -4,117 +4,30 @@ Workers write disjoint rows of one store and return a checksum per unit of work,
 bytes do not match its checksum after a kill is done again. The finished store gets per-chunk checksums.
 """
 
-import functools
-import io
 import json
 import multiprocessing
 import os
 import shutil
-import signal
-import tarfile
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
-from PIL import Image, UnidentifiedImageError
 
-from medi.cohort.pixels import Box, Images, Pixels, cut, to_rgb
+from medi.cohort.fitting import Done, Fit, Job, Mode, Shared, count_unit, follow_parent, pack_unit
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.errors import MediError
 from medi.files import content_hash, read_json, write_json
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
 UNIT_ROWS = 1024  # patches per unit, where images give many
-MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
 
-Mode = Literal["resize", "crop", "tile"]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How an image becomes patches of size x size pixels.
-
-    resize: the whole (square) image. crop: its centre. tile: every whole tile, from the upper left. With mpp, crop and
-    tile first resample to that many micrometres per pixel, which needs the image's own.
-    """
-
-    size: int
-    mode: Mode = "resize"
-    mpp: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise MediError(f"size {self.size}: a patch has at least one pixel")
-        if self.mode not in ("resize", "crop", "tile"):
-            raise MediError(f"mode {self.mode!r}: expected resize, crop or tile")
-        if self.mpp is not None and (self.mode == "resize" or not self.mpp > 0):
-            raise MediError(f"mpp {self.mpp} with mode {self.mode}: mpp is positive and goes with crop or tile")
-
-    def side(self, mpp: float) -> float:
-        """The side of a patch in pixels of an image of `mpp` (crop, tile)."""
-        return float(self.size) if self.mpp is None else self.size * self.mpp / mpp
-
-    def boxes(self, width: int, height: int, mpp: float) -> list[Box]:
-        """The parts of an image that become patches; ValueError where it is too small or not square."""
-        if self.mode == "resize":
-            if width != height:
-                raise ValueError(f"{width} x {height} pixels are not square; use mode crop or tile")
-            return [(0.0, 0.0, float(width), float(height))]
-        side = self.side(mpp)
-        if side > min(width, height) + 1e-6:
-            raise ValueError(f"{width} x {height} pixels are too few: a patch needs {side:g}")
-        if self.mode == "crop":
-            return [_square((width - side) / 2, (height - side) / 2, side, self.mpp is None)]
-        columns, rows = int((width + 1e-6) // side), int((height + 1e-6) // side)
-        return [_square(x * side, y * side, side, self.mpp is None) for y in range(rows) for x in range(columns)]
-
-    def packed_mpp(self, width: int, mpp: float) -> float:
-        """Micrometres per pixel of the patches (NaN where the image's is unknown)."""
-        return mpp * width / self.size if self.mode == "resize" else (mpp if self.mpp is None else self.mpp)
-
-
-def _square(left: float, upper: float, side: float, whole: bool) -> Box:
-    """Whole pixels where nothing is resampled, so that they stay as they are."""
-    if whole:
-        left, upper = float(int(left)), float(int(upper))
-    return (left, upper, left + side, upper + side)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image: where it is, its micrometres per pixel, the first row of its patches and how many."""
-
-    image: str
-    mpp: float
-    row: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all units share: the folder of the images, the store to fill, and how."""
-
-    root: Path
-    store: Path
-    fit: Fit
-
-
-@dataclass(frozen=True)
-class Done:
-    """A unit's result: the checksum of its rows, (image, reason) of those that failed, each image's packed mpp."""
-
-    unit: int
-    checksum: str
-    failed: list[list[str]]
-    mpp: list[float]
 
 
 def pack(
@@ -193,8 +106,8 @@ class _Pool:
             kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             context = multiprocessing.get_context(kind)
             if kind == "forkserver":
-                context.set_forkserver_preload([__name__])
-            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_follow_parent)
+                context.set_forkserver_preload(["medi.cohort.fitting"])
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=follow_parent)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -221,18 +134,6 @@ class _Pool:
                 raise MediError("a packing process died (out of memory?); run it again, with fewer workers") from error
 
 
-def _follow_parent() -> None:
-    """Ctrl-C is the parent's, who stops the pool; a process whose parent was killed ends by itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:
     """A job per image with its rows in the store; tiles are counted from the images' headers first."""
     if "image" not in table or (table["image"] == "").any():
@@ -256,28 +157,8 @@ def _count(
     """Tiles per image, from its header; 0 and the reason where it has none."""
     starts = range(0, len(images), UNIT)
     tasks = [(start, images[start : start + UNIT], scale[start : start + UNIT].tolist(), root, fit) for start in starts]
-    found = sorted(pool.map(_count_unit, tasks))
+    found = sorted(pool.map(count_unit, tasks))
     return [n for _, counts, _ in found for n in counts], [pair for _, _, failed in found for pair in failed]
-
-
-def _count_unit(
-    start: int, images: list[str], scale: list[float], root: Path, fit: Fit
-) -> tuple[int, list[int], list[list[str]]]:
-    counts, failed = [], []
-    for name, mpp in zip(images, scale):
-        try:
-            with _open(root, name) as image:
-                counts.append(len(fit.boxes(*_upright(image), mpp)))
-        except Exception as error:  # whatever a decoder throws at a broken file, it is that file's
-            counts.append(0)
-            failed.append([name, _reason(error)])
-    return start, counts, failed
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    """Width and height once the EXIF orientation is applied (5 to 8 turn by a quarter)."""
-    turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5  # Pillow turns TIFF's size itself
-    return (image.height, image.width) if turned else image.size
 
 
 def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Path, Path]:
@@ -289,7 +170,6 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
         return store, log
     if not rows:
         raise MediError(f"{out}: nothing to pack; no image gives a patch")
-    work.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     _reserve(store, (rows, size, size, 3))
     write_json(head, {"recipe": recipe, "rows": rows})
@@ -299,12 +179,14 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
 def _reserve(store: Path, shape: tuple[int, int, int, int]) -> None:
     """A store of zeros whose space is taken now: a disk that fills up later would kill the workers."""
     try:
+        store.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
         if hasattr(os, "posix_fallocate"):
             with store.open("rb+") as handle:
                 os.posix_fallocate(handle.fileno(), 0, store.stat().st_size)
     except OSError as error:
-        store.unlink(missing_ok=True)
+        if store.parent.is_dir():
+            store.unlink(missing_ok=True)
         raise MediError(
             f"{store}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
@@ -337,7 +219,7 @@ def _run(
     finished, total = sum(len(units[i]) for i in done), sum(map(len, units))
     tasks = [(i, unit, shared) for i, unit in enumerate(units) if i not in done]
     with log.open("a", encoding="utf-8") as handle:
-        for result in pool.map(_pack_unit, tasks):
+        for result in pool.map(pack_unit, tasks):
             _stop(result.failed, on_error)
             done[result.unit] = result
             handle.write(json.dumps(asdict(result)) + "\n")
@@ -353,85 +235,8 @@ def _stop(failed: list[list[str]], on_error: str) -> None:
         raise MediError(f"{name}: {reason}; replace it, or pack with on_error skip to leave such images out")
 
 
-def _pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
-    """Write the rows of a unit; those of failed images are 0."""
-    size, first = shared.fit.size, jobs[0].row
-    patches = np.zeros((jobs[-1].row + jobs[-1].count - first, size, size, 3), dtype=np.uint8)
-    failed, mpp = [], []
-    for job in jobs:
-        if not job.count:  # already listed when tiles were counted
-            mpp.append(float("nan"))
-            continue
-        rows = patches[job.row - first : job.row - first + job.count]
-        try:
-            mpp.append(_pack_image(job, shared, rows))
-        except Exception as error:  # as above
-            rows[:] = 0
-            failed.append([job.image, _reason(error)])
-            mpp.append(float("nan"))
-    _write(shared.store, first, content := patches.tobytes())
-    return Done(number, content_hash(content), failed, mpp)
-
-
-def _write(store: Path, first: int, content: bytes) -> None:
-    """Into the rows from `first` on; plain writing is faster than filling a map page by page."""
-    rows = np.load(store, mmap_mode="r")
-    with store.open("rb+") as handle:
-        handle.seek(rows.offset + first * rows[0].nbytes)
-        handle.write(content)
-
-
-def _pack_image(job: Job, shared: Shared, rows: Images) -> float:
-    """Decode and fit one image into its rows; its patches' micrometres per pixel."""
-    fit = shared.fit
-    with _open(shared.root, job.image) as raw:
-        image = to_rgb(raw)
-        boxes = fit.boxes(image.width, image.height, job.mpp)
-        for row, box in zip(rows, boxes, strict=True):
-            row[:] = cut(image, box, fit.size)
-        return fit.packed_mpp(image.width, job.mpp)
-
-
 def _checksum(pixels: np.ndarray, jobs: list[Job]) -> str:
     return content_hash(pixels[jobs[0].row : jobs[-1].row + jobs[-1].count].tobytes())
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such image"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"over {MAX_PIXELS} pixels, possibly a decompression bomb"
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format that is known here"
-    return str(error) if isinstance(error, ValueError) else f"not readable ({error})"
-
-
-def _open(root: Path, name: str) -> Image.Image:
-    """The image, header read; a file below `root` or a member of a tar."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(_bytes(root, name) if ".tar!" in name else root / name)
-    if image.width * image.height > MAX_PIXELS:
-        raise Image.DecompressionBombError
-    return image
-
-
-def _bytes(root: Path, name: str) -> io.BytesIO:
-    shard, _, member = name.partition("!")
-    handle, index = _tar(str(root / shard), (root / shard).stat().st_mtime_ns)
-    if member not in index:
-        raise FileNotFoundError(name)
-    offset, length = index[member]
-    handle.seek(offset)
-    return io.BytesIO(handle.read(length))
-
-
-@functools.lru_cache(maxsize=8)
-def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]]:
-    """An open tar and where its regular members' bytes lie; read once per process, nothing is extracted."""
-    with tarfile.open(path, "r:") as archive:
-        index = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
-    return open(path, "rb"), index
 
 
 def _without(
