@@ -192,12 +192,14 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "truncated.jpg").write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("not an image")
+    picture("e").save(folder / "postscript.png", "EPS")
     picture("y", 16, 8).save(folder / "oblong.png")
     (folder / "folder.png").mkdir()
     return {
         "truncated.jpg": "truncated",
         "empty.png": "no image format",
         "text.png": "no image format",
+        "postscript.png": "no image format",
         "oblong.png": "16 x 8 pixels are not square",
         "folder.png": "not readable",
         "gone.png": "no such image",
@@ -335,6 +337,22 @@ def test_another_recipe_starts_anew_or_is_refused(tmp_path: Path, killed: Cohort
     assert packed.images.size == 4
     with pytest.raises(MediError, match="holds another cohort, or one packed otherwise"):
         pack(killed, tmp_path / "images", tmp_path / "out", 8, workers=1)
+
+
+def test_skipped_images_do_not_pass_a_later_fail(tmp_path: Path, source: Callable[..., Cohort]) -> None:
+    many = source(200)
+    (tmp_path / "images" / "3.png").unlink()
+    with pytest.raises(Killed):
+        pack(many, tmp_path / "images", tmp_path / "out", 8, workers=1, on_error="skip", progress=kill_after(64))
+    with pytest.raises(MediError, match=r"3.png: no such image"):
+        pack(many, tmp_path / "images", tmp_path / "out", 8, workers=1)
+
+
+def test_other_attributes_are_another_cohort(tmp_path: Path, source: Callable[..., Cohort]) -> None:
+    one = source(2)
+    pack(one, tmp_path / "images", tmp_path / "out", 8, workers=1)
+    with pytest.raises(MediError, match="holds another cohort"):
+        pack(one.with_columns(**{"class": ["a", ""]}), tmp_path / "images", tmp_path / "out", 8, workers=1)
 
 
 def test_full_disk_is_one_clear_error_p12(

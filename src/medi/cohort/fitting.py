@@ -23,6 +23,7 @@ from medi.errors import MediError
 from medi.files import content_hash
 
 MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # not those that run other programs (EPS)
 
 Mode = Literal["resize", "crop", "tile"]
 
@@ -179,7 +180,7 @@ def _open(root: Path, name: str) -> Image.Image:
     """The image, header read; a file below `root` or a member of a tar."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(_bytes(root, name) if ".tar!" in name else root / name)
+        image = Image.open(_bytes(root, name) if ".tar!" in name else root / name, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     return image

@@ -57,7 +57,7 @@ def pack(
         jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
         units = _units(jobs)
         store, log = _open_store(out, recipe, jobs, size)
-        done = _resume(log, units, store)
+        done = _resume(log, units, store, on_error)
         _run(units, done, pool, Shared(root, store, fit), log, on_error, progress)
     results = [done[i] for i in range(len(units))]
     skipped = unreadable + [pair for result in results for pair in result.failed]
@@ -79,10 +79,8 @@ def _units(jobs: list[Job]) -> list[list[Job]]:
 
 
 def _recipe(cohort: Cohort, fit: Fit) -> str:
-    """What decides the packed pixels: the ids, the images, their mpp and the fit."""
-    columns = [name for name in ("sample_id", "image", "mpp") if name in cohort.table]
-    rows = pd.util.hash_pandas_object(cohort.table[columns], index=False).to_numpy().tobytes()
-    return content_hash(rows, asdict(fit))
+    """What decides the packed cohort: table, schema and fit."""
+    return content_hash(cohort.digest(), asdict(fit))
 
 
 def _finished(out: Path, recipe: str) -> Cohort:
@@ -192,7 +190,7 @@ def _reserve(store: Path, shape: tuple[int, int, int, int]) -> None:
         ) from error
 
 
-def _resume(log: Path, units: list[list[Job]], store: Path) -> dict[int, Done]:
+def _resume(log: Path, units: list[list[Job]], store: Path, on_error: str) -> dict[int, Done]:
     """The units of the log whose bytes are in the store; a torn last line is passed over."""
     done: dict[int, Done] = {}
     pixels = np.load(store, mmap_mode="r")
@@ -200,6 +198,8 @@ def _resume(log: Path, units: list[list[Job]], store: Path) -> dict[int, Done]:
         try:
             result = Done(**json.loads(line))
         except (ValueError, TypeError):
+            continue
+        if result.failed and on_error == "fail":
             continue
         if result.unit < len(units) and _checksum(pixels, units[result.unit]) == result.checksum:
             done[result.unit] = result

@@ -29,6 +29,7 @@ def test_pattern_groups_become_columns(tmp_path: Path, draw: Callable[..., Path]
     pattern = r"(?P<label>\w+)/(?P<site>\w\w)_(?P<patient>p\d+)_(?P<slide>s\d+)"
     cohort = readers.read("folder", tmp_path, pattern=pattern)
     assert [a.name for a in cohort.schema.attributes] == ["site"]
+    assert readers.read("folder", tmp_path, pattern=pattern.replace("label", "class")).digest() == cohort.digest()
     assert cohort.schema.attribute("site").levels == ("02", "NA"), "P6"
     assert cohort.table["patient"].tolist() == ["p01", "p01", "p02"]
 

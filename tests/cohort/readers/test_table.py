@@ -77,8 +77,38 @@ def test_missing_image_is_an_error_with_its_line_or_a_listed_skip(source: Callab
 
 
 def test_duplicate_id_names_both_lines(source: Callable[..., Path]) -> None:
-    with pytest.raises(MediError, match=r"line 5: 'a.png' was there already \(metadata.csv line 2\)"):
+    with pytest.raises(MediError, match=r"line 5: sample_id 'a.png' was there already \(metadata.csv line 2\)"):
         readers.read("table", source(*ROWS, ROWS[0]))
+
+
+def test_one_image_under_two_ids_p5(tmp_path: Path, draw: Callable[..., Path]) -> None:
+    draw("a.png")
+    path = tmp_path / "t.csv"
+    path.write_text("sample_id,image,class\n1,a.png,x\n2,a.png,y\n")
+    with pytest.raises(MediError, match=r"line 3: image 'a.png' was there already \(t.csv line 2\)"):
+        readers.read("table", path)
+
+
+def test_mpp_column_is_numbers_or_empty(tmp_path: Path, draw: Callable[..., Path]) -> None:
+    draw("a.png"), draw("b.png")
+    path = tmp_path / "t.csv"
+    path.write_text("image,class,mpp\na.png,x,0.25\nb.png,x,\n")
+    np.testing.assert_array_equal(readers.read("table", path).table["mpp"], [0.25, np.nan])
+    for text in ("0.5um", "0", "nan"):
+        path.write_text(f"image,class,mpp\na.png,x,0.25\nb.png,x,{text}\n")
+        with pytest.raises(MediError, match=f"line 3: mpp '{text}' is no positive number"):
+            readers.read("table", path)
+
+
+def test_a_word_is_no_list(source: Callable[..., Path]) -> None:
+    with pytest.raises(MediError, match=r"attributes is a list: \['site'\]"):
+        readers.read("table", source(*ROWS), attributes="site")
+
+
+def test_a_class_of_tcga_does_not_make_it_tcga(source: Callable[..., Path]) -> None:
+    cohort = readers.read("table", source("a.png,Sarcoma,P1,S1,Unknown,1", ROWS[1]), attributes=["site"])
+    assert cohort.schema.attribute("site").levels == ("Unknown", "X"), "P6: as written"
+    assert "site_code" not in cohort.table
 
 
 def test_patient_in_two_classes_is_told(source: Callable[..., Path]) -> None:
