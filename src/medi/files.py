@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from medi.errors import MediError
-
-if TYPE_CHECKING:  # processes that touch no table start without pandas
-    import pandas as pd
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
@@ -50,14 +49,12 @@ def read_json(path: Path) -> Any:
         raise MediError(f"{path}: not readable as JSON ({error}); delete it and run the step again") from error
 
 
-def write_table(path: Path, table: "pd.DataFrame") -> Path:
+def write_table(path: Path, table: pd.DataFrame) -> Path:
     return write_atomic(path, lambda temporary: table.to_parquet(temporary, index=False))
 
 
-def read_table(path: Path) -> "pd.DataFrame":
+def read_table(path: Path) -> pd.DataFrame:
     """A Parquet table of ours, text columns as plain `str` objects, missing text as ""."""
-    import pandas as pd
-
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:

@@ -1,6 +1,6 @@
-"""One image file or tar member into patches: Fit says which parts, `pack_unit` does it for some dozens at a time (P2).
+"""One image file or tar member into patches (P2): Fit says which parts, `pack_unit` does it for some dozens at a time.
 
-Apart from packing.py and free of pandas, so that the processes that run it start quickly.
+What the processes of packing.py run; each image's failure is its own, named with its reason.
 """
 
 import functools
