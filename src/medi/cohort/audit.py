@@ -25,7 +25,9 @@ FORMAT_VERSION = 1
 ALARM = 0.95  # 1 - H(class | attribute) / H(class) from which an attribute (nearly) determines the class
 RARE = 5  # patients below which a combination counts as rare
 HEAT_CAP = 1600  # patches, the top of the paper's colour scale
+HEAT_LEVELS = 1000  # columns of the heat map
 LISTED = 100_000  # combinations that `gaps` lists one by one
+FLAGS = 2**25  # bytes of a table of flags, faster than hashing pairs while it is small
 FOLDS = 5
 PLURAL = {"patch": "patches", "slide": "slides", "patient": "patients"}
 UNITS = tuple(PLURAL)
@@ -78,7 +80,7 @@ class Audit:
             for name, found in self.size["combinations"].items()
         ]
         ceiling = [
-            f"class read from {row['attribute']} alone: balanced accuracy {row['balanced_accuracy']:.2f} "
+            f"class from {row['attribute']}, without the image: balanced accuracy {row['balanced_accuracy']:.2f} "
             f"(chance {row['chance']:.2f})"
             for row in self.ceiling.to_dict("records")
             if not row["reason"]
@@ -198,7 +200,12 @@ def _distinct(data: _Rows, cell: Ids, cells: int, unit: str) -> Int64[np.ndarray
     if unit == "patch":
         return np.bincount(cell, weights=data.weight, minlength=cells).astype(np.int64)
     number = data.size[PLURAL[unit]]
-    return np.bincount(pd.unique(cell * number + data.codes[unit]) // number, minlength=cells).astype(np.int64)
+    pair = cell * number + data.codes[unit]
+    if cells * number > FLAGS:
+        return np.bincount(pd.unique(pair) // number, minlength=cells).astype(np.int64)
+    occurs = np.zeros(cells * number, dtype=bool)
+    occurs[pair] = True
+    return occurs.reshape(cells, number).sum(axis=1)
 
 
 def _text(data: _Rows, name: str, codes: Ids) -> np.ndarray:
@@ -353,9 +360,10 @@ def _ceiling(data: _Rows, columns: Sequence[str]) -> float:
     count = np.bincount(place, data.weight, FOLDS * len(first)).reshape(FOLDS, -1)
     total, predicted = count.sum(axis=0), np.empty((FOLDS, len(first)), dtype=np.int64)
     predicted[:] = np.argmax(np.bincount(group, total))
-    joint = np.zeros(len(first), dtype=np.int64)
-    for name in columns:
-        joint = joint_ids([joint, data.codes[name][first] + 1])[0]
+    starts = np.zeros(len(first), dtype=bool)
+    for name in columns:  # cells are sorted by these columns: a joint level begins where one of them changes
+        starts |= np.diff(data.codes[name][first], prepend=-2) != 0
+        joint = np.cumsum(starts) - 1
         pair, start = joint_ids([joint, group])
         for answer, fold in zip(predicted, count):
             seen = np.bincount(pair, total - fold)
@@ -413,6 +421,8 @@ def _heat_map(found: Audit) -> Any:
     name = found.counts["attribute"].iloc[0]
     rows = found.counts[(found.counts["by"] == "class") & (found.counts["attribute"] == name)]
     grid = rows.pivot_table(index="group", columns="level", values="patches", fill_value=0)
+    levels = grid.shape[1]
+    grid = grid[grid.sum().nlargest(HEAT_LEVELS).index.sort_values()]
     figure = Figure(figsize=(min(4 + 0.2 * grid.shape[1], 30), min(2 + 0.25 * grid.shape[0], 20)), layout="constrained")
     axes = figure.subplots()
     top = min(HEAT_CAP, int(grid.to_numpy().max()))
@@ -422,13 +432,14 @@ def _heat_map(found: Audit) -> Any:
     figure.colorbar(shown, ax=axes, label=label, extend="max" if capped else "neither")
     _ticks(axes.set_yticks, grid.index)
     _ticks(axes.set_xticks, grid.columns, rotation=90)
-    axes.set_xlabel(name if grid.shape[1] <= SHOWN else f"{name} ({grid.shape[1]:,} levels)", parse_math=False)
+    axes.set_xlabel(f"{name} (the largest of {levels:,} levels)" if levels > HEAT_LEVELS else name, parse_math=False)
     axes.set_ylabel("class")
     return figure
 
 
 def _ticks(place: Any, levels: pd.Index, **style: Any) -> None:
     """Names on an axis while they can be read."""
+    place([])
     if len(levels) <= SHOWN:
         labels = [level[:30] or "not known" for level in levels.astype(str)]
         place(range(len(levels)), labels, fontsize=7, parse_math=False, **style)

@@ -40,10 +40,15 @@ def joint_ids(codes: Sequence[Ids]) -> tuple[Ids, Int64[np.ndarray, " k"]]:
     Returns the combination of each row [n], -1 where any code is -1, and the first row of each combination [k].
     """
     rows = np.flatnonzero(np.logical_and.reduce([code >= 0 for code in codes]))
-    joint = np.zeros(len(rows), dtype=np.int64)
-    for code in codes:  # numbered anew after every column: the product of many sizes would overflow
-        part = code[rows]
-        joint = dense_ids(joint * (part.max(initial=0) + 1) + part)
+    joint, size = np.zeros(len(rows), dtype=np.int64), 1
+    for code in codes:
+        part = code if len(rows) == len(code) else code[rows]
+        levels = int(part.max(initial=0)) + 1
+        if size * levels > 2**62:  # the product of many sizes would overflow
+            joint = dense_ids(joint)
+            size = int(joint.max()) + 1
+        joint, size = joint * levels + part, size * levels
+    joint = dense_ids(joint)
     ids = np.full(len(codes[0]), -1, dtype=np.int64)
     ids[rows] = joint
     first = np.zeros(joint.max(initial=-1) + 1, dtype=np.int64)
@@ -53,8 +58,10 @@ def joint_ids(codes: Sequence[Ids]) -> tuple[Ids, Int64[np.ndarray, " k"]]:
 
 def dense_ids(values: Ids) -> Ids:
     """0, 1, 2, ... for the distinct non-negative values in ascending order."""
-    if values.max(initial=0) < 8 * len(values):  # a table of flags is faster than hashing while it is small
-        occurs = np.bincount(values) > 0
+    top = int(values.max(initial=0))
+    if top < 2 * len(values):  # a table of flags is faster than hashing while it is small
+        occurs = np.zeros(top + 1, dtype=bool)
+        occurs[values] = True
         return (np.cumsum(occurs) - 1)[values]
     return pd.factorize(values, sort=True)[0].astype(np.int64, copy=False)
 

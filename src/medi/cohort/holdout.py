@@ -124,6 +124,8 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
     patient = _patients(table)
     cells, held = _held(table, schema, rule, patient, seed)
     split, emptied = _sides(cells, held, patient)
+    if not (split == SPLITS.index("train")).any():
+        raise MediError("every patient has a patch in a held-out combination: nothing is left to train on")
     columns = over(schema, tuple(dict.fromkeys(("class", *cells.columns))))
     strata = Cells.of(table, columns).index
     _share(table, columns, strata, rule, patient, seed, split)
@@ -136,6 +138,7 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
         "combinations": len(cells),
         "held_out": [list(combinations[i]) for i in np.flatnonzero(held)],
         "emptied": [list(combinations[i]) for i in np.flatnonzero(emptied)],
+        "untrained_classes": sorted(set(assigned["class"]) - set(assigned["class"][assigned["split"] == "train"])),
     }
     labels = ["sample_id", "patient", "slide", *(a.name for a in schema.conditions)]
     certificate = {"format_version": FORMAT_VERSION} | content | chosen | _evidence(assigned, labels)
@@ -233,7 +236,7 @@ def _random(cells: Cells, levels: Sequence[Ids], patient: Ids, rule: Rule, seed:
     if len(chosen) < wanted:
         raise MediError(
             f"{wanted} of the {len(cells)} combinations of {', '.join(cells.columns)} cannot be held out: only "
-            f"{len(chosen)} can while every level keeps {rule.min_patients} training patient(s); "
+            f"{len(chosen)} were found that can while every level keeps {rule.min_patients} training patient(s); "
             "lower the rate, or group or map the levels (site codes to hospitals) so that they span classes"
         )
     held = np.zeros(len(cells), dtype=bool)
@@ -299,9 +302,9 @@ def _most(order: Ids, members: Sparse, traits: Sparse, spare: Spare) -> Chosen:
 
     if not len(order):
         return order
-    chosen = members[order]
-    pairs = chosen.tocoo()
-    cells, patients = len(order), chosen.shape[1]
+    concerned = np.unique(members[order].indices)
+    pairs, traits = members[order][:, concerned].tocoo(), traits[concerned]
+    cells, patients = pairs.shape
     gone = hstack([csr_array((traits.shape[1], cells)), traits.T])
     implied = hstack([-eye_array(cells, format="csr")[pairs.row], eye_array(patients, format="csr")[pairs.col]])
     answer = milp(

@@ -1,118 +1,33 @@
 """Packing: image files or tar members -> one uint8 store beside a table. Parallel, resumable; P2, P11, P12.
 
-Workers fill disjoint rows of one memory map and return a checksum per unit of work, which a log keeps; a unit whose
+Workers write disjoint rows of one store and return a checksum per unit of work, which a log keeps; a unit whose
 bytes do not match its checksum after a kill is done again. The finished store gets per-chunk checksums.
 """
 
-import functools
-import io
 import json
 import multiprocessing
 import os
 import shutil
-import signal
-import tarfile
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
-from PIL import Image, UnidentifiedImageError
 
-from medi.cohort.pixels import Box, Pixels, cut, to_rgb
+from medi.cohort.fitting import Done, Fit, Job, Mode, Shared, count_unit, follow_parent, pack_unit
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.errors import MediError
 from medi.files import content_hash, read_json, write_json
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
-MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
+UNIT_ROWS = 1024  # patches per unit, where images give many
 
-Mode = Literal["resize", "crop", "tile"]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How an image becomes patches of size x size pixels.
-
-    resize: the whole (square) image. crop: its centre. tile: every whole tile, from the upper left. With mpp, crop and
-    tile first resample to that many micrometres per pixel, which needs the image's own.
-    """
-
-    size: int
-    mode: Mode = "resize"
-    mpp: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise MediError(f"size {self.size}: a patch has at least one pixel")
-        if self.mode not in ("resize", "crop", "tile"):
-            raise MediError(f"mode {self.mode!r}: expected resize, crop or tile")
-        if self.mpp is not None and (self.mode == "resize" or not self.mpp > 0):
-            raise MediError(f"mpp {self.mpp} with mode {self.mode}: mpp is positive and goes with crop or tile")
-
-    def side(self, mpp: float) -> float:
-        """The side of a patch in pixels of an image of `mpp` (crop, tile)."""
-        return self.size if self.mpp is None else self.size * self.mpp / mpp
-
-    def boxes(self, width: int, height: int, mpp: float) -> list[Box]:
-        """The parts of an image that become patches; ValueError where it is too small or not square."""
-        if self.mode == "resize":
-            if width != height:
-                raise ValueError(f"{width} x {height} pixels are not square; use mode crop or tile")
-            return [(0, 0, width, height)]
-        side = self.side(mpp)
-        if side > min(width, height) + 1e-6:
-            raise ValueError(f"{width} x {height} pixels are too few: a patch needs {side:g}")
-        if self.mode == "crop":
-            return [_square((width - side) / 2, (height - side) / 2, side, self.mpp is None)]
-        columns, rows = int((width + 1e-6) // side), int((height + 1e-6) // side)
-        return [_square(x * side, y * side, side, self.mpp is None) for y in range(rows) for x in range(columns)]
-
-    def packed_mpp(self, width: int, mpp: float) -> float:
-        """Micrometres per pixel of the patches (NaN where the image's is unknown)."""
-        return mpp * width / self.size if self.mode == "resize" else (mpp if self.mpp is None else self.mpp)
-
-
-def _square(left: float, upper: float, side: float, whole: bool) -> Box:
-    """Whole pixels where nothing is resampled, so that they stay as they are."""
-    if whole:
-        left, upper = int(left), int(upper)
-    return (left, upper, left + side, upper + side)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image: where it is, its micrometres per pixel, the first row of its patches and how many."""
-
-    image: str
-    mpp: float
-    row: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all units share: the folder of the images, the store to fill, and how."""
-
-    root: Path
-    store: Path
-    fit: Fit
-
-
-@dataclass(frozen=True)
-class Done:
-    """A unit's result: the checksum of its rows, (image, reason) of those that failed, each image's packed mpp."""
-
-    unit: int
-    checksum: str
-    failed: list[list[str]]
-    mpp: list[float]
 
 
 def pack(
@@ -140,9 +55,9 @@ def pack(
     pool = _Pool(os.cpu_count() or 1 if workers is None else workers)
     with pool:
         jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
-        units = [jobs[start : start + UNIT] for start in range(0, len(jobs), UNIT)]
+        units = _units(jobs)
         store, log = _open_store(out, recipe, jobs, size)
-        done = _resume(log, units, store)
+        done = _resume(log, units, store, on_error)
         _run(units, done, pool, Shared(root, store, fit), log, on_error, progress)
     results = [done[i] for i in range(len(units))]
     skipped = unreadable + [pair for result in results for pair in result.failed]
@@ -153,11 +68,19 @@ def pack(
     return Cohort.load(out)
 
 
+def _units(jobs: list[Job]) -> list[list[Job]]:
+    """Consecutive jobs, at most UNIT of them and about UNIT_ROWS patches."""
+    units: list[list[Job]] = []
+    for job in jobs:
+        if not units or len(units[-1]) == UNIT or job.row - units[-1][0].row >= UNIT_ROWS:
+            units.append([])
+        units[-1].append(job)
+    return units
+
+
 def _recipe(cohort: Cohort, fit: Fit) -> str:
-    """What decides the packed pixels: the ids, the images, their mpp and the fit."""
-    columns = [name for name in ("sample_id", "image", "mpp") if name in cohort.table]
-    rows = pd.util.hash_pandas_object(cohort.table[columns], index=False).to_numpy().tobytes()
-    return content_hash(rows, asdict(fit))
+    """What decides the packed cohort: table, schema and fit."""
+    return content_hash(cohort.digest(), asdict(fit))
 
 
 def _finished(out: Path, recipe: str) -> Cohort:
@@ -181,8 +104,8 @@ class _Pool:
             kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             context = multiprocessing.get_context(kind)
             if kind == "forkserver":
-                context.set_forkserver_preload([__name__])
-            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_leave_interrupts)
+                context.set_forkserver_preload(["medi.cohort.fitting"])
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=follow_parent)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -209,11 +132,6 @@ class _Pool:
                 raise MediError("a packing process died (out of memory?); run it again, with fewer workers") from error
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's: it stops the pool, and the same call goes on later."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:
     """A job per image with its rows in the store; tiles are counted from the images' headers first."""
     if "image" not in table or (table["image"] == "").any():
@@ -237,28 +155,8 @@ def _count(
     """Tiles per image, from its header; 0 and the reason where it has none."""
     starts = range(0, len(images), UNIT)
     tasks = [(start, images[start : start + UNIT], scale[start : start + UNIT].tolist(), root, fit) for start in starts]
-    found = sorted(pool.map(_count_unit, tasks))
+    found = sorted(pool.map(count_unit, tasks))
     return [n for _, counts, _ in found for n in counts], [pair for _, _, failed in found for pair in failed]
-
-
-def _count_unit(
-    start: int, images: list[str], scale: list[float], root: Path, fit: Fit
-) -> tuple[int, list[int], list[list[str]]]:
-    counts, failed = [], []
-    for name, mpp in zip(images, scale):
-        try:
-            with _open(root, name) as image:
-                counts.append(len(fit.boxes(*_upright(image), mpp)))
-        except Exception as error:  # whatever a decoder throws at a broken file, it is that file's
-            counts.append(0)
-            failed.append([name, _reason(error)])
-    return start, counts, failed
-
-
-def _upright(image: Image.Image) -> tuple[int, int]:
-    """Width and height once the EXIF orientation is applied (5 to 8 turn by a quarter)."""
-    turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5  # Pillow turns TIFF's size itself
-    return (image.height, image.width) if turned else image.size
 
 
 def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Path, Path]:
@@ -270,7 +168,6 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
         return store, log
     if not rows:
         raise MediError(f"{out}: nothing to pack; no image gives a patch")
-    work.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     _reserve(store, (rows, size, size, 3))
     write_json(head, {"recipe": recipe, "rows": rows})
@@ -280,18 +177,20 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
 def _reserve(store: Path, shape: tuple[int, int, int, int]) -> None:
     """A store of zeros whose space is taken now: a disk that fills up later would kill the workers."""
     try:
+        store.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
         if hasattr(os, "posix_fallocate"):
             with store.open("rb+") as handle:
                 os.posix_fallocate(handle.fileno(), 0, store.stat().st_size)
     except OSError as error:
-        store.unlink(missing_ok=True)
+        if store.parent.is_dir():
+            store.unlink(missing_ok=True)
         raise MediError(
             f"{store}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
 
 
-def _resume(log: Path, units: list[list[Job]], store: Path) -> dict[int, Done]:
+def _resume(log: Path, units: list[list[Job]], store: Path, on_error: str) -> dict[int, Done]:
     """The units of the log whose bytes are in the store; a torn last line is passed over."""
     done: dict[int, Done] = {}
     pixels = np.load(store, mmap_mode="r")
@@ -299,6 +198,8 @@ def _resume(log: Path, units: list[list[Job]], store: Path) -> dict[int, Done]:
         try:
             result = Done(**json.loads(line))
         except (ValueError, TypeError):
+            continue
+        if result.failed and on_error == "fail":
             continue
         if result.unit < len(units) and _checksum(pixels, units[result.unit]) == result.checksum:
             done[result.unit] = result
@@ -318,7 +219,7 @@ def _run(
     finished, total = sum(len(units[i]) for i in done), sum(map(len, units))
     tasks = [(i, unit, shared) for i, unit in enumerate(units) if i not in done]
     with log.open("a", encoding="utf-8") as handle:
-        for result in pool.map(_pack_unit, tasks):
+        for result in pool.map(pack_unit, tasks):
             _stop(result.failed, on_error)
             done[result.unit] = result
             handle.write(json.dumps(asdict(result)) + "\n")
@@ -334,71 +235,8 @@ def _stop(failed: list[list[str]], on_error: str) -> None:
         raise MediError(f"{name}: {reason}; replace it, or pack with on_error skip to leave such images out")
 
 
-def _pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
-    """Fill the rows of a unit; the rows of failed images become 0."""
-    pixels = np.load(shared.store, mmap_mode="r+")
-    failed, mpp = [], []
-    for job in jobs:
-        try:
-            mpp.append(_pack_image(job, shared, pixels))
-        except Exception as error:  # as above
-            pixels[job.row : job.row + job.count] = 0
-            failed.append([job.image, _reason(error)])
-            mpp.append(float("nan"))
-    return Done(number, _checksum(pixels, jobs), failed, mpp)
-
-
-def _pack_image(job: Job, shared: Shared, pixels: np.ndarray) -> float:
-    """Decode, fit and store one image; its patches' micrometres per pixel."""
-    fit = shared.fit
-    with _open(shared.root, job.image) as raw:
-        image = to_rgb(raw)
-        boxes = fit.boxes(image.width, image.height, job.mpp)
-        for row, box in enumerate(boxes[: job.count], start=job.row):
-            pixels[row] = cut(image, box, fit.size)
-        return fit.packed_mpp(image.width, job.mpp)
-
-
 def _checksum(pixels: np.ndarray, jobs: list[Job]) -> str:
     return content_hash(pixels[jobs[0].row : jobs[-1].row + jobs[-1].count].tobytes())
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such image"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"over {MAX_PIXELS} pixels, possibly a decompression bomb"
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format that is known here"
-    return str(error) if isinstance(error, ValueError) else f"not readable ({error})"
-
-
-def _open(root: Path, name: str) -> Image.Image:
-    """The image, header read; a file below `root` or a member of a tar."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(_bytes(root, name) if ".tar!" in name else root / name)
-    if image.width * image.height > MAX_PIXELS:
-        raise Image.DecompressionBombError
-    return image
-
-
-def _bytes(root: Path, name: str) -> io.BytesIO:
-    shard, _, member = name.partition("!")
-    handle, index = _tar(str(root / shard), (root / shard).stat().st_mtime_ns)
-    if member not in index:
-        raise FileNotFoundError(name)
-    offset, length = index[member]
-    handle.seek(offset)
-    return io.BytesIO(handle.read(length))
-
-
-@functools.lru_cache(maxsize=8)
-def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]]:
-    """An open tar and where its regular members' bytes lie; read once per process, nothing is extracted."""
-    with tarfile.open(path, "r:") as archive:
-        index = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
-    return open(path, "rb"), index
 
 
 def _without(
@@ -432,10 +270,8 @@ def _tiles(table: pd.DataFrame, counts: Int64[np.ndarray, " n"], fit: Fit) -> pd
 
 def _move(store: Path, path: Path, kept: np.ndarray) -> Pixels:
     """All rows: rename the synced store. Some: copy the rows that are kept."""
-    mapped = np.load(store, mmap_mode="r+")
-    mapped.flush()
     if not kept.all():
-        Pixels.of(mapped).select(np.flatnonzero(kept)).save(path)
+        Pixels.open(store).select(np.flatnonzero(kept)).save(path)
         return Pixels.open(path)
     with store.open("rb+") as handle:
         os.fsync(handle.fileno())

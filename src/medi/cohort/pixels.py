@@ -139,7 +139,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 _ORIENTATION = 0x0112  # EXIF
 
 
-def cut(image: Image.Image, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def cut(image: Image.Image, box: Box, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """A square part of an RGB image, antialiased (Lanczos) to size x size; at scale 1 the pixels themselves."""
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS, box=box))
 
@@ -155,7 +155,7 @@ def to_uint8(images: Float32[np.ndarray, "n 3 h w"]) -> Images:
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(0, 2, 3, 1))
 
 
-def resize(images: Images, size: int) -> Images:
+def resize(images: Images, size: int) -> UInt8[np.ndarray, "n {size} {size} 3"]:
     """Antialiased (Lanczos) resampling of each patch to size x size; the same patches back where nothing is to do."""
     if images.shape[1] == size:
         return images

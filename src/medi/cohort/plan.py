@@ -3,6 +3,7 @@
 Each row says what it asks of the model: a combination it has seen, a new one of seen levels, or an unseen level.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +21,7 @@ from medi.errors import MediError
 from medi.files import check_format, read_json, read_table, safe_name, write_json, write_table
 
 FORMAT_VERSION = 1
+MOST = 2_000_000  # combinations
 SEEN, NEW, UNSEEN = REQUESTS = ("seen combination", "new combination", "unseen level")
 
 Combination = tuple[str, ...]
@@ -112,6 +114,10 @@ def balance(
     target = max(real.counts.values()) if to == "largest" else to
     target = target if cap is None else min(target, cap)
     levels = [a.levels for a in real.over] if allow_unseen else real.seen
+    if (size := math.prod(map(len, levels))) > MOST:
+        raise MediError(
+            f"{size:,} combinations of {', '.join(real.names)} are too many to fill; group rare levels first"
+        )
     fill = {found: max(target - real.counts.get(found, 0), 0) for found in product(*levels)}
     return real.plan({found: max(n, minimum) for found, n in fill.items()}, fill, allow_unseen)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from medi.errors import MediError
 
-BARCODE = (
+_BARCODE = re.compile(
     r"(?P<slide>(?P<patient>TCGA-(?P<site_code>[A-Z0-9]{2})-[A-Z0-9]{4})"
     r"(?:-(?P<sample_type>\d{2})[A-Z]?(?:-\d{2}[A-Z]?(?:-(?P<section>[A-Z]{2}[A-Z0-9]{0,2}))?)?)?)(?![A-Za-z0-9])"
 )
@@ -123,9 +123,16 @@ def barcodes(values: pd.Series) -> pd.DataFrame:
 
     The barcode may be followed by GDC's file id or a suffix (TCGA-3L-AA1B-01Z-00-DX1.8923A151-....svs).
     """
-    found = values.astype(str).str.extract(BARCODE).fillna("")
-    found["preparation"] = found["section"].str[:2].map(PREPARATIONS).fillna("").astype(str)
-    return found
+    row, distinct = pd.factorize(values)  # a slide has thousands of patches
+    texts = pd.Series(distinct, dtype="str")
+    texts = texts.where(texts.str.contains("TCGA-", regex=False), "")
+    matches = [_BARCODE.search(text) if text else None for text in texts]
+    found = pd.DataFrame(
+        [m.groupdict("") if m else {} for m in matches], columns=list(_BARCODE.groupindex), dtype="str"
+    )
+    found = found.fillna("")
+    found["preparation"] = found["section"].str[:2].map(PREPARATIONS).fillna("").astype("str")
+    return found.take(row).set_axis(values.index)
 
 
 def parse(text: str) -> dict[str, str]:

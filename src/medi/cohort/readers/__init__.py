@@ -67,8 +67,6 @@ def _guess_folder(source: Path) -> str:
     if any(source.glob("*.tar")):
         return "webdataset"
     if (source / "metadata.csv").exists():
-        if guess_kind(source / "metadata.csv") == "wilds":
-            return "wilds"
-        raise MediError(f"{source}: read its metadata.csv as a table, or name the reader")
+        return guess_kind(source / "metadata.csv")
     slides = (name for form in ("*/TCGA-*", "*/[0-5]/TCGA-*") for name in source.glob(form))
     return "tcga_ut" if any(path.is_dir() for path in slides) else "folder"

@@ -57,6 +57,11 @@ class Settings:
     sites: Path | None = None
     on_error: Literal["fail", "skip"] = "fail"
 
+    def __post_init__(self) -> None:
+        for name in ("attributes", "continuous", "missing", "classes"):
+            if isinstance(value := getattr(self, name), str):
+                raise MediError(f"{name} is a list: [{value!r}] rather than {value!r}")
+
 
 DEFAULTS = Settings()
 
@@ -95,7 +100,7 @@ def assemble(
     """
     place = where or (lambda row: str(table["sample_id"].get(row, f"row {row}")))
     table = _people(_identify(table), notes)
-    if tcga.find_study(table["class"].iloc[0]) or table["slide"].str.startswith("TCGA-").all():
+    if table["patient"].str.startswith("TCGA-").all():
         table = _add_tcga(table, notes, settings)
         settings = replace(settings, missing=_with_gdc(settings, table))
     _check_duplicates(table, place)
@@ -133,7 +138,10 @@ def _identify(table: pd.DataFrame) -> pd.DataFrame:
 
 def _people(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
     """Unknown slides and patients get the finest safe stand-in: a slide its patient's or image's name, and so on."""
-    codes = tcga.barcodes(table["slide"].where(table["slide"] != "", table["sample_id"].str.rpartition("/")[2]))
+    names = table["slide"]
+    if (names == "").any():
+        names = names.where(names != "", table["sample_id"].str.rpartition("/")[2])
+    codes = tcga.barcodes(names)
     barcoded = codes["patient"] != ""
     slide = table["slide"].where((table["slide"] != "") | ~barcoded, codes["slide"])
     patient = table["patient"].where((table["patient"] != "") | ~barcoded, codes["patient"])
@@ -151,11 +159,14 @@ def _people(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
 def _add_tcga(table: pd.DataFrame, notes: Notes, settings: Settings) -> pd.DataFrame:
     """Site code, preparation, study; hospital and clinical data where their tables are given."""
     codes = tcga.barcodes(table["slide"])
-    codes = codes.where(codes["patient"] != "", tcga.barcodes(table["patient"]))
+    if (codes["patient"] == "").any():
+        codes = codes.where(codes["patient"] != "", tcga.barcodes(table["patient"]))
     for name in ("site_code", "tss", "tissue_source_site", "preparation"):
         known = codes["preparation" if name == "preparation" else "site_code"]
-        if name in table and (n := int((table[name] != known).sum())):
+        if name in table and (n := int(((table[name] != known) & (known != "")).sum())):
             notes.append(f"column {name!r} disagrees with the barcode in {n} rows; the barcode's value is used")
+    if "preparation" in table:
+        codes["preparation"] = codes["preparation"].where(codes["preparation"] != "", table["preparation"])
     table = table.assign(site_code=codes["site_code"], preparation=codes["preparation"])
     if settings.clinical is not None:
         table, found = tcga.add_clinical(table, read_rows(settings.clinical))
@@ -174,13 +185,13 @@ def _counts(values: pd.Series) -> str:
 
 
 def _check_duplicates(table: pd.DataFrame, place: Callable[[int], str]) -> None:
-    twice = table["sample_id"].duplicated()
-    if twice.any():
-        name, row = table["sample_id"][twice].iloc[0], table.index[twice][0]
-        first = table.index[table["sample_id"] == name][0]
-        raise MediError(
-            f"{place(row)}: {name!r} was there already ({place(first)}); ids are unique, remove or rename one"
-        )
+    """An id names one row, and an image is in one row: a copy could come to lie on both sides of a split (P5)."""
+    for column in ("sample_id", "image"):
+        twice = table[column].duplicated() & (table[column] != "")
+        if twice.any():
+            name, row = table[column][twice].iloc[0], table.index[twice][0]
+            first = table.index[table[column] == name][0]
+            raise MediError(f"{place(row)}: {column} {name!r} was there already ({place(first)}); remove or rename one")
 
 
 def _keep_classes(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -19,8 +19,8 @@ def read(source: Path, pattern: str | None = None, settings: Settings = DEFAULTS
     r"""A cohort from the images below `source`.
 
     pattern: a regular expression found in each path relative to `source` ("/" between parts). Its named groups become
-    columns: `label` is the class, `patient`, `slide` and `sample_id` are themselves, all others are attributes unless
-    `settings` names some. Without it the first folder is the class.
+    columns: `label` (or `class`) is the class, `patient`, `slide` and `sample_id` are themselves, all others are
+    attributes unless `settings` names some. Without it the first folder is the class.
 
     Example: pattern=r"(?P<label>[^/]+)/slide(?P<slide>\d+)_(?P<scanner>\w+)"
     """
@@ -44,14 +44,14 @@ def _compile(pattern: str) -> "re.Pattern[str]":
         raise MediError(f"pattern {pattern!r} is no regular expression: {error}") from error
     if not matcher.groupindex or matcher.groups != len(matcher.groupindex):
         raise MediError(f"pattern {pattern!r} needs named groups only, like (?P<site>[^/]+)")
-    if clash := (set(RESERVED) - {"patient", "slide", "sample_id"}) & set(matcher.groupindex):
+    if clash := (set(RESERVED) - {"class", "patient", "slide", "sample_id"}) & set(matcher.groupindex):
         raise MediError(f"pattern {pattern!r}: group {sorted(clash)[0]!r} is a reserved name; the class is `label`")
     return matcher
 
 
 def _with_groups(settings: Settings, matcher: "re.Pattern[str]", notes: Notes) -> Settings:
     """The pattern's own groups are the attributes unless the user named others."""
-    own = [name for name in matcher.groupindex if name not in ("label", "patient", "slide", "sample_id")]
+    own = [name for name in matcher.groupindex if name not in ("label", *RESERVED)]
     if settings.attributes is not None or not own:
         return settings
     notes.append(f"attributes from the pattern: {', '.join(own)}")

@@ -20,6 +20,7 @@ def read(source: Path, image: str = "", root: Path | None = None, settings: Sett
     image: a template for the image's path below `root` (default: the table's folder), "" for none. The patches of its
     TCGA set are TCGA-UT's: image="{biological_class}/0/{slide_id}/{patch_id}.jpg" with root at that folder.
     """
+    source = source / "metadata.csv" if source.is_dir() else source
     rows, notes = read_rows(source), Notes()
     if lacking := [name for name in COLUMNS if name not in rows]:
         raise MediError(f"{source}: no column {', '.join(lacking)}; PathoROB has {', '.join(COLUMNS)}")

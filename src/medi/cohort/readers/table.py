@@ -1,6 +1,7 @@
 """Any CSV, TSV or Parquet table with a row per patch, or per slide where there are no images (P6: all text)."""
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -40,24 +41,25 @@ def read(
     root: Path | None = None,
     settings: Settings = DEFAULTS,
 ) -> Cohort:
-    """A cohort from a table of ours or anyone's.
+    """A cohort from anyone's table, or from the metadata.csv of a folder.
 
     image: the column with the image's path relative to `root` (default: the table's folder), or a template over
     columns ("{slide}/{patch}.png"); "" for none. label, patient, slide, id: columns; "" for none; None: guessed.
     """
+    source = source / "metadata.csv" if source.is_dir() else source
     rows, notes = read_rows(source), Notes()
     named = {"label": label, "patient": patient, "slide": slide, "id": id}
     roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
-    table = _renamed(rows, roles).assign(**_image_column(rows, image, notes))
 
     def where(row: int) -> str:
         return f"{source.name} line {line_of(source, row)}"
 
+    table = _renamed(rows, roles).assign(**_image_column(rows, image, notes), **_mpp_column(rows, settings, where))
     if "image" not in table:
         return assemble(_named_after_slide(table, source), source, None, notes, settings, where)
     folder = root or source.parent
     table = check_images(table, folder, notes, settings, where)
-    return assemble(_with_mpp(table, settings), source, folder, notes, settings, where)
+    return assemble(table, source, folder, notes, settings, where)
 
 
 def _column(rows: pd.DataFrame, role: str, name: str | None, notes: Notes) -> str:
@@ -77,8 +79,19 @@ def _renamed(rows: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
     others = [
         c for c in rows.columns if c not in (*roles.values(), *ours.values(), "mpp", "split", "origin", "noise_id")
     ]
-    mpp = {"mpp": pd.to_numeric(rows["mpp"], errors="coerce")} if "mpp" in rows else {}
-    return rows[others].assign(**taken, **mpp)
+    return rows[others].assign(**taken)
+
+
+def _mpp_column(rows: pd.DataFrame, settings: Settings, where: Callable[[int], str]) -> dict[str, pd.Series | float]:
+    """Micrometres per pixel: as the user says, else the table's numbers (NaN where empty)."""
+    if settings.mpp is not None or "mpp" not in rows:
+        return {} if settings.mpp is None else {"mpp": settings.mpp}
+    numbers = pd.to_numeric(rows["mpp"].where(rows["mpp"] != ""), errors="coerce").astype(float)
+    broken = (rows["mpp"] != "") & ~(numbers > 0)
+    if broken.any():
+        row = int(rows.index[broken][0])
+        raise MediError(f"{where(row)}: mpp {rows['mpp'][row]!r} is no positive number; mend it or leave it empty")
+    return {"mpp": numbers}
 
 
 def _image_column(rows: pd.DataFrame, image: str | None, notes: Notes) -> dict[str, pd.Series]:
@@ -105,7 +118,3 @@ def _named_after_slide(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     if "slide" not in table:
         raise MediError(f"{source}: no column for the image, the slide or an id; name one")
     return table.assign(sample_id=table["slide"])
-
-
-def _with_mpp(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    return table if settings.mpp is None else table.assign(mpp=settings.mpp)

@@ -14,6 +14,7 @@ import pandas as pd
 from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.readers.files import SUFFIXES
 from medi.cohort.readers.tcga_ut import PATCH, scan_mpp
+from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
 from medi.errors import MediError
 
@@ -37,6 +38,8 @@ def read(source: Path, shards: str = "*.tar", label: str = "label", settings: Se
         raise MediError(
             f"{source}: no sample has a JSON field {label!r}; found {', '.join(map(str, rows.columns)) or 'none'}"
         )
+    reserved = set(RESERVED) - {label, "sample_id", "image", "patient", "slide"}
+    rows = rows.drop(columns=[name for name in rows.columns if name in reserved])
     table = _with_slides(rows.rename(columns={label: "class"}), settings)
     return assemble(table, source, root, notes, settings, lambda row: str(rows["image"][row]))
 
