@@ -4,12 +4,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -115,11 +125,15 @@ class Terminal:
         console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def bar(self, title: str) -> Iterator[Advance]:
+    def bars(self, *titles: str) -> Iterator[list[Advance]]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task(title, total=None)
-            yield lambda count, total: progress.update(task, completed=count, total=total)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            tasks = [progress.add_task(title, total=None) for title in titles]
+            yield [partial(self._advance, progress, task) for task in tasks]
+
+    @staticmethod
+    def _advance(progress: Progress, task: TaskID, count: int, total: int) -> None:
+        progress.update(task, completed=count, total=total)
 
 
 def main() -> None:

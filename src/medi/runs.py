@@ -16,12 +16,12 @@ Advance = Callable[[int, int], None]
 
 
 class Show(Protocol):
-    """What a person sees of a run: a line per finished stage and a progress bar per long one."""
+    """What a person sees of a run: a line per finished stage and progress bars for long ones."""
 
     def line(self, text: str) -> None: ...
 
-    def bar(self, title: str) -> AbstractContextManager[Advance]:
-        """A bar; the function it gives takes the count reached and the total."""
+    def bars(self, *titles: str) -> AbstractContextManager[list[Advance]]:
+        """A bar per title; each function that it gives takes the count reached and the total."""
         ...
 
 
@@ -31,8 +31,8 @@ class Silent:
     def line(self, text: str) -> None:
         pass
 
-    def bar(self, title: str) -> AbstractContextManager[Advance]:
-        return nullcontext(lambda count, total: None)
+    def bars(self, *titles: str) -> AbstractContextManager[list[Advance]]:
+        return nullcontext([lambda count, total: None for _ in titles])
 
 
 class Run:

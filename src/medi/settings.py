@@ -2,9 +2,10 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medi.diffusion.denoiser import NetworkSettings
 from medi.diffusion.sampling import SamplerSettings
@@ -19,7 +20,7 @@ class _Section(BaseModel):
 class CohortSettings(_Section):
     """The embedded phantom: patch size in pixels and number of patches."""
 
-    size: int = 32
+    size: Literal[32, 64] = 32
     patches: int = Field(default=4000, ge=200)
 
 
@@ -59,6 +60,12 @@ class StudySettings(_Section):
     plan: PlanSettings = PlanSettings()
     sampling: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> "StudySettings":
+        if self.network.size != self.cohort.size:
+            raise MediError(f"network.size is {self.network.size}, cohort.size {self.cohort.size}: make them equal")
+        return self
 
 
 def read_study(path: Path) -> StudySettings:

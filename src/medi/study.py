@@ -5,7 +5,7 @@ Each stage is a function of the settings and of what earlier stages wrote; `runs
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from jaxtyping import Bool
 
 from medi import __version__
@@ -27,12 +28,14 @@ from medi.diffusion.training import train
 from medi.evaluation import fidelity, utility
 from medi.evaluation.encoders import embed, encoder
 from medi.evaluation.fidelity import Embedded
-from medi.files import read_table, write_json, write_table
+from medi.files import read_table, write_json, write_table, write_text
 from medi.report.page import build
-from medi.runs import Run, Show, Silent
-from medi.settings import StudySettings
+from medi.runs import Advance, Run, Show, Silent
+from medi.settings import StudySettings, read_study
+from medi.workers import side_by_side
 
 FORMAT_VERSION = 1
+SETTINGS = "study.yaml"  # in the run folder
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
 REFERENCES = ("reference", "floor", "oracle")  # fresh real patches, each set from slides of its own
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
@@ -41,15 +44,14 @@ LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool = False) -> dict[str, Any]:
     """The whole study in folder `out`; returns the content of results.json. The same call goes on after a kill."""
     study = Study(settings, Run(out, show or Silent(), redo))
+    study.check()
     study.collect()  # the biased cohort
     study.audit()  # which combinations are missing, what gives the class away
     study.hold_out()  # take a part of the combinations away
-    for model in MODELS:
-        study.train(model)  # p(image | class) and p(image | class, metadata)
-    study.plan()  # fill every combination to the same count
-    for model in MODELS:
-        study.sample(model)
     study.refer()  # fresh real patches of every combination: test set, floor, oracle
+    study.train()  # CLS: p(image | class), MeDi: p(image | class, metadata)
+    study.plan()  # fill every combination to the same count
+    study.sample()
     study.embed()
     study.measure_fidelity()  # distances per combination and per class
     study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle
@@ -58,26 +60,38 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
 
 @dataclass(frozen=True)
 class Study:
-    """The stages; `stages.folder` holds what they wrote."""
+    """The stages; `folder` holds what they wrote."""
 
     settings: StudySettings
     stages: Run
 
+    def check(self) -> None:
+        """Refuse what cannot work before anything is written, and keep the settings where workers find them."""
+        s = self.settings
+        phantom.schema().attribute(s.attribute)
+        encoder(s.evaluation.encoder)
+
+        def work(path: Path) -> str:
+            write_text(path, yaml.safe_dump(s.model_dump(mode="json"), sort_keys=False))
+            return f"{s.title}, seed {s.seed}"
+
+        self.stages.stage(SETTINGS, work, s)
+
     def collect(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
+        def work(path: Path) -> str:
             cohort = phantom.cohort(s.seed, s.cohort.size, s.cohort.patches)
-            cohort.save(folder)
+            cohort.save(path)
             return f"{len(cohort):,} patches of {cohort.table['patient'].nunique():,} patients"
 
         self.stages.stage("cohort", work, [s.cohort, s.seed, phantom.parameters_hash()])
 
     def audit(self) -> None:
-        def work(folder: Path) -> str:
+        def work(path: Path) -> str:
             cohort = Cohort.load(self.folder / "cohort")
             found = audit(cohort.table, cohort.schema)
-            found.save(folder)
+            found.save(path)
             return "; ".join(found.summary())
 
         self.stages.stage("audit", work, reads=["cohort"])
@@ -85,74 +99,64 @@ class Study:
     def hold_out(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
+        def work(path: Path) -> str:
             cohort = Cohort.load(self.folder / "cohort")
             rule = Rule(over=self.over, rate=s.holdout.rate, test_seen=0.0, validation=s.holdout.validation)
             found = design(cohort.table, cohort.schema, rule, s.seed)
-            found.save(folder)
+            found.save(path)
             patches = int((found.split == "train").sum())
             return f"{len(found.certificate['held_out'])} combinations held out, {patches:,} training patches left"
 
         self.stages.stage("holdout", work, [s.holdout, s.attribute, s.seed], ["cohort"])
 
-    def train(self, model: str) -> None:
+    def refer(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
-            cohort = self._split()
-            schema = cohort.schema if model == "medi" else cohort.schema.restrict([])
-            with self.stages.show.bar(f"training {model}") as advance:
-                train(cohort.where(split="train"), folder, s.network, s.training, schema, s.seed,
-                      cohort.where(split="validation"), advance)  # fmt: skip
-            return f"{s.training.images:,} images"
+        def work(path: Path) -> str:
+            self._side_by_side("rendering", "render_reference", REFERENCES)
+            patches = sum(len(Cohort.load(path / name)) for name in REFERENCES)
+            return f"{patches:,} fresh patches of all combinations: {', '.join(REFERENCES)}"
 
-        self.stages.stage(f"models/{model}", work, [s.network, s.training, s.seed, model], ["holdout"])
+        self.stages.stage("references", work, [s.evaluation, s.plan, s.cohort, s.seed], ["cohort"])
+
+    def train(self) -> None:
+        s = self.settings
+
+        def work(path: Path) -> str:
+            self._side_by_side("training", "train_model", MODELS)
+            return f"{' and '.join(MODELS)}, {s.training.images:,} images each"
+
+        self.stages.stage("models", work, [s.network, s.training, s.seed], ["holdout"])
 
     def plan(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
-            cohort = self._split()
-            plan = balance(cohort.table, cohort.schema, ("class", s.attribute), to=s.plan.to, minimum=s.plan.minimum)
-            plan.save(folder / "plan.parquet")
-            rows = plan.expand(s.seed, "plan")
-            write_table(folder / "rows.parquet", rows)
+        def work(path: Path) -> str:
+            cohort = self.split()
+            plan = balance(cohort.table, cohort.schema, self.over, to=s.plan.to, minimum=s.plan.minimum)
+            plan.save(path)
+            rows = plan.expand(s.seed)
+            write_table(path / "rows.parquet", rows)
             return f"{len(rows):,} images per model, {int(rows['fill'].sum()):,} of them fill combinations"
 
         self.stages.stage("plan", work, [s.plan, s.attribute, s.seed], ["holdout"])
 
-    def sample(self, model: str) -> None:
+    def sample(self) -> None:
         s = self.settings
 
-        def work(folder: Path) -> str:
-            rows = read_table(self.folder / "plan/rows.parquet")
-            checkpoint = self.folder / "models" / model / "model.safetensors"
-            with self.stages.show.bar(f"sampling {model}") as advance:
-                generate(checkpoint, rows, folder, s.seed, s.sampling, advance)
-            return f"{len(rows):,} images, {s.sampling.steps} steps"
+        def work(path: Path) -> str:
+            self._side_by_side("sampling", "sample_model", MODELS)
+            return f"{' and '.join(MODELS)}, {s.sampling.steps} steps an image"
 
-        self.stages.stage(f"samples/{model}", work, [s.sampling, s.seed], ["plan", f"models/{model}"])
-
-    def refer(self) -> None:
-        s = self.settings
-
-        def work(folder: Path) -> str:
-            cells = list(product(phantom.CLASSES, phantom.SITES))
-            per_cell = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}
-            for name, n in per_cell.items():
-                fresh = phantom.fresh(cells, n, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide)
-                fresh.save(folder / name)
-            return f"{sum(per_cell.values()) * len(cells):,} fresh patches of all {len(cells)} combinations"
-
-        self.stages.stage("references", work, [s.evaluation, s.plan, s.cohort, s.seed], ["holdout"])
+        self.stages.stage("samples", work, [s.sampling, s.seed], ["plan", "models"])
 
     def embed(self) -> None:
         extractor = encoder(self.settings.evaluation.encoder)
 
-        def work(folder: Path) -> str:
+        def work(path: Path) -> str:
             sets = self._sets()
             total, done = sum(map(len, sets.values())), 0
-            with self.stages.show.bar("embedding") as advance:
+            with self.stages.show.bars("embedding") as (advance,):
 
                 def count(n: int) -> None:
                     nonlocal done
@@ -161,11 +165,10 @@ class Study:
 
                 for name, cohort in sets.items():
                     table = pd.DataFrame(embed(cohort, extractor, progress=count)).add_prefix("f")
-                    write_table(folder / f"{name}.parquet", table)
+                    write_table(path / f"{name}.parquet", table)
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
-        reads = ["holdout", "references", *(f"samples/{model}" for model in MODELS)]
-        self.stages.stage("embeddings", work, [extractor.name, extractor.hash], reads)
+        self.stages.stage("embeddings", work, [extractor.name, extractor.hash], ["holdout", "references", "samples"])
 
     def measure_fidelity(self) -> None:
         s = self.settings
@@ -181,7 +184,7 @@ class Study:
             cells = fidelity.per_combination(
                 sets["reference"], sets["floor"], arms, over=self.over, held_out=self.unseen(), **shared
             )
-            shares = self._split().where(split="train").table.groupby(list(self.over)).size()
+            shares = self.split().where(split="train").table.groupby(list(self.over)).size()
             marginal = (shares / shares.sum()).rename("share").reset_index()
             classes = fidelity.per_class(sets["reference"], sets["floor"], arms, marginal, **shared)
             write_table(path, pd.concat([cells, classes], ignore_index=True))
@@ -231,20 +234,25 @@ class Study:
 
     def unseen(self) -> set[tuple[str, ...]]:
         """The combinations without a training patch: held out, or never there."""
-        split = self._split()
+        split = self.split()
         seen = set(_cells(split.where(split="train").table, self.over))
         levels = [split.schema.attribute(name).levels for name in self.over]
         return set(product(*levels)) - seen
 
-    def _split(self) -> Cohort:
+    def split(self) -> Cohort:
         """The collected cohort with its split column."""
         cohort = Cohort.load(self.folder / "cohort")
         table = Holdout.load(self.folder / "holdout").apply(cohort.table)
         return Cohort(table, cohort.schema, cohort.pixels, cohort.info)
 
+    def _side_by_side(self, title: str, function: str, names: Sequence[str]) -> None:
+        """Call one of this module's workers for each name at once."""
+        calls = {f"{title} {name}": (f"medi.study:{function}", str(self.folder), name) for name in names}
+        side_by_side(calls, self.stages.show)
+
     def _sets(self) -> dict[str, Cohort]:
         """The sets of patches that are measured, real and synthetic alike."""
-        real = {"train": self._split().where(split="train")}
+        real = {"train": self.split().where(split="train")}
         fresh = {name: Cohort.load(self.folder / "references" / name) for name in REFERENCES}
         return real | fresh | {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
 
@@ -291,10 +299,48 @@ class Study:
             "seconds": self.stages.seconds,
             "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
             "phantom": phantom.parameters_hash(),
-            "versions": {"medi": __version__} | {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+            "versions": {"medi": __version__}
+            | {name: version(name) for name in LIBRARIES}
+            | {"python": platform.python_version()},
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
             "settings": s.model_dump(mode="json"),
         }
+
+
+def reopen(folder: str) -> Study:
+    """The study whose settings lie in a run folder, for a worker."""
+    path = Path(folder)
+    return Study(read_study(path / SETTINGS), Run(path, Silent()))
+
+
+def train_model(folder: str, model: str, advance: Advance) -> None:
+    """Worker: train CLS on the class alone or MeDi on class and metadata, all else alike."""
+    study = reopen(folder)
+    s, cohort = study.settings, study.split()
+    schema = cohort.schema if model == "medi" else cohort.schema.restrict([])
+    patches, validation = cohort.where(split="train"), cohort.where(split="validation")
+    train(patches, study.folder / "models" / model, s.network, s.training, schema, s.seed, validation, advance)
+
+
+def sample_model(folder: str, model: str, advance: Advance) -> None:
+    """Worker: the synthetic cohort of one model."""
+    study = reopen(folder)
+    checkpoint = study.folder / "models" / model / "model.safetensors"
+    rows = read_table(study.folder / "plan" / "rows.parquet")
+    generate(checkpoint, rows, study.folder / "samples" / model, study.settings.seed, study.settings.sampling, advance)
+
+
+def render_reference(folder: str, name: str, advance: Advance) -> None:
+    """Worker: fresh real patches of every combination, from slides that no other set shares."""
+    study = reopen(folder)
+    s = study.settings
+    per_cell = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}[name]
+    parts = []
+    for i, site in enumerate(phantom.SITES):
+        cells = [(class_, site) for class_ in phantom.CLASSES]
+        parts.append(phantom.fresh(cells, per_cell, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide))
+        advance((i + 1) * len(parts[0]), len(phantom.SITES) * len(parts[0]))
+    concatenate(parts).save(study.folder / "references" / name)
 
 
 def gap_closed(accuracy: Mapping[str, float | None]) -> float | None:

@@ -41,7 +41,7 @@ def filled(seed: int = 0) -> pd.DataFrame:
 def test_a_patch_is_the_same_whatever_was_asked_beside_it_p3() -> None:
     few = phantom.fresh([("solid", "Elm")], 3, 7, "floor", patches_per_slide=2)
     many = phantom.fresh([("acinar", "Alder"), ("solid", "Elm")], 5, 7, "floor", patches_per_slide=2)
-    same = many.where(class_="solid").select(np.arange(3))
+    same = many.where(**{"class": "solid"}).select(np.arange(3))
     assert same.images[:].tobytes() == few.images[:].tobytes()
     pd.testing.assert_frame_equal(same.table, few.table)
 

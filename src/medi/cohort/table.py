@@ -57,8 +57,7 @@ class Cohort:
         """The rows whose columns hold these values: cohort.where(split="train", site=["A", "B"])."""
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in values.items():
-            name = "class" if column == "class_" else column
-            keep &= self.table[name].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
+            keep &= self.table[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
         return self.select(keep)
 
     def with_columns(self, **columns: Any) -> "Cohort":
