@@ -68,6 +68,8 @@ def test_association_equals_scipy_and_sklearn(seed: int, name: str) -> None:
     assert value(rows, "nmi", attribute=name, unit="patch") == pytest.approx(
         normalized_mutual_info_score(known["class"], known[name])
     )
+    pure = (grid > 0).sum(axis=1) == 1
+    assert value(rows, "single_class", attribute=name, unit="patch") == grid[pure].to_numpy().sum() / len(known)
     given = sum(entropy(row) * row.sum() for row in grid.to_numpy()) / len(known)
     assert value(rows, "determination", attribute=name, unit="patch") == pytest.approx(1 - given / entropy(grid.sum()))
 
@@ -85,6 +87,13 @@ def test_bias_correction_is_bergsmas_formula_and_unbiased_under_independence() -
         r, k = 6 - 25 / 299, 4 - 9 / 299
         assert corrected[-1] == pytest.approx(max(0, phi2 - 15 / 299) / min(r - 1, k - 1))
     assert np.mean(corrected) < 0.5 * np.mean(plain)
+
+
+def test_share_of_rows_in_levels_of_one_class() -> None:
+    table = cohort(0)
+    table["class"] = table["class"].where(table["site"] != "h3", "c1")
+    found = value(audited(table).association, "single_class", attribute="site", unit="patch")
+    assert found == (table["site"] == "h3").mean() > 0
 
 
 def test_slide_and_patient_units_count_each_once() -> None:
@@ -133,6 +142,37 @@ def test_empty_and_rare_combinations_are_listed() -> None:
 def ceiling(table: pd.DataFrame, *names: str) -> dict[str, float]:
     found = audit(table, Schema.infer(table, list(names))).ceiling
     return dict(zip(found["attribute"], found["balanced_accuracy"]))
+
+
+def naive_ceiling(table: pd.DataFrame, names: list[str], seed: int = 0, folds: int = 5) -> float:
+    """The same rule in plain loops: drop attributes from the end until the other folds know the joint level."""
+    patients = sorted(table["patient"].unique())
+    fold_of = dict(zip(patients, seeds.generator("audit", seed).permutation(len(patients)) % folds))
+    fold = table["patient"].map(fold_of)
+    right = []
+    for i in range(folds):
+        train, test = table[fold != i], table[fold == i]
+        size = train["class"].value_counts()
+        for _, row in test.iterrows():
+            guess = size.idxmax()
+            for last in range(len(names), 0, -1):
+                same = train[(train[names[:last]] == row[names[:last]]).all(axis=1)]
+                if len(same):
+                    share = same["class"].value_counts() / size
+                    guess = share.sort_index().idxmax()
+                    break
+            right.append((row["class"], guess == row["class"]))
+    return pd.DataFrame(right, columns=["class", "right"]).groupby("class")["right"].mean().mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ceiling_equals_plain_loops(seed: int) -> None:
+    table = cohort(seed, n=150)
+    table.loc[table["site"] < "h3", "scanner"] = "s1"  # neighbouring joint levels that differ in the site alone
+    found = ceiling(table, "site", "scanner")
+    assert found["site"] == pytest.approx(naive_ceiling(table, ["site"]))
+    assert found["scanner"] == pytest.approx(naive_ceiling(table, ["scanner"]))
+    assert found["all attributes"] == pytest.approx(naive_ceiling(table, ["site", "scanner"]))
 
 
 def test_ceiling_is_one_where_the_attribute_tells_and_chance_where_it_does_not() -> None:

@@ -158,6 +158,13 @@ def test_other_attributes_come_from_training_rows_of_the_combination(schema: Sch
     assert set(zip(images["site"], images["scanner"], images["age"])) <= pairs  # drawn together, not one by one
 
 
+def test_draws_follow_the_number_of_training_rows() -> None:
+    """Class a at x has four patches of scanner s1 and two of s2: two distinct rows of unequal weight."""
+    schema = Schema.infer(cohort(), ["site", "scanner"])
+    found = combinations(cohort(), schema, [("a", "x")], 900).expand(1)["scanner"]
+    assert abs((found == "s1").mean() - 4 / 6) < 4 * np.sqrt(2 / 9 / 900)
+
+
 def test_sites_that_never_meet_draw_from_all_training_rows(schema: Schema) -> None:
     plan = combinations(cohort(), schema, [("b", "y", "s2")], 50, over=("class", "site", "scanner"))
     assert plan.table["request"].tolist() == ["new combination"]

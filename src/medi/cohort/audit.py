@@ -426,13 +426,15 @@ def _heat_map(found: Audit) -> Any:
     figure = Figure(figsize=(min(4 + 0.2 * grid.shape[1], 30), min(2 + 0.25 * grid.shape[0], 20)), layout="constrained")
     axes = figure.subplots()
     top = min(HEAT_CAP, int(grid.to_numpy().max()))
-    shown = axes.imshow(grid.to_numpy(), vmin=0, vmax=top, aspect="auto", cmap="viridis", interpolation="nearest")
+    filled = np.ma.masked_equal(grid.to_numpy(), 0)  # empty combinations stay white
+    shown = axes.imshow(filled, vmin=0, vmax=top, aspect="auto", cmap="viridis", interpolation="nearest")
     capped = top == HEAT_CAP
     label = f"patches (colour ends at {top:,})" if capped else "patches"
     figure.colorbar(shown, ax=axes, label=label, extend="max" if capped else "neither")
     _ticks(axes.set_yticks, grid.index)
     _ticks(axes.set_xticks, grid.columns, rotation=90)
-    axes.set_xlabel(f"{name} (the largest of {levels:,} levels)" if levels > HEAT_LEVELS else name, parse_math=False)
+    size = f" (the largest of {levels:,} levels)" if levels > HEAT_LEVELS else f" ({levels:,} levels)"
+    axes.set_xlabel(name + size, parse_math=False)
     axes.set_ylabel("class")
     return figure
 
