@@ -136,11 +136,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    count, rounds, workers = (500, 1, 2) if quick else (4000, 3, 2)
+    count, rounds, workers = (500, 1, 2) if quick else (5000, 2, 2)
     speeds, cpu = [], []
     with tempfile.TemporaryDirectory() as name:
         many, few = Path(name) / "many", Path(name) / "few"
-        paths, some = make_images(many, count), make_images(few, count // 4)
+        paths, some = make_images(many, count), make_images(few, count // 8)
         for i in range(rounds):
             bare, packed = seconds_bare(paths, workers), seconds_pack(many, Path(name) / f"packed{i}", workers)
             speeds.append((count / bare, count / packed))

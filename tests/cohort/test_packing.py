@@ -231,6 +231,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path, source: Callable[..., Cohort
         pack(cohort([""]), tmp_path / "images", tmp_path / "out", 8, workers=1)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_decompression_bomb_is_never_decoded(tmp_path: Path) -> None:
     """P11: 10,000 x 10,000 pixels in 12 KiB; nothing of it may be allocated."""
     Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
@@ -369,7 +370,7 @@ def test_full_disk_is_one_clear_error_p12(
 def test_checksums_find_the_damaged_rows(
     tmp_path: Path, source: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pixels, "CHUNK_BYTES", 4 * 8 * 8 * 3)  # four patches a chunk
+    monkeypatch.setattr(packing, "UNIT", 4)
     pack(source(10), tmp_path / "images", tmp_path / "out", 8, workers=1)
     path = tmp_path / "out" / "pixels.npy"
     pixels.verify(path)
@@ -383,6 +384,22 @@ def test_checksums_find_the_damaged_rows(
     store.flush()
     with pytest.raises(MediError, match="rows 8 to 9 are damaged"):
         Cohort.load(tmp_path / "out")
+
+
+def test_checksums_of_a_saved_selection(
+    tmp_path: Path, source: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "CHUNK_BYTES", 3 * 8 * 8 * 3)  # three patches a chunk
+    packed = pack(source(10), tmp_path / "images", tmp_path / "out", 8, workers=1)
+    packed.select(np.arange(8)).save(tmp_path / "some")
+    store = np.load(tmp_path / "some" / "pixels.npy", mmap_mode="r+")
+    store[2] ^= 1
+    store.flush()
+    with pytest.raises(MediError, match="rows 0 to 2 are damaged"):
+        pixels.verify(tmp_path / "some" / "pixels.npy")
+    Cohort.load(tmp_path / "some").save(tmp_path / "some")
+    with pytest.raises(MediError, match="rows 0 to 2 are damaged"):
+        pixels.verify(tmp_path / "some" / "pixels.npy")
 
 
 def test_saving_over_itself_copies_nothing(tmp_path: Path, source: Callable[..., Cohort]) -> None:

@@ -169,7 +169,7 @@ def _pack_image(job: Job, shared: Shared, rows: Images) -> float:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such image"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+    if isinstance(error, Image.DecompressionBombError):
         return f"over {MAX_PIXELS} pixels, possibly a decompression bomb"
     if isinstance(error, UnidentifiedImageError):
         return "no image format that is known here"
@@ -178,9 +178,7 @@ def _reason(error: Exception) -> str:
 
 def _open(root: Path, name: str) -> Image.Image:
     """The image, header read; a file below `root` or a member of a tar."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(_bytes(root, name) if ".tar!" in name else root / name, formats=FORMATS)
+    image = Image.open(_bytes(root, name) if ".tar!" in name else os.path.join(root, name), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     return image
@@ -207,6 +205,7 @@ def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]
 def follow_parent() -> None:
     """Ctrl-C is the parent's, who stops the pool; a process whose parent was killed ends by itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is an error here, and named
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from medi.cohort.fitting import Done, Fit, Job, Mode, Shared, count_unit, follow_parent, pack_unit
-from medi.cohort.pixels import Pixels
+from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
 from medi.errors import MediError
 from medi.files import content_hash, read_json, write_json
@@ -62,6 +62,8 @@ def pack(
     results = [done[i] for i in range(len(units))]
     skipped = unreadable + [pair for result in results for pair in result.failed]
     table, pixels = _without(skipped, cohort, jobs, results, store, fit, out)
+    if not skipped and fit.mode != "tile":  # then a unit is a chunk of UNIT rows
+        write_checksums(out / "pixels.npy", UNIT, [result.checksum for result in results])
     settings = {**asdict(fit), "recipe": recipe, "skipped": [{"image": i, "reason": r} for i, r in skipped]}
     Cohort(table, cohort.schema, pixels, {**cohort.info, "packing": settings}).save(out)
     shutil.rmtree(store.parent)

@@ -42,9 +42,11 @@ class Pixels:
 
     def save(self, path: Path, chunk: int = 4096) -> Path:
         """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it."""
-        if not self._is_whole(path):
+        whole = self._is_whole(path)
+        if not whole:
             write_atomic(path, lambda temporary: self._write(temporary, chunk))
-        write_checksums(path)
+        if not whole or not _sums_path(path).exists():
+            write_checksums(path)
         return path
 
     def _is_whole(self, path: Path) -> bool:
@@ -80,12 +82,15 @@ class Pixels:
         return content_hash(*(content_hash(self[slice(start, start + chunk)].tobytes()) for start in starts))
 
 
-def write_checksums(path: Path) -> Path:
-    """Write <store>.sums.json: the shape of the store and a checksum per chunk of about 4 MiB."""
+def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | None = None) -> Path:
+    """Write <store>.sums.json: the shape of the store and a checksum per chunk of `rows` rows (about 4 MiB).
+
+    sums: the checksums where the writer of the chunks has them already.
+    """
     store = Pixels.open(path).store
-    rows = _rows_per_chunk(store)
-    sums = [content_hash(chunk.tobytes()) for chunk in _chunks(store, rows)]
-    return write_json(_sums_path(path), {"shape": list(store.shape), "rows_per_chunk": rows, "sums": sums})
+    rows = rows or _rows_per_chunk(store)
+    found = [content_hash(chunk.tobytes()) for chunk in _chunks(store, rows)] if sums is None else list(sums)
+    return write_json(_sums_path(path), {"shape": list(store.shape), "rows_per_chunk": rows, "sums": found})
 
 
 def verify(path: Path, whole: bool = True) -> None:
