@@ -1,4 +1,4 @@
-"""What it costs to know a cohort: audit and hold-out of 1.6 million rows x 6 attributes (issue: real cohorts).
+"""What it costs to know a cohort: audit and hold-out of 1.6 million rows x 6 attributes.
 
 python benchmarks/cohorts.py [--quick]; the last line is one JSON object.
 """

@@ -25,9 +25,11 @@ class CohortSettings(_Section):
 
 
 class HoldoutSettings(_Section):
-    """Share of the combinations held out, and of the other patients set aside for the validation loss."""
+    """Share of the combinations held out, of the other patients set aside for the validation loss, and how many
+    patients every class and level keeps in training (all where it has fewer)."""
 
     rate: float = Field(default=0.3, gt=0, lt=1)
+    min_patients: int = Field(default=6, ge=1)
     validation: float = Field(default=0.05, ge=0, lt=0.5)
 
 

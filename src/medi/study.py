@@ -101,7 +101,7 @@ class Study:
 
         def work(path: Path) -> str:
             cohort = Cohort.load(self.folder / "cohort")
-            rule = Rule(over=self.over, rate=s.holdout.rate, test_seen=0.0, validation=s.holdout.validation)
+            rule = Rule(over=self.over, test_seen=0.0, **s.holdout.model_dump())
             found = design(cohort.table, cohort.schema, rule, s.seed)
             found.save(path)
             patches = int((found.split == "train").sum())

@@ -30,7 +30,7 @@ class SamplerSettings:
     """Solver steps (one evaluation each), the range of noise levels, and the internal batch."""
 
     steps: int = 16
-    sigma_min: float = 0.01
+    sigma_min: float = 0.02
     sigma_max: float = 40.0
     batch: int = 128
 

@@ -154,6 +154,7 @@ class Trainer:
             self.denoiser.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
         self.loss, self.optimizer = self.accelerator.prepare(DenoisingLoss(self.denoiser), optimizer)
+        self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
 
@@ -163,7 +164,7 @@ class Trainer:
         counters = np.arange(self.images, stop)[self.accelerator.process_index :: self.accelerator.num_processes]
         loss = self.loss(self.batches(counters, self.accelerator.device))
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.loss.parameters(), self.recipe.clip)
+        self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.images)
         self.optimizer.step()

@@ -1,0 +1,115 @@
+"""The whole study on the phantom: what MeDi buys on combinations it never saw, and what it costs.
+
+python benchmarks/study.py [--seeds 0 1 2] [--out runs/study] [--quick]
+
+Runs `medi demo` once per seed as a user would, one after another; finished runs in --out are kept and read again,
+but then their time and memory are not measured. The last line is one JSON object.
+"""
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from common import figure, report
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from medi.cohort import phantom
+from medi.evaluation.encoders import embed, encoder
+from medi.files import read_json, write_json
+
+WATCH = 0.25  # seconds between two looks at the memory
+
+
+def demo(out: Path, seed: int, quick: bool) -> dict[str, Any]:
+    """results.json of one run, with its wall time and the highest memory of all its processes together."""
+    cost = out / "cost.json"
+    if not cost.exists():
+        command = [sys.executable, "-m", "medi.cli", "demo", "--out", str(out), "--seed", str(seed)]
+        start = time.perf_counter()
+        with subprocess.Popen([*command, *(["--quick"] if quick else [])]) as running:
+            peak = Peak(running.pid)
+            if running.wait():
+                raise SystemExit(f"seed {seed}: medi demo ended with {running.returncode}")
+        write_json(cost, {"minutes": (time.perf_counter() - start) / 60, "gib": peak.stop() / 2**30})
+    return read_json(out / "results.json") | read_json(cost)
+
+
+class Peak:
+    """The highest memory of a process and its children: proportional set size, which counts shared pages once."""
+
+    def __init__(self, pid: int) -> None:
+        self.process, self.highest, self.done = psutil.Process(pid), 0, False
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.done:
+            try:
+                tree = [self.process, *self.process.children(recursive=True)]
+                self.highest = max(self.highest, sum(process.memory_full_info().pss for process in tree))
+            except psutil.Error:
+                pass
+            time.sleep(WATCH)
+
+    def stop(self) -> int:
+        self.done = True
+        self.thread.join()
+        return self.highest
+
+
+def probes(seed: int) -> dict[str, float]:
+    """Accuracy of linear probes for class and site on a crossed phantom, slides disjoint."""
+    extractor = encoder("colour-texture")
+    train, test = (phantom.fresh(phantom.CELLS, n, seed, f"probe {n}") for n in (60, 40))
+    x, y = (embed(cohort, extractor) for cohort in (train, test))
+    accuracy = {}
+    for column in ("class", "site"):
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)).fit(x, train.table[column])
+        accuracy[column] = float(np.mean(probe.predict(y) == test.table[column]))
+    return accuracy
+
+
+def figures(runs: list[dict[str, Any]], read: list[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    unseen = [{**run["frechet"]["unseen"]} for run in runs]
+    excess = [(d["medi"] - d["floor"]) / (d["cls"] - d["floor"]) for d in unseen]
+    accuracy = [run["balanced_accuracy"]["unseen"] for run in runs]
+    n = len(runs)
+    made = {
+        "minutes": figure([run["minutes"] for run in runs], "min", "<= 10", n, "medi demo as a whole"),
+        "memory": figure([run["gib"] for run in runs], "GiB", "<= 4", n, "all processes together"),
+        "frechet_excess_ratio": figure(excess, "", "<= 0.10", n, "(MeDi - floor) / (CLS - floor), unseen"),
+        "frechet_over_floor": figure([d["medi"] / d["floor"] for d in unseen], "", "<= 3", n, "MeDi / floor, unseen"),
+        "gap_closed": figure([run["gap_closed"] for run in runs], "", ">= 0.85", n, "real only to oracle, unseen"),
+        "oracle_minus_real": figure([a["oracle"] - a["real"] for a in accuracy], "", ">= 0.20", n, "unseen"),
+        "probe_class": figure([r["class"] for r in read], "", ">= 0.90", n, "4 classes, 1,280 crossed patches"),
+        "probe_site": figure([r["site"] for r in read], "", ">= 0.90", n, "8 sites, 1,280 crossed patches"),
+    }
+    for split in ("seen", "unseen"):
+        for arm in ("real", "cls", "medi", "oracle"):
+            values = [run["balanced_accuracy"][split][arm] for run in runs]
+            made[f"balanced_accuracy_{split}_{arm}"] = figure(values, "", None, n, split)
+        for arm in ("floor", "cls", "medi"):
+            made[f"frechet_{split}_{arm}"] = figure([r["frechet"][split][arm] for r in runs], "", None, n, split)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--quick", action="store_true", help="one tiny run per seed")
+    options = parser.parse_args()
+    runs = [demo(options.out / f"seed{seed}", seed, options.quick) for seed in options.seeds]
+    report("study", figures(runs, [probes(seed) for seed in options.seeds]), ("torch", "diffusers", "numpy"))
+
+
+if __name__ == "__main__":
+    main()
