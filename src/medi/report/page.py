@@ -62,6 +62,14 @@ class Run:
         """(class, level) of each held-out combination."""
         return {(cell.get("class", ""), cell.get(self.attribute, "")) for cell in self.held_out}
 
+    @property
+    def unseen(self) -> set[tuple[str, str]]:
+        """(class, level) of each combination without a training patch: held out, or never there."""
+        if self.fidelity.empty:
+            return self.framed
+        rows = self.fidelity[(self.fidelity["seen"] == "unseen") & (self.fidelity["scope"] == "combination")]
+        return self.framed | set(zip(rows["class"], rows[self.attribute]))
+
     def overall(self, table: pd.DataFrame, metric: str) -> pd.DataFrame:
         """The rows of a metric that are not of one class or one level."""
         return table[(table["metric"] == metric) & (table["class"] == "") & (table[self.attribute] == "")]
@@ -232,12 +240,12 @@ def samples(run: Run) -> Section:
     cut = "".join(f" Only the first {n} by {name} are shown." for name, n in most.items() if table[name].nunique() > n)
     picture = Picture(
         f"Real, MeDi and CLS patches by {attribute} and class",
-        figures.sample_grid(run.sheet, attribute, run.framed),
+        figures.sample_grid(run.sheet, attribute, run.unseen),
         f"Grid of {run.sheet.images.size} pixel patches: {table[attribute].nunique()} rows, one per {attribute}; "
         f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
-        f"{len(run.held_out)} held-out combinations are framed.",
+        f"{len(run.unseen)} combinations without a training patch are framed.",
         f"A row per {attribute}, a block per class. MeDi is given class and {attribute}, CLS the class alone: MeDi’s "
-        "patches should look like the real ones of their own row. Framed: held out, no model has seen a patch of it."
+        "patches should look like the real ones of their own row. Framed: no model has seen a patch of it."
         f"{cut}",
         table_of("The patches of the grid", table, open=False),
     )
@@ -281,9 +289,10 @@ def _distance_maps(run: Run, rows: pd.DataFrame) -> Picture | None:
         return None
     return Picture(
         f"Distance per class and {run.attribute}",
-        figures.distance_maps(rows, run.attribute, run.framed),
+        figures.distance_maps(rows, run.attribute, run.unseen),
         _spoken(rows, "seen", "Mean Fréchet distance over combinations"),
-        f"Darker is farther from real; one logarithmic colour scale for all maps. Framed: held out. {_each_n(rows)}",
+        "Darker is farther from real; one logarithmic colour scale for all maps. Framed: without a training patch. "
+        f"{_each_n(rows)}",
         table_of(
             "Distances and paired differences per combination",
             run.fidelity[run.fidelity["scope"].str.startswith("combination")],
