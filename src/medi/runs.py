@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from medi.errors import MediError
 from medi.files import check_format, content_hash, read_json, write_json
@@ -15,6 +15,7 @@ FORMAT_VERSION = 1
 Advance = Callable[[int, int], None]
 
 
+@runtime_checkable
 class Show(Protocol):
     """What a person sees of a run: a line per finished stage and progress bars for long ones."""
 

@@ -11,7 +11,7 @@ from medi.cohort.phantom import CELLS, CLASSES, SCANNERS, SITES, STAINS, Seeds
 from medi.cohort.table import Cohort, concatenate
 from medi.errors import MediError
 
-PARAMETERS = "bdcc6118018f1cb2"
+PARAMETERS = "4b312796758e3363"
 MEAN_COLOURS = [[184, 146, 192], [161, 82, 151], [167, 123, 191], [148, 113, 126]]  # of one patch in each of four cells
 
 
@@ -65,7 +65,7 @@ def test_streams_and_seeds_share_no_patient_p5(collected: Cohort) -> None:
 @pytest.mark.parametrize("size", [32, 64])
 def test_the_table_is_as_the_design_names_it(size: int) -> None:
     table = phantom.fresh([("spindle", "Rowan")], 2, 0, "x", size=size).table
-    assert table["mpp"].tolist() == [{32: "2.0", 64: "1.0"}[size]] * 2
+    assert table["mpp"].tolist() == [{32: "1.0", 64: "0.5"}[size]] * 2
     assert table["noise_id"].equals(table["sample_id"].rename("noise_id"))
     assert set(table["origin"]) == {"real"}
     assert set(table["split"]) == set(table["image"]) == {""}
