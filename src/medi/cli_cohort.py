@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -77,9 +78,10 @@ def _association(found: "Audit", title: str) -> Table:
     """A row per attribute: its combinations with the class, how far it gives the class away."""
     from medi.cohort.audit import ALARM
 
-    table = Table(title=title, title_justify="left")
-    for name in ("attribute", "levels", "empty", "rare", "V", "V corrected", "NMI", "1 - H ratio", "class from it"):
-        table.add_column(name, justify="left" if name == "attribute" else "right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("attribute", overflow="fold")
+    for name in ("levels", "empty", "rare", "V", "V corr.", "NMI", "1 - H", "class"):
+        table.add_column(name, justify="right", no_wrap=True)
     ceiling = found.ceiling.set_index("attribute")["balanced_accuracy"]
     for row in found.association[found.association["unit"] == "patch"].to_dict("records"):
         name, style = row["attribute"], "bold red" if row["determination"] >= ALARM else ""
@@ -92,7 +94,11 @@ def _association(found: "Audit", title: str) -> Table:
         table.add_row("all attributes", *[""] * 7, _share(ceiling["all attributes"]))
     for row in found.continuous.to_dict("records"):
         table.add_row(Text(f"{printable(row['attribute'])} (eta)"), *[""] * 4, _share(row["eta"]), *[""] * 3)
-    table.caption = f"class from it: balanced accuracy without the image; chance {found.ceiling['chance'].max():.3f}"
+    table.caption = (
+        "empty, rare: combinations with the class; V: Cramer's; 1 - H: 1 - H(class | attribute) / H(class); class: its "
+        f"balanced accuracy from the attribute, without the image (chance {found.ceiling['chance'].max():.3f})"
+    )
+    table.caption_justify = "left"
     return table
 
 

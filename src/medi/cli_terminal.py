@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from medi.runs import Advance
+if TYPE_CHECKING:
+    from medi.runs import Advance
 
 console = Console(highlight=False)
 
@@ -46,7 +48,7 @@ class Terminal:
         console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def bars(self, *titles: str) -> Iterator[list[Advance]]:
+    def bars(self, *titles: str) -> Iterator["list[Advance]"]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             tasks = [progress.add_task(title, total=None) for title in titles]
