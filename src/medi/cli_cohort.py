@@ -78,7 +78,7 @@ def _association(found: "Audit", title: str) -> Table:
     """A row per attribute: its combinations with the class, how far it gives the class away."""
     from medi.cohort.audit import ALARM
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("attribute", overflow="fold")
     for name in ("levels", "empty", "rare", "V", "V corr.", "NMI", "1 - H", "class"):
         table.add_column(name, justify="right", no_wrap=True)
