@@ -110,6 +110,7 @@ def test_phantom_chain_in_place(medi: Medi, tmp_path: Path) -> None:
     fine(medi("holdout", "verify", "c"))
     fine(medi("holdout", "c", "--rate", "0.2", "--seed", "4", "--out", "other"))
     assert Cohort.load(tmp_path / "other").pixels is None
+    refused(medi("audit", "a", "--out", "c"), "holds a packed cohort that is not a")
     for options in (["--rule", "held-out", "-n", "5"], ["--rule", "match"], ["--rule", "union", "-n", "3"]):
         fine(medi("plan", "c", *options, "--out", "p"))
         rows = pd.read_parquet("p/rows.parquet")

@@ -109,9 +109,7 @@ def main() -> None:
         _stop(str(error))
     except USAGE_ERROR as error:
         _stop_usage(error)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):  # typer turns the second into the first
         print("medi: interrupted; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
 

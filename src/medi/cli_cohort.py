@@ -48,6 +48,7 @@ def audit(source: Source, out: Annotated[Path, _out("cohort, tables, JSON and PN
     """
     from medi.cohort.audit import audit as examine
 
+    _check_out(source.path, out)
     cohort = source.read()
     found = examine(cohort.table, cohort.schema)
     found.save(out)
@@ -56,10 +57,19 @@ def audit(source: Source, out: Annotated[Path, _out("cohort, tables, JSON and PN
     say(f"audit: {out}")
 
 
+def _same(out: Path, source: Path) -> bool:
+    return out.resolve() == source.resolve()
+
+
+def _check_out(source: Path, out: Path) -> None:
+    """A packed cohort is never overwritten by another one's table."""
+    if (out / "pixels.npy").exists() and not _same(out, source):
+        raise MediError(f"{out} holds a packed cohort that is not {source}; choose another folder for --out")
+
+
 def _keep(cohort: "Cohort", source: Path, out: Path) -> None:
     """The cohort beside the results; pixels are not copied, they stay in the folder that holds them."""
-    packed_here = out.resolve() == source.resolve()
-    (cohort if packed_here else replace(cohort, pixels=None)).save(out)
+    (cohort if _same(out, source) else replace(cohort, pixels=None)).save(out)
 
 
 def _show_audit(found: "Audit") -> None:
@@ -150,6 +160,7 @@ def design(
     given = {"rate": rate, "min_patients": min_patients, "folds": folds, "fold": fold}
     given |= {"test_seen": test_seen, "validation": validation, "reserve": reserve}
     chosen = _rule(rule, split_commas(over or []), held or [], {n: v for n, v in given.items() if v is not None})
+    _check_out(source.path, out)
     cohort = source.read()
     found = find(cohort.table, cohort.schema, chosen, seed)
     found.save(out)
@@ -311,7 +322,8 @@ def _plan(kind: str, cohort: "Cohort", folder: Path, over: Sequence[str], given:
 
 
 def _show_plan(made: "Plan") -> None:
-    table = Table(title=f"{len(made):,} images over {', '.join(made.over)}", title_justify="left")
+    title = Text(printable(f"{len(made):,} images over {', '.join(made.over)}"))
+    table = Table(title=title, title_justify="left")
     for name in ("what it asks of the model", "combinations", "real", "to sample", "into training"):
         table.add_column(name, justify="left" if name.startswith("what") else "right")
     for request, rows in made.table.groupby("request"):
