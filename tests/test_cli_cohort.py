@@ -214,6 +214,19 @@ def test_a_wrong_option_of_the_process_is_one_line() -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_interruption_says_how_to_go_on_p12(medi: Medi, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("medi.cohort.packing.pack_unit", interrupted)
+        code, shown = medi("pack", source, "--size", "8", "--workers", "1", "--out", "k")
+    assert code == 130
+    assert "the same command goes on" in shown
+    fine(medi("pack", source, "--size", "8", "--workers", "1", "--out", "k"))
+    assert len(Cohort.load(Path("k")).images) == 48
+
+
 @pytest.mark.parametrize("verb", ["audit", "holdout", "plan", "pack"])
 def test_help_shows_an_example(medi: Medi, verb: str) -> None:
     assert f"Example: medi {verb} " in fine(medi(verb, "--help"))

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from medi.cli_terminal import Terminal, console, printable
 from medi.errors import MediError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+INTERRUPTED = 130  # what typer makes of Ctrl-C, by an exception or by its return value
 USAGE_ERROR: Any = typer.BadParameter.__base__  # click's UsageError, wherever typer keeps it
 
 Out = Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on where it stopped.")]
@@ -104,22 +105,24 @@ def main() -> None:
     """The `medi` command."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        sys.exit(app(prog_name="medi", standalone_mode=False))
+        code = app(prog_name="medi", standalone_mode=False) or 0
     except MediError as error:
         _stop(str(error))
     except USAGE_ERROR as error:
         _stop_usage(error)
-    except (typer.Abort, KeyboardInterrupt):  # typer turns the second into the first
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         print("medi: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
 
 
-def _stop(message: str) -> None:
+def _stop(message: str) -> NoReturn:
     print(f"medi: {printable(message)}", file=sys.stderr)
     sys.exit(2)
 
 
-def _stop_usage(error: Any) -> None:
+def _stop_usage(error: Any) -> NoReturn:
     """A wrong option in one line; a verb without its arguments shows its help."""
     message, context = error.format_message(), error.ctx
     if context is not None and message == context.get_help():
