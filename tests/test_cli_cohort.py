@@ -173,6 +173,8 @@ def test_bad_input_is_one_line_p12(medi: Medi, source: Path) -> None:
     refused(medi("holdout", source, "--rule", "sites", "--rate", "0.1"), "--rate goes with --rule random")
     refused(medi("holdout", source, "--attributes", "site", "--held", "a x nowhere"), "no patch has this combination")
     refused(medi("plan", source.parent), "no cohort folder")
+    refused(medi("audit", source, "--out", source), "cannot be written")
+    refused(medi("pack", source, "--size", "8", "--workers", "1", "--out", source), "cannot be written")
     refused(medi("pack", source, "--size", "0"), "--size")
     source.write_bytes(source.read_bytes() + b"k.png,a,P\xe9,S9,X\n")
     refused(medi("audit", source), "is not UTF-8")
