@@ -2,32 +2,19 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
+from medi import cli_cohort
+from medi.cli_terminal import Terminal, console, printable
 from medi.errors import MediError
-from medi.runs import Advance
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-console = Console(highlight=False)
+INTERRUPTED = 130  # what typer makes of Ctrl-C, by an exception or by its return value
+USAGE_ERROR: Any = typer.BadParameter.__base__  # click's UsageError, wherever typer keeps it
 
 Out = Annotated[Path, typer.Option("--out", help="Run folder; the same command goes on where it stopped.")]
 Redo = Annotated[bool, typer.Option("--redo", help="Run stages again whose settings have changed.")]
@@ -80,6 +67,9 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folde
     console.print(f"report: {build(folder)}", markup=False, soft_wrap=True)
 
 
+cli_cohort.register(app)
+
+
 def _run(settings: Any, out: Path, redo: bool) -> None:
     from medi import study
 
@@ -111,46 +101,34 @@ def _two(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-class Rate(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{task.speed:,.0f} images/s")
-
-
-class Terminal:
-    """Shows a run: a bar with rate and time left for each long stage, a line for each finished one."""
-
-    def line(self, text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
-
-    @contextmanager
-    def bars(self, *titles: str) -> Iterator[list[Advance]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            tasks = [progress.add_task(title, total=None) for title in titles]
-            yield [partial(self._advance, progress, task) for task in tasks]
-
-    @staticmethod
-    def _advance(progress: Progress, task: TaskID, count: int, total: int) -> None:
-        progress.update(task, completed=count, total=total)
-
-
 def main() -> None:
     """The `medi` command."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        app(standalone_mode=False)
+        code = app(prog_name="medi", standalone_mode=False) or 0
     except MediError as error:
-        print(f"medi: {error}", file=sys.stderr)
-        sys.exit(2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+        _stop(str(error))
+    except USAGE_ERROR as error:
+        _stop_usage(error)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         print("medi: interrupted; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"medi: {printable(message)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _stop_usage(error: Any) -> NoReturn:
+    """A wrong option in one line; a verb without its arguments shows its help."""
+    message, context = error.format_message(), error.ctx
+    if context is not None and message == context.get_help():
+        print(message, file=sys.stderr)
+        sys.exit(2)
+    _stop(message.rstrip(".") + (f"; see {context.command_path} --help" if context else ""))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from medi.errors import MediError
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, sync it and rename it over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -29,7 +30,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # none was made, or not even its folder
+            temporary.unlink()
     return path
 
 

@@ -170,8 +170,8 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
         return store, log
     if not rows:
         raise MediError(f"{out}: nothing to pack; no image gives a patch")
-    log.unlink(missing_ok=True)
     _reserve(store, (rows, size, size, 3))
+    log.unlink(missing_ok=True)
     write_json(head, {"recipe": recipe, "rows": rows})
     return store, log
 
