@@ -26,13 +26,13 @@ def patches() -> Cohort:
 
 @pytest.fixture(scope="module")
 def train() -> tuple[Cohort, Features]:
-    cohort = phantom.fresh(phantom.CELLS, 36, 0, "train", patches_per_slide=4)
+    cohort = phantom.fresh(phantom.CELLS, 60, 0, "probe 60")
     return cohort, embed(cohort, COLOUR_TEXTURE)
 
 
 @pytest.fixture(scope="module")
 def test() -> tuple[Cohort, Features]:
-    cohort = phantom.fresh(phantom.CELLS, 15, 0, "test", patches_per_slide=3)
+    cohort = phantom.fresh(phantom.CELLS, 40, 0, "probe 40")
     return cohort, embed(cohort, COLOUR_TEXTURE)
 
 
