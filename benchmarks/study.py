@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import psutil
-from common import figure, report
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from common import figure, report
 from medi.cohort import phantom
 from medi.evaluation.encoders import embed, encoder
 from medi.files import read_json, write_json
