@@ -258,8 +258,9 @@ class Study:
 
     def _embedded(self) -> dict[str, Embedded]:
         """Embeddings [n, d] and table of each set."""
-        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in self._sets()}
-        return {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in self._sets().items()}
+        sets = self._sets()
+        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in sets}
+        return {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in sets.items()}
 
     def _sheet(self, per_cell: int = 3) -> Cohort:
         """The first few real and synthetic patches of every combination, with a column `source`."""
@@ -271,8 +272,8 @@ class Study:
             first = cohort.table.groupby(list(self.over)).cumcount() < per_cell
             part = cohort.with_columns(source=source, sample_id=source + ":" + cohort.table["sample_id"])
             chosen = part.select(first.to_numpy())
-            parts.append(Cohort(chosen.table[columns], sets["reference"].schema.restrict([self.settings.attribute]),
-                                chosen.pixels))  # fmt: skip
+            schema = sets["reference"].schema.restrict([self.settings.attribute])
+            parts.append(Cohort(chosen.table[columns], schema, chosen.pixels))
         return concatenate(parts)
 
     def _training_logs(self) -> pd.DataFrame:
@@ -299,12 +300,14 @@ class Study:
             "seconds": self.stages.seconds,
             "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
             "phantom": phantom.parameters_hash(),
-            "versions": {"medi": __version__}
-            | {name: version(name) for name in LIBRARIES}
-            | {"python": platform.python_version()},
+            "versions": {"medi": __version__, "python": platform.python_version()} | _versions(),
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
             "settings": s.model_dump(mode="json"),
         }
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
 
 
 def reopen(folder: str) -> Study:
