@@ -8,7 +8,7 @@ from medi import seeds
 
 def test_streams_are_pinned_and_distinct() -> None:
     """A change of the derivation would change every figure: it must be conscious."""
-    assert seeds.generator("a", 1).integers(1 << 30) == 1047764266
+    assert seeds.generator("a", 1).integers(1 << 30) == 958876172
     draws = {seeds.generator(*key).integers(1 << 62) for key in [("a", 1), ("a", "1"), ("a1",), (1, "a"), ("a", 1, "")]}
     assert len(draws) == 5
 
