@@ -272,16 +272,6 @@ def test_saved_files_open_again(tmp_path: Path) -> None:
     assert sorted(path.suffix for path in (tmp_path / "one").iterdir()).count(".png") == 1
 
 
-@pytest.fixture(scope="module")
-def slides() -> pd.DataFrame:
-    if not TCGA.exists():
-        pytest.skip("no TCGA tables here")
-    table = pd.read_csv(TCGA / "slides.csv", dtype=str, keep_default_na=False)
-    names = {"slide_submitter_id": "slide", "case_submitter_id": "patient", "project_id": "class"}
-    table = table.rename(columns=names).assign(sample_id=table["slide_submitter_id"])
-    return table.assign(site=table["slide"].str.split("-").str[1])  # the code NA is lost in the table's own column
-
-
 def hospitals(slides: pd.DataFrame) -> pd.DataFrame:
     codes = pd.read_csv(TCGA / "tissue_source_sites.tsv", sep="\t", dtype=str, keep_default_na=False)
     return slides.assign(site=slides["site"].map(codes.set_index("TSS Code")["Source Site"].str.strip()))

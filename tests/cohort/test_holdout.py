@@ -267,16 +267,6 @@ def test_broken_rules_give_one_clear_error() -> None:
             design(table, schema_of(table), rule, 0)
 
 
-@pytest.fixture(scope="module")
-def slides() -> pd.DataFrame:
-    if not TCGA.exists():
-        pytest.skip("no TCGA tables here")
-    table = pd.read_csv(TCGA / "slides.csv", dtype=str, keep_default_na=False)
-    names = {"slide_submitter_id": "slide", "case_submitter_id": "patient", "project_id": "class"}
-    table = table.rename(columns=names).assign(sample_id=table["slide_submitter_id"])
-    return table.assign(site=table["slide"].str.split("-").str[1])  # the code NA is lost in the table's own column
-
-
 def published(name: str) -> set[str]:
     return set(pd.read_csv(TCGA / f"published_{name}.csv", dtype=str, keep_default_na=False)["slide_submitter_id"])
 
