@@ -38,6 +38,10 @@ OPTIONS: dict[str, Any] = {
     "classes": Annotated[list[str] | None, _option("classes", "Keep only these: a,b or repeated.", "CLASS")],
     "clinical": Annotated[Path | None, _option("clinical", "GDC clinical table: race, gender, age.", "TABLE")],
     "sites": Annotated[Path | None, _option("sites", "GDC site code table: hospitals.", "TABLE")],
+    "merge_aliases": Annotated[
+        bool | None,
+        typer.Option("--merge-aliases", help="Other names of one hospital are one level.", rich_help_panel=PANEL),
+    ],
     "missing": Annotated[
         list[str] | None, _option("missing", "A spelling of 'not known', everywhere or COLUMN=TEXT.", "TEXT")
     ],

@@ -81,19 +81,20 @@ def test_spelling_variants_are_one_hospital() -> None:
         ("NA", "MSKCC", "x"),
         ("E1", "Unknown", "x"),
     )
-    found = tcga.hospitals(table)
+    found, every = tcga.hospitals(table), tcga.hospitals(table, aliases=True)
     assert found["A1"] == found["A2"] == "Asterand"
     assert found["B1"] == found["B2"]
-    assert found["C1"] == found["C2"]
-    assert found["D1"] != found["D2"], "another city, another hospital"
-    assert found["NA"] == "MSKCC"
+    assert found["C1"] != found["C2"], "another name, not another spelling"
+    assert every["C1"] == every["C2"]
+    assert every["D1"] != every["D2"], "another city, another hospital"
+    assert found["NA"] == every["NA"] == "MSKCC"
     assert "E1" not in found
 
 
-def test_synonyms_lead_to_one_key_each() -> None:
-    """Following a synonym once is enough, and every synonym is spelled as the rules leave it."""
-    for variant, name in tcga._SAME_HOSPITAL.items():
-        assert tcga.hospital_key(variant) == tcga.hospital_key(name) == name
+def test_aliases_lead_to_one_key_each() -> None:
+    """Following an alias once is enough, and every alias is spelled as the rules leave it."""
+    for variant, name in (tcga._ALIASES | tcga._MISSPELT).items():
+        assert tcga.hospital_key(variant, aliases=True) == tcga.hospital_key(name, aliases=True) == name
 
 
 def test_merged_class_betrayed_by_its_sites() -> None:
@@ -146,9 +147,11 @@ def test_clinical_contradiction_is_an_error() -> None:
 
 @real
 def test_real_site_table_merges_variants() -> None:
-    found = tcga.hospitals(read_rows(SHARED / "tissue_source_sites.tsv"))
+    table = read_rows(SHARED / "tissue_source_sites.tsv")
+    found = tcga.hospitals(table)
     assert {found[code] for code in ("E9", "F4", "86", "85")} == {"Asterand"}
-    assert 150 <= len(set(found.values())) <= 190, "of 231 spellings"
+    assert len(set(found.values())) == 201, "of 231 spellings"
+    assert len(set(tcga.hospitals(table, aliases=True).values())) == 171
 
 
 @real

@@ -39,30 +39,32 @@ def joint_ids(codes: Sequence[Ids]) -> tuple[Ids, Int64[np.ndarray, " k"]]:
 
     Returns the combination of each row [n], -1 where any code is -1, and the first row of each combination [k].
     """
-    rows = np.flatnonzero(np.logical_and.reduce([code >= 0 for code in codes]))
-    joint, size = np.zeros(len(rows), dtype=np.int64), 1
+    known = np.logical_and.reduce([code >= 0 for code in codes])
+    if not known.all():
+        rows = np.flatnonzero(known)
+        ids = np.full(len(known), -1, dtype=np.int64)
+        ids[rows], first = joint_ids([code[rows] for code in codes])
+        return ids, rows[first]
+    joint, size = np.zeros(len(known), dtype=np.int64), 1
     for code in codes:
-        part = code if len(rows) == len(code) else code[rows]
-        levels = int(part.max(initial=0)) + 1
+        levels = int(code.max(initial=0)) + 1
         if size * levels > 2**62:  # the product of many sizes would overflow
             joint = dense_ids(joint)
             size = int(joint.max()) + 1
-        joint, size = joint * levels + part, size * levels
+        joint, size = joint * levels + code, size * levels
     joint = dense_ids(joint)
-    ids = np.full(len(codes[0]), -1, dtype=np.int64)
-    ids[rows] = joint
     first = np.zeros(joint.max(initial=-1) + 1, dtype=np.int64)
-    first[joint[::-1]] = rows[::-1]
-    return ids, first
+    first[joint[::-1]] = np.arange(len(joint))[::-1]
+    return joint, first
 
 
 def dense_ids(values: Ids) -> Ids:
     """0, 1, 2, ... for the distinct non-negative values in ascending order."""
     top = int(values.max(initial=0))
-    if top < 2 * len(values):  # a table of flags is faster than hashing while it is small
+    if top < 16 * len(values):  # a table of flags is faster than hashing while it is small
         occurs = np.zeros(top + 1, dtype=bool)
         occurs[values] = True
-        return (np.cumsum(occurs) - 1)[values]
+        return (np.cumsum(occurs, dtype=np.int32)[values] - 1).astype(np.int64)
     return pd.factorize(values, sort=True)[0].astype(np.int64, copy=False)
 
 

@@ -6,6 +6,7 @@ and the preparation (DX: FFPE; TS, BS, MS: frozen), also where a table lost them
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 import pandas as pd
 
@@ -83,7 +84,8 @@ _CLINICAL = {  # our column: its names in GDC's clinical tables, old and new
 }
 _CASES = ("case_submitter_id", "cases.submitter_id", "bcr_patient_barcode", "patient")
 
-_SAME_HOSPITAL = {  # spellings that no rule below brings together: normalised variant -> normalised name
+_MISSPELT = {"international genomics conosrtium": "international genomics consortium"}
+_ALIASES = {  # other names of one institution: normalised variant -> normalised name
     "bc cancer agency": "british columbia cancer agency",
     "brigham and women s hospital division of thoracic surgery": "brigham and women s hospital",
     "christiana care": "christiana healthcare",
@@ -94,7 +96,6 @@ _SAME_HOSPITAL = {  # spellings that no rule below brings together: normalised v
     "gundersen lutheran": "gundersen lutheran health system",
     "greenville health systems": "greenville health system",
     "hartford": "hartford hospital",
-    "international genomics conosrtium": "international genomics consortium",
     "mayo": "mayo clinic",
     "mayo clinic rochester": "mayo clinic",
     "md anderson": "university of texas md anderson cancer center",
@@ -180,28 +181,32 @@ def check_classes(classes: Iterable[str]) -> list[str]:
     return [f"class {named[MERGED]!r} holds colon and rectum (the hub's 31 names; Zenodo's 32 keep them apart)"]
 
 
-def hospitals(sites: pd.DataFrame) -> dict[str, str]:
+def hospitals(sites: pd.DataFrame, aliases: bool = False) -> dict[str, str]:
     """Site code -> hospital from GDC's code table (columns `TSS Code`, `Source Site`), spelling variants merged.
 
-    A hospital carries the spelling that most of its codes have. Codes without a known hospital are left out.
+    `aliases` also merges the known other names of one institution (MSKCC, Memorial Sloan Kettering). A hospital
+    carries the spelling that most of its codes have. Codes without a known hospital are left out.
     """
     table = _site_table(sites)
     table = table[~table["Source Site"].str.strip().isin(MISSING)]
-    keys = table["Source Site"].map(hospital_key)
+    keys = table["Source Site"].map(partial(hospital_key, aliases=aliases))
     spelling = table["Source Site"].str.strip().groupby(keys).agg(lambda names: names.value_counts().index[0])
     return dict(zip(table["TSS Code"], keys.map(spelling)))
 
 
-def hospital_key(name: str) -> str:
-    """One key for all spellings of a hospital: no case, punctuation, company form; known synonyms brought together."""
+def hospital_key(name: str, aliases: bool = False) -> str:
+    """One key for all spellings of a hospital: no case, punctuation or company form; for all its names on demand."""
     plain = re.sub(r"[^a-z0-9]+", " ", name.casefold()).strip()
     plain = re.sub(r"^the | inc$", "", plain)
-    return _SAME_HOSPITAL.get(plain, plain)
+    plain = _MISSPELT.get(plain, plain)
+    return _ALIASES.get(plain, plain) if aliases else plain
 
 
-def add_hospitals(table: pd.DataFrame, sites: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def add_hospitals(
+    table: pd.DataFrame, sites: pd.DataFrame, aliases: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
     """The table with a column `hospital` from `site_code`, "" for codes that the code table lacks, and notes."""
-    known = hospitals(sites)
+    known = hospitals(sites, aliases)
     found = table["site_code"].map(known).fillna("").astype(str)
     lost = sorted(set(table["site_code"][found == ""]) - {""})
     codes, names = table["site_code"][found != ""].nunique(), found[found != ""].nunique()

@@ -43,8 +43,9 @@ class Settings:
     attributes: columns to condition on; continuous: those of them that are numbers. missing: spellings of "not known",
     for all columns or per column. group_rare: {column: n} turns levels with fewer than n patients into "other".
     classes: keep only these (TCGA abbreviations and names both work). mpp: micrometres per pixel of the images.
-    clinical, sites: GDC's clinical table and site code table, for TCGA. on_error: "skip" leaves bad rows out and lists
-    them, "fail" stops at the first.
+    clinical, sites: GDC's clinical table and site code table, for TCGA; merge_aliases: other names of one hospital
+    are one level, not its spellings alone. on_error: "skip" leaves bad rows out and lists them, "fail" stops at the
+    first.
     """
 
     attributes: Sequence[str] | None = None
@@ -55,6 +56,7 @@ class Settings:
     mpp: float | None = None
     clinical: Path | None = None
     sites: Path | None = None
+    merge_aliases: bool = False
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
@@ -172,7 +174,7 @@ def _add_tcga(table: pd.DataFrame, notes: Notes, settings: Settings) -> pd.DataF
         table, found = tcga.add_clinical(table, read_rows(settings.clinical))
         notes.extend(found)
     if settings.sites is not None:
-        table, found = tcga.add_hospitals(table, read_rows(settings.sites))
+        table, found = tcga.add_hospitals(table, read_rows(settings.sites), settings.merge_aliases)
         notes.extend(found)
     known_classes = [name for name in table["class"].unique() if tcga.find_study(name)]
     notes.extend(tcga.check_classes(known_classes))
