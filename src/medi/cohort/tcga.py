@@ -202,9 +202,7 @@ def hospital_key(name: str, aliases: bool = False) -> str:
     return _ALIASES.get(plain, plain) if aliases else plain
 
 
-def add_hospitals(
-    table: pd.DataFrame, sites: pd.DataFrame, aliases: bool = False
-) -> tuple[pd.DataFrame, list[str]]:
+def add_hospitals(table: pd.DataFrame, sites: pd.DataFrame, aliases: bool = False) -> tuple[pd.DataFrame, list[str]]:
     """The table with a column `hospital` from `site_code`, "" for codes that the code table lacks, and notes."""
     known = hospitals(sites, aliases)
     found = table["site_code"].map(known).fillna("").astype(str)

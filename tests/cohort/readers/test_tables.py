@@ -155,7 +155,7 @@ def test_an_id_is_no_attribute(tmp_path: Path) -> None:
     path = tmp_path / "slides.csv"
     numbers = np.arange(100_000).astype(str)
     pd.DataFrame({"slide": numbers, "class": "a", "uid": numbers}).to_csv(path, index=False)
-    with pytest.raises(MediError, match="uid has 100000 levels"):
+    with pytest.raises(MediError, match="uid has 100,000 levels"):
         readers.read("table", path, attributes=["uid"])
 
 

@@ -71,19 +71,23 @@ DEFAULTS = Settings()
 class Notes(list[str]):
     """Lines for the user: what was guessed, left out, or looks odd."""
 
-    def reject(self, bad: Sequence[str], what: str, remedy: str, settings: Settings) -> None:
-        """Bad rows or files by name: an error at the first, or a line in the notes, as `on_error` says."""
+    def reject(self, bad: Sequence[str], what: str, remedy: str, settings: Settings, count: int = 0) -> None:
+        """Bad rows or files by name: an error at the first, or a line in the notes, as `on_error` says.
+
+        count: how many there are, where `bad` holds but the first few.
+        """
         if not bad:
             return
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        count = count or len(bad)
+        more = f" (and {count - 1:,} more)" if count > 1 else ""
         if settings.on_error == "fail":
             raise MediError(f"{bad[0]}{more}: {what}; {remedy}, or leave such rows out with on_error skip")
-        self.append(f"left out, {what}: {len(bad)} ({some(bad)})")
+        self.append(f"left out, {what}: {count:,} ({some(bad, count)})")
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few names."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+def some(names: Sequence[str], count: int = 0) -> str:
+    """The first few names, of `count` if not all are given."""
+    return ", ".join(names[:SHOWN]) + (", ..." if max(count, len(names)) > SHOWN else "")
 
 
 def assemble(
@@ -120,8 +124,9 @@ def check_images(
 ) -> pd.DataFrame:
     """The rows whose image file is there."""
     there = table["image"].map(lambda name: (root / name).is_file())
-    bad = [f"{where(row)}: {root / table['image'][row]}" for row in table.index[~there]]
-    notes.reject(bad, "no such image file", "correct the path or the root folder", settings)
+    lost = table.index[~there]
+    bad = [f"{where(row)}: {root / table['image'][row]}" for row in lost[:SHOWN]]
+    notes.reject(bad, "no such image file", "correct the path or the root folder", settings, len(lost))
     return _not_empty(table[there], root)
 
 
@@ -304,7 +309,7 @@ def _check_levels(known: pd.Series, name: str, notes: Notes) -> None:
     levels = known.unique()
     if len(levels) > MAX_LEVELS:
         raise MediError(
-            f"{name} has {len(levels)} levels, over {MAX_LEVELS}: an id rather than an attribute; name another"
+            f"{name} has {len(levels):,} levels, over {MAX_LEVELS:,}: an id rather than an attribute; name another"
         )
     if not len(levels) and name != "class":
         raise MediError(f"{name} is missing in every row; leave it out of the attributes")

@@ -1,23 +1,50 @@
 """The image files below a folder, in one order on every machine."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from medi.cohort.readers.assemble import Notes, Settings, some
 from medi.errors import MediError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
 
-def list_images(root: Path) -> list[str]:
-    """Paths relative to `root`, "/" between parts, sorted; hidden ones are passed over, folder links not followed."""
+def list_images(root: Path, notes: Notes, settings: Settings) -> list[str]:
+    """Paths relative to `root`, "/" between parts, sorted; hidden ones are passed over.
+
+    Links to folders are not followed, and noted. Links that lead nowhere are an error, or left out and noted.
+    """
     if not root.is_dir():
         raise MediError(f"{root}: no such folder")
-    found = []
-    for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        below = Path(folder).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"
-        found += [prefix + n for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")]
-    if not found:
+    entries = dict(_entries(root, ""))
+    if folders := sorted(name for name, entry in entries.items() if entry.is_dir()):
+        notes.append(f"links to folders are not followed: {some(folders)}")
+    images = {name: entry for name, entry in entries.items() if name.lower().endswith(SUFFIXES) and not entry.is_dir()}
+    if not images:
         raise MediError(f"{root}: no images here ({', '.join(SUFFIXES)})")
-    return sorted(found)
+    _check_names(root, images)
+    broken = sorted(name for name, entry in images.items() if entry.is_symlink() and not entry.is_file())
+    notes.reject([f"{root / name}" for name in broken], "a link that leads nowhere", "mend or remove it", settings)
+    return sorted(images.keys() - set(broken))
+
+
+def _entries(folder: Path | str, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """Everything below a folder that is not hidden and not a folder itself; a link to a folder counts as no folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith((".", "__MACOSX")):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path, f"{prefix}{entry.name}/")
+            else:
+                yield prefix + entry.name, entry
+
+
+def _check_names(root: Path, names: dict[str, "os.DirEntry[str]"]) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(name).decode(errors="backslashreplace")
+            raise MediError(f"{root}: the file name {shown} is not UTF-8; rename the file") from error

@@ -24,7 +24,8 @@ def read(source: Path, pattern: str | None = None, settings: Settings = DEFAULTS
 
     Example: pattern=r"(?P<label>[^/]+)/slide(?P<slide>\d+)_(?P<scanner>\w+)"
     """
-    names, notes = pd.Series(list_images(source), dtype="str"), Notes()
+    notes = Notes()
+    names = pd.Series(list_images(source, notes, settings), dtype="str")
     matcher = _compile(pattern or CLASS_FOLDERS)
     groups = names.str.extract(matcher).rename(columns={"label": "class"})
     unmatched = ~names.str.contains(re.sub(r"\?P<\w+>", "?:", matcher.pattern), regex=True)

@@ -77,7 +77,9 @@ def _renamed(rows: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
     ours = {"label": "class", "patient": "patient", "slide": "slide", "id": "sample_id"}
     taken = {ours[role]: rows[column] for role, column in roles.items() if column}
     others = [
-        c for c in rows.columns if c not in (*roles.values(), *ours.values(), "mpp", "split", "origin", "noise_id")
+        c
+        for c in rows.columns
+        if c not in (*roles.values(), *ours.values(), "image", "mpp", "split", "origin", "noise_id")
     ]
     return rows[others].assign(**taken)
 

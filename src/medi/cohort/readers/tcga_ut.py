@@ -27,7 +27,8 @@ def read(source: Path, level: str = "0", settings: Settings = DEFAULTS) -> Cohor
     """
     if level not in (*"012345", "all"):
         raise MediError(f"level {level!r}: TCGA-UT has the levels 0 to 5, or 'all'")
-    names, notes = pd.Series(list_images(source), dtype="str"), Notes()
+    notes = Notes()
+    names = pd.Series(list_images(source, notes, settings), dtype="str")
     parts = names.str.extract(LAYOUT)
     unmatched = parts["slide"].isna()
     notes.reject([f"{source / n}" for n in names[unmatched]], f"not of the form {FORM}", "move it elsewhere", settings)

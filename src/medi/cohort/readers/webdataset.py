@@ -60,6 +60,8 @@ def _rows(path: Path, shard: str, notes: Notes, settings: Settings) -> list[dict
     notes.reject(bad, "links, devices and absolute or '..' paths are refused", "publish the tar without it", settings)
     bare = [f"{path}!{name}" for key, name in images.items() if key not in fields]
     notes.reject(bare, "an image without its .json", "complete the shard", settings)
+    alone = [f"{path}!{key}.json" for key in fields if key not in images]
+    notes.reject(alone, "a .json without its image", "complete the shard", settings)
     return [{**fields[key], "sample_id": key, "image": f"{shard}!{n}"} for key, n in images.items() if key in fields]
 
 
