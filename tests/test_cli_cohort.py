@@ -229,6 +229,20 @@ def test_interruption_says_how_to_go_on_p12(medi: Medi, source: Path, monkeypatc
     assert len(Cohort.load(Path("k")).images) == 48
 
 
+def test_pack_crops_and_tiles_at_a_resolution_p5(medi: Medi, source: Path) -> None:
+    """12-px images of 0.25 um a pixel: 6 px at 0.5, so one crop of 4 px or one tile of 4 and none of 8."""
+    common = ["--mpp", "0.25", "--to-mpp", "0.5", "--workers", "1"]
+    fine(medi("pack", source, *common, "--size", "3", "--mode", "tile", "--out", "tiles"))
+    tiles = Cohort.load(Path("tiles"))
+    assert len(tiles) == 4 * 48
+    assert set(tiles.table["mpp"]) == {0.5}
+    assert tiles.table.groupby("slide")["patient"].nunique().max() == 1
+    fine(medi("pack", source, *common, "--size", "4", "--mode", "crop", "--out", "crops"))
+    assert Cohort.load(Path("crops")).images[:].shape == (48, 4, 4, 3)
+    refused(medi("pack", source, *common, "--size", "8", "--mode", "crop", "--out", "big"), "0.png")
+    refused(medi("pack", source, "--to-mpp", "0.5", "--size", "4", "--mode", "crop", "--out", "big"), "mpp")
+
+
 @pytest.mark.parametrize("verb", ["audit", "holdout", "plan", "pack"])
 def test_help_shows_an_example(medi: Medi, verb: str) -> None:
     assert f"Example: medi {verb} " in fine(medi(verb, "--help"))
