@@ -45,6 +45,23 @@ def test_concat_puts_each_embedding_into_its_own_slice(schema: Schema) -> None:
     torch.testing.assert_close(z[0, second:], by_hand)
 
 
+def test_additive_sums_embeddings_of_full_width(schema: Schema) -> None:
+    conditioning = Conditioning(schema, 32, "additive")
+    rows = codes(schema, ("b", "A", "1.5"))
+    dropped = torch.zeros(1, dtype=torch.bool)
+    by_hand = sum(embed(rows[a.name], dropped) for embed, a in zip(conditioning.embeddings, schema.conditions))
+    torch.testing.assert_close(conditioning(rows), by_hand)
+    assert conditioning(rows).shape == (1, 32)
+
+
+def test_linear_mixes_the_concatenated(schema: Schema) -> None:
+    conditioning, plain = Conditioning(schema, 32, "linear"), Conditioning(schema, 32)
+    plain.embeddings.load_state_dict(conditioning.embeddings.state_dict())
+    rows = codes(schema, ("b", "A", "1.5"), ("", "B", ""))
+    by_hand = plain(rows) @ conditioning.mix.weight.T + conditioning.mix.bias
+    torch.testing.assert_close(conditioning(rows), by_hand)
+
+
 def test_only_the_slice_of_a_changed_condition_changes(schema: Schema) -> None:
     conditioning = Conditioning(schema, 32)
     base, other_class, other_site = conditioning(codes(schema, ("a", "A", "0"), ("b", "A", "0"), ("a", "B", "0")))

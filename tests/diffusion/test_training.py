@@ -127,9 +127,9 @@ def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, 
     with pytest.raises(KeyboardInterrupt):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0, progress=kill)
     before = (tmp_path / "state.safetensors").read_bytes()
-    with pytest.raises(MediError, match="another seed"):
+    with pytest.raises(MediError, match=r"another seed \(0, now 1\)"):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
-    with pytest.raises(MediError, match="another recipe"):
+    with pytest.raises(MediError, match=r"another recipe.images \(96, now 128\)"):
         train(cohort, tmp_path, tiny, Recipe(images=128, batch=4, save_every=16), cohort.schema, 0)
     assert (tmp_path / "state.safetensors").read_bytes() == before
 

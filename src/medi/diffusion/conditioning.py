@@ -1,10 +1,12 @@
 """From a schema to z_cond = concat(z_class, z_1, ..., z_k) in R^d (Drexlin et al., MICCAI 2025, method section).
 
 Class and metadata own disjoint slices of z_cond. UNet blocks apply an element-wise SiLU and then a linear layer to
-z_t + z_cond, so what they see is exactly additive in class and metadata.
+z_t + z_cond, so what they see is exactly additive in class and metadata. Two other ways to join the embeddings, to
+compare with: `additive` sums embeddings of full width, `linear` mixes the concatenated ones by a learned matrix.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from medi.cohort.schema import Attribute, Codes, Schema
 from medi.errors import MediError
 
+Join = Literal["concat", "additive", "linear"]
 FREQUENCIES = 16  # octaves of a standardised continuous value: periods from 32 scales down to 1/1024 of one
 
 
@@ -58,18 +61,21 @@ class ValueEmbedding(nn.Module):
 class Conditioning(nn.Module):
     """z_cond of a schema: the class's slice first, then one slice per attribute in the schema's order.
 
+    join: how the embeddings become one vector. "additive" has no slices: every embedding is as wide as z_cond.
     `forward(codes, dropped)` takes what `Schema.encode` gives, as tensors [n] per condition, and returns [n, d];
     `dropped` [n, k + 1] replaces conditions by their null vector (conditioning dropout, guidance).
     """
 
-    def __init__(self, schema: Schema, dimension: int) -> None:
+    def __init__(self, schema: Schema, dimension: int, join: Join = "concat") -> None:
         super().__init__()
-        self.schema = schema
-        self.widths = slice_widths(dimension, len(schema.conditions))
+        self.schema, self.join = schema, join
+        conditions = len(schema.conditions)
+        self.widths = (dimension,) * conditions if join == "additive" else slice_widths(dimension, conditions)
         self.embeddings = nn.ModuleList(
             LevelEmbedding(attribute, width) if attribute.kind == "categorical" else ValueEmbedding(width)
             for attribute, width in zip(schema.conditions, self.widths)
         )
+        self.mix = nn.Linear(dimension, dimension) if join == "linear" else nn.Identity()
 
     def forward(
         self, codes: Mapping[str, Shaped[Tensor, " n"]], dropped: Bool[Tensor, "n k"] | None = None
@@ -78,7 +84,9 @@ class Conditioning(nn.Module):
         if dropped is None:
             dropped = torch.zeros(len(columns[0]), len(columns), dtype=torch.bool, device=columns[0].device)
         parts = [embed(column, dropped[:, i]) for i, (embed, column) in enumerate(zip(self.embeddings, columns))]
-        return torch.cat(parts, dim=1)
+        if self.join == "additive":
+            return torch.stack(parts).sum(dim=0)
+        return self.mix(torch.cat(parts, dim=1))
 
 
 def as_tensors(codes: Mapping[str, Codes], device: torch.device | str = "cpu") -> dict[str, Tensor]:

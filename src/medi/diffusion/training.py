@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 from scipy.special import ndtri
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from medi import seeds
 from medi.cohort.pixels import to_float
@@ -20,11 +21,12 @@ from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
 from medi.diffusion.conditioning import as_tensors
-from medi.diffusion.denoiser import Denoiser, NetworkSettings, loss_weight
+from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
 from medi.diffusion.ema import Ema
 from medi.errors import MediError
 from medi.files import write_text
 
+GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
 Progress = Callable[[int, int], None]
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
@@ -33,23 +35,41 @@ GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 class Recipe:
     """How a model is trained. Durations are in images.
 
-    `balance` b draws an image of a combination with n images in proportion to n^(1 - b): 0 as they come, 1 every
-    combination alike. ln sigma is normal with `noise_mean` and `noise_std` (EDM, table 1).
+    schedule: of the learning rate after the warm-up. "linear" is constant and falls to zero over the last `decay`
+    share; "cosine" falls from the start; both end after `horizon` images (0: with training). betas, weight_decay: of
+    AdamW.
+    `balance` b draws an image of a combination of class and first attribute (or of a class alone: `balance_over`) with
+    n images in proportion to n^(1 - b): 0 as they come, 1 every combination alike.
+    noise: "log_normal", ln sigma normal with `noise_mean` and `noise_std` (EDM, table 1), or "ddpm", uniform steps.
+    dihedral: turn and mirror images at random, as tissue has no upright.
+    dropout: share of draws in which a condition is replaced by its null vector, independently per condition.
+    ema_gamma: length of the averaging memory; 1e9 is no average. micro_batch: images at once, 0 for the whole batch;
+    a batch in parts needs less memory and gives the same update. compile: torch.compile, which needs a C++ compiler
+    on a CPU. keep: how many earlier averages stay in snapshots/, one per `save_every` images.
     """
 
     images: int = 56_000
     batch: int = 16
     learning_rate: float = 2e-3
     warmup: int = 1_000
+    schedule: Literal["linear", "cosine"] = "linear"
     decay: float = 0.4
+    horizon: int = 0
     weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
     balance: float = 0.5
+    balance_over: Literal["combination", "class"] = "combination"
+    noise: Literal["log_normal", "ddpm"] = "log_normal"
     noise_mean: float = -1.0
     noise_std: float = 1.2
+    dihedral: bool = True
     dropout: float = 0.0
     ema_gamma: float = 16.0
     save_every: int = 8_000
+    micro_batch: int = 0
+    compile: bool = False
+    keep: int = 0
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:
@@ -58,9 +78,13 @@ class Recipe:
             raise MediError(f"save_every {self.save_every} must be a multiple of the batch, {self.batch}")
 
     def rate(self, images: int) -> float:
-        """Learning rate after so many images: linear warm-up, constant, linear decay over the last `decay` share."""
-        left = (self.images - images) / max(self.decay * self.images, 1)
-        return self.learning_rate * min(1.0, (images + self.batch) / max(self.warmup, 1), max(left, 0.0))
+        """Learning rate after so many images: linear warm-up, then the schedule."""
+        horizon, rising = self.horizon or self.images, (images + self.batch) / max(self.warmup, 1)
+        if self.schedule == "cosine":
+            passed = min(max(images - self.warmup, 0) / max(horizon - self.warmup, 1), 1.0)
+            return self.learning_rate * min(1.0, rising) * (1 + math.cos(math.pi * passed)) / 2
+        left = (horizon - images) / max(self.decay * horizon, 1)
+        return self.learning_rate * min(1.0, rising, max(left, 0.0))
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,7 @@ class Batches:
 
     def __init__(self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int) -> None:
         self.pixels, self.codes, self.recipe, self.seed = cohort.images, codes, recipe, seed
-        self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance))
+        self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance, recipe.balance_over))
         self.offset = seeds.generator("sigma", seed).random()
 
     def __call__(self, counters: Int64[np.ndarray, " n"], device: torch.device) -> Batch:
@@ -90,7 +114,7 @@ class Batches:
         for i, counter in enumerate(counters):
             rng = seeds.generator("train", self.seed, int(counter))
             rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
-            turns[i] = rng.integers(8)
+            turns[i] = rng.integers(8) * self.recipe.dihedral
             dropped[i] = rng.random(len(self.codes)) < self.recipe.dropout
             rng.standard_normal(out=noise[i], dtype=np.float32)
         images = dihedral(to_float(self.pixels[rows]), turns)
@@ -103,15 +127,19 @@ class Batches:
         )
 
     def sigmas(self, counters: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-        """Log-normal noise levels, stratified: a golden-ratio sequence through the quantiles."""
+        """Noise levels, stratified: a golden-ratio sequence through the quantiles."""
         quantiles = (self.offset + counters * GOLDEN) % 1.0
+        if self.recipe.noise == "ddpm":
+            return ddpm_sigmas().numpy()[(quantiles * DDPM_STEPS).astype(np.int64)]
         normal = ndtri(np.clip(quantiles, 1e-6, 1 - 1e-6))
         return np.exp(self.recipe.noise_mean + self.recipe.noise_std * normal).astype(np.float32)
 
 
-def draw_probabilities(codes: dict[str, Codes], balance: float) -> Float64[np.ndarray, " n"]:
+def draw_probabilities(
+    codes: dict[str, Codes], balance: float, over: Literal["combination", "class"] = "combination"
+) -> Float64[np.ndarray, " n"]:
     """Each image's share of the draws: a combination of the first two conditions with n images has n^(1 - balance)."""
-    columns = np.stack(list(codes.values())[:2], axis=1)
+    columns = np.stack(list(codes.values())[: 1 if over == "class" else 2], axis=1)
     _, cell, count = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
     weight = count[cell.reshape(-1)].astype(np.float64) ** -balance
     return weight / weight.sum()
@@ -121,6 +149,15 @@ def dihedral(images: Float32[np.ndarray, "n c s s"], turns: Int64[np.ndarray, " 
     """Turn image i by a quarter turns[i] % 4 times and mirror it where turns[i] >= 4: tissue has no upright."""
     turned = [np.rot90(image, k % 4, axes=(1, 2)) for image, k in zip(images, turns)]
     return np.stack([image[:, :, ::-1] if k >= 4 else image for image, k in zip(turned, turns)])
+
+
+def utilisation(gflop_per_second: float, processes: int = 1) -> float | None:
+    """Share of the GPUs' dense bf16 rate in use; None on a CPU or a GPU whose rate is not known."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    peak = next((rate for part, rate in GPU_TFLOPS.items() if part in name), None)
+    return None if peak is None else gflop_per_second / (1e3 * peak * processes)
 
 
 class DenoisingLoss(nn.Module):
@@ -134,7 +171,7 @@ class DenoisingLoss(nn.Module):
         z = self.denoiser.conditioning(batch.codes, batch.dropped)
         noisy = batch.images + batch.sigma[:, None, None, None] * batch.noise
         error = (self.denoiser(noisy, batch.sigma, z) - batch.images).square().mean(dim=(1, 2, 3))
-        return (loss_weight(batch.sigma) * error).mean()
+        return (self.denoiser.loss_weight(batch.sigma) * error).mean()
 
 
 class Trainer:
@@ -147,13 +184,18 @@ class Trainer:
         from accelerate import Accelerator
 
         torch.manual_seed(seeds.integer("weights", seed))
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
         self.recipe, self.images = recipe, 0
         self.denoiser = Denoiser(settings, schema)
         optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+            self.denoiser.parameters(),
+            recipe.learning_rate,
+            betas=recipe.betas,
+            weight_decay=recipe.weight_decay,
+            fused=True,
         )
-        self.loss, self.optimizer = self.accelerator.prepare(DenoisingLoss(self.denoiser), optimizer)
+        loss = torch.compile(DenoisingLoss(self.denoiser)) if recipe.compile else DenoisingLoss(self.denoiser)
+        self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
@@ -162,8 +204,13 @@ class Trainer:
         """One update on the next batch; returns its loss, still on the device."""
         stop = min(self.images + self.recipe.batch, self.recipe.images)
         counters = np.arange(self.images, stop)[self.accelerator.process_index :: self.accelerator.num_processes]
-        loss = self.loss(self.batches(counters, self.accelerator.device))
-        self.accelerator.backward(loss)
+        loss = torch.zeros((), device=self.accelerator.device)
+        size = self.recipe.micro_batch or len(counters)
+        for start in range(0, len(counters), size):
+            part = counters[start : start + size]
+            share = self.loss(self.batches(part, self.accelerator.device)) * (len(part) / len(counters))
+            self.accelerator.backward(share)
+            loss += share.detach()
         self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.images)
@@ -171,7 +218,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.ema.update(self.images, stop)
         self.images = stop
-        return loss.detach()
+        return loss
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
@@ -193,11 +240,30 @@ class Trainer:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         self.images = images
 
+    def averaged(self) -> Denoiser:
+        """A denoiser with the averaged weights, on this process's device."""
+        made = Denoiser(self.denoiser.settings, self.denoiser.schema).to(self.accelerator.device)
+        self.ema.copy_to(made)
+        return made
+
+    def is_finite(self) -> bool:
+        """Whether every weight and its average is a finite number."""
+        sums = [value.detach().float().sum() for value in (*self.weights, *self.ema.average.values())]
+        return bool(torch.stack(sums).isfinite().all())
+
+    def gflop_per_image(self) -> float:
+        """10^9 floating-point operations of one image's forward and backward pass, the latter counted as two."""
+        size, device = self.denoiser.settings.size, self.accelerator.device
+        x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
+        z = torch.zeros(1, self.denoiser.settings.condition_width, device=device)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.denoiser(x, sigma, z)
+        return 3e-9 * counter.get_total_flops()
+
     @torch.inference_mode()
     def validation_loss(self, cohort: Cohort, batch: int = 64) -> float:
         """The averaged weights' loss on a cohort, with noise that is the same at every call."""
-        averaged = Denoiser(self.denoiser.settings, self.denoiser.schema).to(self.accelerator.device)
-        self.ema.copy_to(averaged)
+        averaged = self.averaged()
         loss = DenoisingLoss(averaged)
         batches = Batches(cohort, cohort.schema.encode(cohort.table), self.recipe, seeds.integer("validation"))
         starts = range(0, len(cohort), batch)
@@ -217,9 +283,10 @@ def train(
 ) -> Path:
     """Train a denoiser conditioned on `schema` (the class alone: `cohort.schema.restrict([])`) on all of `cohort`.
 
-    Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl, and
-    state.safetensors while in training. The same call goes on where an interrupted one stopped; other settings or
-    data are refused. `progress(images, total)` is called after every update.
+    Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
+    state.safetensors while in training, and the last `recipe.keep` averages in snapshots/. The same call goes on where
+    an interrupted one stopped; other settings or data are refused. `progress(images, total)` is
+    called after every update.
     """
     if cohort.images.size != settings.size:
         raise MediError(
@@ -228,16 +295,18 @@ def train(
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
     trainer = Trainer(cohort, settings, recipe, schema, seed)
     log = _resume(trainer, folder / "state.safetensors", config)
+    gflop = trainer.gflop_per_image()
     started, pending, since = time.perf_counter(), torch.zeros((), device=trainer.denoiser.device), trainer.images
     while trainer.images < recipe.images:
         before = trainer.images
-        pending = pending + trainer.step() * (trainer.images - before)
+        pending = pending + _step(trainer) * (trainer.images - before)
         progress(trainer.images, recipe.images)
         if trainer.images % recipe.save_every and trainer.images < recipe.images:
             continue
         seconds, images = time.perf_counter() - started, trainer.images - since
-        log.append(_log_row(trainer, float(pending) / images, images / seconds, validation))
+        log.append(_log_row(trainer, float(pending) / images, images / seconds, gflop, validation))
         _save(trainer, folder, config, log)
+        _keep_snapshot(trainer, folder / "snapshots", config)
         started, pending, since = time.perf_counter(), torch.zeros_like(pending), trainer.images
     trainer.ema.copy_to(trainer.denoiser)
     save_model(folder / "model.safetensors", trainer.denoiser, config | {"images": trainer.images})
@@ -245,12 +314,28 @@ def train(
     return folder / "model.safetensors"
 
 
-def _log_row(trainer: Trainer, loss: float, rate: float, validation: Cohort | None) -> dict[str, Any]:
-    if not math.isfinite(loss):
+def _step(trainer: Trainer) -> Float[Tensor, ""]:
+    try:
+        return trainer.step()
+    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+        if "memory" not in str(error):
+            raise
+        recipe = trainer.recipe
         raise MediError(
-            f"the loss is {loss} after {trainer.images:,} images; the last good state is kept: lower the learning rate"
+            f"{recipe.micro_batch or recipe.batch} images at once do not fit into memory; lower training.micro_batch "
+            "(the update stays the same) and run again"
+        ) from error
+
+
+def _log_row(trainer: Trainer, loss: float, rate: float, gflop: float, validation: Cohort | None) -> dict[str, Any]:
+    what = "loss is" if not math.isfinite(loss) else "weights are" if not trainer.is_finite() else ""
+    if what:
+        shown = loss if what == "loss is" else "not finite"
+        raise MediError(
+            f"the {what} {shown} after {trainer.images:,} images; the last good state is kept: lower the learning rate"
         )
-    row = {"images": trainer.images, "loss": loss, "images_per_second": rate}
+    row: dict[str, Any] = {"images": trainer.images, "loss": loss, "images_per_second": rate, "gflop_per_image": gflop}
+    row["utilisation"] = utilisation(rate * gflop, trainer.accelerator.num_processes)
     return row | {"validation_loss": trainer.validation_loss(validation) if validation and len(validation) else None}
 
 
@@ -260,16 +345,34 @@ def _save(trainer: Trainer, folder: Path, config: dict[str, Any], log: list[dict
         write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
 
 
+def _keep_snapshot(trainer: Trainer, folder: Path, config: dict[str, Any]) -> None:
+    """The averaged weights as they are now, as a model of its own; of earlier ones the last `recipe.keep` stay."""
+    if not (trainer.recipe.keep and trainer.accelerator.is_main_process):
+        return
+    averaged = trainer.averaged()
+    save_model(folder / f"{trainer.images:012d}.safetensors", averaged, config | {"images": trainer.images})
+    for path in sorted(folder.glob("*.safetensors"))[: -trainer.recipe.keep]:
+        path.unlink()
+
+
 def _resume(trainer: Trainer, path: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
     """Bring the trainer to the saved state, if there is one of these very settings; returns the log so far."""
     if not path.exists():
         return []
     state, saved = load_tensors(path)
     expected = json.loads(json.dumps(config))
-    if changed := [key for key in expected if saved.get(key) != expected[key]]:
+    if changed := [line for key in expected for line in _differences(key, saved.get(key), expected[key])]:
         raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
     trainer.load(state, saved["images"])
     return saved["log"]
+
+
+def _differences(name: str, old: Any, new: Any) -> list[str]:
+    """What differs between two plain values, entry by entry: "recipe.batch (8, now 16)"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [line for key in keys for line in _differences(f"{name}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [f"{name} ({old}, now {new})"]
 
 
 def _under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
