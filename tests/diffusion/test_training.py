@@ -10,7 +10,7 @@ from scipy.stats import kstest, norm
 
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, load_tensors
-from medi.diffusion.denoiser import NetworkSettings
+from medi.diffusion.denoiser import NetworkSettings, ddpm_sigmas
 from medi.diffusion.training import Batches, Recipe, Trainer, dihedral, draw_probabilities, train
 from medi.errors import MediError
 
@@ -143,3 +143,96 @@ def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
 def test_impossible_recipes_are_refused(settings: dict) -> None:
     with pytest.raises(MediError):
         Recipe(**settings)
+
+
+def test_a_batch_in_parts_gives_the_same_update(cohort: Cohort, tiny) -> None:
+    """Gradient accumulation: micro batches of 3, 3 and 2 equal one batch of 8, up to the order of summation."""
+    whole, parts = (
+        Trainer(cohort, tiny, Recipe(images=80, batch=8, save_every=8, micro_batch=size), cohort.schema, 0)
+        for size in (0, 3)
+    )
+    losses = [trainer.step().item() for trainer in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for one, other in zip(whole.weights, parts.weights):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:
+    recipe = Recipe(images=500, batch=10, learning_rate=1.0, warmup=100, save_every=10, schedule="cosine", horizon=1100)
+    assert recipe.rate(0) == pytest.approx(0.1)
+    assert recipe.rate(100) == 1.0
+    assert recipe.rate(600) == pytest.approx(0.5)
+    assert recipe.rate(1100) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_snapshots_are_models_and_only_the_last_stay(cohort: Cohort, tiny, tmp_path) -> None:
+    recipe = Recipe(images=96, batch=4, save_every=16, warmup=16, keep=2)
+    model = train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
+    kept = sorted((tmp_path / "snapshots").iterdir())
+    assert [path.stem for path in kept] == ["000000000080", "000000000096"]
+    assert load_model(kept[0])[1]["images"] == 80
+    assert all(torch.equal(value, weights(model)[name]) for name, value in weights(kept[1]).items())
+
+
+def test_broken_weights_stop_before_they_are_saved(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
+    """The loss of a step is of the weights before it: what a step breaks is seen in the weights first."""
+    step = Trainer.step
+
+    def breaking(self: Trainer) -> torch.Tensor:
+        loss = step(self)
+        if self.images == 48:
+            self.weights[0].data.view(-1)[0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(Trainer, "step", breaking)
+    with pytest.raises(MediError, match="weights are not finite after 48 images"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 32
+
+
+@pytest.mark.parametrize(
+    ("recipe", "raised", "message"),
+    [
+        (
+            RECIPE,
+            "DefaultCPUAllocator: can't allocate memory",
+            "4 images at once do not fit.*lower training.micro_batch",
+        ),
+        (Recipe(images=96, batch=4, save_every=16, compile=True), "no C++ compiler\nmore", "leave compile off"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_one_line(
+    cohort: Cohort, tiny, tmp_path, monkeypatch, recipe: Recipe, raised: str, message: str
+) -> None:
+    def fail(self: Trainer) -> torch.Tensor:
+        raise RuntimeError(raised)
+
+    monkeypatch.setattr(Trainer, "step", fail)
+    with pytest.raises(MediError, match=message) as stopped:
+        train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
+    assert "\n" not in str(stopped.value)
+
+
+def test_ddpm_noise_levels_are_the_steps_drawn_evenly(cohort: Cohort) -> None:
+    batches = Batches(cohort, cohort.schema.encode(cohort.table), Recipe(noise="ddpm"), 0)
+    drawn = np.sort(batches.sigmas(np.arange(1000)))
+    assert np.isin(drawn, ddpm_sigmas().numpy()).all()
+    assert kstest(np.searchsorted(ddpm_sigmas().numpy(), drawn), "uniform", (0, 1000)).statistic < 0.01
+
+
+def test_balance_over_the_class_alone(cohort: Cohort) -> None:
+    codes = cohort.schema.encode(cohort.table)
+    share = draw_probabilities(codes, 1.0, "class")
+    assert [share[codes["class"] == i].sum() for i in range(3)] == pytest.approx([1 / 3] * 3)
+    assert len(set(share[codes["class"] == 0])) == 1, "the sites within a class as they come"
+
+
+def test_operations_are_counted(cohort: Cohort, tiny) -> None:
+    """A wider network of the same shape costs more, and a convolution's count is what its shape says."""
+    one, two = (
+        Trainer(cohort, NetworkSettings(8, 2, channels, 1), RECIPE, cohort.schema, 0).gflop_per_image()
+        for channels in ((8, 8), (16, 16))
+    )
+    assert 2 < two / one < 4
+    conv_in = 2 * 12 * 8 * 9 * 4 * 4  # multiply and add: channels in and out, 3 x 3, pixels
+    assert one > 3e-9 * conv_in

@@ -314,13 +314,22 @@ def train(
     return folder / "model.safetensors"
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a model folder's log.jsonl: images, loss, images_per_second, gflop_per_image, validation_loss, ..."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def _step(trainer: Trainer) -> Float[Tensor, ""]:
     try:
         return trainer.step()
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+        recipe = trainer.recipe
+        if "memory" not in str(error) and recipe.compile:
+            raise MediError(
+                f"torch.compile failed ({str(error).splitlines()[0]}); leave compile off or install a C++ compiler"
+            ) from error
         if "memory" not in str(error):
             raise
-        recipe = trainer.recipe
         raise MediError(
             f"{recipe.micro_batch or recipe.batch} images at once do not fit into memory; lower training.micro_batch "
             "(the update stays the same) and run again"
