@@ -1,6 +1,7 @@
 """Solvers and schedules against the closed-form Gaussian and against diffusers' schedulers."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_solvers_converge_with_their_order(name: str, order: int, std: float) ->
         result = SOLVERS[name](gaussian(std), torch.tensor([40.0], dtype=torch.float64), sigmas).item()
         errors.append(abs(result / (40.0 * np.sqrt((std**2 + 0.01**2) / (std**2 + 40.0**2))) - 1))
     assert errors[0] < 0.1
-    for coarse, fine in zip(errors, errors[1:]):
+    for coarse, fine in pairwise(errors):
         assert coarse / fine > 0.75 * 2**order
 
 
