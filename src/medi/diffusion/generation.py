@@ -51,13 +51,14 @@ def generate(
     weaker, weak_hash = _load_weak(weak, denoiser)
     settings.guidance.check(denoiser.schema, config.get("recipe", {}).get("dropout", 0.0), weak is not None)
     _check(rows, denoiser.schema)
+    paths = [folder / "parts" / f"{start:09d}.npy" for start in range(0, len(rows), settings.batch)]
+    mine = _share(paths, shard)
     made_by = {"model": config["hash"], "weaker_model": weak_hash, "seed": seed, "sampler": asdict(settings)}
     _claim(folder, made_by | {"plan": content_hash(rows.to_csv(index=False))})
-    paths = [folder / "parts" / f"{start:09d}.npy" for start in range(0, len(rows), settings.batch)]
     chunks = {path: rows.iloc[i * settings.batch : (i + 1) * settings.batch] for i, path in enumerate(paths)}
     work = partial(sample_images, denoiser, seed=seed, settings=settings, weak=weaker)
     if not _finished(folder):
-        _fill({path: chunks[path] for path in _share(paths, shard)}, work, progress)
+        _fill({path: chunks[path] for path in mine}, work, progress)
     table = _table(rows, config["hash"], seed, settings)
     return _merge(folder, paths, table, denoiser)
 
@@ -65,7 +66,7 @@ def generate(
 def _load(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     denoiser, config = load_model(path)
     if torch.cuda.is_available():
-        denoiser = denoiser.to(f"cuda:{_process('LOCAL_RANK', 0)}")
+        denoiser = denoiser.to(f"cuda:{process('LOCAL_RANK', 0)}")
     return denoiser, config
 
 
@@ -114,10 +115,10 @@ def _share(paths: Sequence[Path], shard: Shard) -> Sequence[Path]:
     i, n = shard
     if not 0 <= i < n:
         raise MediError(f"shard {i}/{n}: shards are counted from 0/{n} to {n - 1}/{n}")
-    return paths[i::n][_process("RANK", 0) :: _process("WORLD_SIZE", 1)]
+    return paths[i::n][process("RANK", 0) :: process("WORLD_SIZE", 1)]
 
 
-def _process(name: str, default: int) -> int:
+def process(name: str, default: int) -> int:
     """What torchrun and accelerate tell a process about itself; sampling needs no more of them."""
     return int(os.environ.get(name, default))
 

@@ -113,7 +113,9 @@ def read(cell: object, attribute: Attribute, row: int = 0) -> Mix | None:
 def as_text(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with every `Mix` as its text, as tables keep it."""
     mixed = [name for name in rows.columns if any(isinstance(cell, Mix) for cell in rows[name])]
-    return rows.assign(**{name: [str(cell) if isinstance(cell, Mix) else cell for cell in rows[name]] for name in mixed})
+    return rows.assign(
+        **{name: [str(cell) if isinstance(cell, Mix) else cell for cell in rows[name]] for name in mixed}
+    )
 
 
 def _check(mix: Mix, attribute: Attribute, row: int) -> Mix:
