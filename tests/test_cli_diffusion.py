@@ -38,7 +38,7 @@ def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    combinations = [["LUAD", "Asterand", 9], ["LUSC", "NA", 3]]
+    combinations = {"columns": ["class", "site"], "rows": [["LUAD", "Asterand", 9], ["LUSC", "NA", 3]]}
     config = {"recipe": {"dropout": 0.1}, "images": 16, "info": {"source": "test"}, "combinations": combinations}
     save_model(tmp_path / "m" / "model.safetensors", denoiser, config)
     Path("plan.csv").write_text("class,site,n\nLUAD,NA,5\nLUSC,Asterand:0.7+X:0.3,4\nLUSC,,2\n")
@@ -117,3 +117,14 @@ def test_wrong_plans_are_refused_before_the_first_image(table: str, words: str, 
 def test_absent_model_or_plan(verb: Callable) -> None:
     refused(verb("sample", "none", "plan.csv"), "none: no such checkpoint; train the model first")
     refused(verb("sample", "m", "none.csv"), "none.csv: no such file")
+
+
+def test_export_writes_a_pipeline_folder(verb: Callable) -> None:
+    options = ("--class-name", "cancer", "--data-licence", "CC BY 4.0")
+    shown = fine(verb("export", "m", "--out", "p", *options))
+    assert "pipeline and model card: " in shown
+    assert {path.name for path in Path("p").iterdir()} == {"model_index.json", "pipeline.py", "denoiser", "README.md"}
+    text = Path("p/README.md").read_text()
+    assert "| LUAD | Asterand 9 | NA, X |" in text
+    assert "CC BY 4.0" in text
+    refused(verb("export", "none"), "none: no such checkpoint")

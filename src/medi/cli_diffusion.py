@@ -66,6 +66,23 @@ def sample(
         say(f"sampled: {len(cohort):,} images, {settings} ({took}): {out}")
 
 
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pipeline.")] = Path("medi-pipeline"),
+    class_name: Annotated[str, typer.Option(help="Keyword of the class: pipe(cancer=...).")] = "class_",
+    data_licence: Annotated[str, typer.Option(help="Licence of the training data, for the model card.")] = "",
+) -> None:
+    """A folder that diffusers loads where medi is not installed, with a model card.
+
+    DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) takes conditions by the names of their levels.
+
+    Example: medi export my-model --class-name cancer --out my-pipeline
+    """
+    from medi.diffusion.export import export as write
+
+    say(f"pipeline and model card: {write(_model(model), out, class_name, data_licence)}")
+
+
 def _model(path: Path) -> Path:
     return path / MODEL_FILE if path.is_dir() else path
 
@@ -109,3 +126,4 @@ def _number(text: str, option: str, example: str) -> float:
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command `medi`."""
     app.command()(sample)
+    app.command()(export)

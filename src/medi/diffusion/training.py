@@ -15,6 +15,7 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from medi import seeds
+from medi.cohort.cells import counts
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
@@ -226,6 +227,7 @@ def train(
             f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
         )
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
+    config["combinations"] = counts(cohort.table, cohort.schema)
     trainer = Trainer(cohort, settings, recipe, schema, seed)
     log = _resume(trainer, folder / "state.safetensors", config)
     started, pending, since = time.perf_counter(), torch.zeros((), device=trainer.denoiser.device), trainer.images
