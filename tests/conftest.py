@@ -1,5 +1,27 @@
 """Shapes are checked in every test: jaxtyping's annotations are enforced on the whole package."""
 
+import sys
+from pathlib import Path
+
+import pytest
 from jaxtyping import install_import_hook
 
+from command_line import Medi
+
 install_import_hook("medi", "beartype.beartype")
+
+
+@pytest.fixture
+def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Medi:
+    """medi(*arguments): exit code and everything printed, run in a folder of its own."""
+    from medi import cli
+
+    def _run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["medi", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(stop.value.code or 0), shown.out + shown.err
+
+    monkeypatch.chdir(tmp_path)
+    return _run

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medi import cli
+from command_line import Medi, fine, refused
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 
@@ -21,23 +20,6 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 real = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared")
 TCGA = DATA / "tcga"
 CODES = ["--clinical", TCGA / "slides.csv", "--sites", TCGA / "tissue_source_sites.tsv"]
-
-Medi = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Medi:
-    """medi(*arguments): exit code and everything printed, run in a folder of its own."""
-
-    def _run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["medi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(stop.value.code or 0), shown.out + shown.err
-
-    monkeypatch.chdir(tmp_path)
-    return _run
 
 
 @pytest.fixture
@@ -52,21 +34,6 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "own" / "metadata.csv"
     path.write_text("\n".join(rows) + "\n")
     return path
-
-
-def fine(result: tuple[int, str]) -> str:
-    assert result[0] == 0, result[1]
-    return result[1]
-
-
-def refused(result: tuple[int, str], words: str) -> None:
-    """A user's mistake: one line that says what, exit code 2."""
-    code, text = result
-    assert code == 2, text
-    line = text.strip().splitlines()[-1]
-    assert line.startswith("medi: ")
-    assert words in line
-    assert "Traceback" not in text
 
 
 def test_chain_from_a_csv_to_rows_and_pixels_p5(medi: Medi, source: Path) -> None:

@@ -1,5 +1,6 @@
-"""The verbs of the diffusion wing: train."""
+"""The verbs of the diffusion wing: train, sample and export."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,15 @@ from medi.cli_terminal import Terminal, say
 from medi.errors import MediError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medi.cohort.table import Cohort
+    from medi.diffusion.guidance import Guidance
     from medi.diffusion.training import Recipe
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="model.safetensors, or the folder of a trained model.")]
+MODEL_FILE = "model.safetensors"
+RANGE = "LOW,HIGH"
 
 
 def train(
@@ -56,6 +64,70 @@ def train(
     )
 
 
+def sample(
+    model: Model,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of medi plan, or a table (see below).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the synthetic cohort.")] = Path("medi-samples"),
+    steps: Annotated[int, typer.Option(min=1, help="Noise levels.")] = 16,
+    solver: Annotated[str, typer.Option(help="dpm_solver_2m, ddim, ddim_clipped or heun.")] = "dpm_solver_2m",
+    schedule: Annotated[str, typer.Option(help="log, edm, leading or linspace.")] = "log",
+    guidance: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=WEIGHT", help="Draw towards class or an attribute; 0 is none.")
+    ] = None,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", show_default=False)
+    ] = None,
+    weak: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Guide away from this weaker model.", show_default=False)
+    ] = None,
+    weak_weight: Annotated[float, typer.Option(help="How far, with --weak.")] = 1.0,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
+    batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """The synthetic cohort of a plan; the same command goes on where it stopped.
+
+    PLAN is a folder of `medi plan`, or a CSV or Parquet table with a column for the class and each attribute, and n,
+    the images of each row. Cells may mix levels: Alder:0.7+Birch:0.3. Under torchrun or accelerate launch processes
+    share the work.
+
+    Example: medi sample my-model my-plan --out my-samples --steps 20 --shard 0/4
+    """
+    from medi.diffusion.generation import generate, process
+    from medi.diffusion.sampling import SamplerSettings
+    from medi.runs import Show, Silent
+
+    asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
+    settings = SamplerSettings(steps=steps, solver=solver, schedule=schedule, batch=batch, guidance=asked)
+    rows, part, started = _rows(plan), _shard(shard), time.perf_counter()
+    weaker = None if weak is None else _model(weak)
+    show: Show = Silent() if process("RANK", 0) else Terminal()
+    with show.bars("sampling") as (advance,):
+        cohort = generate(_model(model), rows, out, seed, settings, advance, part, weaker)
+    took = f"{time.perf_counter() - started:.0f} s"
+    if cohort is None:
+        say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
+    else:
+        say(f"sampled: {len(cohort):,} images, {settings} ({took}): {out}")
+
+
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pipeline.")] = Path("medi-pipeline"),
+    class_name: Annotated[str, typer.Option(help="Keyword of the class: pipe(cancer=...).")] = "class_",
+    data_licence: Annotated[str, typer.Option(help="Licence of the training data, for the model card.")] = "",
+) -> None:
+    """A folder that diffusers loads where medi is not installed, with a model card.
+
+    DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) takes conditions by the names of their levels.
+
+    Example: medi export my-model --class-name cancer --out my-pipeline
+    """
+    from medi.diffusion.export import export as write
+
+    say(f"pipeline and model card: {write(_model(model), out, class_name, data_licence)}")
+
+
 def _packed(folder: Path, size: int) -> "Cohort":
     """A packed cohort that has training patches of the wanted size."""
     from medi.cohort.table import Cohort
@@ -76,6 +148,48 @@ def _fitted(recipe: "Recipe", given: dict[str, Any]) -> "Recipe":
     return replace(recipe, **given, save_every=max(recipe.save_every // batch, 1) * batch)
 
 
+def _model(path: Path) -> Path:
+    return path / MODEL_FILE if path.is_dir() else path
+
+
+def _rows(path: Path) -> "pd.DataFrame":
+    """The rows of a plan folder, or of a table of counts."""
+    from medi.cohort.plan import images
+    from medi.cohort.readers.rows import read_rows
+    from medi.files import read_table
+
+    return read_table(path / "rows.parquet") if path.is_dir() else images(read_rows(path))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal()):
+        raise MediError(f"--shard {text!r}: expected I/N, such as 0/4")
+    return int(i), int(n)
+
+
+def _guidance(given: list[str], interval: str | None, weak: float) -> "Guidance":
+    from medi.diffusion.guidance import Guidance
+
+    pairs = [text.rpartition("=") for text in given]
+    weights = {name: _number(text, "--guidance", "class=1.5") for name, _, text in pairs}
+    if interval is None:
+        return Guidance(weights, weak)
+    ends = [_number(text, "--guidance-interval", "0.2,5") for text in interval.split(",")]
+    if len(ends) != 2:
+        raise MediError(f"--guidance-interval {interval!r}: expected {RANGE}, such as 0.2,5")
+    return Guidance(weights, weak, (ends[0], ends[1]))
+
+
+def _number(text: str, option: str, example: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise MediError(f"{option} {text!r} is not a number; expected {example}") from error
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command `medi`."""
     app.command()(train)
+    app.command()(sample)
+    app.command()(export)

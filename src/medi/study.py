@@ -23,7 +23,7 @@ from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.plan import balance
 from medi.cohort.table import Cohort, concatenate
-from medi.diffusion.sampling import generate
+from medi.diffusion.generation import generate
 from medi.diffusion.training import train
 from medi.evaluation import fidelity, utility
 from medi.evaluation.encoders import embed, encoder

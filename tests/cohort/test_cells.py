@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medi import seeds
-from medi.cohort.cells import Cells, joint_ids, level_ids, over, text_ids
+from medi.cohort.cells import Cells, counts, joint_ids, level_ids, over, text_ids
 from medi.cohort.schema import Attribute, Schema
 from medi.errors import MediError
 
@@ -45,3 +45,12 @@ def test_cells_follow_the_schemas_level_order() -> None:
 def test_an_empty_id_is_an_error_with_its_row() -> None:
     with pytest.raises(MediError, match="row 2 has no patient"):
         text_ids(pd.DataFrame({"patient": ["b", "a", "", "a"]}), "patient")
+
+
+def test_counts_of_combinations_keep_missing_values() -> None:
+    table = pd.DataFrame({"class": list("abab"), "site": ["x", "", "x", ""], "age": ["1", "2", "3", "4"]})
+    table = pd.concat([table, table.head(1)])
+    assert counts(table, Schema.infer(table, ["site", "age"], continuous=["age"])) == {
+        "columns": ["class", "site"],
+        "rows": [["a", "x", 3], ["b", "", 2]],
+    }

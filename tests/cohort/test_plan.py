@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from medi import seeds
-from medi.cohort.plan import Plan, balance, combinations, from_table, match, union
+from medi.cohort.plan import Plan, balance, combinations, from_table, images, match, union
 from medi.cohort.schema import Schema
 from medi.errors import MediError
 
@@ -204,3 +204,27 @@ def test_too_many_combinations_are_refused_before_memory_is_gone(
     monkeypatch.setattr("medi.cohort.plan.MOST", 3)
     with pytest.raises(MediError, match="4 combinations of class, site are too many"):
         balance(cohort(), schema)
+
+
+def test_images_of_a_table_of_counts_p3(schema: Schema) -> None:
+    """A larger table repeats the noise of a smaller one and of a plan; without n a row is one image."""
+    wanted = pd.DataFrame({"class": ["a", "b"], "site": ["x", "y:0.5+x:0.5"], "n": ["2", "1"]})
+    rows = images(wanted)
+    assert rows[["class", "site"]].to_numpy().tolist() == [["a", "x"]] * 2 + [["b", "y:0.5+x:0.5"]]
+    assert rows["noise_id"].is_unique
+    assert (rows["noise_id"] == rows["sample_id"]).all()
+    assert (
+        rows["noise_id"].tolist()[:2] == combinations(cohort(), schema, [("a", "x")], 2).expand(0)["noise_id"].tolist()
+    )
+    more = images(wanted.assign(n=["5", "4"]))
+    assert set(rows["noise_id"]) < set(more["noise_id"])
+    assert len(images(wanted.drop(columns="n"))) == 2
+    done = pd.DataFrame({"sample_id": ["s"], "class": ["a"]})
+    assert images(done)["noise_id"].tolist() == ["s"]
+    assert images(done.assign(noise_id="other"))["noise_id"].tolist() == ["other"]
+
+
+@pytest.mark.parametrize(("n", "words"), [("-1", "n = '-1' .* is no count"), ("1.5", "n = '1.5'"), ("x", "n = 'x'")])
+def test_images_of_no_count_are_refused(n: str, words: str) -> None:
+    with pytest.raises(MediError, match=words):
+        images(pd.DataFrame({"class": ["a"], "n": [n]}))

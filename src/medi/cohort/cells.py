@@ -102,3 +102,12 @@ class Cells:
 
     def tuples(self) -> list[tuple[str, ...]]:
         return list(self.levels.itertuples(index=False, name=None))
+
+
+def counts(table: pd.DataFrame, schema: Schema) -> dict[str, list]:
+    """How many rows each combination of the categorical conditions has, missing ones as written: columns and rows
+    [level, ..., n], as plain lists for JSON."""
+    columns = [a.name for a in schema.conditions if a.kind == "categorical"]
+    found = table.groupby(columns, sort=True, dropna=False, observed=True).size()
+    keys = found.index.to_frame(index=False).astype("str").to_numpy().tolist()
+    return {"columns": columns, "rows": [[*key, int(n)] for key, n in zip(keys, found)]}

@@ -1,6 +1,6 @@
 """Pixels: uint8 [N, H, W, 3], memory-mapped. The only place where pixels change type, size or range (P2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class Pixels:
         """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it."""
         whole = self._is_whole(path)
         if not whole:
-            write_atomic(path, lambda temporary: self._write(temporary, chunk))
+            starts = range(0, len(self), chunk)
+            write_store(path, (self[slice(start, start + chunk)] for start in starts), len(self), self.size)
         if not whole or not _sums_path(path).exists():
             write_checksums(path)
         return path
@@ -54,13 +55,6 @@ class Pixels:
         mapped = getattr(self.store, "filename", None)
         whole = len(self.rows) == len(self.store) and np.array_equal(self.rows, np.arange(len(self.rows)))
         return whole and mapped is not None and path.exists() and path.samefile(mapped)
-
-    def _write(self, path: Path, chunk: int) -> None:
-        shape = (len(self), self.size, self.size, 3)
-        with path.open("wb") as handle:
-            np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for start in range(0, len(self), chunk):
-                handle.write(self[np.arange(start, min(start + chunk, len(self)))].tobytes())
 
     @property
     def size(self) -> int:
@@ -80,6 +74,19 @@ class Pixels:
         """A hash of the selected pixels in order."""
         starts = range(0, len(self), chunk)
         return content_hash(*(content_hash(self[slice(start, start + chunk)].tobytes()) for start in starts))
+
+
+def write_store(path: Path, chunks: Iterable[Images], count: int, size: int) -> Path:
+    """Write `count` patches of `size` pixels, chunk by chunk, as one .npy store."""
+
+    def write(temporary: Path) -> None:
+        shape = (count, size, size, 3)
+        with temporary.open("wb") as handle:
+            np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for chunk in chunks:
+                handle.write(chunk.tobytes())
+
+    return write_atomic(path, write)
 
 
 def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | None = None) -> Path:

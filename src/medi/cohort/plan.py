@@ -166,16 +166,25 @@ def from_table(table: pd.DataFrame, schema: Schema, wanted: pd.DataFrame, allow_
     columns = [name for name in wanted.columns if name != "n"]
     if "n" not in wanted.columns or not columns:
         raise MediError(f"a plan table needs a column n and at least one condition, not {', '.join(wanted.columns)}")
-    numbers = pd.to_numeric(wanted["n"], errors="coerce")
-    if (broken := ~(numbers >= 0) | (numbers % 1 != 0)).any():
-        row = int(np.argmax(broken.to_numpy()))
-        raise MediError(f"n = {wanted['n'].iloc[row]!r} (row {row}) is no count of images")
-    keys = _tuples(wanted, columns)
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise MediError(f"{' x '.join(twice)} occurs twice in the plan table; give each combination one row")
+    counts, keys = _counts(wanted), _distinct(wanted, columns)
     real = _Training.of(table, schema, columns)
-    return real.plan(dict(zip(keys, numbers.astype(int).tolist())), allow_unseen=allow_unseen)
+    return real.plan(dict(zip(keys, counts.tolist())), allow_unseen=allow_unseen)
+
+
+def images(wanted: pd.DataFrame) -> pd.DataFrame:
+    """One row per image of a table with a count `n` in each row (1 where it has no such column), as `expand` gives.
+
+    A table that has `sample_id` holds a row per image already; its noise_id is that id where it has none.
+    """
+    if "sample_id" in wanted.columns:
+        return wanted if "noise_id" in wanted.columns else wanted.assign(noise_id=wanted["sample_id"])
+    counts = _counts(wanted) if "n" in wanted.columns else np.ones(len(wanted), dtype=np.int64)
+    columns = [name for name in wanted.columns if name != "n"]
+    keys = _distinct(wanted, columns)
+    cell, index = np.repeat(np.arange(len(wanted)), counts), np.concatenate([np.arange(n) for n in counts])
+    names = [".".join(map(safe_name, key)) for key in keys]
+    noise_ids = [f"{names[which]}.{i:06d}" for which, i in zip(cell, index)]
+    return wanted[columns].iloc[cell].reset_index(drop=True).assign(sample_id=noise_ids, noise_id=noise_ids)
 
 
 @dataclass(frozen=True)
@@ -235,6 +244,23 @@ class _Training:
         if found in self.counts:
             return SEEN
         return NEW if all(level in seen for level, seen in zip(found, self.seen)) else UNSEEN
+
+
+def _counts(wanted: pd.DataFrame) -> Int64[np.ndarray, " n"]:
+    numbers = pd.to_numeric(wanted["n"], errors="coerce")
+    if (broken := ~(numbers >= 0) | (numbers % 1 != 0)).any():
+        row = int(np.argmax(broken.to_numpy()))
+        raise MediError(f"n = {wanted['n'].iloc[row]!r} (row {row}) is no count of images")
+    return numbers.to_numpy(dtype=np.int64)
+
+
+def _distinct(wanted: pd.DataFrame, columns: Sequence[str]) -> list[Combination]:
+    """The combinations of a plan table, each of which may stand there once."""
+    keys = _tuples(wanted, columns)
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise MediError(f"{' x '.join(twice)} occurs twice in the plan table; give each combination one row")
+    return keys
 
 
 def _seen(train: pd.DataFrame, attribute: Attribute) -> list[str]:

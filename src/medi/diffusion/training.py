@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from medi import seeds
+from medi.cohort.cells import counts
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
@@ -293,6 +294,7 @@ def train(
             f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
         )
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
+    config["combinations"] = counts(cohort.table, cohort.schema)
     trainer = Trainer(cohort, settings, recipe, schema, seed)
     log = _resume(trainer, folder / "state.safetensors", config)
     gflop = trainer.gflop_per_image()

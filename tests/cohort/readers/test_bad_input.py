@@ -4,7 +4,6 @@ import io
 import json
 import os
 import struct
-import sys
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -15,10 +14,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from medi import cli
+import command_line
+from command_line import Medi
 from medi.cohort.table import Cohort
 
-Medi = Callable[..., tuple[int, str]]
 SLIDES = [f"TCGA-{code}-{patient}-01Z-00-DX1" for code in ("18", "NA") for patient in ("5592", "5593")]
 CLASSES = ("LUAD", "LUSC")
 
@@ -135,41 +134,19 @@ each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 @pytest.fixture
-def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Medi:
-    """medi(*arguments): exit code and everything printed, run in a folder of its own."""
-
-    def _run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["medi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        shown = capsys.readouterr()
-        return int(stop.value.code or 0), shown.out + shown.err
-
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return _run
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     (tmp_path / "source").mkdir()
     return tmp_path / "source"
 
 
 def refused(result: tuple[int, str], *words: str) -> None:
-    """Exit code 2, and a last line that says what and where; no half-written cohort."""
-    code, text = result
-    assert code == 2, text
-    line = text.strip().splitlines()[-1]
-    assert line.startswith("medi: "), text
-    assert not [word for word in words if word not in line], line
-    assert "Traceback" not in text
+    """As for every verb; and no half-written cohort."""
+    command_line.refused(result, *words)
     assert not Path("out/cohort.json").exists()
 
 
 def fine(result: tuple[int, str]) -> str:
-    assert result[0] == 0, result[1]
-    return " ".join(result[1].split())
+    return " ".join(command_line.fine(result).split())
 
 
 def pack(medi: Medi, command: list[object], *more: object) -> tuple[int, str]:

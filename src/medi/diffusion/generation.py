@@ -1,0 +1,163 @@
+"""Generation: a plan becomes a synthetic cohort, batch by batch, by any number of processes, resumable (P3, P12)."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import UInt8
+
+from medi.cohort.pixels import Pixels, write_store
+from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
+from medi.diffusion.checkpoint import load_model
+from medi.diffusion.denoiser import Denoiser
+from medi.diffusion.mixing import as_text, resolve
+from medi.diffusion.sampling import SamplerSettings, sample_images
+from medi.errors import MediError
+from medi.files import content_hash, read_json, write_atomic, write_json
+
+Progress = Callable[[int, int], None]
+Shard = tuple[int, int]  # part i of n, counted from 0
+STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
+
+
+def generate(
+    model: Path,
+    rows: pd.DataFrame,
+    folder: Path,
+    seed: int,
+    settings: SamplerSettings,
+    progress: Progress = lambda images, total: None,
+    shard: Shard = (0, 1),
+    weak: Path | None = None,
+) -> Cohort | None:
+    """The synthetic cohort of a plan's rows (`Plan.expand`), written to `folder`; goes on after an interruption.
+
+    Part i of n (`shard`), and within it each process of torchrun or `accelerate launch`, makes every n-th batch. Who
+    finds all batches there writes the cohort; the others return None. Rows carry the model's hash in `origin`, and
+    the columns STAMPS. Unknown levels are refused before the first image, and so is a folder with images of another
+    model, plan or setting. `weak` is the model that guides where settings.guidance.weak is set; `progress(images,
+    total)` counts those of this part.
+    """
+    rows, (denoiser, config) = as_text(rows), _load(model)
+    weaker, weak_hash = _load_weak(weak, denoiser)
+    settings.guidance.check(denoiser.schema, config.get("recipe", {}).get("dropout", 0.0), weak is not None)
+    _check(rows, denoiser.schema)
+    paths = [folder / "parts" / f"{start:09d}.npy" for start in range(0, len(rows), settings.batch)]
+    mine = _share(paths, shard)
+    made_by = {"model": config["hash"], "weaker_model": weak_hash, "seed": seed, "sampler": asdict(settings)}
+    _claim(folder, made_by | {"plan": content_hash(rows.to_csv(index=False))})
+    chunks = {path: rows.iloc[i * settings.batch : (i + 1) * settings.batch] for i, path in enumerate(paths)}
+    work = partial(sample_images, denoiser, seed=seed, settings=settings, weak=weaker)
+    if not _finished(folder):
+        _fill({path: chunks[path] for path in mine}, work, progress)
+    table = _table(rows, config["hash"], seed, settings)
+    return _merge(folder, paths, table, denoiser)
+
+
+def _load(path: Path) -> tuple[Denoiser, dict[str, Any]]:
+    denoiser, config = load_model(path)
+    if torch.cuda.is_available():
+        denoiser = denoiser.to(f"cuda:{process('LOCAL_RANK', 0)}")
+    return denoiser, config
+
+
+def _load_weak(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:
+    if path is None:
+        return None, ""
+    denoiser, config = _load(path)
+    if (denoiser.schema, denoiser.settings.size) != (guided.schema, guided.settings.size):
+        raise MediError(f"{path}: knows other levels or another image size than the model that it should guide")
+    return denoiser, config["hash"]
+
+
+def _check(rows: pd.DataFrame, schema: Schema) -> None:
+    """Refuse what cannot be sampled before the first image."""
+    if not len(rows):
+        raise MediError("the plan has no rows: nothing to sample")
+    if lacking := [name for name in ("sample_id", "noise_id") if name not in rows.columns]:
+        raise MediError(f"the plan lacks the columns {', '.join(lacking)}; `medi plan` writes them to rows.parquet")
+    if clash := sorted({a.name for a in schema.conditions} & set(STAMPS)):
+        raise MediError(f"the model's attributes {', '.join(clash)} are names of our own columns; rename them")
+    schema.encode(resolve(rows, schema)[0])
+
+
+def _claim(folder: Path, made_by: dict[str, Any]) -> None:
+    """Say in the folder how its images are made; refuse one whose images are made otherwise."""
+    made_by = json.loads(json.dumps(made_by))
+    record = folder / "parts" / "made_by.json"
+    if _finished(folder):
+        found = read_json(folder / "cohort.json")["info"]
+    elif record.exists():
+        found = read_json(record)
+    else:
+        found = read_json(write_json(record, made_by))
+    if changed := [name for name, value in made_by.items() if found.get(name) != value]:
+        raise MediError(
+            f"{folder}: holds images of another {' and '.join(changed)}; choose another folder or the old settings"
+        )
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "cohort.json").exists()
+
+
+def _share(paths: Sequence[Path], shard: Shard) -> Sequence[Path]:
+    """The batches of a shard, and of these the ones of this process."""
+    i, n = shard
+    if not 0 <= i < n:
+        raise MediError(f"shard {i}/{n}: shards are counted from 0/{n} to {n - 1}/{n}")
+    return paths[i::n][process("RANK", 0) :: process("WORLD_SIZE", 1)]
+
+
+def process(name: str, default: int) -> int:
+    """What torchrun and accelerate tell a process about itself; sampling needs no more of them."""
+    return int(os.environ.get(name, default))
+
+
+def _fill(
+    chunks: dict[Path, pd.DataFrame],
+    work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
+    progress: Progress,
+) -> None:
+    total, done = sum(map(len, chunks.values())), 0
+    for path, rows in chunks.items():
+        if not path.exists():
+            write_atomic(path, partial(_save_array, work(rows)))
+        done += len(rows)
+        progress(done, total)
+
+
+def _merge(folder: Path, paths: Sequence[Path], table: pd.DataFrame, denoiser: Denoiser) -> Cohort | None:
+    """The cohort, once all batches are there. Several processes may come here at once: all write the same bytes, and
+    batches are deleted only when cohort.json, which is written last, is there."""
+    if not _finished(folder):
+        if not all(path.exists() for path in paths):
+            return None
+        try:
+            write_store(folder / "pixels.npy", (np.load(path) for path in paths), len(table), denoiser.settings.size)
+            made_by = read_json(folder / "parts" / "made_by.json")
+            Cohort(table, denoiser.schema, Pixels.open(folder / "pixels.npy"), made_by).save(folder)
+        except MediError:
+            if not _finished(folder):
+                raise
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+    return Cohort.load(folder)
+
+
+def _table(rows: pd.DataFrame, model: str, seed: int, settings: SamplerSettings) -> pd.DataFrame:
+    made_by = dict(zip(STAMPS, (str(settings), str(settings.guidance), str(seed))))
+    return rows.assign(image="", patient="", slide="", split="", origin=model, **made_by)
+
+
+def _save_array(array: UInt8[np.ndarray, "n h w 3"], path: Path) -> None:
+    with path.open("wb") as handle:
+        np.save(handle, array)

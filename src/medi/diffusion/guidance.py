@@ -1,0 +1,91 @@
+"""Guidance: the denoiser drawn away from a worse estimate, per condition or by a weaker model.
+
+D = D_full + sum_k w_k (D_full - D_without_k) + w_weak (D_full - D_weak): classifier-free guidance (Ho & Salimans,
+2022, equation 6, with one weight per condition), within an interval of noise levels (Kynkaanniemi et al., NeurIPS
+2024), and autoguidance (Karras et al., NeurIPS 2024, "Guiding a diffusion model with a bad version of itself").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medi.cohort.schema import Schema
+from medi.diffusion.denoiser import Denoiser
+from medi.diffusion.mixing import condition
+from medi.diffusion.solvers import Denoise
+from medi.errors import MediError
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Weights per condition, and that of a weaker model; 0 is none (the scale that others call 1 + w is 1).
+
+    Outside `interval` (lowest and highest sigma) nothing is guided and nothing is paid for it.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    weak: float = 0.0
+    interval: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
+            raise MediError(f"a guidance interval goes from a lower to a higher sigma, not {self.interval}")
+
+    def __str__(self) -> str:
+        parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
+        parts += [f"weaker model={self.weak:g}"] if self.weak else []
+        within = f" for sigma {self.interval[0]:g} to {self.interval[1]:g}" if parts and self.interval else ""
+        return ", ".join(parts) + within
+
+    def check(self, schema: Schema, dropout: float, weak: bool) -> None:
+        """Refuse what a model of this schema, trained with this conditioning dropout, cannot do."""
+        for name in self.weights:
+            schema.attribute(name)
+        if any(self.weights.values()) and not dropout:
+            raise MediError(
+                "this model was trained without conditioning dropout and does not know images without a condition: "
+                "guide it by a weaker model, or train with dropout (training: {dropout: 0.1})"
+            )
+        if bool(self.weak) != weak:
+            raise MediError("guidance by a weaker model needs both the model and its weight")
+
+
+def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, weak: Denoiser | None = None) -> Denoise:
+    """D for these rows. Without guidance it is one evaluation of the network, else one more for each weight."""
+    full = bare(denoiser, condition(denoiser, rows))
+    others = [
+        (weight, bare(denoiser, condition(denoiser, rows, dropped=[name])))
+        for name, weight in guidance.weights.items()
+        if weight
+    ]
+    if weak is not None and guidance.weak:
+        others.append((guidance.weak, bare(weak, condition(weak, rows))))
+    return extrapolated(full, others, guidance.interval) if others else full
+
+
+def bare(denoiser: Denoiser, z: Float[Tensor, "n d"]) -> Denoise:
+    """D with its conditions fixed, one noise level for all."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return denoiser(x, torch.full((len(x),), sigma, device=x.device), z)
+
+    return denoise
+
+
+def extrapolated(
+    full: Denoise, others: Sequence[tuple[float, Denoise]], interval: tuple[float, float] | None = None
+) -> Denoise:
+    """D_full + sum of weight (D_full - D_other) where sigma lies in the interval, D_full alone elsewhere."""
+    low, high = interval or (0.0, float("inf"))
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        image = full(x, sigma)
+        if not low <= sigma <= high:
+            return image
+        return image + torch.stack([weight * (image - other(x, sigma)) for weight, other in others]).sum(dim=0)
+
+    return denoise

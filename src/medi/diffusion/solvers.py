@@ -1,0 +1,113 @@
+"""Solvers, pure functions of (denoise, x, sigmas), and, apart from them, schedules of noise levels.
+
+All integrate dx/dsigma = (x - D(x, sigma)) / sigma, the probability flow of x = image + sigma * noise (Karras et al.,
+NeurIPS 2022, equation 3), from sigmas[0] to sigmas[-1], which is 0 for samples.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+Denoise = Callable[[Float[Tensor, "n *rest"], float], Float[Tensor, "n *rest"]]
+Sigmas = Float[np.ndarray, " k"]
+Solver = Callable[[Denoise, Tensor, Sigmas], Tensor]
+
+
+def ddim(
+    denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas, clip: float = np.inf
+) -> Float[Tensor, "n *rest"]:
+    """DDIM of Song et al. (ICLR 2021, equation 12 with eta 0): x' = D + sigma'/sigma (x - D), of first order.
+
+    One evaluation a step. `clip` bounds the image estimate, not the noise estimate, to [-clip, clip], as diffusers'
+    DDIMScheduler does by default (clip 1), which the published recipe samples with.
+    """
+    for sigma, following in pairwise(sigmas):
+        denoised = denoise(x, float(sigma))
+        x = denoised.clamp(-clip, clip) + float(following / sigma) * (x - denoised)
+    return x
+
+
+def dpm_solver_2m(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float[Tensor, "n *rest"]:
+    """DPM-Solver++(2M) of Lu et al. (2022, algorithm 2) for x = image + sigma * noise. One evaluation a step.
+
+    With lambda = -ln sigma and h the step in it: x' = (sigma'/sigma) x - expm1(-h) D', where D' extrapolates the
+    last two denoised images to the middle of the step.
+    """
+    previous: Tensor | None = None
+    for i, (sigma, following) in enumerate(pairwise(sigmas)):
+        denoised = denoise(x, float(sigma))
+        if following == 0:
+            return denoised
+        extrapolated = denoised
+        if previous is not None:
+            ratio = np.log(sigmas[i - 1] / sigma) / np.log(sigma / following)
+            extrapolated = denoised + (denoised - previous) / (2 * float(ratio))
+        shrink = float(following / sigma)
+        x, previous = shrink * x + (1 - shrink) * extrapolated, denoised
+    return x
+
+
+def heun(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float[Tensor, "n *rest"]:
+    """Heun's method, EDM's deterministic sampler (Karras et al. 2022, algorithm 1): two evaluations a step, the last
+    step to 0 one."""
+    for sigma, following in pairwise(sigmas):
+        slope = (x - denoise(x, float(sigma))) / float(sigma)
+        euler = x + float(following - sigma) * slope
+        if following == 0:
+            return euler
+        end = (euler - denoise(euler, float(following))) / float(following)
+        x = x + float(following - sigma) * (slope + end) / 2
+    return x
+
+
+SOLVERS: dict[str, Solver] = {
+    "dpm_solver_2m": dpm_solver_2m,
+    "ddim": ddim,
+    "ddim_clipped": partial(ddim, clip=1.0),
+    "heun": heun,
+}
+
+
+def uniform_log_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Float[np.ndarray, " steps_and_one"]:
+    """`steps` noise levels from sigma_max to sigma_min, uniform in log sigma, and a final 0."""
+    return np.append(np.geomspace(sigma_max, sigma_min, steps), 0.0)
+
+
+def edm_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Float[np.ndarray, " steps_and_one"]:
+    """EDM's levels, uniform in sigma^(1/7), and a final 0 (Karras et al. 2022, equation 5 with rho = 7)."""
+    return np.append(np.linspace(sigma_max ** (1 / 7), sigma_min ** (1 / 7), steps) ** 7, 0.0)
+
+
+def ddpm_sigmas() -> Float[np.ndarray, " 1000"]:
+    """sigma_t = sqrt((1 - a_t) / a_t), t = 0..999, a_t the product of 1 - beta of DDPM's 1000 linear betas (Ho et al.,
+    NeurIPS 2020, section 4): the levels that noise-predicting models of that kind were trained on."""
+    kept = np.cumprod(1.0 - np.linspace(1e-4, 0.02, 1000))
+    return np.sqrt((1.0 - kept) / kept)
+
+
+def leading_sigmas(steps: int, sigma_min: float = 0.0, sigma_max: float = 0.0) -> Float[np.ndarray, " steps_and_one"]:
+    """DDPM's levels at every (1000 // steps)-th time from 0, and a final 0: the spacing of diffusers' DDIMScheduler.
+
+    The range is that of the betas, so that sigma_min and sigma_max do not count.
+    """
+    times = np.arange(steps)[::-1] * (1000 // steps)
+    return np.append(ddpm_sigmas()[times], 0.0)
+
+
+def linspace_sigmas(steps: int, sigma_min: float = 0.0, sigma_max: float = 0.0) -> Float[np.ndarray, " steps_and_one"]:
+    """DDPM's levels at steps + 1 even times from 999 to 0, the last one replaced by 0: the spacing of diffusers'
+    DPMSolverMultistepScheduler. The range is that of the betas."""
+    times = np.linspace(999, 0, steps + 1).round().astype(int)
+    return np.append(ddpm_sigmas()[times[:-1]], 0.0)
+
+
+SCHEDULES: dict[str, Callable[[int, float, float], Sigmas]] = {
+    "log": uniform_log_sigmas,
+    "edm": edm_sigmas,
+    "leading": leading_sigmas,
+    "linspace": linspace_sigmas,
+}
