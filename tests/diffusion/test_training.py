@@ -1,17 +1,21 @@
 """Training is counted in images, resumes bitwise (P4), and keeps its last good state."""
 
 import json
+from dataclasses import replace
+from importlib.util import find_spec
 from itertools import count
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import kstest, norm
 
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, load_tensors
-from medi.diffusion.denoiser import NetworkSettings, ddpm_sigmas
-from medi.diffusion.training import Batches, Recipe, Trainer, dihedral, draw_probabilities, train
+from medi.diffusion.denoiser import Denoiser, NetworkSettings, ddpm_sigmas
+from medi.diffusion.sampling import SamplerSettings, sample_images
+from medi.diffusion.training import Batches, Recipe, Trainer, dihedral, draw_probabilities, sheet, train
 from medi.errors import MediError
 
 RECIPE = Recipe(images=96, batch=4, save_every=16, warmup=16, dropout=0.2)
@@ -225,6 +229,28 @@ def test_balance_over_the_class_alone(cohort: Cohort) -> None:
     share = draw_probabilities(codes, 1.0, "class")
     assert [share[codes["class"] == i].sum() for i in range(3)] == pytest.approx([1 / 3] * 3)
     assert len(set(share[codes["class"] == 0])) == 1, "the sites within a class as they come"
+
+
+def test_sheet_has_a_row_per_class_and_a_column_per_site(cohort: Cohort, tiny, tmp_path, denoiser) -> None:
+    """Cell (c, s) is the image of class c at site s; CLS, without sites, shows several images of each class."""
+    grid = sheet(denoiser, 3)
+    assert grid.shape == (3 * 8, 2 * 8, 3)
+    rows = pd.DataFrame({"class": ["b"], "site": ["B"], "age": [""], "noise_id": ["b B"]})
+    cell = grid[8:16, 8:16].astype(int)
+    assert abs(sample_images(denoiser, rows, 3, SamplerSettings(batch=6))[0].astype(int) - cell).max() <= 1
+    assert sheet(Denoiser(tiny, cohort.schema.restrict([])), 0).shape == (3 * 8, 8 * 8, 3)
+    train(cohort, tmp_path, tiny, replace(RECIPE, sheets=True), cohort.schema, 0)
+    assert len(list((tmp_path / "sheets").glob("*.png"))) == 6
+
+
+def test_tensorboard_gets_the_log_or_says_what_to_install(cohort: Cohort, tiny, tmp_path) -> None:
+    recipe = replace(RECIPE, tensorboard=True)
+    if find_spec("tensorboard"):
+        train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
+        assert list((tmp_path / "tensorboard").iterdir())
+    else:
+        with pytest.raises(MediError, match=r"medi-histo\[track\]"):
+            train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
 
 
 def test_operations_are_counted(cohort: Cohort, tiny) -> None:

@@ -45,6 +45,7 @@ def _gpu(network: NetworkSettings, images: int, batch: int) -> Preset:
         betas=(0.9, 0.99),
         save_every=batch * 2_000,
         keep=4,
+        sheets=True,
     )
     return Preset(network, recipe)
 

@@ -5,12 +5,15 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
+from PIL import Image
 from scipy.special import ndtri
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,9 +27,11 @@ from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
 from medi.diffusion.conditioning import as_tensors
 from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
 from medi.diffusion.ema import Ema
+from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
-from medi.files import write_text
+from medi.files import write_atomic, write_text
 
+SHEET = 8  # classes and levels on a sheet of samples
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
 Progress = Callable[[int, int], None]
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
@@ -46,7 +51,8 @@ class Recipe:
     dropout: share of draws in which a condition is replaced by its null vector, independently per condition.
     ema_gamma: length of the averaging memory; 1e9 is no average. micro_batch: images at once, 0 for the whole batch;
     a batch in parts needs less memory and gives the same update. compile: torch.compile, which needs a C++ compiler
-    on a CPU. keep: how many earlier averages stay in snapshots/, one per `save_every` images.
+    on a CPU. Every `save_every` images: keep, how many averages stay in snapshots/; sheets, whether a grid of samples
+    is drawn; tensorboard, whether the log goes there too.
     """
 
     images: int = 56_000
@@ -71,6 +77,8 @@ class Recipe:
     micro_batch: int = 0
     compile: bool = False
     keep: int = 0
+    sheets: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:
@@ -293,6 +301,8 @@ def train(
         raise MediError(
             f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
         )
+    if recipe.tensorboard and find_spec("tensorboard") is None:
+        raise MediError("TensorBoard is not installed: pip install 'medi-histo[track]', or leave it out")
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
     config["combinations"] = counts(cohort.table, cohort.schema)
     trainer = Trainer(cohort, settings, recipe, schema, seed)
@@ -309,6 +319,7 @@ def train(
         log.append(_log_row(trainer, float(pending) / images, images / seconds, gflop, validation))
         _save(trainer, folder, config, log)
         _keep_snapshot(trainer, folder / "snapshots", config)
+        _show(trainer, folder, log[-1], seed)
         started, pending, since = time.perf_counter(), torch.zeros_like(pending), trainer.images
     trainer.ema.copy_to(trainer.denoiser)
     save_model(folder / "model.safetensors", trainer.denoiser, config | {"images": trainer.images})
@@ -364,6 +375,39 @@ def _keep_snapshot(trainer: Trainer, folder: Path, config: dict[str, Any]) -> No
     save_model(folder / f"{trainer.images:012d}.safetensors", averaged, config | {"images": trainer.images})
     for path in sorted(folder.glob("*.safetensors"))[: -trainer.recipe.keep]:
         path.unlink()
+
+
+def _show(trainer: Trainer, folder: Path, row: dict[str, Any], seed: int) -> None:
+    """What a person watches while it trains: a sheet of samples, TensorBoard."""
+    if not trainer.accelerator.is_main_process:
+        return
+    if trainer.recipe.sheets:
+        image = Image.fromarray(sheet(trainer.averaged(), seed))
+        write_atomic(folder / "sheets" / f"{trainer.images:012d}.png", lambda path: image.save(path, "PNG"))
+    if trainer.recipe.tensorboard:
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(folder / "tensorboard") as writer:
+            for name, value in row.items():
+                if value is not None and name != "images":
+                    writer.add_scalar(name, value, trainer.images)
+
+
+def sheet(denoiser: Denoiser, seed: int) -> UInt8[np.ndarray, "rows columns 3"]:
+    """A grid of samples: a row per class, a column per level of the first attribute, at most SHEET of each.
+
+    The same noise at every call, so that sheets of one training show one image growing.
+    """
+    classes, *attributes = denoiser.schema.conditions
+    named = next((a for a in attributes if a.kind == "categorical"), None)
+    across = named.levels[:SHEET] if named else tuple(map(str, range(SHEET)))
+    rows = pd.DataFrame([(c, level) for c in classes.levels[:SHEET] for level in across], columns=["class", "across"])
+    rows["noise_id"] = rows["class"] + " " + rows["across"]
+    rows = rows.assign(**{a.name: rows["across"] if a is named else "" for a in attributes})
+    images = sample_images(denoiser.eval(), rows, seed, SamplerSettings(batch=len(rows)))
+    size = images.shape[1]
+    grid = images.reshape(-1, len(across), size, size, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(-1, len(across) * size, 3)
 
 
 def _resume(trainer: Trainer, path: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
