@@ -57,6 +57,7 @@ def test_a_dropped_mix_is_the_null_vector(denoiser: Denoiser, cohort: Cohort) ->
         ("A:1", None),  # a level that looks like a mix
         ("A:0.5+B:0.5", None),
         ("", None),  # not known
+        ("A:0.2+A:0.3+B:.5", [("A", 0.5), ("B", 0.5)]),
         ("A:1+B:3", [("A", 0.25), ("B", 0.75)]),
         ("A:1:1+B:1", [("A:1", 0.5), ("B", 0.5)]),
         ("B+C:2+A:2", [("B+C", 0.5), ("A", 0.5)]),

@@ -5,7 +5,7 @@ name is ever taken for a mix. A mix moves the attribute's own part of z_cond and
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,12 +102,20 @@ def read(cell: object, attribute: Attribute, row: int = 0) -> Mix | None:
         return None
     names = "|".join(map(re.escape, sorted(attribute.levels, key=len, reverse=True)))
     part = rf"({names}):{SHARE}"
-    if re.fullmatch(rf"{part}(?:\+{part})*", cell):
-        return Mix({level: float(share) for level, share in re.findall(rf"{part}(?=\+|$)", cell)})
+    if attribute.levels and re.fullmatch(rf"{part}(?:\+{part})*", cell):
+        return _summed(re.findall(rf"{part}(?=\+|$)", cell))
     if LOOKS_MIXED.fullmatch(cell):
         guessed = [item.rpartition(":") for item in re.split(r"(?<=\d)\+", cell)]
-        return _check(Mix({level: float(share) for level, _, share in guessed}), attribute, row)
+        return _check(_summed([(level, share) for level, _, share in guessed]), attribute, row)
     return None
+
+
+def _summed(parts: Iterable[tuple[str, str]]) -> Mix:
+    """A level that occurs twice has both shares."""
+    shares: dict[str, float] = {}
+    for level, share in parts:
+        shares[level] = shares.get(level, 0.0) + float(share)
+    return Mix(shares)
 
 
 def as_text(rows: pd.DataFrame) -> pd.DataFrame:
