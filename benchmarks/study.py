@@ -25,7 +25,7 @@ from medi.cohort import phantom
 from medi.evaluation.encoders import embed, encoder
 from medi.files import read_json, write_json
 
-WATCH = 0.25  # seconds between two looks at the memory
+WATCH = 1.0  # seconds between two looks at the memory
 
 
 def demo(out: Path, seed: int, quick: bool) -> dict[str, Any]:
