@@ -155,7 +155,7 @@ def _rows(schema: Schema, cells: list[Cell], n: int) -> pd.DataFrame:
 
 
 def _by_cell(cohort: Cohort, features: np.ndarray, cells: int) -> dict[Cell, pd.DataFrame]:
-    """Features of every so-manieth combination, indexed by slide."""
+    """Features of evenly spaced combinations, indexed by slide."""
     table = pd.DataFrame(features.astype(np.float64), index=cohort.table["slide"].to_numpy())
     groups = cohort.table.groupby(["class", "site"], sort=True).indices
     return {cell: table.iloc[groups[cell]] for cell in list(groups)[:: max(1, len(groups) // cells)]}
