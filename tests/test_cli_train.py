@@ -16,7 +16,10 @@ from medi.diffusion.checkpoint import load_model
 def packed(tmp_path: Path) -> Path:
     cohort = phantom.cohort(0, 32, 200)
     found = design(cohort.table, cohort.schema, Rule(min_patients=1, validation=0.2), 0)
-    Cohort(found.apply(cohort.table), cohort.schema, cohort.pixels, cohort.info).save(tmp_path / "packed")
+    table = found.apply(cohort.table)
+    last = table["patient"] == table["patient"][table["split"] == "train"].iloc[-1]
+    table.loc[last, "split"] = "validation"
+    Cohort(table, cohort.schema, cohort.pixels, cohort.info).save(tmp_path / "packed")
     return Path("packed")
 
 
