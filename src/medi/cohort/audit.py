@@ -6,7 +6,7 @@ of a classifier that never looks at the image.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -354,23 +354,57 @@ def _ceiling(data: _Rows, columns: Sequence[str]) -> float:
 
     Where the other folds lack a joint level, its last attribute is dropped until they have it.
     """
-    cell, first = joint_ids([*(data.codes[name] + 1 for name in columns), data.codes["class"]])
-    group = data.codes["class"][first]
-    place = data.codes["fold"] * len(first) + cell
-    count = np.bincount(place, data.weight, FOLDS * len(first)).reshape(FOLDS, -1)
-    total, predicted = count.sum(axis=0), np.empty((FOLDS, len(first)), dtype=np.int64)
-    predicted[:] = np.argmax(np.bincount(group, total))
-    starts = np.zeros(len(first), dtype=bool)
-    for name in columns:  # cells are sorted by these columns: a joint level begins where one of them changes
-        starts |= np.diff(data.codes[name][first], prepend=-2) != 0
-        joint = np.cumsum(starts) - 1
-        pair, start = joint_ids([joint, group])
-        for answer, fold in zip(predicted, count):
-            seen = np.bincount(pair, total - fold)
-            known = _commonest(joint[start], group[start], seen)[joint]
-            np.copyto(answer, known, where=known >= 0)
-    hits, size = np.bincount(group, (count * (predicted == group)).sum(axis=0)), np.bincount(group, total)
-    return float((hits[size > 0] / size[size > 0]).mean())
+    finest = _Joint.of(data, columns)
+    coarser = [finest]
+    for _ in columns[1:]:
+        coarser.append(coarser[-1].without_last())
+    total = np.bincount(finest.group, finest.count.sum(axis=0))
+    predicted = np.full((FOLDS, 1), np.argmax(total))
+    for table in reversed(coarser):
+        found = np.stack([_commonest(table.level, table.group, rest) for rest in table.count.sum(axis=0) - table.count])
+        predicted = np.where(found >= 0, found, predicted[:, table.parent])
+    hits = np.bincount(finest.group, (finest.count * (predicted[:, finest.level] == finest.group)).sum(axis=0))
+    return float((hits[total > 0] / total[total > 0]).mean())
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """Patches of every combination of some columns and a class, per fold, sorted by columns, then class.
+
+    codes: one per column [k]; level: number of the joint level [k], 0 and up; group: class [k]; count: [folds, k].
+    """
+
+    codes: list[Ids]
+    group: Ids
+    count: Float64[np.ndarray, "folds k"]
+
+    @classmethod
+    def of(cls, data: _Rows, columns: Sequence[str]) -> "_Joint":
+        cell, first = joint_ids([*(data.codes[name] + 1 for name in columns), data.codes["class"]])
+        place = data.codes["fold"] * len(first) + cell
+        count = np.bincount(place, data.weight, FOLDS * len(first)).reshape(FOLDS, -1)
+        return cls([data.codes[name][first] for name in columns], data.codes["class"][first], count)
+
+    @cached_property
+    def level(self) -> Ids:
+        return _runs(self.codes)
+
+    @cached_property
+    def parent(self) -> Ids:
+        """The number that each joint level has without the last column."""
+        begins = np.flatnonzero(np.diff(self.level, prepend=-1))
+        return _runs(self.codes[:-1])[begins] if self.codes[:-1] else np.zeros(len(begins), dtype=np.int64)
+
+    def without_last(self) -> "_Joint":
+        pair, first = joint_ids([_runs(self.codes[:-1]), self.group])
+        count = np.stack([np.bincount(pair, fold) for fold in self.count])
+        return _Joint([code[first] for code in self.codes[:-1]], self.group[first], count)
+
+
+def _runs(codes: Sequence[Ids]) -> Ids:
+    """0, 1, 2, ... for the distinct rows of sorted columns."""
+    begins = np.logical_or.reduce([np.diff(code, prepend=-2) != 0 for code in codes])
+    return np.cumsum(begins) - 1
 
 
 def _commonest(level: Ids, group: Ids, count: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " levels"]:
