@@ -98,6 +98,20 @@ def test_balance_evens_out_the_combinations(cohort: Cohort) -> None:
         np.testing.assert_allclose([p[:4].sum(), p[4], p[5]], expected)
 
 
+def test_nested_balance_draws_a_class_and_then_one_of_its_combinations() -> None:
+    """Class 0 lives at three sites, class 1 at one: alike as classes, though not as combinations."""
+    codes = {"class": np.array([0] * 6 + [1] * 4), "site": np.array([0, 0, 0, 0, 1, 2] + [3] * 4)}
+    for balance, expected in (
+        (0.0, [0.4, 0.1, 0.1, 0.4]),
+        (1.0, [1 / 6, 1 / 6, 1 / 6, 1 / 2]),
+        (0.5, np.array([2, 1, 1, 0]) / 4 * 6**0.5 / (6**0.5 + 2) + [0, 0, 0, 2 / (6**0.5 + 2)]),
+    ):
+        p = draw_probabilities(codes, balance, "nested")
+        np.testing.assert_allclose([p[:4].sum(), p[4], p[5], p[6:].sum()], expected)
+    alone = draw_probabilities({"class": codes["class"]}, 1.0, "nested")
+    np.testing.assert_allclose(alone, [1 / 12] * 6 + [1 / 8] * 4)
+
+
 def test_dihedral_gives_all_eight_views() -> None:
     image = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2)
     views = dihedral(np.repeat(image, 8, axis=0), np.arange(8))
