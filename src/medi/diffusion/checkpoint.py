@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.denoiser import Denoiser
 from medi.errors import MediError
@@ -53,6 +54,11 @@ def load_model(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     except RuntimeError as error:
         raise MediError(f"{path}: weights do not fit the network that its config describes: {error}") from error
     return denoiser.eval(), config | {"hash": file_hash(path)}
+
+
+def load_schema(path: Path) -> Schema:
+    """What a model is conditioned on, without its weights."""
+    return Schema.from_dict(load_tensors(path)[1]["schema"])
 
 
 def check_scale(cohort: Cohort, config: dict[str, Any]) -> None:
