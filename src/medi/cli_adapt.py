@@ -32,9 +32,7 @@ def learn(
     ] = None,
     rehearse: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PACKED", help="Packed patches of the old levels: tune all weights too.", show_default=False
-        ),
+        typer.Option(metavar="PACKED", help="Packed patches of old levels: tune all weights too.", show_default=False),
     ] = None,
     known: Known = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -1,9 +1,9 @@
 """A new level of an attribute from a few patches, labelled or not: a hospital that training never saw.
 
-First its vector alone, all weights as they are (textual inversion: Gal et al., ICLR 2023, section 4). Where the class of
-patches is not known, the model says how likely each class is, and the vector is learned again from these. With the old
-patches at hand all weights are then tuned lightly on new and old ones (rehearsal); a held-back part of the new patches
-decides whether that is kept.
+First its vector alone, all weights as they are (textual inversion: Gal et al., ICLR 2023, section 4). Where the
+class of patches is not known, the model says how likely each class is, and the vector is learned again from these. With
+old patches at hand all weights are then tuned lightly on new and old ones (rehearsal); a held-back part of the new
+patches decides whether that is kept.
 """
 
 import time
@@ -24,7 +24,6 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import check_scale, load_model, load_tensors, save_model, save_tensors
 from medi.diffusion.denoiser import Denoiser
-from medi.diffusion.mixing import condition
 from medi.diffusion.training import Batch, Batches, DenoisingLoss, Recipe
 from medi.diffusion.unknown import condition_known, met_missing
 from medi.errors import MediError
@@ -36,6 +35,8 @@ JUDGED = 384  # draws of a held-back loss
 COPIES = 8  # rows of a patch whose class is uncertain
 LEVELS = np.geomspace(0.1, 10.0, 10)  # noise levels at which classes are told apart
 Progress = Callable[[int, int], None]
+Counters = Int64[np.ndarray, " n"]
+Loss = Callable[[Counters], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,18 @@ def adapt(
     patches = patches.with_columns(**{attribute: name})
     condition_known(denoiser, config, patches.table)  # refuses what the model cannot be told
     fitted, held = _hold_back(patches, s.seed)
-    task = _Task(config, attribute, s, _Count(progress, _total(s, patches, rehearsal)))
+    unknown = unlabelled(patches, base.schema)
+    total = s.vector_images * (2 if unknown else 1) + s.tune_images * (rehearsal is not None)
+    task = _Task(config, attribute, s, _Count(progress, total))
     task.learn_vector(denoiser, fitted)
-    if unlabelled(patches):
-        fitted, held = (soft_labels(part, class_posteriors(denoiser, part, s.seed)) for part in (fitted, held))
+    if unknown:
+        classes = base.schema.classes.levels
+        odds = [class_posteriors(denoiser, config, part, s.seed) for part in (fitted, held)]
+        fitted, held = (soft_labels(part, classes, found) for part, found in zip((fitted, held), odds))
         task.learn_vector(denoiser, fitted)
     record = {"attribute": attribute, "name": name, "base": config["hash"], "patches": len(patches)}
-    record |= {"unlabelled": unlabelled(patches), "data": patches.digest(), "settings": asdict(s)}
+    record |= {"unlabelled": unknown, "data": patches.digest(), "settings": asdict(s)}
+    record["combinations"] = counts(patches.table, denoiser.schema)
     record["held_back_loss"] = {"vector": task.loss(denoiser, held)}
     chosen, method = denoiser, "vector"
     if rehearsal is not None:
@@ -111,7 +117,7 @@ def adapt(
         if record["held_back_loss"]["tuned"] < record["held_back_loss"]["vector"]:
             chosen, method = tuned, "tuned"
     record |= {"method": method, "seconds": round(time.perf_counter() - started, 1)}
-    _save(out, chosen, config, patches, record)
+    _save(out, chosen, config, record)
     return Adapted(out / "model.safetensors", method, record)
 
 
@@ -129,9 +135,7 @@ def join(model: Path, levels: Sequence[Path], out: Path) -> Path:
             raise MediError(f"{path}: was learned for another model ({record['base']}) than {model} ({config['hash']})")
         _check_new(denoiser.schema, record["attribute"], record["name"])
         denoiser = extended(denoiser, record["attribute"], record["name"], tensors["vector"])
-        records.append(record | {"combinations": found["combinations"]})
-    for record in records:
-        config = _with_rows(config, record.pop("combinations"))
+        records.append(record)
     _write(out / "model.safetensors", denoiser, config, records)
     return out / "model.safetensors"
 
@@ -163,13 +167,15 @@ def _place(schema: Schema, attribute: str) -> tuple[str, int]:
 # --- classes that are not known ---------------------------------------------------------------------------------------
 
 
-def unlabelled(cohort: Cohort) -> int:
+def unlabelled(patches: Cohort, schema: Schema) -> int:
     """How many patches have no class."""
-    return int((cohort.schema.classes.encode(cohort.table["class"]) < 0).sum())
+    return int((schema.classes.encode(patches.table["class"]) < 0).sum())
 
 
 @torch.inference_mode()
-def class_posteriors(denoiser: Denoiser, patches: Cohort, seed: int, batch: int = 128) -> Float64[np.ndarray, "n k"]:
+def class_posteriors(
+    denoiser: Denoiser, config: dict[str, Any], patches: Cohort, seed: int, batch: int = 128
+) -> Float64[np.ndarray, "n k"]:
     """p(class | patch, its other conditions) under a flat prior, by how well each class denoises it.
 
     -log p(x | c) is the integral of |x - D(x + sigma noise, sigma, c)|^2 / sigma^2 over ln sigma, up to a constant
@@ -185,7 +191,9 @@ def class_posteriors(denoiser: Denoiser, patches: Cohort, seed: int, batch: int 
     noisy = clean + sigma[:, None, None, None] * noise
     cost = np.empty((len(patches), len(classes)))
     for k, name in enumerate(classes):
-        z = condition(denoiser, patches.table.assign(**{"class": name})).repeat_interleave(len(LEVELS), dim=0)
+        z = condition_known(denoiser, config, patches.table.assign(**{"class": name})).repeat_interleave(
+            len(LEVELS), dim=0
+        )
         parts = [slice(start, start + batch) for start in range(0, len(noisy), batch)]
         made = torch.cat([denoiser(noisy[part], sigma[part], z[part]) for part in parts])
         error = (made - clean).square().sum(dim=(1, 2, 3)) / sigma**2
@@ -196,20 +204,17 @@ def class_posteriors(denoiser: Denoiser, patches: Cohort, seed: int, batch: int 
     return np.where(known[:, None] >= 0, certain, odds / odds.sum(axis=1, keepdims=True))
 
 
-def soft_labels(patches: Cohort, posteriors: Float64[np.ndarray, "n k"]) -> Cohort:
+def soft_labels(patches: Cohort, classes: Sequence[str], posteriors: Float64[np.ndarray, "n k"]) -> Cohort:
     """Each patch COPIES times, its classes in proportion to their posteriors (largest remainders); pixels shared."""
     shares = posteriors * COPIES
     whole = np.floor(shares).astype(int)
     for row, share in zip(whole, shares):
         row[np.argsort(row - share, kind="stable")[: COPIES - row.sum()]] += 1
-    index, labels = (
-        np.repeat(np.arange(len(patches)), COPIES),
-        np.concatenate([np.repeat(range(len(r)), r) for r in whole]),
-    )
-    copied = Cohort(patches.table, patches.schema, patches.pixels, patches.info)
-    names = np.array(patches.schema.classes.levels, dtype=object)[labels]
-    table = copied.table.iloc[index].reset_index(drop=True)
-    table = table.assign(**{"class": names, "sample_id": [f"{i}#{j}" for j, i in enumerate(table["sample_id"])]})
+    index = np.repeat(np.arange(len(patches)), COPIES)
+    labels = np.concatenate([np.repeat(np.array(classes, dtype=object), row) for row in whole])
+    table = patches.table.iloc[index].reset_index(drop=True)
+    ids = [f"{name}#{number}" for number, name in enumerate(table["sample_id"])]
+    table = table.assign(**{"class": labels, "sample_id": ids})
     return Cohort(table, patches.schema, patches.images.select(index), patches.info)
 
 
@@ -227,10 +232,6 @@ class _Count:
         self.progress(self.done, self.total)
 
 
-def _total(s: AdaptSettings, patches: Cohort, rehearsal: Cohort | None) -> int:
-    return s.vector_images * (2 if unlabelled(patches) else 1) + s.tune_images * (rehearsal is not None)
-
-
 @dataclass(frozen=True)
 class _Task:
     """What all steps share: the checkpoint's config (its noise levels, its dropout), the settings, the progress."""
@@ -243,8 +244,7 @@ class _Task:
     def learn_vector(self, denoiser: Denoiser, patches: Cohort) -> None:
         """The new level's row of the table; no other row gets a gradient, so that AdamW without decay leaves them."""
         table = denoiser.get_submodule(_place(denoiser.schema, self.attribute)[0].removesuffix(".weight"))
-        draw = self._draws(denoiser, patches, dropout=0.0)
-        loss = DenoisingLoss(denoiser)
+        draw, loss = self._draws(denoiser, patches, dropout=0.0, balance=0.0), DenoisingLoss(denoiser)
         denoiser.requires_grad_(False)
         self._descend(
             list(table.requires_grad_(True).parameters()),
@@ -256,10 +256,10 @@ class _Task:
 
     def tune(self, denoiser: Denoiser, patches: Cohort, rehearsal: Cohort) -> None:
         """All weights, half of each batch from the new patches, half from the old ones."""
-        new, old = self._draws(denoiser, patches), self._draws(denoiser, rehearsal)
+        new, old = self._draws(denoiser, patches, balance=0.0), self._draws(denoiser, rehearsal)
         loss = DenoisingLoss(denoiser)
 
-        def both(counters: Int64[np.ndarray, " n"]) -> Float[Tensor, ""]:
+        def both(counters: Counters) -> Float[Tensor, ""]:
             half = len(counters) // 2
             return (loss(new(counters[:half])) + loss(old(counters[half:]))) / 2
 
@@ -273,34 +273,22 @@ class _Task:
         starts = range(0, JUDGED, 64)
         return float(np.mean([loss(draw(np.arange(start, start + 64) + 10**9)).item() for start in starts]))
 
-    def _draws(
-        self, denoiser: Denoiser, patches: Cohort, dropout: float | None = None
-    ) -> Callable[[Int64[np.ndarray, " n"]], Batch]:
-        """Batches of the patches in the model's own recipe; what is not known is dropped where it was never missing."""
-        recipe = self._recipe(dropout)
-        schema = denoiser.schema
+    def _draws(self, denoiser: Denoiser, patches: Cohort, **changes: float) -> Callable[[Counters], Batch]:
+        """Batches of the patches as the model's recipe draws them, with changes; a condition that is not known is
+        dropped where training never met a row without it."""
+        known = {k: tuple(v) if isinstance(v, list) else v for k, v in self.config.get("recipe", {}).items()}
+        schema, recipe = denoiser.schema, Recipe(**(known | changes))
         batches = Batches(patches, schema.encode(patches.table), recipe, self.settings.seed)
-        never = [not met_missing(self.config, a.name, a.missing) for a in schema.conditions]
+        never = torch.tensor([not met_missing(self.config, a.name, a.missing) for a in schema.conditions])
 
-        def draw(counters: Int64[np.ndarray, " n"]) -> Batch:
+        def draw(counters: Counters) -> Batch:
             batch = batches(counters, denoiser.device)
             unknown = torch.stack([_unknown(batch.codes[a.name], a) for a in schema.conditions], dim=1)
-            return replace(batch, dropped=batch.dropped | (unknown & torch.tensor(never)))
+            return replace(batch, dropped=batch.dropped | (unknown & never.to(unknown.device)))
 
         return draw
 
-    def _recipe(self, dropout: float | None) -> Recipe:
-        known = {**self.config.get("recipe", {}), "balance": 0.5}
-        known |= {} if dropout is None else {"dropout": dropout}
-        return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
-
-    def _descend(
-        self,
-        weights: list[nn.Parameter],
-        loss: Callable[[Int64[np.ndarray, " n"]], Float[Tensor, ""]],
-        images: int,
-        rate: float,
-    ) -> None:
+    def _descend(self, weights: list[nn.Parameter], loss: Loss, images: int, rate: float) -> None:
         """AdamW with a rate that falls to 0."""
         optimizer, size = torch.optim.AdamW(weights, rate, weight_decay=0.0), self.settings.batch
         for start in range(0, images, size):
@@ -361,22 +349,15 @@ def _check_out(model: Path, out: Path) -> None:
         raise MediError(f"{out}: holds a model already; choose another folder for --out")
 
 
-def _save(out: Path, denoiser: Denoiser, config: dict[str, Any], patches: Cohort, record: dict[str, Any]) -> None:
+def _save(out: Path, denoiser: Denoiser, config: dict[str, Any], record: dict[str, Any]) -> None:
     """The checkpoint and, for a vector alone, the small file first."""
-    rows = counts(patches.table, denoiser.schema)
     if record["method"] == "vector":
         vector = level_vector(denoiser, record["attribute"], record["name"])
-        save_tensors(out / "level.safetensors", {"vector": vector}, {"adaptation": record, "combinations": rows})
-    _write(out / "model.safetensors", denoiser, _with_rows(config, rows), [record])
-
-
-def _with_rows(config: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
-    """The config with the new level's combinations; a class that is not known there does not mean that the model has
-    learned its token, so that only what was known counts."""
-    known = config.get("combinations", {"columns": rows["columns"], "rows": []})
-    return config | {"combinations": known, "adapted_combinations": [*config.get("adapted_combinations", []), rows]}
+        save_tensors(out / "level.safetensors", {"vector": vector}, {"adaptation": record})
+    _write(out / "model.safetensors", denoiser, config, [record])
 
 
 def _write(path: Path, denoiser: Denoiser, config: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    """`combinations` stays that of training: what `unknown` goes by; the new level's stand in its record."""
     plain = {key: value for key, value in config.items() if key != "hash"}
     save_model(path, denoiser, plain | {"adaptations": [*config.get("adaptations", []), *records]})
