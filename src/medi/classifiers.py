@@ -2,11 +2,11 @@
 
 import importlib
 import importlib.util
+import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -46,8 +46,8 @@ class Classifier:
         expected = (len(images), len(self.classes))
         if found.shape != expected:
             raise MediError(
-                f"{self.name}: returned shape {list(found.shape)} for {len(images)} patches, expected {list(expected)}: "
-                f"a score for each of {', '.join(self.classes)}"
+                f"{self.name}: returned shape {list(found.shape)} for {len(images)} patches, expected "
+                f"{list(expected)}: a score for each of {', '.join(self.classes)}"
             )
         if not np.isfinite(found).all():
             raise MediError(f"{self.name}: returned scores that are not finite")
@@ -96,7 +96,8 @@ def load_classifier(
     if ":" in where:
         return Classifier(where, tuple(classes), _function(*where.rsplit(":", 1)))
     raise MediError(
-        f"classifier {where!r}: expected FILE.onnx, FILE.pt (TorchScript), FILE.py:FUNCTION, MODULE:FUNCTION or probe:COHORT"
+        f"classifier {where!r}: expected FILE.onnx, FILE.pt (TorchScript), FILE.py:FUNCTION, "
+        "MODULE:FUNCTION or probe:COHORT"
     )
 
 
@@ -136,21 +137,19 @@ def _torchscript(path: Path, normalisation: Normalisation) -> Callable[[Images],
 
 def _function(place: str, name: str) -> Callable[[Images], Any]:
     try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(place).stem, _existing(place))
-            assert spec and spec.loader
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
+        found = _defined(place).get(name)
     except MediError:
         raise
     except Exception as error:
         raise MediError(f"{place}: cannot be imported ({type(error).__name__}: {_line(error)})") from error
-    found = getattr(module, name, None)
     if not callable(found):
         raise MediError(f"{place}: has no function {name!r}")
-    return partial(found)
+    return cast(Callable[[Images], Any], found)
+
+
+def _defined(place: str) -> dict[str, Any]:
+    """What a file or a module defines."""
+    return runpy.run_path(str(_existing(place))) if place.endswith(".py") else vars(importlib.import_module(place))
 
 
 def _probe(where: str, seed: int) -> Classifier:
