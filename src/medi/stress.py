@@ -171,7 +171,7 @@ def _calibrated(
 
 
 def calibration_error(confidence: Float64[np.ndarray, " n"], right: Float64[np.ndarray, " n"]) -> float:
-    """Expected calibration error (Guo et al., ICML 2017, equation 3) with BINS bins of equal width; NaN without rows."""
+    """Expected calibration error (Guo et al., ICML 2017, equation 3), BINS bins of equal width; NaN without rows."""
     if not len(right):
         return float("nan")
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
@@ -212,10 +212,9 @@ def _slides(table: pd.DataFrame) -> pd.Series:
 
 
 def _worst(shown: Shown, cohort: Cohort, made: Cohort, attribute: str) -> Cohort:
-    """The pairs with the largest changes, one of a patch: three rows each, as it is, back at its own level, elsewhere."""
-    order = [i for i in np.argsort(-shown.changes, kind="stable") if not shown.own[i]]
-    first = pd.Series(order).groupby(shown.source[order]).first() if order else pd.Series(dtype=int)
-    chosen = [i for i in order if i in set(first)][:WORST]
+    """The largest changes, one of a patch: three rows each, as it is, back at its own level, carried."""
+    order = pd.Series([i for i in np.argsort(-shown.changes, kind="stable") if not shown.own[i]], dtype=np.int64)
+    chosen = order[~pd.Series(shown.source[order]).duplicated()][:WORST]
     floor = {int(source): i for i, source in enumerate(shown.source) if shown.own[i]}
     table, images = [], []
     for pair, i in enumerate(chosen):

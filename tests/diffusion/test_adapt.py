@@ -135,7 +135,7 @@ def test_soft_labels_are_in_proportion(patches: Cohort) -> None:
     odds = np.tile([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.3, 0.3, 0.4]], (4, 1))[:10]
     copied = soft_labels(patches, ("a", "b", "c"), odds)
     found = copied.table.groupby([np.repeat(np.arange(10), 8), "class"]).size().unstack(fill_value=0)
-    assert found.to_numpy()[:3].tolist() == [[4, 4, 0], [8, 0, 0], [2, 3, 3]] or found.loc[2].sum() == 8
+    assert found.to_numpy()[:3].tolist() == [[4, 4, 0], [8, 0, 0], [3, 2, 3]]
     assert (np.abs(found.to_numpy() / 8 - odds) < 1 / 8).all()
     np.testing.assert_array_equal(copied.images[[0, 8]], patches.images[[0, 1]])
 

@@ -65,9 +65,8 @@ def sentences(results: dict[str, Any], table: pd.DataFrame) -> list[str]:
     cells = cells[(cells["class"] != "") & (cells["level"] != "")].dropna(subset="value")
     if len(cells):
         worst = cells.loc[cells["value"].idxmax()]
-        found.append(
-            f"Most flips: {worst['class']} shown at {worst['level']}, {share(worst['value'])} of {worst['n']}."
-        )
+        most = f"{share(worst['value'])} of {number(worst['n'])}"
+        found.append(f"Most flips: {worst['class']} shown at {worst['level']}, {most}.")
     before, after = figures.get("accuracy as is"), figures.get("accuracy change")
     if before and after and known(before[0]) and known(after[0]):
         found.append(f"Accuracy is {number(before[0])} as they are and {number(after[0])} at another {attribute}.")
@@ -106,14 +105,14 @@ def _pairs(worst: Cohort, attribute: str) -> Picture:
     count, size = len(worst) // VIEWS, worst.images.size
     images = worst.images[:].reshape(count, VIEWS, size, size, 3).transpose(1, 0, 2, 3, 4)
     said = "; ".join(
-        f"{row.source}: {row.predicted} {row.score} at {getattr(row, 'level')}"
+        f"{row.source}: {row.predicted} {row.score} at {row.level}"
         for row in worst.table.rename(columns={attribute: "level"}).itertuples()
         if row.view == "carried"
     )
     return Picture(
         "The largest changes",
         _svg(mosaic(images)),
-        f"{count} patches in three rows: as they are, back at their own {attribute}, and at another one. Carried: {said}.",
+        f"{count} patches in three rows: as they are, back at their own {attribute}, and at another. Carried: {said}.",
         f"First row: the patch; second: inverted and rendered at its own {attribute}; third: at the {attribute} that "
         "changes the score most.",
         table_of("What the classifier says of them", worst.table, open=False),
@@ -128,6 +127,7 @@ def _svg(picture: Any) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{SCALE * width}" style="max-width:100%">'
-        f'<image width="{width}" height="{height}" style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>'
+        f'<image width="{width}" height="{height}" style="image-rendering:pixelated" '
+        f'href="data:image/png;base64,{data}"/>'
         "</svg>"
     )
