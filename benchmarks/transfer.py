@@ -5,7 +5,7 @@ python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4]
 Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
 of their tissue there. Stain normalisation learns each site from REFERENCES real patches of it, both as they are
-mostly used (each patch by its own statistics) and by the pooled statistics of its site. The last line is one JSON object.
+mostly used (each patch by its own statistics) and by the pooled statistics of its site. The last line is JSON.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
-from medi.diffusion.transfer import Bridge, TransferSettings, at_levels
+from medi.diffusion.transfer import Bridge, TransferSettings
 from medi.evaluation.encoders import embed, encoder
 
 REFERENCES = 96  # patches of a site, 24 of each class
@@ -63,7 +63,7 @@ def reinhard(pixels: Colours, source: Colours, target: Colours) -> Colours:
 
 
 def stains(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
-    """Haematoxylin and eosin vectors [2, 3] and their 99th percentiles (Macenko et al., ISBI 2009), Io 240, beta 0.15."""
+    """Haematoxylin and eosin vectors [2, 3] and their 99th percentiles (Macenko et al., ISBI 2009; beta 0.15)."""
     density = -np.log((pixels + 1) / 241)
     dense = density[(density > 0.15).all(axis=1)]
     dense = dense if len(dense) > 10 else density
