@@ -58,7 +58,7 @@ def learn(
         made = adapt.adapt(model_file(model), cohort, chosen, name, out, settings, old, advance)
     losses = ", ".join(f"{method} {loss:.4f}" for method, loss in made.record["held_back_loss"].items())
     say(f"{chosen} {name} from {len(cohort):,} patches: {made.method}; loss on held-back patches: {losses}")
-    if drift := made.record.get("drift"):
+    if drift := made.record["drift"]:
         say(f"loss on old patches: {drift['before']:.4f} before tuning, {drift['after']:.4f} after it")
     say(f"adapted ({made.record['seconds']:.0f} s): {made.path}")
 

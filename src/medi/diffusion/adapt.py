@@ -6,6 +6,7 @@ old patches at hand all weights are then tuned lightly on new and old ones (rehe
 patches decides whether that is kept.
 """
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -89,35 +90,24 @@ def adapt(
     _check_new(base.schema, attribute, name)
     _check_patches(patches, config)
     _check_out(model, out)
-    denoiser = extended(base, attribute, name)
-    patches = patches.with_columns(**{attribute: name})
+    if rehearsal is not None:
+        _check_rehearsal(rehearsal, base.schema, config)
+    denoiser, patches = extended(base, attribute, name), patches.with_columns(**{attribute: name})
     condition_known(denoiser, config, patches.table)  # refuses what the model cannot be told
-    fitted, held = _hold_back(patches, s.seed)
     unknown = unlabelled(patches, base.schema)
     total = s.vector_images * (2 if unknown else 1) + s.tune_images * (rehearsal is not None)
     task = _Task(config, attribute, s, _Count(progress, total))
-    task.learn_vector(denoiser, fitted)
-    if unknown:
-        classes = base.schema.classes.levels
-        odds = [class_posteriors(denoiser, config, part, s.seed) for part in (fitted, held)]
-        fitted, held = (soft_labels(part, classes, found) for part, found in zip((fitted, held), odds))
-        task.learn_vector(denoiser, fitted)
-    record = {"attribute": attribute, "name": name, "base": config["hash"], "patches": len(patches)}
-    record |= {"unlabelled": unknown, "data": patches.digest(), "settings": asdict(s)}
-    record["combinations"] = counts(patches.table, denoiser.schema)
-    record["held_back_loss"] = {"vector": task.loss(denoiser, held)}
-    chosen, method = denoiser, "vector"
+    fitted, held = task.find_vector(denoiser, *_hold_back(patches, s.seed))
+    made, losses, drift = {"vector": denoiser}, {"vector": task.loss(denoiser, held)}, None
     if rehearsal is not None:
-        check_scale(rehearsal, config)
-        tuned = extended(base, attribute, name)
-        tuned.load_state_dict(denoiser.state_dict())
-        task.tune(tuned, fitted, rehearsal)
-        record["held_back_loss"]["tuned"] = task.loss(tuned, held)
-        record["drift"] = {"before": task.loss(denoiser, rehearsal), "after": task.loss(tuned, rehearsal)}
-        if record["held_back_loss"]["tuned"] < record["held_back_loss"]["vector"]:
-            chosen, method = tuned, "tuned"
-    record |= {"method": method, "seconds": round(time.perf_counter() - started, 1)}
-    _save(out, chosen, config, record)
+        made["tuned"], drift = task.tuned(denoiser, fitted, rehearsal)
+        losses["tuned"] = task.loss(made["tuned"], held)
+    method = min(losses, key=lambda kind: losses[kind])
+    record = {"attribute": attribute, "name": name, "base": config["hash"], "method": method, "held_back_loss": losses}
+    record |= {"drift": drift, "patches": len(patches), "unlabelled": unknown, "data": patches.digest()}
+    record |= {"combinations": counts(patches.table, denoiser.schema), "settings": asdict(s)}
+    record["seconds"] = round(time.perf_counter() - started, 1)
+    _save(out, made[method], config, record)
     return Adapted(out / "model.safetensors", method, record)
 
 
@@ -254,17 +244,29 @@ class _Task:
         )
         denoiser.requires_grad_(True)
 
-    def tune(self, denoiser: Denoiser, patches: Cohort, rehearsal: Cohort) -> None:
-        """All weights, half of each batch from the new patches, half from the old ones."""
-        new, old = self._draws(denoiser, patches, balance=0.0), self._draws(denoiser, rehearsal)
-        loss = DenoisingLoss(denoiser)
+    def find_vector(self, denoiser: Denoiser, fitted: Cohort, held: Cohort) -> tuple[Cohort, Cohort]:
+        """Learn the vector, and again from the classes that it suggests; returns both parts with these classes."""
+        self.learn_vector(denoiser, fitted)
+        if not (unlabelled(fitted, denoiser.schema) or unlabelled(held, denoiser.schema)):
+            return fitted, held
+        classes, seed = denoiser.schema.classes.levels, self.settings.seed
+        odds = [class_posteriors(denoiser, self.config, part, seed) for part in (fitted, held)]
+        fitted, held = (soft_labels(part, classes, found) for part, found in zip((fitted, held), odds))
+        self.learn_vector(denoiser, fitted)
+        return fitted, held
+
+    def tuned(self, denoiser: Denoiser, fitted: Cohort, rehearsal: Cohort) -> tuple[Denoiser, dict[str, float]]:
+        """A copy with all weights tuned, half of each batch new patches, half old ones; the loss on old ones before
+        and after."""
+        made = copy.deepcopy(denoiser)
+        new, old, loss = self._draws(made, fitted, balance=0.0), self._draws(made, rehearsal), DenoisingLoss(made)
 
         def both(counters: Counters) -> Float[Tensor, ""]:
             half = len(counters) // 2
             return (loss(new(counters[:half])) + loss(old(counters[half:]))) / 2
 
-        images, rate = self.settings.tune_images, self.settings.tune_rate
-        self._descend(list(denoiser.parameters()), both, images, rate)
+        self._descend(list(made.parameters()), both, self.settings.tune_images, self.settings.tune_rate)
+        return made, {"before": self.loss(denoiser, rehearsal), "after": self.loss(made, rehearsal)}
 
     @torch.inference_mode()
     def loss(self, denoiser: Denoiser, patches: Cohort) -> float:
@@ -342,6 +344,12 @@ def _check_patches(patches: Cohort, config: dict[str, Any]) -> None:
             f"{patches.table['sample_id'].iloc[worst]}: {share[worst]:.0%} of its pixels are tissue "
             f"({int((share < TISSUE).sum())} of {len(patches)} patches under {TISSUE:.0%}); leave such patches out"
         )
+
+
+def _check_rehearsal(rehearsal: Cohort, schema: Schema, config: dict[str, Any]) -> None:
+    """Old patches, of levels that the model knows; a new one among them would have no vector yet."""
+    check_scale(rehearsal, config)
+    schema.encode(rehearsal.table)
 
 
 def _check_out(model: Path, out: Path) -> None:
