@@ -79,7 +79,7 @@ def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
         (["c", "--to", "X", "--known", "site"], "--known 'site': expected NAME=LEVEL"),
         (["c", "--to", "X", "--known", "class=Mars"], "class 'Mars' (row 0) is unknown"),
         (["none", "--to", "X"], "none: no such file or folder"),
-        (["m", "--to", "X"], "m: holds neither a packed cohort nor images"),
+        (["m", "--to", "X"], "m: no images here"),
         (["large.png", "--to", "X"], "the patches have 16 px, the model makes 8 px; pack them with --size 8"),
         (["long.png", "--to", "X"], "long.png: has 16 x 8 px, patches must be square"),
         (["broken.png", "--to", "X"], "broken.png: not readable as an image"),

@@ -70,8 +70,6 @@ def _images(source: Path) -> "Cohort":
 
     names = list_images(source, Notes(), DEFAULTS) if source.is_dir() else [source.name]
     folder = source if source.is_dir() else source.parent
-    if not names:
-        raise MediError(f"{source}: holds neither a packed cohort nor images")
     images = [_read(folder / name) for name in names]
     sizes = [image.shape[0] for image in images]
     if odd := [name for name, size in zip(names, sizes) if size != sizes[0]]:

@@ -37,7 +37,7 @@ class Shown:
     table: pd.DataFrame
     before: Scores
     rows: pd.DataFrame
-    after: Scores
+    after: Float64[np.ndarray, "m k"]
     source: Int64[np.ndarray, " m"]
     own: Bool[np.ndarray, " m"]
 

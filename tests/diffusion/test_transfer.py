@@ -65,7 +65,7 @@ def test_the_flow_of_a_gaussian_moves_the_mean_and_keeps_the_deviation(solver: s
     moved = bridge.render(bridge.invert(images, rows), rows.assign(site="B"))
     expected = to_float(images) + 0.7
     assert np.abs(to_float(moved) - expected).max() < 0.02
-    half = bridge.render(bridge.invert(images, rows), rows.assign(site=[Mix({"A": 1, "B": 1})] * 6))
+    half = bridge.render(bridge.invert(images, rows), rows.assign(site=[Mix({"A": 1.0, "B": 1.0})] * 6))
     assert np.abs(to_float(half) - (to_float(images) + 0.35)).max() < 0.02
 
 
@@ -171,10 +171,10 @@ def test_what_is_not_known_is_said_as_the_model_learned_it(denoiser: Denoiser, c
     rows = cohort.table.head(3).assign(**{"class": ["a", "", ""], "site": ["", "A", ""], "age": "1"})
     embed = denoiser.conditioning.embeddings
     z = condition_known(denoiser, {"combinations": met, "recipe": {"dropout": 0.1}}, rows)
-    width = denoiser.conditioning.widths[0]
+    width, site_width = denoiser.conditioning.widths[:2]
     null_class, missing_site = embed[0].table.weight[-1], embed[1].table.weight[-2]
     torch.testing.assert_close(z[1:, :width], null_class.expand(2, -1))
-    torch.testing.assert_close(z[0, width : 2 * width], missing_site)
+    torch.testing.assert_close(z[0, width : width + site_width], missing_site)
     torch.testing.assert_close(z[0, :width], embed[0].table.weight[0])
     with pytest.raises(MediError, match=r"class is not known \(row 1\)"):
         condition_known(denoiser, {"combinations": met, "recipe": {"dropout": 0.0}}, rows)

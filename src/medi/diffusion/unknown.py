@@ -28,7 +28,7 @@ def condition_known(denoiser: Denoiser, config: dict[str, Any], rows: pd.DataFra
         raise MediError(_untold(unknown))
     for pattern, part in unknown.groupby(list(unknown.columns)):
         dropped = [name for name, missing in zip(unknown.columns, pattern) if missing]
-        z[part.index.to_numpy()] = condition(denoiser, rows.loc[part.index], dropped)
+        z[list(part.index)] = condition(denoiser, rows.loc[part.index], dropped)
     return z
 
 
