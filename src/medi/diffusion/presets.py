@@ -82,7 +82,14 @@ PRESETS = {
     ),
     "demo": Preset(
         NetworkSettings(),
-        Recipe(images=60_000, learning_rate=2e-3, warmup=4_000, balance=1.0, noise_mean=-1.2),
+        Recipe(
+            images=66_000,
+            learning_rate=2e-3,
+            warmup=4_000,
+            balance=1.0,
+            balance_over="nested",
+            noise_mean=-1.2,
+        ),
     ),
     "patch64": _gpu(
         NetworkSettings(64, 2, (64, 128, 256), 2, attention=(1, 2), middle_attention=True, groups=32), 20_000_000, 256

@@ -34,6 +34,7 @@ from medi.files import write_atomic, write_text
 SHEET = 8  # classes and levels on a sheet of samples
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
 Progress = Callable[[int, int], None]
+Over = Literal["combination", "class", "nested"]
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
 
@@ -44,8 +45,9 @@ class Recipe:
     schedule: of the learning rate after the warm-up. "linear" is constant and falls to zero over the last `decay`
     share; "cosine" falls from the start; both end after `horizon` images (0: with training). betas, weight_decay: of
     AdamW.
-    `balance` b draws an image of a combination of class and first attribute (or of a class alone: `balance_over`) with
-    n images in proportion to n^(1 - b): 0 as they come, 1 every combination alike.
+    `balance` b draws a group of n images in proportion to n^(1 - b): 0 as they come, 1 every group alike. Groups
+    (`balance_over`) are classes, combinations of class and first attribute, or nested: first a class, then one of its
+    combinations, so that a class with few combinations is not drawn rarely.
     noise: "log_normal", ln sigma normal with `noise_mean` and `noise_std` (EDM, table 1), or "ddpm", uniform steps.
     dihedral: turn and mirror images at random, as tissue has no upright.
     dropout: share of draws in which a condition is replaced by its null vector, independently per condition.
@@ -66,7 +68,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
     balance: float = 0.5
-    balance_over: Literal["combination", "class"] = "combination"
+    balance_over: Over = "combination"
     noise: Literal["log_normal", "ddpm"] = "log_normal"
     noise_mean: float = -1.0
     noise_std: float = 1.2
@@ -145,13 +147,24 @@ class Batches:
 
 
 def draw_probabilities(
-    codes: dict[str, Codes], balance: float, over: Literal["combination", "class"] = "combination"
+    codes: dict[str, Codes], balance: float, over: Over = "combination"
 ) -> Float64[np.ndarray, " n"]:
-    """Each image's share of the draws: a combination of the first two conditions with n images has n^(1 - balance)."""
-    columns = np.stack(list(codes.values())[: 1 if over == "class" else 2], axis=1)
-    _, cell, count = np.unique(columns, axis=0, return_inverse=True, return_counts=True)
-    weight = count[cell.reshape(-1)].astype(np.float64) ** -balance
+    """Each image's share of the draws: a group of n images has n^(1 - balance); see Recipe for the groups."""
+    class_, first, *_ = [*codes.values(), np.zeros(0)]
+    by_class, by_combination = _groups(class_), _groups(class_, first) if len(codes) > 1 else _groups(class_)
+    if over == "nested":
+        share = np.bincount(by_class) ** (1.0 - balance)
+        weight = np.bincount(by_combination)[by_combination] ** -balance
+        weight *= (share / np.bincount(by_class, weight))[by_class]
+    else:
+        group = by_class if over == "class" else by_combination
+        weight = np.bincount(group)[group] ** -balance
     return weight / weight.sum()
+
+
+def _groups(*columns: Codes) -> Int64[np.ndarray, " n"]:
+    """The number of each row's group: rows alike in all columns."""
+    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def dihedral(images: Float32[np.ndarray, "n c s s"], turns: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n c s s"]:
