@@ -1,6 +1,7 @@
 """The verb transfer: real patches as they would look at other levels."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,7 +98,7 @@ def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], o
         return
     for row, image in zip(made.table["sample_id"], made.images[:]):
         single = Image.fromarray(image)
-        write_atomic(out / "images" / f"{safe_name(row)}.png", lambda path, p=single: p.save(path, "PNG"))
+        write_atomic(out / "images" / f"{safe_name(row)}.png", partial(single.save, format="PNG"))
 
 
 def register(app: typer.Typer) -> None:

@@ -204,7 +204,8 @@ def soft_labels(patches: Cohort, classes: Sequence[str], posteriors: Float64[np.
     labels = np.concatenate([np.repeat(np.array(classes, dtype=object), row) for row in whole])
     table = patches.table.iloc[index].reset_index(drop=True)
     ids = [f"{name}#{number}" for number, name in enumerate(table["sample_id"])]
-    table = table.assign(**{"class": labels, "sample_id": ids})
+    table = table.assign(sample_id=ids)
+    table["class"] = labels
     return Cohort(table, patches.schema, patches.images.select(index), patches.info)
 
 
@@ -278,7 +279,9 @@ class _Task:
     def _draws(self, denoiser: Denoiser, patches: Cohort, **changes: float) -> Callable[[Counters], Batch]:
         """Batches of the patches as the model's recipe draws them, with changes; a condition that is not known is
         dropped where training never met a row without it."""
-        known = {k: tuple(v) if isinstance(v, list) else v for k, v in self.config.get("recipe", {}).items()}
+        known: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in self.config.get("recipe", {}).items()
+        }
         schema, recipe = denoiser.schema, Recipe(**(known | changes))
         batches = Batches(patches, schema.encode(patches.table), recipe, self.settings.seed)
         never = torch.tensor([not met_missing(self.config, a.name, a.missing) for a in schema.conditions])
@@ -295,7 +298,7 @@ class _Task:
         optimizer, size = torch.optim.AdamW(weights, rate, weight_decay=0.0), self.settings.batch
         for start in range(0, images, size):
             counters = np.arange(start, min(start + size, images))
-            loss(counters).backward()
+            loss(counters).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(weights, 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - start / images)

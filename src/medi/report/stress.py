@@ -64,7 +64,7 @@ def sentences(results: dict[str, Any], table: pd.DataFrame) -> list[str]:
     cells = table[(table["metric"] == "flip_rate") & (table["kind"] == "change")]
     cells = cells[(cells["class"] != "") & (cells["level"] != "")].dropna(subset="value")
     if len(cells):
-        worst = cells.loc[cells["value"].idxmax()]
+        worst = cells.iloc[int(cells["value"].argmax())]
         most = f"{share(worst['value'])} of {number(worst['n'])}"
         found.append(f"Most flips: {worst['class']} shown at {worst['level']}, {most}.")
     before, after = figures.get("accuracy as is"), figures.get("accuracy change")
@@ -81,7 +81,7 @@ def _share(estimate: list[Any]) -> str:
 def _grid(table: pd.DataFrame, metric: str, kind: str, title: str) -> Any:
     """A row per class, a column per level, each with its n."""
     rows = table[(table["metric"] == metric) & (table["kind"] == kind)]
-    cells = rows.assign(cell=[_cell(row) for row in rows.itertuples()])
+    cells = rows.assign(cell=pd.Series([_cell(row) for row in rows.itertuples()], rows.index, dtype=object))
     cells = cells.replace({"class": {"": "all classes"}, "level": {"": "all levels"}})
     wide = cells.pivot(index="class", columns="level", values="cell").map(lambda c: c if isinstance(c, Cell) else "")
     return table_of(title, wide.rename_axis(None, axis=1).reset_index())
@@ -94,7 +94,7 @@ def _cell(row: Any) -> Cell:
 def _levels(table: pd.DataFrame, attribute: str) -> Any:
     """Accuracy and calibration per level, as they are and carried."""
     rows = table[table["metric"].isin(["accuracy", "brier", "calibration_error"])]
-    cells = rows.assign(cell=[_cell(row) for row in rows.itertuples()])
+    cells = rows.assign(cell=pd.Series([_cell(row) for row in rows.itertuples()], rows.index, dtype=object))
     wide = cells.pivot(index=["kind", "level"], columns="metric", values="cell").reset_index()
     wide = wide.replace({"level": {"": "all levels"}}).rename(columns={"level": attribute})
     return table_of(f"Accuracy and calibration per {attribute} that is shown", wide.rename_axis(None, axis=1))
