@@ -99,11 +99,11 @@ def sample(
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
     settings = SamplerSettings(steps=steps, solver=solver, schedule=schedule, batch=batch, guidance=asked)
-    rows, part, started = _rows(plan), _shard(shard), time.perf_counter()
-    weaker = None if weak is None else _model(weak)
+    rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
+    weaker = None if weak is None else model_file(weak)
     show: Show = Silent() if process("RANK", 0) else Terminal()
     with show.bars("sampling") as (advance,):
-        cohort = generate(_model(model), rows, out, seed, settings, advance, part, weaker)
+        cohort = generate(model_file(model), rows, out, seed, settings, advance, part, weaker)
     took = f"{time.perf_counter() - started:.0f} s"
     if cohort is None:
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
@@ -125,7 +125,7 @@ def export(
     """
     from medi.diffusion.export import export as write
 
-    say(f"pipeline and model card: {write(_model(model), out, class_name, data_licence)}")
+    say(f"pipeline and model card: {write(model_file(model), out, class_name, data_licence)}")
 
 
 def _packed(folder: Path, size: int) -> "Cohort":
@@ -148,7 +148,7 @@ def _fitted(recipe: "Recipe", given: dict[str, Any]) -> "Recipe":
     return replace(recipe, **given, save_every=max(recipe.save_every // batch, 1) * batch)
 
 
-def _model(path: Path) -> Path:
+def model_file(path: Path) -> Path:
     return path / MODEL_FILE if path.is_dir() else path
 
 
@@ -161,7 +161,7 @@ def _rows(path: Path) -> "pd.DataFrame":
     return read_table(path / "rows.parquet") if path.is_dir() else images(read_rows(path))
 
 
-def _shard(text: str) -> tuple[int, int]:
+def shard_of(text: str) -> tuple[int, int]:
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal()):
         raise MediError(f"--shard {text!r}: expected I/N, such as 0/4")

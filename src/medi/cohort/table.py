@@ -47,6 +47,12 @@ class Cohort:
             raise MediError("this cohort has no pixels yet; pack it first")
         return self.pixels
 
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel: the median of the known ones, None where none is."""
+        known = pd.to_numeric(self.table.get("mpp", pd.Series(dtype=float)), errors="coerce").dropna()
+        return float(known.median()) if len(known) else None
+
     def select(self, which: Int64[np.ndarray, " k"] | Bool[np.ndarray, " n"]) -> "Cohort":
         """The rows of a mask or of positions, in that order; pixels are shared, not copied."""
         rows = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.int64)

@@ -8,11 +8,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
 from medi.diffusion.denoiser import Denoiser
 from medi.errors import MediError
 from medi.files import check_format, file_hash, write_atomic
 
 FORMAT_VERSION = 1
+SAME_SCALE = 1.1  # magnifications that differ by less are one
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Path:
@@ -51,3 +54,21 @@ def load_model(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     except RuntimeError as error:
         raise MediError(f"{path}: weights do not fit the network that its config describes: {error}") from error
     return denoiser.eval(), config | {"hash": file_hash(path)}
+
+
+def load_schema(path: Path) -> Schema:
+    """What a model is conditioned on, without its weights."""
+    return Schema.from_dict(load_tensors(path)[1]["schema"])
+
+
+def check_scale(cohort: Cohort, config: dict[str, Any]) -> None:
+    """Refuse patches of another size than the model's, or of another magnification where both are known."""
+    size, found = config["network"]["size"], cohort.images.size
+    if found != size:
+        raise MediError(f"the patches have {found} px, the model makes {size} px; pack them with --size {size}")
+    trained, scale = config.get("mpp"), cohort.mpp
+    if trained and scale and not 1 / SAME_SCALE < scale / trained < SAME_SCALE:
+        raise MediError(
+            f"the patches have {scale:g} micrometres per pixel, the model was trained at {trained:g}; "
+            f"pack them with --to-mpp {trained:g}"
+        )

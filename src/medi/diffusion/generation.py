@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,23 +47,52 @@ def generate(
     model, plan or setting. `weak` is the model that guides where settings.guidance.weak is set; `progress(images,
     total)` counts those of this part.
     """
-    rows, (denoiser, config) = as_text(rows), _load(model)
+    rows, (denoiser, config) = as_text(rows), load_on_device(model)
     weaker, weak_hash = _load_weak(weak, denoiser)
     settings.guidance.check(denoiser.schema, config.get("recipe", {}).get("dropout", 0.0), weak is not None)
     _check(rows, denoiser.schema)
-    paths = [folder / "parts" / f"{start:09d}.npy" for start in range(0, len(rows), settings.batch)]
-    mine = _share(paths, shard)
     made_by = {"model": config["hash"], "weaker_model": weak_hash, "seed": seed, "sampler": asdict(settings)}
-    _claim(folder, made_by | {"plan": content_hash(rows.to_csv(index=False))})
-    chunks = {path: rows.iloc[i * settings.batch : (i + 1) * settings.batch] for i, path in enumerate(paths)}
+    made_by["plan"] = content_hash(rows.to_csv(index=False))
+    chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, weak=weaker)
-    if not _finished(folder):
-        _fill({path: chunks[path] for path in mine}, work, progress)
     table = _table(rows, config["hash"], seed, settings)
-    return _merge(folder, paths, table, denoiser)
+    return produce(folder, chunks, work, Made(table, denoiser, made_by), progress, shard)
 
 
-def _load(path: Path) -> tuple[Denoiser, dict[str, Any]]:
+@dataclass(frozen=True)
+class Made:
+    """What a cohort in the making will be: its table, the model of its images, and all that decides about them."""
+
+    table: pd.DataFrame
+    denoiser: Denoiser
+    made_by: dict[str, Any]
+
+
+def produce(
+    folder: Path,
+    chunks: Sequence[pd.DataFrame],
+    work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
+    made: Made,
+    progress: Progress = lambda images, total: None,
+    shard: Shard = (0, 1),
+) -> Cohort | None:
+    """The cohort in `folder` whose images `work` makes from chunks of rows; goes on after an interruption (P12).
+
+    Part i of n (`shard`), and within it each process, makes every n-th chunk. Who finds all chunks there writes the
+    cohort; the others return None. A folder whose images were made by anything else than `made.made_by` is refused.
+    """
+    starts = np.cumsum([0, *map(len, chunks)])[:-1]
+    paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
+    mine = _share(paths, shard)
+    _claim(folder, made.made_by)
+    if not _finished(folder):
+        todo = dict(zip(paths, chunks))
+        _fill({path: todo[path] for path in mine}, work, progress)
+    return _merge(folder, paths, made.table, made.denoiser)
+
+
+def load_on_device(path: Path) -> tuple[Denoiser, dict[str, Any]]:
+    """`load_model` on this process's GPU, if there is one."""
     denoiser, config = load_model(path)
     if torch.cuda.is_available():
         denoiser = denoiser.to(f"cuda:{process('LOCAL_RANK', 0)}")
@@ -73,7 +102,7 @@ def _load(path: Path) -> tuple[Denoiser, dict[str, Any]]:
 def _load_weak(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:
     if path is None:
         return None, ""
-    denoiser, config = _load(path)
+    denoiser, config = load_on_device(path)
     if (denoiser.schema, denoiser.settings.size) != (guided.schema, guided.settings.size):
         raise MediError(f"{path}: knows other levels or another image size than the model that it should guide")
     return denoiser, config["hash"]

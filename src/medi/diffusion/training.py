@@ -335,7 +335,7 @@ def train(
         _show(trainer, folder, log[-1], seed)
         started, pending, since = time.perf_counter(), torch.zeros_like(pending), trainer.images
     trainer.ema.copy_to(trainer.denoiser)
-    save_model(folder / "model.safetensors", trainer.denoiser, config | {"images": trainer.images})
+    save_model(folder / "model.safetensors", trainer.denoiser, config | {"images": trainer.images, "mpp": cohort.mpp})
     (folder / "state.safetensors").unlink(missing_ok=True)
     return folder / "model.safetensors"
 

@@ -135,17 +135,36 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def render(run: Run, sections: Sequence[Section]) -> str:
-    """The page as HTML; every name from metadata passes through the template's escaping (P11)."""
+    """The page of a study as HTML."""
+    return fill(
+        title=str(run.results.get("title") or "MeDi study"),
+        asked=asked(run),
+        cohort=cohort_line(run),
+        sentences=summary(run.results, run.fidelity, run.utility, run.attribute) if run.results else [],
+        sections=sections,
+        headlines=headlines(run),
+    )
+
+
+def fill(
+    title: str,
+    asked: str,
+    cohort: str,
+    sentences: Sequence[str],
+    sections: Sequence[Section],
+    headlines: Sequence[Headline] = (),
+) -> str:
+    """A page as HTML; every name from metadata passes through the template's escaping (P11)."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     script = (HERE / "report.js").read_text(encoding="utf-8")
     return environment.get_template("report.html").render(
-        title=str(run.results.get("title") or "MeDi study"),
-        asked=asked(run),
-        cohort=cohort_line(run),
-        headlines=headlines(run),
-        sentences=summary(run.results, run.fidelity, run.utility, run.attribute) if run.results else [],
+        title=title,
+        asked=asked,
+        cohort=cohort,
+        headlines=headlines,
+        sentences=sentences,
         sections=sections,
         style=(HERE / "report.css").read_text(encoding="utf-8"),
         script=script,

@@ -1,0 +1,71 @@
+"""Does `medi stress` find a planted shortcut? A classifier of confounded patches against one of crossed ones.
+
+python benchmarks/stress.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 3]
+
+The same probe is trained on phantom patches whose class gives the site away (two sites a class, as DESIGN has it) and
+on as many patches of all combinations. Both are shown fresh patches at every site by the MeDi model of a finished run
+of `medi demo`. The last line is one JSON object.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from common import figure, report
+from medi.classifiers import load_classifier
+from medi.cohort import phantom
+from medi.diffusion.transfer import TransferSettings
+from medi.stress import stress
+
+HOME = {
+    class_: sorted(phantom.SITES, key=lambda s: -phantom.DESIGN[s][i])[:2] for i, class_ in enumerate(phantom.CLASSES)
+}
+PER_CLASS = 160
+
+
+def sets(seed: int) -> dict[str, list[tuple[str, str]]]:
+    """The combinations that each classifier learns from."""
+    confounded = [(class_, site) for class_, sites in HOME.items() for site in sites]
+    return {"confounded": confounded, "crossed": list(phantom.CELLS)}
+
+
+def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, dict[str, list[float]]]:
+    model = folder / "models" / "medi" / "model.safetensors"
+    shown = phantom.fresh(phantom.CELLS, per_cell, seed, "shown", patches_per_slide=1)
+    found = {}
+    for name, cells in sets(seed).items():
+        train = phantom.fresh(cells, PER_CLASS * len(phantom.CLASSES) // len(cells), seed, name)
+        train.save(out / f"seed{seed}" / name)
+        asked = load_classifier(f"probe:{out / f'seed{seed}' / name}", (), seed=seed)
+        place, settings = out / f"seed{seed}" / f"stress {name}", TransferSettings(steps)
+        found[name] = stress(asked, model, shown, "site", phantom.SITES, place, settings)["figures"]
+        print(name, {key: round(value[0], 4) for key, value in found[name].items()}, flush=True)
+    return found
+
+
+def figures(runs: list[dict[str, dict[str, list[float]]]]) -> dict[str, dict[str, Any]]:
+    n, made = len(runs), {}
+    for name in ("confounded", "crossed"):
+        for key in ("flip_rate change", "flip_rate floor", "excess_flips change", "accuracy as is", "accuracy change"):
+            values = [run[name][key][0] for run in runs]
+            made[f"{name}_{key.replace(' ', '_')}"] = figure(values, "", None, n, "all sites")
+    ratio = [r["confounded"]["flip_rate change"][0] / r["crossed"]["flip_rate change"][0] for r in runs]
+    return made | {"flips_ratio": figure(ratio, "", ">= 5", n, "confounded / crossed, floor not taken off")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--per-cell", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=TransferSettings().steps)
+    parser.add_argument("--out", type=Path, default=Path("runs/stress"))
+    options = parser.parse_args()
+    runs = [
+        run(options.runs / f"seed{seed}", seed, options.per_cell, options.steps, options.out) for seed in options.seeds
+    ]
+    report("stress", figures(runs), ("torch", "diffusers", "numpy", "scikit-learn"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""The same tissue at another site: transfer by MeDi against Reinhard and Macenko, where the truth can be rendered.
+
+python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4] [--quick]
+
+Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
+patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
+of their tissue there. Stain normalisation learns each site from REFERENCES real patches of it, both as they are
+mostly used (each patch by its own statistics) and by the pooled statistics of its site. The last line is JSON.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from common import figure, report
+from medi.cohort import phantom
+from medi.cohort.table import Cohort
+from medi.diffusion.checkpoint import load_model
+from medi.diffusion.transfer import Bridge, TransferSettings
+from medi.evaluation.encoders import embed, encoder
+
+REFERENCES = 96  # patches of a site, 24 of each class
+STEPS = (5, 10, 20, 30, 60)
+SPEED = 5  # single patches timed
+Images = np.ndarray
+Colours = np.ndarray
+
+
+def psnr(a: Images, b: Images) -> np.ndarray:
+    """Peak signal to noise ratio of each pair, dB."""
+    error = ((a.astype(np.float64) - b) ** 2).mean(axis=(1, 2, 3))
+    return 10 * np.log10(255**2 / np.maximum(error, 1e-9))
+
+
+# --- stain normalisation ----------------------------------------------------------------------------------------------
+
+LAB = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
+OPPONENT = np.diag([1 / 3**0.5, 1 / 6**0.5, 1 / 2**0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
+
+
+def to_lab(pixels: Colours) -> Colours:
+    """RGB [k, 3] to the decorrelated l-alpha-beta space of Reinhard et al. (IEEE CG&A 2001)."""
+    return np.log(np.maximum(pixels, 1.0) / 255 @ LAB.T) @ OPPONENT.T
+
+
+def from_lab(lab: Colours) -> Colours:
+    return 255 * np.exp(lab @ np.linalg.inv(OPPONENT).T) @ np.linalg.inv(LAB).T
+
+
+def reinhard(pixels: Colours, source: Colours, target: Colours) -> Colours:
+    """Mean and standard deviation of the source's l, alpha, beta become the target's."""
+    x, s, t = to_lab(pixels), to_lab(source), to_lab(target)
+    return from_lab((x - s.mean(0)) / (s.std(0) + 1e-6) * t.std(0) + t.mean(0))
+
+
+def stains(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
+    """Haematoxylin and eosin vectors [2, 3] and their 99th percentiles (Macenko et al., ISBI 2009; beta 0.15)."""
+    density = -np.log((pixels + 1) / 241)
+    dense = density[(density > 0.15).all(axis=1)]
+    dense = dense if len(dense) > 10 else density
+    plane = np.linalg.svd(np.cov(dense.T))[0][:, :2]
+    plane = plane * np.where(plane[0] < 0, -1, 1)
+    angles = np.arctan2(*(dense @ plane).T[::-1])
+    ends = [plane @ np.array([np.cos(a), np.sin(a)]) for a in np.percentile(angles, [1, 99])]
+    vectors = np.array(sorted(ends, key=lambda v: -v[0]))
+    amounts = np.linalg.lstsq(vectors.T, density.T, rcond=None)[0]
+    return vectors, np.maximum(np.percentile(amounts, 99, axis=1), 1e-3)
+
+
+def macenko(pixels: Colours, source: Colours, target: Colours) -> Colours:
+    """The source's stain amounts, scaled, in the target's stain vectors."""
+    (mine, most), (theirs, theirs_most) = stains(source), stains(target)
+    amounts = np.linalg.lstsq(mine.T, -np.log((pixels + 1) / 241).T, rcond=None)[0]
+    return 241 * np.exp(-(theirs.T @ (amounts * (theirs_most / most)[:, None]))).T - 1
+
+
+def normalised(
+    method: Callable[[Colours, Colours, Colours], Colours], pooled: bool, images: Images, source: Images, target: Images
+) -> Images:
+    """Patches in the target's stain; `pooled`: the source's statistics are those of its site's references."""
+    reference, goal = source.reshape(-1, 3).astype(float), target.reshape(-1, 3).astype(float)
+    made = [method(p := image.reshape(-1, 3).astype(float), reference if pooled else p, goal) for image in images]
+    return np.clip(np.rint(np.array(made)), 0, 255).astype(np.uint8).reshape(images.shape)
+
+
+METHODS = {
+    f"{name}{suffix}": (method, pooled)
+    for name, method in (("reinhard", reinhard), ("macenko", macenko))
+    for suffix, pooled in (("", False), ("_pooled", True))
+}
+
+
+# --- what is compared -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """Patches [n] of one seed; clean truth, two noisy renders and nuclei at every site; references; two probes."""
+
+    seed: int
+    source: Cohort
+    truth: dict[str, Images]
+    noisy: dict[str, tuple[Images, Images]]
+    references: dict[str, Images]
+    probes: dict[str, Any]
+
+    @classmethod
+    def of(cls, seed: int, per_cell: int) -> "World":
+        source = phantom.fresh(phantom.CELLS, per_cell, seed, "transfer", patches_per_slide=2)
+        seeds = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
+        truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
+        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in seeds) for site in phantom.SITES}
+        pool = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
+        references = {site: pool.where(site=site).images[:] for site in phantom.SITES}
+        return cls(seed, source, truth, noisy, references, {c: probe(seed, c) for c in ("class", "site")})
+
+    def to(self, site: str) -> Cohort:
+        """The patches that are not of this site."""
+        return self.source.select((self.source.table["site"] != site).to_numpy())
+
+
+def probe(seed: int, column: str) -> Any:
+    """A linear probe of class or site on a crossed phantom."""
+    train = phantom.fresh(phantom.CELLS, 60, seed, "probe 60")
+    made = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    return made.fit(embed(train, encoder("colour-texture")), train.table[column])
+
+
+def nuclei(images: Images, cut: float) -> np.ndarray:
+    """Where the grey optical density is above a cut."""
+    return -np.log((images.astype(float) + 1) / 256).mean(axis=-1) > cut
+
+
+def best_cut(clean: Images, masks: np.ndarray) -> float:
+    """The cut whose masks agree best with the true nuclei of clean renders."""
+    cuts = np.linspace(0.2, 1.2, 51)
+    return float(cuts[np.argmax([dice(nuclei(clean, cut), masks).mean() for cut in cuts])])
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Overlap 2 |a and b| / (|a| + |b|) of each pair of masks, for pairs with something in one of them."""
+    both, either = (a & b).sum(axis=(1, 2)), a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))
+    return 2 * both[either > 0] / either[either > 0]
+
+
+def measure(world: World, bridge: Bridge, unseen: set[tuple[str, str]]) -> list[dict[str, Any]]:
+    """A row of means per pair of sites and arm."""
+    table, images = world.source.table, world.source.images[:]
+    noise = bridge.invert(images, table)
+    extractor = encoder("colour-texture")
+    right = world.probes["class"].predict(extractor.encode(images)) == table["class"]
+    masks = phantom.twins(world.source, phantom.SITES[0])[1]
+    rows = []
+    for target in phantom.SITES:
+        cut = best_cut(world.truth[target], masks)
+        for site in [s for s in phantom.SITES if s != target]:
+            at = np.flatnonzero(table["site"] == site)
+            clean, (noisy, other) = world.truth[target][at], (world.noisy[target][i][at] for i in (0, 1))
+            arms = {"medi": bridge.render(noise[at], table.iloc[at].assign(site=target)), "untouched": images[at]}
+            arms |= {"truth": noisy}
+            for name, (method, pooled) in METHODS.items():
+                arms[name] = normalised(method, pooled, images[at], world.references[site], world.references[target])
+            fresh = np.array([(c, target) in unseen for c in table["class"].iloc[at]])
+            for arm, made in arms.items():
+                features, seen = extractor.encode(made), {"site": site, "target": target, "arm": arm}
+                score = psnr(made, clean)
+                kept = (world.probes["class"].predict(features) == table["class"].iloc[at])[right[at]]
+                found = {
+                    "psnr": score.mean(),
+                    "psnr_seen": score[~fresh].mean() if (~fresh).any() else np.nan,
+                    "psnr_unseen": score[fresh].mean() if fresh.any() else np.nan,
+                    "psnr_noisy": psnr(made, other).mean(),
+                    "dice": dice(nuclei(made, cut), nuclei(clean, cut)).mean(),
+                    "site_recognised": (world.probes["site"].predict(features) == target).mean(),
+                    "class_kept": kept.mean(),
+                }
+                rows.append(seen | found)
+    return rows
+
+
+def back(world: World, bridge: Bridge) -> float:
+    """PSNR of inversion without a change, dB; pixels that differ by nothing count as half a grey level at most."""
+    images, table = world.source.images[:], world.source.table
+    return float(psnr(bridge.render(bridge.invert(images, table), table), images).mean())
+
+
+def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, float]]:
+    """Steps against quality on one target per patch, and seconds for a single patch."""
+    table, images = world.source.table, world.source.images[:]
+    sites = list(phantom.SITES)
+    target = np.array([sites[(sites.index(s) + 1 + i % 7) % 8] for i, s in enumerate(table["site"])])
+    clean = np.stack([world.truth[site][i] for i, site in enumerate(target)])
+    found = {}
+    for steps in STEPS:
+        one = Bridge(bridge.denoiser, bridge.config, replace(bridge.settings, steps=steps, solver=solver))
+        noise = one.invert(images, table)
+        made, same = one.render(noise, table.assign(site=target)), one.render(noise, table)
+        alone = Bridge(one.denoiser, one.config, replace(one.settings, batch=1))
+        start = time.perf_counter()
+        for i in range(SPEED):
+            alone.render(alone.invert(images[[i]], table.iloc[[i]]), table.iloc[[i]].assign(site=target[i]))
+        seconds = (time.perf_counter() - start) / SPEED
+        found[steps] = {"psnr": psnr(made, clean).mean(), "back": psnr(same, images).mean(), "seconds": seconds}
+        print(solver, steps, {key: round(float(value), 3) for key, value in found[steps].items()}, flush=True)
+    return found
+
+
+def run(folder: Path, seed: int, per_cell: int, steps: int) -> dict[str, Any]:
+    """Everything for one seed's model."""
+    denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
+    bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
+    trained = {tuple(row[:2]) for row in config["combinations"]["rows"]}
+    world = World.of(seed, per_cell)
+    start = time.perf_counter()
+    rows = pd.DataFrame(measure(world, bridge, set(phantom.CELLS) - trained))
+    print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
+    print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+    small = World(seed, world.source.select(np.arange(0, len(world.source), 4)), {}, {}, {}, {})
+    truth = {site: images[np.arange(0, len(world.source), 4)] for site, images in world.truth.items()}
+    small = replace(small, truth=truth)
+    curves = {solver: curve(small, bridge, solver) for solver in ("heun", "dpm_solver_2m")}
+    return {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
+
+
+def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
+    means = [run["rows"].groupby("arm").mean(numeric_only=True) for run in runs]
+
+    def over(column: str, arm: str = "medi") -> list[float]:
+        return [float(mean.loc[arm, column]) for mean in means]
+
+    def made(values: list[float], unit: str, target: str | None, against: str) -> dict[str, Any]:
+        return figure(values, unit, target, n, against)
+
+    gain = [float(m.loc["medi", "psnr"] - m.loc[list(METHODS), "psnr"].max()) for m in means]
+    short = [float(m.loc["truth", "psnr_noisy"] - m.loc["medi", "psnr_noisy"]) for m in means]
+    clean = "noise-free, JPEG-free render at the target; all pairs of sites"
+    found = {
+        "psnr": made(over("psnr"), "dB", None, clean),
+        "psnr_seen": made([float(m.loc["medi", "psnr_seen"]) for m in means], "dB", None, "target trained"),
+        "psnr_unseen": made(over("psnr_unseen"), "dB", None, "class never trained at the target"),
+        "psnr_untouched": made(over("psnr", "untouched"), "dB", None, clean),
+        "gain_over_stain": made(gain, "dB", ">= 3", "the best of Reinhard and Macenko, by patch and pooled"),
+        "below_ceiling": made(short, "dB", "<= 3", "a second noisy render of the same tissue at the same site"),
+        "nuclei_overlap": made(over("dice"), "Dice", ">= 0.9", "masks of the clean render, same density cut"),
+        "nuclei_overlap_truth": made(over("dice", "truth"), "Dice", None, "a noisy render of the truth"),
+        "site_recognised": made(over("site_recognised"), "", ">= 0.97", "probe on a crossed phantom"),
+        "site_recognised_truth": made(over("site_recognised", "truth"), "", None, "a noisy render of the truth"),
+        "class_kept": made(over("class_kept"), "", ">= 0.97", "of patches that the probe got right"),
+        "class_kept_truth": made(over("class_kept", "truth"), "", None, "a noisy render of the truth"),
+        "back": made([run["back"] for run in runs], "dB", ">= 45", "inversion without a change"),
+        "seconds": made(
+            [run["curves"]["heun"].get(run["steps"], {"seconds": np.nan})["seconds"] for run in runs],
+            "s",
+            "<= 1",
+            "one patch of 32 px, default steps",
+        ),
+    }
+    for name in METHODS:
+        found[f"psnr_{name}"] = made(over("psnr", name), "dB", None, clean)
+    for solver in ("heun", "dpm_solver_2m"):
+        for steps in STEPS:
+            for key, unit in (("psnr", "dB"), ("back", "dB"), ("seconds", "s")):
+                values = [float(run["curves"][solver][steps][key]) for run in runs if steps in run["curves"][solver]]
+                found[f"{solver}_{steps}_{key}"] = made(values, unit, None, "steps against quality")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/study"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--per-cell", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help="one patch per combination, 5 steps")
+    options = parser.parse_args()
+    per_cell, steps = (1, 5) if options.quick else (options.per_cell, TransferSettings().steps)
+    runs = [run(options.runs / f"seed{seed}", seed, per_cell, steps) for seed in options.seeds]
+    report("transfer", figures(runs, len(runs)), ("torch", "diffusers", "numpy", "scikit-learn"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What is not known about a real patch, said in the way that the model has learned: its token for "not known" where
+training rows had it, else the null vector of conditioning dropout."""
+
+from typing import Any
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from medi.diffusion.denoiser import Denoiser
+from medi.diffusion.mixing import condition
+from medi.errors import MediError
+
+
+def condition_known(denoiser: Denoiser, config: dict[str, Any], rows: pd.DataFrame) -> Float[Tensor, "n d"]:
+    """z_cond [n, d] of rows in which conditions may be missing; `config` is the checkpoint's.
+
+    Raises MediError where a model trained without dropout never met a row without this condition: both vectors would
+    be noise.
+    """
+    rows = rows.reset_index(drop=True)
+    never = [a for a in denoiser.schema.conditions if not met_missing(config, a.name, a.missing)]
+    unknown = pd.DataFrame({a.name: rows[a.name].isin(a.missing) for a in never if a.name in rows}, index=rows.index)
+    z = condition(denoiser, rows)
+    if not unknown.to_numpy().any():
+        return z
+    if not trained_with_dropout(config):
+        raise MediError(_untold(unknown))
+    for pattern, part in unknown.groupby(list(unknown.columns)):
+        dropped = [name for name, missing in zip(unknown.columns, pattern) if missing]
+        z[list(part.index)] = condition(denoiser, rows.loc[part.index], dropped)
+    return z
+
+
+def trained_with_dropout(config: dict[str, Any]) -> bool:
+    return bool(config.get("recipe", {}).get("dropout", 0.0))
+
+
+def met_missing(config: dict[str, Any], name: str, spellings: tuple[str, ...]) -> bool:
+    """Whether training had rows without this condition; taken for granted where the checkpoint does not say."""
+    known = config.get("combinations", {"columns": [], "rows": []})
+    if name not in known["columns"]:
+        return True
+    at = known["columns"].index(name)
+    return any(row[at] in spellings for row in known["rows"])
+
+
+def _untold(unknown: pd.DataFrame) -> str:
+    name = next(name for name in unknown.columns if unknown[name].any())
+    return (
+        f"{name} is not known (row {int(unknown[name].to_numpy().argmax())}), and the model was trained on rows that "
+        f"all have it, without conditioning dropout: state it, or train with dropout (training: {{dropout: 0.1}})"
+    )
