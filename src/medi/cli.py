@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
-from medi import cli_adapt, cli_cohort, cli_diffusion, cli_stress, cli_transfer
+from medi import cli_adapt, cli_cohort, cli_diffusion, cli_evaluation, cli_stress, cli_transfer
 from medi.cli_terminal import Terminal, console, printable
 from medi.errors import MediError
 
@@ -69,6 +69,7 @@ def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folde
 
 cli_cohort.register(app)
 cli_diffusion.register(app)
+cli_evaluation.register(app)
 cli_transfer.register(app)
 cli_adapt.register(app)
 cli_stress.register(app)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medi.errors import MediError
-from medi.evaluation.fidelity import per_class, per_combination
+from medi.evaluation.fidelity import halves, per_class, per_combination
 from medi.evaluation.frechet import frechet_distance
 
 OVER = ["class", "site"]
@@ -193,3 +193,21 @@ def test_sets_that_do_not_fit_are_refused() -> None:
         combination(real, floor, cls=(cls[0][1:], cls[1]))
     with pytest.raises(MediError, match="the floor table lacks the columns site"):
         combination(real, (floor[0], floor[1].drop(columns="site")), cls=cls)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_halves_share_no_slide_and_every_combination_evenly(seed: int) -> None:
+    """The bound: what a half lacks of a combination is at most the largest slide of one that holds it."""
+    rng = np.random.default_rng(seed)
+    slide = rng.integers(0, 30, 400)
+    table = pd.DataFrame({"class": np.where(slide % 2, "a", "b"), "site": rng.choice(["x", "y"], 400)})
+    table["slide"] = [f"S{i}" if i else "" for i in slide]
+    table["sample_id"] = [f"P{i}" for i in range(400)]
+    first = halves(table, ("class", "site"), seed)
+    known = table["slide"] != ""
+    assert table[known].assign(first=first[known]).groupby("slide")["first"].nunique().max() == 1
+    assert abs(first[~known].sum() - (~first[~known]).sum()) < (~known).sum(), "without a slide each stands alone"
+    shares = table.assign(first=first).groupby(["class", "site"])["first"].mean()
+    assert shares.between(0.35, 0.65).all(), shares
+    shuffled = table.sample(frac=1, random_state=seed)
+    assert (halves(shuffled, ("class", "site"), seed) == first[shuffled.index]).all(), "whatever the order of rows"

@@ -6,14 +6,16 @@ correlations and anisotropy of the optical density at several scales carry the t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache as memoised
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32, UInt8
 
 from medi.cohort.table import Cohort
 from medi.errors import MediError
-from medi.files import content_hash
+from medi.files import content_hash, read_table, safe_name, write_table
 
 Images = UInt8[np.ndarray, "n h w 3"]
 Features = Float32[np.ndarray, "n d"]
@@ -69,6 +71,20 @@ def embed(
         if progress:
             progress(len(images))
     return out
+
+
+def cached(
+    cohort: Cohort, chosen: Encoder, cache: Path | None, progress: Callable[[int], None] | None = None
+) -> Float32[np.ndarray, "n d"]:
+    """`embed`, kept in a folder under the hashes of cohort and encoder; without a folder it is `embed`."""
+    if cache is None:
+        return embed(cohort, chosen, progress=progress)
+    path = cache / f"{cohort.digest()}-{safe_name(chosen.name)}-{chosen.hash}.parquet"
+    if not path.exists():
+        write_table(path, pd.DataFrame(embed(cohort, chosen, progress=progress)).add_prefix("f"))
+    elif progress:
+        progress(len(cohort))
+    return read_table(path).to_numpy(dtype=np.float32)
 
 
 # --- the embedded descriptor -----------------------------------------------------------------------------------------
@@ -206,7 +222,7 @@ _GROUPS: tuple[tuple[Callable[[_View], Features], float], ...] = (
 )
 
 
-@cache
+@memoised
 def _constants_hash() -> str:
     groups = [[group.__name__, scale] for group, scale in _GROUPS]
     return content_hash("colour-texture", VERSION, QUANTILES, LAGS, LEVELS, FLOOR, UNMIX, groups)

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from medi.errors import MediError
 from medi.evaluation.frechet import Features, frechet_distance, resampled_distances
@@ -72,6 +72,23 @@ def per_class(
     over = [column for column in marginal.columns if column != "share"]
     comparison = _compare(real, floor, synthetic, over, n, seed)
     return _table(comparison, list(_class_targets(marginal, over)), "class", encoder)
+
+
+def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarray, " n"]:
+    """Which rows are in the first of two halves without a common slide, every combination shared out evenly.
+
+    Slides are dealt from the largest, each to the half that lacks its combinations; rows without a slide stand alone.
+    """
+    slides = table["slide"].where(table["slide"] != "", table["sample_id"])
+    cells = table.groupby(list(over), sort=True).ngroup()
+    counts = pd.crosstab(slides, cells)
+    order = generator("halves", seed).permutation(len(counts))
+    order = order[np.argsort(-counts.to_numpy().sum(axis=1)[order], kind="stable")]
+    lead, first = np.zeros(counts.shape[1]), {}
+    for slide, row in zip(counts.index[order], counts.to_numpy()[order]):
+        first[slide] = bool(lead @ row <= 0)
+        lead += row if first[slide] else -row
+    return slides.map(first).to_numpy(dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""The verbs embed, fidelity and utility as a user runs them, on cohorts that `Cohort.save` wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from command_line import Medi, fine, refused
+from medi.cohort import phantom
+from medi.cohort.pixels import Pixels
+from medi.cohort.table import Cohort
+from medi.evaluation.encoders import COLOUR_TEXTURE, embed
+from medi.evaluation.frechet import frechet_distance
+
+CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
+CELLS = [(c, s) for c in CLASSES for s in SITES]
+HELD = CELLS[0]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """real: 2 classes x 2 sites, one combination held out; good: the same combinations; flat: grey images."""
+    folder = tmp_path_factory.mktemp("cohorts")
+    real = phantom.fresh(CELLS, 60, seed=0, stream="real", patches_per_slide=6)
+    held = (real.table["class"] == HELD[0]) & (real.table["site"] == HELD[1])
+    odd = real.table["patient"].isin(sorted(set(real.table["patient"]))[::2])
+    split = np.where(held, "test_unseen", np.where(odd, "test_seen", "train"))
+    real.with_columns(split=split).save(folder / "real")
+    good = phantom.fresh(CELLS, 40, seed=1, stream="good")
+    good.with_columns(fill=np.arange(len(good)) % 2 == 0).save(folder / "good")
+    flat = phantom.fresh(CELLS, 40, seed=2, stream="flat")
+    noise = np.random.default_rng(0).integers(120, 129, flat.images[:].shape, dtype=np.uint8)
+    Cohort(flat.table, flat.schema, Pixels.of(noise)).save(folder / "flat")
+    return folder
+
+
+def test_embeddings_are_the_encoders_own_and_cached(medi: Medi, folders: Path) -> None:
+    shown = fine(medi("embed", folders / "good", "--out", "e.parquet", "--cache", "kept"))
+    assert "160 patches" in shown
+    table = pd.read_parquet("e.parquet")
+    cohort = Cohort.load(folders / "good")
+    assert list(table["sample_id"]) == list(cohort.table["sample_id"])
+    np.testing.assert_array_equal(table.drop(columns="sample_id").to_numpy(), embed(cohort, COLOUR_TEXTURE))
+    (kept,) = Path("kept").iterdir()
+    pd.read_parquet(kept).mul(0).to_parquet(kept)
+    fine(medi("embed", folders / "good", "--out", "again.parquet", "--cache", "kept"))
+    assert not pd.read_parquet("again.parquet").drop(columns="sample_id").to_numpy().any(), "taken from the cache"
+    fine(medi("embed", folders / "flat", "--out", "flat.parquet", "--cache", "kept"))
+    assert pd.read_parquet("flat.parquet").drop(columns="sample_id").to_numpy().any(), "another cohort, another entry"
+
+
+def test_fidelity_tells_fresh_patches_from_flat_ones(medi: Medi, folders: Path) -> None:
+    arms = [f"good={folders / 'good'}", f"flat={folders / 'flat'}"]
+    shown = fine(medi("fidelity", folders / "real", *arms, "--over", "class,site", "--n", "24", "--out", "f"))
+    assert "240 real patches of 40 slides" in shown
+    found = pd.read_parquet("f/fidelity.parquet")
+    distances = found[found["metric"] == "frechet"]
+    mean = distances.groupby(["scope", "arm"])["value"].mean()
+    for scope in ("combination", "class"):
+        assert mean[scope, "good"] < 3 * mean[scope, "floor"]
+        assert mean[scope, "flat"] > 10 * mean[scope, "good"]
+    cells = distances[distances["scope"] == "combination"]
+    unseen = set(cells.loc[cells["split"] == "unseen", ["class", "site"]].itertuples(index=False, name=None))
+    assert unseen == {HELD}, "the training rows say what is unseen"
+    assert COLOUR_TEXTURE.hash in set(found["encoder"]).pop()
+
+
+def test_fidelity_of_real_patches_alone_is_the_floor(medi: Medi, folders: Path) -> None:
+    fine(medi("fidelity", folders / "real", "--over", "class", "--split", "train", "--n", "20", "--out", "f"))
+    found = pd.read_parquet("f/fidelity.parquet")
+    assert set(found["arm"]) == {"floor"}
+    cohort = Cohort.load(folders / "real").where(split="train")
+    whole = embed(cohort, COLOUR_TEXTURE).astype(np.float64)
+    one = cohort.table["class"].to_numpy() == CLASSES[0]
+    across = frechet_distance(whole[one], whole[~one])
+    distances = found[found["metric"] == "frechet"]
+    assert (distances["value"] < across).all(), "halves of one class are nearer than two classes"
+
+
+def test_utility_adds_what_fills(medi: Medi, folders: Path) -> None:
+    arms = [f"good={folders / 'good'}", f"flat={folders / 'flat'}"]
+    shown = fine(medi("utility", folders / "real", *arms, "--over", "class,site", "--out", "u"))
+    found = pd.read_parquet("u/utility.parquet")
+    accuracy = found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")]
+    assert set(zip(accuracy["arm"], accuracy["split"])) == {
+        (arm, split) for arm in ("real", "good", "flat") for split in ("seen", "unseen")
+    }
+    train = Cohort.load(folders / "real").where(split="train")
+    counts = accuracy.set_index(["arm", "split"])["n_train"]
+    assert counts["real", "seen"] == len(train)
+    assert counts["good", "seen"] == len(train) + 80, "half of them fill"
+    assert counts["flat", "seen"] == len(train) + 160, "all of them, where no column says"
+    assert "real training patches" in shown
+
+
+def test_mistakes_get_one_line(medi: Medi, folders: Path, tmp_path: Path) -> None:
+    real, good = folders / "real", folders / "good"
+    refused(medi("embed", tmp_path / "nowhere"), "nowhere")
+    refused(medi("embed", real, "--encoder", "inception"), "inception", COLOUR_TEXTURE.name)
+    refused(medi("fidelity", real, good), "NAME=COHORT")
+    refused(medi("fidelity", real, f"floor={good}"), "'floor' is taken")
+    refused(medi("fidelity", real, f"a={good}", f"a={good}"), "'a' is taken")
+    refused(medi("fidelity", real, "--over", "class,scanner"), "scanner", "site")
+    refused(medi("fidelity", real, "--over", "site"), "class")
+    refused(medi("fidelity", real, "--split", "valid"), "valid", "train")
+    refused(medi("utility", good), "no patch is for training", "medi holdout")
+    large = phantom.fresh(CELLS, 2, seed=0, stream="large", size=64)
+    large.save(tmp_path / "large")
+    refused(medi("fidelity", real, f"large={tmp_path / 'large'}"), "64 px", "32")
+    Cohort(large.table, large.schema).save(tmp_path / "bare")
+    refused(medi("embed", tmp_path / "bare"), "bare", "medi pack")
