@@ -53,8 +53,9 @@ class Recipe:
     dropout: share of draws in which a condition is replaced by its null vector, independently per condition.
     ema_gamma: length of the averaging memory; 1e9 is no average. micro_batch: images at once, 0 for the whole batch;
     a batch in parts needs less memory and gives the same update. compile: torch.compile, which needs a C++ compiler
-    on a CPU. Every `save_every` images: keep, how many averages stay in snapshots/; sheets, whether a grid of samples
-    is drawn; tensorboard, whether the log goes there too.
+    on a CPU. precision: of convolutions and matrix products; weights and averages are fp32 always. auto is bf16 on a
+    GPU and on a CPU with units for it, else fp32. Every `save_every` images: keep, how many averages stay in
+    snapshots/; sheets, whether a grid of samples is drawn; tensorboard, whether the log goes there too.
     """
 
     images: int = 56_000
@@ -78,6 +79,7 @@ class Recipe:
     save_every: int = 8_000
     micro_batch: int = 0
     compile: bool = False
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     keep: int = 0
     sheets: bool = False
     tensorboard: bool = False
@@ -96,6 +98,16 @@ class Recipe:
             return self.learning_rate * min(1.0, rising) * (1 + math.cos(math.pi * passed)) / 2
         left = (horizon - images) / max(self.decay * horizon, 1)
         return self.learning_rate * min(1.0, rising, max(left, 0.0))
+
+    def mixed_precision(self) -> Literal["bf16", "no"]:
+        """What accelerate calls the precision on this machine."""
+        return "bf16" if self.precision == "bf16" or (self.precision == "auto" and has_bf16_units()) else "no"
+
+
+def has_bf16_units() -> bool:
+    """Whether products of bf16 numbers are faster here than those of fp32: a GPU, or a CPU with AVX512-BF16 or AMX."""
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.cuda.is_available() or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,7 @@ class Trainer:
         from accelerate import Accelerator
 
         torch.manual_seed(seeds.integer("weights", seed))
-        self.accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
+        self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision())
         self.recipe, self.images = recipe, 0
         self.denoiser = Denoiser(settings, schema)
         optimizer = torch.optim.AdamW(
