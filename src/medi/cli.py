@@ -43,17 +43,23 @@ def demo(
 
 @app.command()
 def run(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file; every key is optional.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file, or the name of one that medi brings.")],
     out: Out = Path("medi-run"),
+    source: Annotated[
+        Path | None, typer.Option(help="Cohort in place of the study file's.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the study file's.")] = None,
     redo: Redo = False,
 ) -> None:
-    """A study from cohort to report, stage after stage.
+    """A study from cohort to report, stage after stage, on the phantom or on a cohort of your own.
+
+    STUDY is a YAML file, every key of which is optional, or one of: demo, quick, ami_br, tcga_ut.
 
     Example: medi run my-study.yaml --out my-run
     """
-    from medi.settings import read_study
+    from medi.settings import find_study
 
-    _run(read_study(study), out, redo)
+    _run(find_study(study, source, seed), out, redo)
 
 
 @app.command()

@@ -134,11 +134,6 @@ RULES = {  # and what each takes
     "sites": ("folds", "fold"),
     "published": (),
 }
-    "random": ("rate",),
-    "named": ("held", "set_aside"),
-    "sites": ("folds", "fold"),
-    "published": (),
-}  # and what each takes
 
 
 def design(

@@ -32,12 +32,12 @@ from medi.files import read_table, write_json, write_table, write_text
 from medi.report.page import build
 from medi.runs import Advance, Run, Show, Silent
 from medi.settings import StudySettings, read_study
+from medi.sources import Source, source_of
 from medi.workers import side_by_side
 
 FORMAT_VERSION = 1
 SETTINGS = "study.yaml"  # in the run folder
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
-REFERENCES = ("reference", "floor", "oracle")  # fresh real patches, each set from slides of its own
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 
 
@@ -48,7 +48,7 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.collect()  # the biased cohort
     study.audit()  # which combinations are missing, what gives the class away
     study.hold_out()  # take a part of the combinations away
-    study.refer()  # fresh real patches of every combination: test set, floor, oracle
+    study.refer()  # real patches beside it: test set, floor, oracle
     study.train()  # CLS: p(image | class), MeDi: p(image | class, metadata)
     study.plan()  # fill every combination to the same count
     study.sample()
@@ -68,7 +68,7 @@ class Study:
     def check(self) -> None:
         """Refuse what cannot work before anything is written, and keep the settings where workers find them."""
         s = self.settings
-        phantom.schema().attribute(s.attribute)
+        self.source.check()
         encoder(s.evaluation.encoder)
 
         def work(path: Path) -> str:
@@ -78,14 +78,11 @@ class Study:
         self.stages.stage(SETTINGS, work, s)
 
     def collect(self) -> None:
-        s = self.settings
-
         def work(path: Path) -> str:
-            cohort = phantom.cohort(s.seed, s.cohort.size, s.cohort.patches)
-            cohort.save(path)
+            cohort = self.source.collect(path, self.stages.show)
             return f"{len(cohort):,} patches of {cohort.table['patient'].nunique():,} patients"
 
-        self.stages.stage("cohort", work, [s.cohort, s.seed, phantom.parameters_hash()])
+        self.stages.stage("cohort", work, self.source.key())
 
     def audit(self) -> None:
         def work(path: Path) -> str:
@@ -101,7 +98,8 @@ class Study:
 
         def work(path: Path) -> str:
             cohort = Cohort.load(self.folder / "cohort")
-            rule = Rule(over=self.over, test_seen=0.0, **s.holdout.model_dump())
+            over = self.over[1:] if s.holdout.kind == "sites" else self.over
+            rule = Rule(over=over, **s.holdout.model_dump())
             found = design(cohort.table, cohort.schema, rule, s.seed)
             found.save(path)
             patches = int((found.split == "train").sum())
@@ -110,14 +108,15 @@ class Study:
         self.stages.stage("holdout", work, [s.holdout, s.attribute, s.seed], ["cohort"])
 
     def refer(self) -> None:
-        s = self.settings
+        s, drawn = self.settings, self.source.drawn
 
         def work(path: Path) -> str:
-            self._side_by_side("rendering", "render_reference", REFERENCES)
-            patches = sum(len(Cohort.load(path / name)) for name in REFERENCES)
-            return f"{patches:,} fresh patches of all combinations: {', '.join(REFERENCES)}"
+            self._side_by_side("drawing", "draw_reference", drawn)
+            patches = sum(len(Cohort.load(path / name)) for name in drawn)
+            return f"{patches:,} fresh patches of all combinations: {', '.join(drawn)}"
 
-        self.stages.stage("references", work, [s.evaluation, s.plan, s.cohort, s.seed], ["cohort"])
+        if drawn:
+            self.stages.stage("references", work, [s.evaluation, s.plan, s.cohort, s.seed], ["cohort"])
 
     def train(self) -> None:
         s = self.settings
@@ -154,7 +153,7 @@ class Study:
         extractor = encoder(self.settings.evaluation.encoder)
 
         def work(path: Path) -> str:
-            sets = self._sets()
+            sets = self._stores()
             total, done = sum(map(len, sets.values())), 0
             with self.stages.show.bars("embedding") as (advance,):
 
@@ -168,7 +167,8 @@ class Study:
                     write_table(path / f"{name}.parquet", table)
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
-        self.stages.stage("embeddings", work, [extractor.name, extractor.hash], ["holdout", "references", "samples"])
+        reads = ["holdout", "samples", *(["references"] if self.source.drawn else [])]
+        self.stages.stage("embeddings", work, [extractor.name, extractor.hash], reads)
 
     def measure_fidelity(self) -> None:
         s = self.settings
@@ -201,12 +201,14 @@ class Study:
             fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
             real = sets["train"]
             added = {model: _take(sets[model], fill) for model in MODELS}
-            added["oracle"] = _like(sets["oracle"], added["medi"][1], self.over)
+            if "oracle" in sets:
+                added["oracle"] = _like(sets["oracle"], added["medi"][1], self.over)
             arms = [utility.Arm("real", *real)]
             arms += [utility.Arm(name, *_join(real, extra)) for name, extra in added.items()]
             reference = sets["reference"]
             is_unseen = np.array([cell in unseen for cell in _cells(reference[1], self.over)])
             tests = {"seen": _take(reference, ~is_unseen), "unseen": _take(reference, is_unseen)}
+            tests = {name: test for name, test in tests.items() if len(test[1])}
             table = utility.evaluate(arms, tests, over=self.over, seed=s.seed)
             write_table(path, table)
             overall = _pick(table, metric="balanced_accuracy", scope="all", split="unseen")
@@ -226,6 +228,10 @@ class Study:
     @property
     def folder(self) -> Path:
         return self.stages.folder
+
+    @property
+    def source(self) -> Source:
+        return source_of(self.settings)
 
     @property
     def over(self) -> tuple[str, str]:
@@ -250,17 +256,25 @@ class Study:
         calls = {f"{title} {name}": (f"medi.study:{function}", str(self.folder), name) for name in names}
         side_by_side(calls, self.stages.show)
 
+    def _stores(self) -> dict[str, Cohort]:
+        """All patches there are, real and synthetic: the cohort, the sets drawn beside it, the samples."""
+        drawn = {name: Cohort.load(self.folder / "references" / name) for name in self.source.drawn}
+        samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
+        return {"cohort": self.split(), **drawn, **samples}
+
     def _sets(self) -> dict[str, Cohort]:
-        """The sets of patches that are measured, real and synthetic alike."""
-        real = {"train": self.split().where(split="train")}
-        fresh = {name: Cohort.load(self.folder / "references" / name) for name in REFERENCES}
-        return real | fresh | {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
+        """The sets of patches that are measured: those of the source, and the samples of each model."""
+        stores = self._stores()
+        cohort = stores.pop("cohort")
+        return {name: cohort.select(rows) for name, rows in self.source.sets(cohort.table).items()} | stores
 
     def _embedded(self) -> dict[str, Embedded]:
         """Embeddings [n, d] and table of each set."""
-        sets = self._sets()
-        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in sets}
-        return {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in sets.items()}
+        stores = self._stores()
+        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in stores}
+        found = {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in stores.items()}
+        cohort = found.pop("cohort")
+        return {name: _take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
 
     def _sheet(self, per_cell: int = 3) -> Cohort:
         """The first few real and synthetic patches of every combination, with a column `source`."""
@@ -299,7 +313,7 @@ class Study:
             "gap_closed": gap_closed(tables["balanced_accuracy"]["unseen"]),
             "seconds": self.stages.seconds,
             "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
-            "phantom": phantom.parameters_hash(),
+            "phantom": "" if s.cohort.source else phantom.parameters_hash(),
             "versions": {"medi": __version__, "python": platform.python_version()} | _versions(),
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
             "settings": s.model_dump(mode="json"),
@@ -333,17 +347,10 @@ def sample_model(folder: str, model: str, advance: Advance) -> None:
     generate(checkpoint, rows, study.folder / "samples" / model, study.settings.seed, study.settings.sampling, advance)
 
 
-def render_reference(folder: str, name: str, advance: Advance) -> None:
+def draw_reference(folder: str, name: str, advance: Advance) -> None:
     """Worker: fresh real patches of every combination, from slides that no other set shares."""
     study = reopen(folder)
-    s = study.settings
-    per_cell = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}[name]
-    parts = []
-    for i, site in enumerate(phantom.SITES):
-        cells = [(class_, site) for class_ in phantom.CLASSES]
-        parts.append(phantom.fresh(cells, per_cell, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide))
-        advance((i + 1) * len(parts[0]), len(phantom.SITES) * len(parts[0]))
-    concatenate(parts).save(study.folder / "references" / name)
+    study.source.draw(name, advance).save(study.folder / "references" / name)
 
 
 def gap_closed(accuracy: Mapping[str, float | None]) -> float | None:
