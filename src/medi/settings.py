@@ -1,5 +1,6 @@
 """Study files: what a study is asked to do, checked before anything runs."""
 
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medi.cohort.fitting import Mode
 from medi.diffusion.denoiser import NetworkSettings
+from medi.diffusion.presets import preset
 from medi.diffusion.sampling import SamplerSettings
 from medi.diffusion.training import Recipe
 from medi.errors import MediError
@@ -79,11 +81,15 @@ class EvaluationSettings(_Section):
 
 
 class StudySettings(_Section):
-    """A study file. Every key is optional; unknown keys are refused."""
+    """A study file. Every key is optional; unknown keys are refused.
+
+    preset: network and training of `medi train --preset`, which the sections of these names then change.
+    """
 
     title: str = "MeDi on the phantom cohort"
     seed: int = 0
     attribute: str = "site"
+    preset: str = ""
     cohort: CohortSettings = CohortSettings()
     holdout: HoldoutSettings = HoldoutSettings()
     network: NetworkSettings = NetworkSettings()
@@ -91,6 +97,15 @@ class StudySettings(_Section):
     plan: PlanSettings = PlanSettings()
     sampling: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not content.get("preset"):
+            return content
+        chosen = preset(str(content["preset"]))
+        sections = {"network": asdict(chosen.network), "training": asdict(chosen.recipe)}
+        return content | {name: whole | (content.get(name) or {}) for name, whole in sections.items()}
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> "StudySettings":

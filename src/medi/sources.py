@@ -8,7 +8,7 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ TESTS = ("test_seen", "test_unseen")
 Mask = Bool[np.ndarray, " n"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """What a study asks of the origin of its patches. `drawn` names the sets that are made beside the cohort."""
 
@@ -42,6 +43,10 @@ class Source(Protocol):
 
     def key(self) -> object:
         """What decides the collected patches, as plain data."""
+        ...
+
+    def read(self) -> Cohort:
+        """The cohort as far as it is known before it is collected: its table and schema."""
         ...
 
     def collect(self, folder: Path, show: Show) -> Cohort:
@@ -75,9 +80,12 @@ class Phantom:
     def key(self) -> object:
         return [self.settings.cohort, self.settings.seed, phantom.parameters_hash()]
 
-    def collect(self, folder: Path, show: Show) -> Cohort:
+    def read(self) -> Cohort:
         s = self.settings
-        made = phantom.cohort(s.seed, s.cohort.size, s.cohort.patches)
+        return phantom.cohort(s.seed, s.cohort.size, s.cohort.patches)
+
+    def collect(self, folder: Path, show: Show) -> Cohort:
+        made = self.read()
         made.save(folder)
         return made
 
@@ -109,16 +117,18 @@ class Collected:
     def check(self) -> None:
         c = self.settings.cohort
         if not self.path.exists():
-            raise MediError(f"cohort.source: {self.path} does not exist; it is relative to the study file")
+            raise MediError(
+                f"cohort.source: {self.path} does not exist; it is relative to the study file, or --source names it"
+            )
         Fit(c.size, c.mode, c.mpp)
-        self._read().schema.attribute(self.settings.attribute)
+        self.read().schema.attribute(self.settings.attribute)
 
     def key(self) -> object:
         known = self.path / "cohort.json" if (self.path / "cohort.json").exists() else self.path
         return [self.settings.cohort, file_hash(known) if known.is_file() else ""]
 
     def collect(self, folder: Path, show: Show) -> Cohort:
-        c, cohort = self.settings.cohort, self._read()
+        c, cohort = self.settings.cohort, self.read()
         if cohort.pixels is not None:
             return self._adopt(cohort, folder)
         fit: dict[str, Any] = {"mode": c.mode, "mpp": c.mpp, "on_error": c.read.get("on_error", "fail")}
@@ -136,7 +146,7 @@ class Collected:
         first[tests] = halves(table[tests], ("class", self.settings.attribute), self.settings.seed)
         return {"train": train, "reference": first, "floor": tests & ~first}
 
-    def _read(self) -> Cohort:
+    def read(self) -> Cohort:
         """Table and schema; the pixels as well where the source is packed."""
         if (self.path / "cohort.json").exists():
             return Cohort.load(self.path)

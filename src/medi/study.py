@@ -23,6 +23,7 @@ from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.plan import balance
 from medi.cohort.table import Cohort, concatenate
+from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import train
 from medi.evaluation import fidelity, utility
@@ -56,6 +57,40 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.measure_fidelity()  # distances per combination and per class
     study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle
     return study.conclude()  # results.json, picture sheet, report.html
+
+
+def rehearse(settings: StudySettings) -> list[str]:
+    """What `run` would do, a line per stage, without writing anything: the cohort is read, held out and planned."""
+    source, s = source_of(settings), settings
+    source.check()
+    cohort = source.read()
+    found = design(cohort.table, cohort.schema, _rule(s), s.seed)
+    table = found.apply(cohort.table)
+    plan = balance(table, cohort.schema, ("class", s.attribute), to=s.plan.to, minimum=s.plan.minimum)
+    denoiser = Denoiser(s.network, cohort.schema)
+    steps = s.sampling.steps * (2 if s.sampling.solver == "heun" else 1)
+    gflop, size = gflop_per_image(denoiser), s.cohort.size
+    trained, sampled = 3 * gflop * s.training.images, gflop * steps * len(plan)
+    return [
+        f"cohort: {len(cohort):,} patches of {table['patient'].nunique():,} patients, "
+        f"{len(cohort) * size**2 * 3 / 1e9:,.1f} GB at {size} px",
+        "audit: " + "; ".join(audit(cohort.table, cohort.schema).summary()),
+        f"holdout: {len(found.held_out)} combinations; " + ", ".join(f"{k} {n:,}" for k, n in _sizes(table).items()),
+        f"models: {' and '.join(MODELS)}, {sum(p.numel() for p in denoiser.parameters()) / 1e6:,.1f} M parameters, "
+        f"{s.training.images:,} images of {3 * gflop:,.1f} GFLOP each: {trained / 1e6:,.1f} PFLOP a model",
+        f"samples: {len(plan):,} images a model, {steps} evaluations each: {sampled / 1e6:,.1f} PFLOP a model",
+        f"embeddings: {s.evaluation.encoder}, {len(cohort) + len(MODELS) * len(plan):,} patches",
+    ]
+
+
+def _sizes(table: pd.DataFrame) -> dict[str, int]:
+    """Patches of each split that has any."""
+    return {str(split): int(n) for split, n in table["split"].value_counts().items()}
+
+
+def _rule(s: StudySettings) -> Rule:
+    over = (s.attribute,) if s.holdout.kind == "sites" else ("class", s.attribute)
+    return Rule(over=over, **s.holdout.model_dump())
 
 
 @dataclass(frozen=True)
@@ -98,9 +133,7 @@ class Study:
 
         def work(path: Path) -> str:
             cohort = Cohort.load(self.folder / "cohort")
-            over = self.over[1:] if s.holdout.kind == "sites" else self.over
-            rule = Rule(over=over, **s.holdout.model_dump())
-            found = design(cohort.table, cohort.schema, rule, s.seed)
+            found = design(cohort.table, cohort.schema, _rule(s), s.seed)
             found.save(path)
             patches = int((found.split == "train").sum())
             return f"{len(found.certificate['held_out'])} combinations held out, {patches:,} training patches left"

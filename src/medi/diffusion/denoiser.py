@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from medi.cohort.schema import Schema
 from medi.diffusion.conditioning import Conditioning, Join
@@ -147,6 +148,16 @@ def build_network(settings: NetworkSettings) -> nn.Module:
         if isinstance(module, nn.GroupNorm):
             module.register_forward_pre_hook(_in_fp32)
     return network.to(memory_format=torch.channels_last)
+
+
+def gflop_per_image(denoiser: Denoiser) -> float:
+    """10^9 floating-point operations of one evaluation of D on one image."""
+    size, device = denoiser.settings.size, denoiser.device
+    x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
+    z = torch.zeros(1, denoiser.settings.condition_width, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        denoiser(x, sigma, z)
+    return 1e-9 * counter.get_total_flops()
 
 
 def _in_fp32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

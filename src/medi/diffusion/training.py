@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 from PIL import Image
 from scipy.special import ndtri
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from medi import seeds
 from medi.cohort.cells import counts
@@ -25,7 +24,7 @@ from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
 from medi.diffusion.conditioning import as_tensors
-from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
+from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas, gflop_per_image
 from medi.diffusion.ema import Ema
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
@@ -287,12 +286,7 @@ class Trainer:
 
     def gflop_per_image(self) -> float:
         """10^9 floating-point operations of one image's forward and backward pass, the latter counted as two."""
-        size, device = self.denoiser.settings.size, self.accelerator.device
-        x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
-        z = torch.zeros(1, self.denoiser.settings.condition_width, device=device)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.denoiser(x, sigma, z)
-        return 3e-9 * counter.get_total_flops()
+        return 3 * gflop_per_image(self.denoiser)
 
     @torch.inference_mode()
     def validation_loss(self, cohort: Cohort, batch: int = 64) -> float:
