@@ -21,7 +21,7 @@ from medi import __version__
 from medi.cohort import phantom
 from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
-from medi.cohort.plan import balance
+from medi.cohort.plan import balance, with_siblings
 from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
@@ -31,6 +31,7 @@ from medi.evaluation.encoders import embed, encoder
 from medi.evaluation.fidelity import Embedded
 from medi.files import read_table, write_json, write_table, write_text
 from medi.report.page import build
+from medi.report.sheets import write_sheets
 from medi.runs import Advance, Run, Show, Silent
 from medi.settings import StudySettings, read_study
 from medi.sources import Source, source_of
@@ -39,6 +40,7 @@ from medi.workers import side_by_side
 FORMAT_VERSION = 1
 SETTINGS = "study.yaml"  # in the run folder
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
+SIBLINGS = 12  # images of a combination that share their noise with the other levels of the attribute
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 
 
@@ -167,7 +169,7 @@ class Study:
             cohort = self.split()
             plan = balance(cohort.table, cohort.schema, self.over, to=s.plan.to, minimum=s.plan.minimum)
             plan.save(path)
-            rows = plan.expand(s.seed)
+            rows = with_siblings(plan.expand(s.seed), s.attribute, SIBLINGS)
             write_table(path / "rows.parquet", rows)
             return f"{len(rows):,} images per model, {int(rows['fill'].sum()):,} of them fill combinations"
 
@@ -252,6 +254,8 @@ class Study:
     def conclude(self) -> dict[str, Any]:
         """results.json, the sheet of pictures and report.html, always written anew from what the stages left."""
         self._sheet().save(self.folder / "sheet")
+        sets = self._sets()
+        write_sheets(sets["reference"], sets["medi"], self.settings.attribute, self.folder / "sheets")
         write_table(self.folder / "tables/training.parquet", self._training_logs())
         results = self._results()
         write_json(self.folder / "results.json", results)
