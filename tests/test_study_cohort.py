@@ -35,7 +35,7 @@ STUDY = {
     "training": {"images": 128, "batch": 16, "save_every": 128},
     "plan": {"to": 20, "minimum": 12},
     "sampling": {"steps": 2},
-    "evaluation": {"distance_images": 12, "encoder": "colour-texture"},
+    "evaluation": {"distance_images": 12, "encoders": ["colour-texture", "learned"]},
 }
 
 

@@ -72,12 +72,15 @@ class PlanSettings(_Section):
 
 
 class EvaluationSettings(_Section):
-    """Fresh real patches per combination and per slide in each reference set, and images per distance."""
+    """Fresh real patches per combination and per slide in each reference set, images per distance, and encoders.
+
+    encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches.
+    """
 
     patches: int = Field(default=200, ge=10)
     patches_per_slide: int = Field(default=10, ge=1)
     distance_images: int = Field(default=100, ge=3)
-    encoder: str = "descriptor"
+    encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 
 class StudySettings(_Section):

@@ -26,10 +26,10 @@ from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import train
-from medi.evaluation import fidelity, utility
-from medi.evaluation.encoders import embed, encoder
+from medi.evaluation import fidelity, learned, utility
+from medi.evaluation.encoders import Encoder, embed, encoder
 from medi.evaluation.fidelity import Embedded
-from medi.files import read_table, write_json, write_table, write_text
+from medi.files import read_table, safe_name, write_json, write_table, write_text
 from medi.report.page import build
 from medi.report.sheets import write_sheets
 from medi.runs import Advance, Run, Show, Silent
@@ -39,6 +39,7 @@ from medi.workers import side_by_side
 
 FORMAT_VERSION = 1
 SETTINGS = "study.yaml"  # in the run folder
+LEARNED = "encoders/learned.safetensors"
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
 SIBLINGS = 12  # images of a combination that share their noise with the other levels of the attribute
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
@@ -55,6 +56,7 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.train()  # CLS: p(image | class), MeDi: p(image | class, metadata)
     study.plan()  # fill every combination to the same count
     study.sample()
+    study.learn()  # an encoder of the training patches' own, where one is asked for
     study.embed()
     study.measure_fidelity()  # distances per combination and per class
     study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle
@@ -81,7 +83,7 @@ def rehearse(settings: StudySettings) -> list[str]:
         f"models: {' and '.join(MODELS)}, {sum(p.numel() for p in denoiser.parameters()) / 1e6:,.1f} M parameters, "
         f"{s.training.images:,} images of {3 * gflop:,.1f} GFLOP each: {trained / 1e6:,.1f} PFLOP a model",
         f"samples: {len(plan):,} images a model, {steps} evaluations each: {sampled / 1e6:,.1f} PFLOP a model",
-        f"embeddings: {s.evaluation.encoder}, {len(cohort) + len(MODELS) * len(plan):,} patches",
+        f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
     ]
 
 
@@ -106,7 +108,9 @@ class Study:
         """Refuse what cannot work before anything is written, and keep the settings where workers find them."""
         s = self.settings
         self.source.check()
-        encoder(s.evaluation.encoder)
+        for name in s.evaluation.encoders:
+            if name != learned.NAME:
+                encoder(name)
 
         def work(path: Path) -> str:
             write_text(path, yaml.safe_dump(s.model_dump(mode="json"), sort_keys=False))
@@ -184,8 +188,24 @@ class Study:
 
         self.stages.stage("samples", work, [s.sampling, s.seed], ["plan", "models"])
 
+    def learn(self) -> None:
+        s = self.settings
+
+        def work(path: Path) -> str:
+            patches = self.split().where(split="train")
+            with self.stages.show.bars("learning an encoder") as (advance,):
+                learned.learn(patches, path, s.seed, progress=advance)
+            return f"from {len(patches):,} training patches"
+
+        if learned.NAME in s.evaluation.encoders:
+            self.stages.stage(LEARNED, work, [s.seed], ["holdout"])
+
     def embed(self) -> None:
-        extractor = encoder(self.settings.evaluation.encoder)
+        for name in self.settings.evaluation.encoders:
+            self._embed(name)
+
+    def _embed(self, name: str) -> None:
+        extractor = self.encoder(name)
 
         def work(path: Path) -> str:
             sets = self._stores()
@@ -197,36 +217,39 @@ class Study:
                     done += n
                     advance(done, total)
 
-                for name, cohort in sets.items():
+                for store, cohort in sets.items():
                     table = pd.DataFrame(embed(cohort, extractor, progress=count)).add_prefix("f")
-                    write_table(path / f"{name}.parquet", table)
+                    write_table(path / f"{store}.parquet", table)
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
         reads = ["holdout", "samples", *(["references"] if self.source.drawn else [])]
-        self.stages.stage("embeddings", work, [extractor.name, extractor.hash], reads)
+        self.stages.stage(self._embeddings(name), work, [extractor.name, extractor.hash], reads)
 
     def measure_fidelity(self) -> None:
         s = self.settings
 
         def work(path: Path) -> str:
-            sets = self._embedded()
-            arms = {model: sets[model] for model in MODELS}
-            shared: dict[str, Any] = {
-                "n": s.evaluation.distance_images,
-                "seed": s.seed,
-                "encoder": s.evaluation.encoder,
-            }
-            cells = fidelity.per_combination(
-                sets["reference"], sets["floor"], arms, over=self.over, held_out=self.unseen(), **shared
-            )
-            shares = self.split().where(split="train").table.groupby(list(self.over)).size()
-            marginal = (shares / shares.sum()).rename("share").reset_index()
-            classes = fidelity.per_class(sets["reference"], sets["floor"], arms, marginal, **shared)
-            write_table(path, pd.concat([cells, classes], ignore_index=True))
-            means = _pick(cells, metric="frechet", scope="combination_mean", split="unseen")
+            table = pd.concat([self._fidelity(name) for name in s.evaluation.encoders], ignore_index=True)
+            write_table(path, table)
+            means = _pick(table, metric="frechet", scope="combination_mean", split="unseen")
+            means = means[means["encoder"] == self.encoder().label]
             return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.1f}" for r in means.itertuples())
 
-        self.stages.stage("tables/fidelity.parquet", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
+        reads = [self._embeddings(name) for name in s.evaluation.encoders]
+        self.stages.stage("tables/fidelity.parquet", work, [s.evaluation, s.attribute, s.seed], reads)
+
+    def _fidelity(self, encoder: str) -> pd.DataFrame:
+        """Distances per combination and per class in the features of one encoder."""
+        s, sets = self.settings, self._embedded(encoder)
+        arms = {model: sets[model] for model in MODELS}
+        shared: dict[str, Any] = {"n": s.evaluation.distance_images, "seed": s.seed}
+        shared["encoder"] = self.encoder(encoder).label
+        real, floor = sets["reference"], sets["floor"]
+        cells = fidelity.per_combination(real, floor, arms, over=self.over, held_out=self.unseen(), **shared)
+        shares = sets["train"][1].groupby(list(self.over)).size()
+        marginal = (shares / shares.sum()).rename("share").reset_index()
+        classes = fidelity.per_class(real, floor, arms, marginal, **shared)
+        return pd.concat([cells, classes], ignore_index=True)
 
     def measure_utility(self) -> None:
         s = self.settings
@@ -305,10 +328,20 @@ class Study:
         cohort = stores.pop("cohort")
         return {name: cohort.select(rows) for name, rows in self.source.sets(cohort.table).items()} | stores
 
-    def _embedded(self) -> dict[str, Embedded]:
-        """Embeddings [n, d] and table of each set."""
+    def encoder(self, name: str = "") -> Encoder:
+        """An encoder by its name, by default the study's first; "learned" is the study's own."""
+        chosen = name or self.settings.evaluation.encoders[0]
+        return learned.load(self.folder / LEARNED) if chosen == learned.NAME else encoder(chosen)
+
+    def _embeddings(self, name: str) -> str:
+        """The stage and folder of an encoder's features: the first one's has the plain name."""
+        return "embeddings" if name == self.settings.evaluation.encoders[0] else f"embeddings-{safe_name(name)}"
+
+    def _embedded(self, encoder: str = "") -> dict[str, Embedded]:
+        """Embeddings [n, d] and table of each set, in the features of the study's first encoder or of the named one."""
         stores = self._stores()
-        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in stores}
+        folder = self.folder / self._embeddings(encoder or self.settings.evaluation.encoders[0])
+        read = {name: read_table(folder / f"{name}.parquet") for name in stores}
         found = {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in stores.items()}
         cohort = found.pop("cohort")
         return {name: _take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
@@ -341,7 +374,7 @@ class Study:
         tables = {
             name: {split: _column(table, split) for split in ("seen", "unseen")} for name, table in measured.items()
         }
-        extractor = encoder(s.evaluation.encoder)
+        extractor = self.encoder()
         return {
             "format_version": FORMAT_VERSION,
             "title": s.title,
