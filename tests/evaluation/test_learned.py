@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
@@ -30,7 +32,7 @@ def test_class_and_site_are_read_from_its_features_on_other_slides(path: Path, p
     x, y = encoder.encode(patches.images[:]), encoder.encode(test.images[:])
     assert x.shape == (160, 16)
     for name in ("class", "site"):
-        probe = LogisticRegression(max_iter=500).fit(x, patches.table[name])
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x, patches.table[name])
         assert probe.score(y, test.table[name]) > {"class": 0.7, "site": 0.9}[name], name
 
 
