@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from medi.diffusion import checkpoint
 from medi.diffusion.checkpoint import load_model, load_tensors, save_model, save_tensors
@@ -22,6 +24,23 @@ def test_truncated_file_is_one_clear_error(denoiser: Denoiser, tmp_path) -> None
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MediError, match=r"m\.safetensors: not a whole checkpoint"):
         load_model(path)
+
+
+def test_a_damaged_file_is_refused(denoiser: Denoiser, tmp_path) -> None:
+    """One flipped bit in the weights; a site renamed in the header, which would make wrong images (P1)."""
+    path = save_model(tmp_path / "m.safetensors", denoiser, {})
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    (tmp_path / "bit.safetensors").write_bytes(content)
+    with safe_open(path, "pt") as handle:
+        metadata = handle.metadata()
+    swapped = metadata["config"].replace('"levels": ["A", "B"]', '"levels": ["B", "A"]')
+    assert swapped != metadata["config"]
+    save_file(load_file(path), tmp_path / "header.safetensors", metadata | {"config": swapped})
+    for name in ("bit", "header"):
+        with pytest.raises(MediError, match=rf"{name}\.safetensors: its weights or settings are not those .* written"):
+            load_model(tmp_path / f"{name}.safetensors")
+    load_model(path)
 
 
 def test_newer_format_is_refused(tmp_path, monkeypatch) -> None:

@@ -24,7 +24,7 @@ from medi.cohort.pixels import to_float
 from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
-from medi.diffusion.conditioning import as_tensors
+from medi.diffusion.conditioning import Dropout, as_tensors, dropout_rates
 from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
 from medi.diffusion.ema import Ema
 from medi.diffusion.sampling import SamplerSettings, sample_images
@@ -50,7 +50,8 @@ class Recipe:
     combinations, so that a class with few combinations is not drawn rarely.
     noise: "log_normal", ln sigma normal with `noise_mean` and `noise_std` (EDM, table 1), or "ddpm", uniform steps.
     dihedral: turn and mirror images at random, as tissue has no upright.
-    dropout: share of draws in which a condition is replaced by its null vector, independently per condition.
+    dropout: share of draws in which a condition is replaced by its null vector, independently per condition: a number
+    for all, or by name ({class: 0.1, site: 0.2}), others never.
     ema_gamma: length of the averaging memory; 1e9 is no average. micro_batch: images at once, 0 for the whole batch;
     a batch in parts needs less memory and gives the same update. compile: torch.compile, which needs a C++ compiler
     on a CPU. precision: of convolutions and matrix products; weights and averages are fp32 always. auto is bf16 on a
@@ -74,7 +75,7 @@ class Recipe:
     noise_mean: float = -1.0
     noise_std: float = 1.2
     dihedral: bool = True
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     ema_gamma: float = 16.0
     save_every: int = 8_000
     micro_batch: int = 0
@@ -89,6 +90,9 @@ class Recipe:
             raise MediError(f"training needs at least one batch: images {self.images}, batch {self.batch}")
         if self.save_every % self.batch:
             raise MediError(f"save_every {self.save_every} must be a multiple of the batch, {self.batch}")
+        rates = self.dropout.values() if isinstance(self.dropout, dict) else [self.dropout]
+        if not all(0 <= rate <= 1 for rate in rates):
+            raise MediError(f"dropout is a share of draws, 0 to 1, not {self.dropout}")
 
     def rate(self, images: int) -> float:
         """Learning rate after so many images: linear warm-up, then the schedule."""
@@ -112,7 +116,7 @@ def has_bf16_units() -> bool:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean images in [-1, 1], their codes, noise levels, unit noise and dropped conditions."""
+    """Clean images in [-1, 1], their codes, noise levels, unit noise and dropped conditions, k in the codes' order."""
 
     images: Float[Tensor, "n 3 h w"]
     codes: dict[str, Shaped[Tensor, " n"]]
@@ -127,6 +131,7 @@ class Batches:
     def __init__(self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int) -> None:
         self.pixels, self.codes, self.recipe, self.seed = cohort.images, codes, recipe, seed
         self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance, recipe.balance_over))
+        self.dropout = dropout_rates(recipe.dropout, codes)
         self.offset = seeds.generator("sigma", seed).random()
 
     def __call__(self, counters: Int64[np.ndarray, " n"], device: torch.device) -> Batch:
@@ -138,7 +143,7 @@ class Batches:
             rng = seeds.generator("train", self.seed, int(counter))
             rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
             turns[i] = rng.integers(8) * self.recipe.dihedral
-            dropped[i] = rng.random(len(self.codes)) < self.recipe.dropout
+            dropped[i] = rng.random(len(self.codes)) < self.dropout
             rng.standard_normal(out=noise[i], dtype=np.float32)
         images = dihedral(to_float(self.pixels[rows]), turns)
         return Batch(
@@ -202,7 +207,8 @@ class DenoisingLoss(nn.Module):
         self.denoiser = denoiser
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        z = self.denoiser.conditioning(batch.codes, batch.dropped)
+        places = [list(batch.codes).index(condition.name) for condition in self.denoiser.schema.conditions]
+        z = self.denoiser.conditioning(batch.codes, batch.dropped[:, places])
         noisy = batch.images + batch.sigma[:, None, None, None] * batch.noise
         error = (self.denoiser(noisy, batch.sigma, z) - batch.images).square().mean(dim=(1, 2, 3))
         return (self.denoiser.loss_weight(batch.sigma) * error).mean()
@@ -326,6 +332,8 @@ def train(
         raise MediError(
             f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
         )
+    for name in recipe.dropout if isinstance(recipe.dropout, dict) else ():
+        cohort.schema.attribute(name)  # refuses what is none, also for CLS, which is trained by the same recipe
     if recipe.tensorboard and find_spec("tensorboard") is None:
         raise MediError("TensorBoard is not installed: pip install 'medi-histo[track]', or leave it out")
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
