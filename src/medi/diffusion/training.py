@@ -2,10 +2,13 @@
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,7 @@ from medi.cohort.cells import counts
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
+from medi.diffusion.ahead import Ahead, Counters
 from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
 from medi.diffusion.conditioning import Dropout, as_tensors, dropout_rates
 from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
@@ -35,6 +39,8 @@ SHEET = 8  # classes and levels on a sheet of samples
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
 Progress = Callable[[int, int], None]
 Over = Literal["combination", "class", "nested"]
+BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
+LOADER_THREADS = 8  # at most, for each GPU
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
 
@@ -123,6 +129,19 @@ class Batch:
     sigma: Float[Tensor, " n"]
     noise: Float[Tensor, "n 3 h w"]
     dropped: Bool[Tensor, "n k"]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Batch]") -> "Batch":
+        """The images of all parts in order."""
+        codes = {name: torch.cat([part.codes[name] for part in parts]) for name in parts[0].codes}
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in BATCH_TENSORS}
+        return cls(codes=codes, **joined)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a GPU, copied from pinned memory, so that neither waits for the other."""
+        codes = {name: column.to(device) for name, column in self.codes.items()}
+        tensors = {name: getattr(self, name).pin_memory().to(device, non_blocking=True) for name in BATCH_TENSORS}
+        return Batch(codes=codes, **tensors)
 
 
 class Batches:
@@ -239,16 +258,17 @@ class Trainer:
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
+        self.ahead: Ahead[Batch] | None = None
+        if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
+            threads = min(LOADER_THREADS, max(1, (os.cpu_count() or 1) // self.accelerator.num_processes))
+            self.ahead = Ahead(partial(self.batches, device=torch.device("cpu")), Batch.join, threads)
 
     def step(self) -> Float[Tensor, ""]:
         """One update on the next batch; returns its loss, still on the device."""
         stop = min(self.images + self.recipe.batch, self.recipe.images)
-        counters = np.arange(self.images, stop)[self.accelerator.process_index :: self.accelerator.num_processes]
-        loss = torch.zeros((), device=self.accelerator.device)
-        size = self.recipe.micro_batch or len(counters)
-        for start in range(0, len(counters), size):
-            part = counters[start : start + size]
-            share = self.loss(self.batches(part, self.accelerator.device)) * (len(part) / len(counters))
+        parts, loss = self._parts(self.images), torch.zeros((), device=self.accelerator.device)
+        for part, following in pairwise([*parts, *self._parts(stop)[:1], np.arange(0)][: len(parts) + 1]):
+            share = self.loss(self._batch(part, following)) * (len(part) / sum(map(len, parts)))
             self.accelerator.backward(share)
             loss += share.detach()
         self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
@@ -259,6 +279,17 @@ class Trainer:
         self.ema.update(self.images, stop)
         self.images = stop
         return loss
+
+    def _parts(self, images: int) -> list[Counters]:
+        """The images of the update that begins at `images`, those of this process, as many as are taken at once."""
+        stop = min(images + self.recipe.batch, self.recipe.images)
+        counters = np.arange(images, stop)[self.accelerator.process_index :: self.accelerator.num_processes]
+        size = self.recipe.micro_batch or self.recipe.batch
+        return [counters[start : start + size] for start in range(0, len(counters), size)]
+
+    def _batch(self, counters: Counters, following: Counters) -> Batch:
+        device = self.accelerator.device
+        return self.batches(counters, device) if self.ahead is None else self.ahead(counters, following).to(device)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
