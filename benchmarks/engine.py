@@ -2,12 +2,15 @@
 
 python benchmarks/engine.py [--quick] [--threads 1]
 
-All loops train the same UNet, that of `medi demo`, on the same number of images; they take turns, so that a busy
-machine slows all of them, and ratios are means over rounds. What each ingredient of ours pays is the rate of the bare
-loop with it over that without it, all others in place. The last line is one JSON object.
+All loops train the same UNet, that of `medi demo`, on the same number of images. Rates are images per second of the
+process's CPU time, which is wall time on one thread of a quiet machine; loops take turns, and ratios are medians over
+rounds. The bare loop is forward, backward and update of the loss on one fixed batch, "unet" that of the UNet's output
+alone. What each ingredient of ours pays is the rate of "unet" with it over that without it, all others in place. The
+last line is one JSON object.
 """
 
 import argparse
+import json
 import resource
 import shutil
 import subprocess
@@ -36,6 +39,7 @@ from medi.diffusion.training import Trainer, train
 DEMO = preset("demo")
 BATCH = DEMO.recipe.batch
 BF16 = DEMO.recipe.mixed_precision() == "bf16"  # what training takes here by itself
+TURNS, APART = 3, ("example", "given back")  # what runs in a process of its own, in so many turns
 Step = Callable[[], object]
 
 
@@ -51,15 +55,28 @@ def whole(cohort: Cohort, updates: int) -> float:
 
     def progress(images: int, total: int) -> None:
         if not began:
-            began.append(time.perf_counter())
+            began.append(time.process_time())
 
     with tempfile.TemporaryDirectory() as folder:
         train(cohort, Path(folder), DEMO.network, recipe, cohort.schema, 0, progress=progress)
-    return updates * BATCH / (time.perf_counter() - began[0])
+    return updates * BATCH / (time.process_time() - began[0])
 
 
-def bare(bf16: bool = BF16, fused: bool = True, channels_last: bool = True, compiled: bool = False) -> Step:
-    """Forward, backward and update of the network on one fixed batch: no data, no noise, no average, no clipping."""
+def bare(cohort: Cohort) -> Step:
+    """Forward and backward of the loss and the update, on one fixed batch: no data, no clipping, no average, no log."""
+    trainer = Trainer(cohort, DEMO.network, replace(DEMO.recipe, images=10**9), cohort.schema, 0)
+    batch = trainer.batches(np.arange(BATCH), trainer.accelerator.device)
+
+    def step() -> None:
+        trainer.accelerator.backward(trainer.loss(batch))
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+
+    return step
+
+
+def unet(bf16: bool = BF16, fused: bool = True, channels_last: bool = True, compiled: bool = False) -> Step:
+    """Forward and backward of the UNet alone, towards the square of its output, and the update."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = build_network(DEMO.network).to(memory_format=layout)
@@ -140,19 +157,30 @@ def rates(steps: dict[str, Step], rounds: int, updates: int) -> dict[str, np.nda
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(updates):
                 step()
-            found[name].append(updates * BATCH / (time.perf_counter() - start))
+            found[name].append(updates * BATCH / (time.process_time() - start))
     return {name: np.array(values) for name, values in found.items()}
 
 
-def memory(batch: int) -> float:
-    """GiB of a process that trains the patch64 preset, at its highest, over two updates."""
-    code = f"import engine; engine.train_twice({batch})"
+def alone(name: str, rounds: int, updates: int, threads: int) -> None:
+    """Print the rates of a loop that must not gain from what ours sets up for its process: see `apart`."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        for i, image in enumerate(phantom.cohort(0, DEMO.network.size, 400).images[:]):
+            Image.fromarray(image).save(Path(folder) / f"{i:03d}.png")
+        step = examples(Path(folder)) if name == "example" else unet()
+        print(json.dumps(rates({name: step}, rounds, updates)[name].tolist()))
+
+
+def apart(call: str) -> str:
+    """The last line that a function of this file prints in a process of its own."""
+    code = f"import engine; engine.{call}"
     folder = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return done.stdout.splitlines()[-1]
 
 
 def train_twice(batch: int) -> None:
@@ -165,8 +193,8 @@ def train_twice(batch: int) -> None:
 
 
 def compiled() -> tuple[Step, float]:
-    """The bare loop under torch.compile, and the seconds of its first update."""
-    step = bare(compiled=True)
+    """The UNet's loop under torch.compile, and the seconds of its first update."""
+    step = unet(compiled=True)
     start = time.perf_counter()
     step()
     return step, time.perf_counter() - start
@@ -179,44 +207,50 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
-    rounds, updates = (2, 2) if given.quick else (8, 25)
-    cohort, warm_up = phantom.cohort(0, 32, 400), 0.0
-    with tempfile.TemporaryDirectory() as folder:
-        for i, image in enumerate(cohort.images[:]):
-            Image.fromarray(image).save(Path(folder) / f"{i:03d}.png")
-        steps: dict[str, Step] = {
-            "ours": ours(cohort),
-            "bare": bare(),
-            "example": examples(Path(folder)),
-            "fp32": bare(bf16=False),
-            "plain AdamW": bare(fused=False),
-            "default layout": bare(channels_last=False),
-        }
-        if shutil.which("g++") and not given.quick:
-            steps["compiled"], warm_up = compiled()
-        found = rates(steps, rounds, updates)
-    n, place = rounds * updates, f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
+    rounds, updates = (1, 2) if given.quick else (3, 25)
+    cohort, warm_up = phantom.cohort(0, DEMO.network.size, 400), 0.0
+    steps: dict[str, Step] = {
+        "ours": ours(cohort),
+        "bare": bare(cohort),
+        "unet": unet(),
+        "fp32": unet(bf16=False),
+        "plain AdamW": unet(fused=False),
+        "default layout": unet(channels_last=False),
+    }
+    if shutil.which("g++") and not given.quick:
+        steps["compiled"], warm_up = compiled()
+    found = rates(steps, 0, updates)
+    for _ in range(TURNS):
+        new = rates(steps, rounds, updates)
+        for name in APART:
+            new[name] = np.array(json.loads(apart(f"alone({name!r}, {rounds}, {updates}, {given.threads})")))
+        found = {name: np.append(found.get(name, ()), values) for name, values in new.items()}
+    n, place = TURNS * rounds * updates, f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
     trained = whole(cohort, 2 if given.quick else 300)
 
     def over(one: str, other: str, target: str | None, against: str) -> dict[str, Any]:
-        return figure(found[one] / found[other], "", target, n, against)
+        ratios = found[one] / found[other]
+        return figure(ratios, "", target, n, against) | {"value": round(float(np.median(ratios)), 4)}
 
     figures = {
-        "loop_over_bare": over("ours", "bare", ">= 0.95", "bare forward, backward, update in the same precision"),
+        "loop_over_bare": over("ours", "bare", ">= 0.95", "forward, backward and update of the same loss"),
+        "loop_over_unet": over("ours", "unet", None, "the UNet alone: neither conditioning nor loss"),
         "training_over_bare": figure(trained / found["bare"], "", None, 300, "the same; with log, state and model"),
         "loop_over_example": over("ours", "example", ">= 1.3", "diffusers' example loop, fp32, images from PNG files"),
-        "bare_over_example": over("bare", "example", None, "the same"),
         "images_per_second": figure(found["ours"], "images/s", None, n, place),
         "example_images_per_second": figure(found["example"], "images/s", None, n, "diffusers' example loop"),
-        "pays_bf16": over("bare", "fp32", None, "fp32"),
-        "pays_fused_adamw": over("bare", "plain AdamW", None, "AdamW of PyTorch's default"),
-        "pays_channels_last": over("bare", "default layout", None, "contiguous layout"),
+        "pays_kept_memory": over("unet", "given back", None, "glibc's defaults"),
+        "pays_bf16": over("unet", "fp32", None, "fp32"),
+        "pays_fused_adamw": over("unet", "plain AdamW", None, "AdamW of PyTorch's default"),
+        "pays_channels_last": over("unet", "default layout", None, "contiguous layout"),
     }
     if "compiled" in found:
-        figures["pays_compile"] = over("compiled", "bare", None, "not compiled")
+        figures["pays_compile"] = over("compiled", "unet", None, "not compiled")
         figures["compile_warm_up"] = figure([warm_up], "s", None, 1, "first update")
     batch = 2 if given.quick else 64
-    figures[f"memory_patch64_batch_{batch}"] = figure([memory(batch)], "GiB", "<= 6", 2, "the whole process")
+    figures[f"memory_patch64_batch_{batch}"] = figure(
+        [float(apart(f"train_twice({batch})"))], "GiB", "<= 6", 2, "the whole process"
+    )
     report("engine", figures, ("torch", "diffusers", "accelerate"))
 
 

@@ -24,6 +24,7 @@ from medi.diffusion.mixing import as_text, resolve
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
 from medi.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
+from medi.memory import keep_freed_memory
 from medi.workers import Summed, side_by_side
 
 Progress = Callable[[int, int], None]
@@ -115,6 +116,7 @@ def produce(
     Part i of n (`shard`), and within it each process, makes every n-th chunk. Who finds all chunks there writes the
     cohort; the others return None. A folder whose images were made by anything else than `made.made_by` is refused.
     """
+    keep_freed_memory()
     starts = np.cumsum([0, *map(len, chunks)])[:-1]
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
     mine = _share(paths, shard)

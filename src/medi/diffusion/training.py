@@ -34,6 +34,7 @@ from medi.diffusion.ema import Ema
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
 from medi.files import write_atomic, write_text
+from medi.memory import keep_freed_memory
 
 SHEET = 8  # classes and levels on a sheet of samples
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
@@ -242,6 +243,7 @@ class Trainer:
     def __init__(self, cohort: Cohort, settings: NetworkSettings, recipe: Recipe, schema: Schema, seed: int) -> None:
         from accelerate import Accelerator
 
+        keep_freed_memory()
         torch.manual_seed(seeds.integer("weights", seed))
         self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision())
         self.recipe, self.images = recipe, 0
