@@ -34,6 +34,8 @@ def test_both_models_from_one_cohort(medi: Medi, packed: Path) -> None:
         row = json.loads((Path(name) / "log.jsonl").read_text().splitlines()[-1])
         assert row["validation_loss"] > 0
         assert row["utilisation"] is None or 0 < row["utilisation"] < 1
+        fine(medi(*command, *more, "--out", name))
+    refused(medi(*command, "--out", "cls"), "cls/model.safetensors: was trained with another conditions.site")
 
 
 def test_dropout_by_name_stays_with_the_model(medi: Medi, packed: Path) -> None:

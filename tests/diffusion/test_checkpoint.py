@@ -1,5 +1,7 @@
 """Checkpoints: whole or one clear error (P11, P12)."""
 
+import sys
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -24,6 +26,25 @@ def test_truncated_file_is_one_clear_error(denoiser: Denoiser, tmp_path) -> None
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MediError, match=r"m\.safetensors: not a whole checkpoint"):
         load_model(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on files to stand for a full disk")
+def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(denoiser: Denoiser, tmp_path) -> None:
+    """P12: here the system refuses to write more than 10 kB to a file."""
+    import resource
+
+    path = save_model(tmp_path / "m.safetensors", denoiser, {"note": "old"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(
+            MediError, match=r"m\.safetensors: cannot be written .*; free space or choose another folder"
+        ):
+            save_model(path, denoiser, {"note": "new"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_model(path)[1]["note"] == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_damaged_file_is_refused(denoiser: Denoiser, tmp_path) -> None:

@@ -1,6 +1,8 @@
 """Training is counted in images, resumes bitwise (P4), and keeps its last good state."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count
@@ -12,6 +14,7 @@ import pytest
 import torch
 from scipy.stats import kstest, norm
 
+from medi import files
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, load_tensors
 from medi.diffusion.denoiser import Denoiser, NetworkSettings, ddpm_sigmas
@@ -162,7 +165,40 @@ def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, 
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
     with pytest.raises(MediError, match=r"another recipe.images \(96, now 128\)"):
         train(cohort, tmp_path, tiny, Recipe(images=128, batch=4, save_every=16), cohort.schema, 0)
+    with pytest.raises(MediError, match=r"another conditions.site \(\['A', 'B'\], now None\), conditions.age"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema.restrict([]), 0)
+    with pytest.raises(MediError, match=r"another network.channels \(\[8, 8\], now \[8, 16\]\)"):
+        train(cohort, tmp_path, replace(tiny, channels=(8, 16)), RECIPE, cohort.schema, 0)
     assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+def test_a_finished_model_is_left_alone(cohort: Cohort, tiny, tmp_path) -> None:
+    """The same call does nothing; another one is refused and the model stays usable."""
+    model = train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    before = (model.stat().st_mtime_ns, model.read_bytes())
+    assert train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0) == model
+    with pytest.raises(MediError, match=r"model\.safetensors: was trained with another seed \(0, now 1\)"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
+    with pytest.raises(MediError, match=r"another conditions\.site"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema.restrict(["age"]), 0)
+    assert (model.stat().st_mtime_ns, model.read_bytes()) == before
+
+
+def test_a_full_disk_keeps_the_last_good_state_p12(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
+    sync, calls = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 2:  # the first state and its log
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(MediError, match=r"state\.safetensors: cannot be written \(No space left on device\)"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    monkeypatch.undo()
+    assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 16
+    assert load_model(train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0))[1]["images"] == 96
 
 
 def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:

@@ -25,7 +25,14 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any])
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
     metadata["sum"] = _checksum(plain, metadata["config"])
-    return write_atomic(path, lambda temporary: save_file(plain, temporary, metadata))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from error
+
+    return write_atomic(path, write)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

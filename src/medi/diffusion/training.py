@@ -358,8 +358,8 @@ def train(
 
     Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
     state.safetensors while in training, and the last `recipe.keep` averages in snapshots/. The same call goes on where
-    an interrupted one stopped; other settings or data are refused. `progress(images, total)` is
-    called after every update.
+    an interrupted one stopped, and does nothing where it ended; other settings or data are refused.
+    `progress(images, total)` is called after every update.
     """
     if cohort.images.size != settings.size:
         raise MediError(
@@ -370,9 +370,14 @@ def train(
     if recipe.tensorboard and find_spec("tensorboard") is None:
         raise MediError("TensorBoard is not installed: pip install 'medi-histo[track]', or leave it out")
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
+    config["network"], config["conditions"] = asdict(settings), {a.name: a.levels for a in schema.conditions}
     config["combinations"] = counts(cohort.table, cohort.schema)
+    model, state = folder / "model.safetensors", folder / "state.safetensors"
+    if model.exists():
+        _check_same(model, load_tensors(model)[1], config)
+        return model
     trainer = Trainer(cohort, settings, recipe, schema, seed)
-    log = _resume(trainer, folder / "state.safetensors", config)
+    log = _resume(trainer, state, config)
     gflop = trainer.gflop_per_image()
     started, pending, since = time.perf_counter(), torch.zeros((), device=trainer.denoiser.device), trainer.images
     while trainer.images < recipe.images:
@@ -388,9 +393,9 @@ def train(
         _show(trainer, folder, log[-1], seed)
         started, pending, since = time.perf_counter(), torch.zeros_like(pending), trainer.images
     trainer.ema.copy_to(trainer.denoiser)
-    save_model(folder / "model.safetensors", trainer.denoiser, config | {"images": trainer.images, "mpp": cohort.mpp})
-    (folder / "state.safetensors").unlink(missing_ok=True)
-    return folder / "model.safetensors"
+    save_model(model, trainer.denoiser, config | {"images": trainer.images, "mpp": cohort.mpp})
+    state.unlink(missing_ok=True)
+    return model
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -481,11 +486,17 @@ def _resume(trainer: Trainer, path: Path, config: dict[str, Any]) -> list[dict[s
     if not path.exists():
         return []
     state, saved = load_tensors(path)
-    expected = json.loads(json.dumps(config))
-    if changed := [line for key in expected for line in _differences(key, saved.get(key), expected[key])]:
-        raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
+    _check_same(path, saved, config)
     trainer.load(state, saved["images"])
     return saved["log"]
+
+
+def _check_same(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse what was trained otherwise; what an older file does not say is taken for the same."""
+    expected = json.loads(json.dumps(config))
+    known = [key for key in expected if key in saved]
+    if changed := [line for key in known for line in _differences(key, saved[key], expected[key])]:
+        raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
 
 
 def _differences(name: str, old: Any, new: Any) -> list[str]:
