@@ -55,8 +55,8 @@ def train(
 
     chosen = named(preset)
     cohort = _packed(packed, chosen.network.size)
-    given = {"images": images, "batch": batch, "micro_batch": micro_batch, "compile": compile or None}
-    given |= {"dropout": _dropout(dropout) if dropout else None}
+    given: dict[str, Any] = {"images": images, "batch": batch, "micro_batch": micro_batch, "compile": compile or None}
+    given["dropout"] = _dropout(dropout) if dropout else None
     recipe = _fitted(chosen.recipe, {name: value for name, value in given.items() if value is not None})
     schema = cohort.schema.restrict([]) if class_alone else cohort.schema
     patches, validation = cohort.where(split="train"), cohort.where(split="validation")
@@ -93,6 +93,7 @@ def sample(
     weak_weight: Annotated[float, typer.Option(help="How far, with --weak.")] = 1.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
     ] = None,
@@ -111,7 +112,7 @@ def sample(
     from medi.runs import Show, Silent
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
-    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked)
+    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision)
     rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
     workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
     weaker = None if weak is None else model_file(weak)

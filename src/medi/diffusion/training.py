@@ -29,7 +29,7 @@ from medi.cohort.table import Cohort
 from medi.diffusion.ahead import Ahead, Counters
 from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
 from medi.diffusion.conditioning import Dropout, as_tensors, dropout_rates
-from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
+from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, Precision, ddpm_sigmas, in_bf16
 from medi.diffusion.ema import Ema
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
@@ -87,7 +87,7 @@ class Recipe:
     save_every: int = 8_000
     micro_batch: int = 0
     compile: bool = False
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     keep: int = 0
     sheets: bool = False
     tensorboard: bool = False
@@ -112,13 +112,7 @@ class Recipe:
 
     def mixed_precision(self) -> Literal["bf16", "no"]:
         """What accelerate calls the precision on this machine."""
-        return "bf16" if self.precision == "bf16" or (self.precision == "auto" and has_bf16_units()) else "no"
-
-
-def has_bf16_units() -> bool:
-    """Whether products of bf16 numbers are faster here than those of fp32: a GPU, or a CPU with AVX512-BF16 or AMX."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.cuda.is_available() or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+        return "bf16" if in_bf16(self.precision) else "no"
 
 
 @dataclass(frozen=True)
