@@ -32,13 +32,13 @@ from torch.utils.data import DataLoader, Dataset
 from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
-from medi.diffusion.denoiser import build_network
+from medi.diffusion.denoiser import build_network, in_bf16
 from medi.diffusion.presets import preset
 from medi.diffusion.training import Trainer, train
 
 DEMO = preset("demo")
 BATCH = DEMO.recipe.batch
-BF16 = DEMO.recipe.mixed_precision() == "bf16"  # what training takes here by itself
+BF16 = in_bf16(DEMO.recipe.precision)  # what training takes here by itself
 TURNS, APART = 3, ("example", "given back")  # what runs in a process of its own, in so many turns
 Step = Callable[[], object]
 
@@ -68,7 +68,7 @@ def bare(cohort: Cohort) -> Step:
     batch = trainer.batches(np.arange(BATCH), trainer.accelerator.device)
 
     def step() -> None:
-        trainer.accelerator.backward(trainer.loss(batch))
+        trainer.accelerator.backward(trainer.loss_of(batch))
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
 

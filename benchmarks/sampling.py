@@ -1,6 +1,6 @@
 """Sampling: a plan of 200 combinations x 32 images against loops over combinations, and few steps against DDIM-100.
 
-python benchmarks/sampling.py [--run RUN] [--combinations 200] [--n 100] [--cells 32] [--quick]
+python benchmarks/sampling.py [--run RUN] [--skip-speed] [--combinations 200] [--n 100] [--cells 32] [--quick]
 
 Ours is `medi sample` from its start to the finished cohort, on the whole machine. All loops may use all cores too, with
 images kept in memory, 32 at once, no start-up counted, with the same solver and number of steps:
@@ -218,12 +218,15 @@ def main() -> None:
     parser.add_argument("--combinations", type=int, default=200)
     parser.add_argument("--n", type=int, default=100, help="images per distance; at most half the reference's")
     parser.add_argument("--cells", type=int, default=32, help="combinations that distances are averaged over")
+    parser.add_argument("--skip-speed", action="store_true", help="distances alone")
     parser.add_argument("--quick", action="store_true", help="a tenth of the plan, 20 images of 4 combinations")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     combinations, part, rounds = (20, 2, 1) if options.quick else (options.combinations, 20, ROUNDS)
     found: dict[str, Any] = {}
-    for name, study in (("small", embedded_study(quick=True)), ("demo", embedded_study())):
+    for name, study in (
+        () if options.skip_speed else (("small", embedded_study(quick=True)), ("demo", embedded_study()))
+    ):
         found |= speed(name, study.network, combinations, part, rounds)
     if options.run:
         found |= quality(options.run, *((4, 20) if options.quick else (options.cells, options.n)))

@@ -110,10 +110,6 @@ class Recipe:
         left = (horizon - images) / max(self.decay * horizon, 1)
         return self.learning_rate * min(1.0, rising, max(left, 0.0))
 
-    def mixed_precision(self) -> Literal["bf16", "no"]:
-        """What accelerate calls the precision on this machine."""
-        return "bf16" if in_bf16(self.precision) else "no"
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -239,7 +235,7 @@ class Trainer:
 
         keep_freed_memory()
         torch.manual_seed(seeds.integer("weights", seed))
-        self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision())
+        self.accelerator = Accelerator(mixed_precision="no")  # its precision is the process's, ours is the recipe's
         self.recipe, self.images = recipe, 0
         self.denoiser = Denoiser(settings, schema)
         optimizer = torch.optim.AdamW(
@@ -264,7 +260,7 @@ class Trainer:
         stop = min(self.images + self.recipe.batch, self.recipe.images)
         parts, loss = self._parts(self.images), torch.zeros((), device=self.accelerator.device)
         for part, following in pairwise([*parts, *self._parts(stop)[:1], np.arange(0)][: len(parts) + 1]):
-            share = self.loss(self._batch(part, following)) * (len(part) / sum(map(len, parts)))
+            share = self.loss_of(self._batch(part, following)) * (len(part) / sum(map(len, parts)))
             self.accelerator.backward(share)
             loss += share.detach()
         self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
@@ -275,6 +271,11 @@ class Trainer:
         self.ema.update(self.images, stop)
         self.images = stop
         return loss
+
+    def loss_of(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss in the recipe's precision."""
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=in_bf16(self.recipe.precision)):
+            return self.loss(batch)
 
     def _parts(self, images: int) -> list[Counters]:
         """The images of the update that begins at `images`, those of this process, as many as are taken at once."""
