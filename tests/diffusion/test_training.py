@@ -133,6 +133,24 @@ def test_dihedral_gives_all_eight_views() -> None:
     views = dihedral(np.repeat(image, 8, axis=0), np.arange(8))
     assert len({view.tobytes() for view in views}) == 8
     assert (np.sort(views.reshape(8, 3, 4), axis=2) == np.sort(image.reshape(1, 3, 4), axis=2)).all()
+    for k in range(8):
+        turned = np.rot90(image[0], k % 4, axes=(1, 2))
+        assert (views[k] == (turned[:, :, ::-1] if k >= 4 else turned)).all()
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e3])
+def test_gradients_are_clipped_as_torch_does(cohort: Cohort, tiny, clip: float) -> None:
+    """To the bit, whether or not they are too long."""
+    trainer = Trainer(cohort, tiny, replace(RECIPE, clip=clip), cohort.schema, 0)
+    trainer.loss_of(trainer.batches(np.arange(4), CPU)).backward()
+    before = [weight.grad.clone() for weight in trainer.weights]
+    trainer._clip()
+    ours = [weight.grad.clone() for weight in trainer.weights]
+    for weight, gradient in zip(trainer.weights, before):
+        weight.grad = gradient
+    torch.nn.utils.clip_grad_norm_(trainer.weights, clip)
+    assert all(torch.equal(mine, weight.grad) for mine, weight in zip(ours, trainer.weights))
+    assert all(torch.equal(a, b) for a, b in zip(ours, before)) == (clip > 1)
 
 
 def test_learning_rate_warms_up_holds_and_decays_to_zero() -> None:
