@@ -207,7 +207,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
-    rounds, updates = (1, 2) if given.quick else (3, 25)
+    rounds, updates = (1, 2) if given.quick else (3, 15)
     cohort, warm_up = phantom.cohort(0, DEMO.network.size, 400), 0.0
     steps: dict[str, Step] = {
         "ours": ours(cohort),

@@ -4,7 +4,7 @@ python benchmarks/sampling.py [--run RUN] [--skip-speed] [--combinations 200] [-
 
 Ours is `medi sample` from its start to the finished cohort, on the whole machine. All loops may use all cores too, with
 images kept in memory, 32 at once, no start-up counted, with the same solver and number of steps:
-- strict: our own denoiser, one combination after another.
+- strict: our own denoiser in the precision it takes by itself, one combination after another; fp32: the same in fp32.
 - published: the same UNet in PyTorch's default layout under diffusers' DPMSolverMultistepScheduler, as its pipelines
   run it.
 - processes: `medi sample` for one combination, start-up and model load counted, times the number of combinations.
@@ -43,7 +43,12 @@ from medi.evaluation.frechet import frechet_distance
 from medi.settings import embedded_study
 
 Cell = tuple[str, str]
-CLASSES, PER_COMBINATION, STEPS, PROCESSES, ROUNDS, DRAWS = 10, 32, 16, 3, 2, 10
+CLASSES, PER_COMBINATION, STEPS, PROCESSES, DRAWS = 10, 32, 16, 3, 10
+LOOPS = {
+    "strict": "our denoiser, its precision",
+    "fp32": "our denoiser in fp32",
+    "published": "diffusers' UNet and solver, fp32",
+}
 SAMPLERS = {
     "ddim_100": SamplerSettings(steps=100, solver="ddim_clipped", schedule="leading"),
     "dpm_16": SamplerSettings(steps=16),
@@ -77,10 +82,10 @@ def command(model: Path, rows: pd.DataFrame, folder: Path, *options: object) -> 
     return time.perf_counter() - start
 
 
-def strict(model: Path, rows: pd.DataFrame) -> float:
+def strict(model: Path, rows: pd.DataFrame, precision: str = "auto") -> float:
     """Seconds an image of our denoiser, one combination after another."""
     denoiser, _ = load_model(model)
-    settings = SamplerSettings(steps=STEPS, batch=PER_COMBINATION)
+    settings = SamplerSettings(steps=STEPS, batch=PER_COMBINATION, precision=precision)
     start = time.perf_counter()
     for _, part in rows.groupby(["class", "site"], sort=False):
         sample_images(denoiser, part, 0, settings)
@@ -108,36 +113,36 @@ def published(settings: NetworkSettings, combinations: int) -> float:
     return (time.perf_counter() - start) / (combinations * PER_COMBINATION)
 
 
-def speed(name: str, settings: NetworkSettings, combinations: int, part: int, rounds: int) -> dict[str, Any]:
-    """Figures of one network; the ways take turns, loops on `part` combinations."""
+def speed(name: str, settings: NetworkSettings, combinations: int, part: int) -> dict[str, Any]:
+    """Figures of one network: ours between two measurements of each loop on `part` combinations."""
     rows = plan(combinations)
-    some, found = (
-        rows.head(part * PER_COMBINATION),
-        {key: [] for key in ("ours", "one", "strict", "published", "alone")},
-    )
+    some, n = rows.head(part * PER_COMBINATION), len(rows)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         model = random_model(home, settings, combinations)
         strict(model, rows.head(PER_COMBINATION)), published(settings, 1)
-        for i in range(rounds):
-            found["strict"].append(strict(model, some) * len(rows))
-            found["published"].append(published(settings, part) * len(rows))
-            found["ours"].append(command(model, rows, home / f"ours{i}"))
-        for i in range(PROCESSES):
-            alone = rows.iloc[i * PER_COMBINATION : (i + 1) * PER_COMBINATION]
-            found["alone"].append(command(model, alone, home / f"alone{i}", "--batch", PER_COMBINATION) * combinations)
+        ways = {
+            "strict": lambda: strict(model, some),
+            "fp32": lambda: strict(model, some, "fp32"),
+            "published": lambda: published(settings, part),
+        }
+        loops = {key: [way() * n] for key, way in ways.items()}
+        ours = command(model, rows, home / "ours")
+        loops = {key: [*loops[key], way() * n] for key, way in ways.items()}
         one = command(model, some, home / "one", "--workers", 1)
-    best, n = min(found["ours"]), len(rows)
+        alone = [
+            command(model, rows.iloc[i * PER_COMBINATION :][:PER_COMBINATION], home / f"alone{i}") * combinations
+            for i in range(PROCESSES)
+        ]
     loop = f"measured on {part} of {combinations} combinations and scaled; all cores, batch 32, in memory"
+    processes = f"{PROCESSES} processes measured, times {combinations}"
     figures = {
-        "over_strict_loop": figure(np.array(found["strict"]) / found["ours"], "", ">= 3", n, f"our denoiser; {loop}"),
-        "over_published_loop": figure(
-            np.array(found["published"]) / found["ours"], "", ">= 3", n, f"diffusers' UNet and solver; {loop}"
-        ),
-        "over_processes": figure(
-            np.array(found["alone"]) / best, "", ">= 10", n, f"{PROCESSES} processes measured, times {combinations}"
-        ),
-        "images_per_second": figure(n / np.array(found["ours"]), "images/s", None, n, "start-up counted, all cores"),
+        **{
+            f"over_{key}_loop": figure(np.array(loops[key]) / ours, "", ">= 3", n, f"{against}; {loop}")
+            for key, against in LOOPS.items()
+        },
+        "over_processes": figure(np.array(alone) / ours, "", ">= 10", n, processes),
+        "images_per_second": figure([n / ours], "images/s", None, n, "start-up counted, all cores"),
         "one_process": figure([len(some) / one], "images/s", None, len(some), "--workers 1, start-up counted"),
     }
     return {f"{name}_{key}": value for key, value in figures.items()}
@@ -222,12 +227,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the plan, 20 images of 4 combinations")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    combinations, part, rounds = (20, 2, 1) if options.quick else (options.combinations, 20, ROUNDS)
+    combinations, part = (20, 2) if options.quick else (options.combinations, 20)
     found: dict[str, Any] = {}
     for name, study in (
         () if options.skip_speed else (("small", embedded_study(quick=True)), ("demo", embedded_study()))
     ):
-        found |= speed(name, study.network, combinations, part, rounds)
+        found |= speed(name, study.network, combinations, part)
     if options.run:
         found |= quality(options.run, *((4, 20) if options.quick else (options.cells, options.n)))
     report("sampling", found, ("torch", "diffusers", "numpy"))

@@ -9,11 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
-from typing import IO
 
 from medi.errors import MediError
 from medi.runs import Advance, Show
@@ -90,7 +89,7 @@ def _raise_first(ends: Sequence[tuple[int, str]]) -> None:
             raise RuntimeError(error or f"a worker was ended from outside (exit code {code}); was memory short?")
 
 
-def _listen(stream: IO[str] | None, advance: Advance) -> threading.Thread:
+def _listen(stream: Iterable[str] | None, advance: Advance) -> threading.Thread:
     """Pass on "count total" lines until the worker closes its output."""
     assert stream is not None
 
@@ -104,7 +103,7 @@ def _listen(stream: IO[str] | None, advance: Advance) -> threading.Thread:
     return thread
 
 
-def _collect(stream: IO[str] | None) -> Callable[[], str]:
+def _collect(stream: Iterable[str] | None) -> Callable[[], str]:
     """Read a stream to its end beside the main thread; the function it returns waits for the text."""
     assert stream is not None
     text: list[str] = []

@@ -147,7 +147,7 @@ def test_gradients_are_clipped_as_torch_does(cohort: Cohort, tiny, clip: float) 
     trainer._clip()
     ours = [weight.grad.clone() for weight in trainer.weights]
     for weight, gradient in zip(trainer.weights, before):
-        weight.grad = gradient
+        weight.grad = gradient.clone()
     torch.nn.utils.clip_grad_norm_(trainer.weights, clip)
     assert all(torch.equal(mine, weight.grad) for mine, weight in zip(ours, trainer.weights))
     assert all(torch.equal(a, b) for a, b in zip(ours, before)) == (clip > 1)
