@@ -86,12 +86,23 @@ def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], pro
 
 
 def _work(folder: str, worker: str, advance: Progress) -> None:
-    """Worker: its part of the shard that task.json describes."""
-    task = read_json(Path(folder) / "parts" / "task.json")
+    """Worker: its part of the shard that task.json describes, unless others have made all before it began."""
+    home = Path(folder)
+    try:
+        task, rows = read_json(home / "parts" / "task.json"), read_table(home / "parts" / "rows.parquet")
+    except MediError:
+        if _finished(home):
+            return
+        raise
     (i, n), k, weak = task["shard"], int(worker), task["weak"]
-    settings = SamplerSettings(**task["settings"] | {"guidance": Guidance(**task["settings"]["guidance"])})
-    rows, shard = read_table(Path(folder) / "parts" / "rows.parquet"), (i + k * n, n * task["workers"])
-    generate(Path(task["model"]), rows, Path(folder), task["seed"], settings, advance, shard, weak and Path(weak))
+    settings = SamplerSettings(**task["settings"] | {"guidance": Guidance(**_guidance(task["settings"]["guidance"]))})
+    shard = (i + k * n, n * task["workers"])
+    generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, weak and Path(weak))
+
+
+def _guidance(found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Guidance that JSON has kept, which knows no tuples."""
+    return found | {"interval": found["interval"] and tuple(found["interval"])}
 
 
 @dataclass(frozen=True)
