@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
 
 from medi.errors import MediError
@@ -30,6 +32,26 @@ def side_by_side(calls: Mapping[str, Sequence[str]], show: Show) -> None:
         for start in range(0, len(titles), at_once):
             group = titles[start : start + at_once]
             _run([calls[title] for title in group], advances[start : start + at_once])
+
+
+class Summed:
+    """A show whose bars are one: what all workers together have reached goes to `advance`."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance, self.lock = advance, threading.Lock()
+
+    def line(self, text: str) -> None:
+        pass
+
+    def bars(self, *titles: str) -> AbstractContextManager[list[Advance]]:
+        self.reached = [(0, 0) for _ in titles]
+        return nullcontext([partial(self._advance, i) for i in range(len(titles))])
+
+    def _advance(self, worker: int, count: int, total: int) -> None:
+        with self.lock:
+            self.reached[worker] = (count, total)
+            counts, totals = zip(*self.reached)
+            self.advance(sum(counts), sum(totals))
 
 
 def _has_gpu() -> bool:
