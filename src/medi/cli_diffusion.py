@@ -93,9 +93,10 @@ def sample(
 
     Example: medi sample my-model my-plan --out my-samples --steps 20 --shard 0/4
     """
-    from medi.diffusion.generation import generate, process
+    from medi.diffusion.generation import generate
     from medi.diffusion.sampling import SamplerSettings
     from medi.runs import Show, Silent
+    from medi.shards import process
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
     settings = SamplerSettings(steps=steps, solver=solver, schedule=schedule, batch=batch, guidance=asked)
