@@ -107,7 +107,9 @@ def random_conch(facts: Facts) -> State:
     rest |= {"ln_contrast.weight": (d,), "ln_contrast.bias": (d,), "proj_contrast": (d, d)}
     rest |= {"attn_pool_caption.query": (256, 768), "ln_caption.weight": (768,)}
     trunk = {f"visual.trunk.{name}": value for name, value in random_vit(facts).items()}
-    others = randoms({"logit_scale": (), "text.positional_embedding": (128, 768)} | {f"visual.{n}": rest[n] for n in rest})
+    others = randoms(
+        {"logit_scale": (), "text.positional_embedding": (128, 768)} | {f"visual.{n}": rest[n] for n in rest}
+    )
     return trunk | others
 
 
@@ -418,6 +420,9 @@ def test_any_torchscript_by_path(tmp_path: Path, image: np.ndarray) -> None:
     np.testing.assert_allclose(exact.encode(image), means, rtol=1e-5)
     assert exact.dimension == 3
     assert exact.hash != found.hash
+    torch.jit.save(torch.jit.script(torch.nn.Identity()), path)
+    with pytest.raises(MediError, match=r"features \[n, d\], this network gives \[1, 3, 224, 224\]"):
+        encoder(f"torchscript:{path}")
     path.write_bytes(b"nothing")
     with pytest.raises(MediError, match="not readable as TorchScript"):
         encoder(f"torchscript:{path}")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,6 @@ from medi.evaluation.encoders.contract import Features, Images
 from medi.evaluation.encoders.published import Published, Transform, Triple
 from medi.evaluation.encoders.weights import State
 from medi.shards import process
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 # --- what a network is made of ---------------------------------------------------------------------------------------
 
@@ -201,6 +199,8 @@ def _fill(body: nn.Module, state: State, path: Path) -> None:
 
 def from_timm(architecture: str, path: Path) -> tuple[nn.Module, Transform]:
     """Any architecture of timm without its classifier, and the transform that timm states for it."""
+    if find_spec("timm") is None:
+        raise MediError(f"timm is not installed: {weights.INSTALL}")
     import timm
 
     if not timm.is_model(architecture):
@@ -239,7 +239,7 @@ class Runner:
     """`extract` of an encoder: loads its network on first use, on this process's GPU if there is one."""
 
     load: Callable[[], nn.Module]
-    precision: str = "fp32"
+    dtype: str = "float32"  # of the arithmetic; weights stay float32
 
     @cached_property
     def network(self) -> nn.Module:
@@ -248,8 +248,13 @@ class Runner:
     def __call__(self, images: Images) -> Features:
         device = _device()
         patches = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-        with torch.inference_mode(), _arithmetic(device, PRECISIONS[self.precision]):
-            found: Tensor = self.network(patches)
+        with torch.inference_mode(), _arithmetic(device, getattr(torch, self.dtype)):
+            found = self.network(patches)
+        if not isinstance(found, Tensor) or found.ndim != 2:
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise MediError(
+                f"an encoder must give features [n, d], this network gives {shape} for {len(images)} patches"
+            )
         return found.float().cpu().numpy()
 
 

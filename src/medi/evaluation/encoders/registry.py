@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from medi.evaluation.encoders.networks import Runner
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 NETWORK_BATCH = 64
 VERSION = 1  # raise it when the code gives other numbers from the same weights
 SPELLINGS = "NAME:PATH, timm:ARCHITECTURE:PATH, torchscript:PATH"
@@ -99,7 +99,7 @@ def pretrained(model: Published, given: str = "", precision: str = "fp32") -> En
 
         return networks.published(model, path)
 
-    facts = (asdict(model), found)
+    facts = (model.architecture, model.arguments, model.keys, model.pool, asdict(model.transform), found)
     verified = bool(model.checksum) and found.startswith(model.checksum) and precision == "fp32"
     return _network(model.name, model.dimension, model.licence, facts, model.transform, load, precision, verified)
 
@@ -151,7 +151,7 @@ def _network(
     def runner() -> "Runner":
         from medi.evaluation.encoders.networks import Runner
 
-        return Runner(load, precision)
+        return Runner(load, PRECISIONS[precision])
 
     return Encoder(
         name if precision == "fp32" else f"{name}-{precision}",
