@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from common import figure, report
 from medi.cohort import phantom
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.evaluation.encoders import Encoder, cached, encoder
 from medi.evaluation.encoders.published import PUBLISHED
@@ -52,7 +53,9 @@ def seconds_ours(cohort: Cohort, chosen: Encoder, cache: Path) -> float:
 def overhead(folder: Path, images: int, rounds: int) -> dict[str, Any]:
     """Our time over that of the bare loop, round by round; the first round warms up and does not count."""
     cells = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
-    phantom.fresh(cells, images // 4, 0, "benchmark", size=SIZE).save(folder / "cohort")
+    tiles = phantom.fresh(cells, images // 4, 0, "benchmark", size=64)
+    patches = Pixels.of(np.tile(tiles.images[:], (1, SIZE // 64, SIZE // 64, 1)))
+    Cohort(tiles.table, tiles.schema, patches).save(folder / "cohort")
     cohort, chosen = Cohort.load(folder / "cohort"), tiny(folder)
     pixels, bare, ours = cohort.images[:], [], []
     for i in range(rounds + 1):

@@ -11,6 +11,7 @@ from medi.errors import MediError
 from medi.files import content_hash
 
 Images = UInt8[np.ndarray, "n h w 3"]
+Shown = UInt8[np.ndarray, "n s s 3"]  # patches at the size that an encoder's network is shown
 Features = Float32[np.ndarray, "n d"]
 
 
@@ -33,8 +34,8 @@ class Encoder:
     smallest: int
     licence: str
     hash: str
-    extract: Callable[[Images], Features]
-    prepare: Callable[[Images], Images] = as_it_is
+    extract: Callable[[Shown], Features]
+    prepare: Callable[[Images], Shown] = as_it_is
     batch: int = 512
     verified: bool = True
 
@@ -50,7 +51,7 @@ class Encoder:
         """
         return self.features(self.prepared(images))
 
-    def prepared(self, images: Images) -> Images:
+    def prepared(self, images: Images) -> Shown:
         """Patches as `extract` takes them; this needs no network, so that it can run ahead of one."""
         height, width = images.shape[1:3]
         if height != width or height < self.smallest:
@@ -59,7 +60,7 @@ class Encoder:
             )
         return self.prepare(images)
 
-    def features(self, prepared: Images) -> Features:
+    def features(self, prepared: Shown) -> Features:
         """Features of prepared patches; numbers that are not finite are refused (P7)."""
         found = self.extract(prepared)
         if not np.isfinite(found).all():

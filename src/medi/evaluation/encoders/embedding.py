@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from medi.cohort.table import Cohort
 from medi.errors import MediError
-from medi.evaluation.encoders.contract import Encoder, Features, Images
+from medi.evaluation.encoders.contract import Encoder, Features, Shown
 from medi.files import safe_name, write_atomic
 from medi.shards import WHOLE, Shard, share
 
@@ -29,7 +29,7 @@ def embed(
     starts = range(0, len(cohort), size)
     out = np.empty((len(cohort), chosen.dimension), dtype=np.float32)
 
-    def prepared(start: int) -> Images:
+    def prepared(start: int) -> Shown:
         return chosen.prepared(cohort.images[slice(start, start + size)])
 
     for start, images in zip(starts, _ahead(prepared, starts)):
@@ -39,7 +39,7 @@ def embed(
     return out
 
 
-def _ahead(work: Callable[[int], Images], items: Iterable[int]) -> Iterator[Images]:
+def _ahead(work: Callable[[int], Shown], items: Iterable[int]) -> Iterator[Shown]:
     """The results of `work` in order, each begun when the one before it is handed out."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting = None

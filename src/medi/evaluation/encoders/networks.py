@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medi.errors import MediError
 from medi.evaluation.encoders import weights
-from medi.evaluation.encoders.contract import Features, Images
+from medi.evaluation.encoders.contract import Features, Shown
 from medi.evaluation.encoders.published import Published, Transform, Triple
 from medi.evaluation.encoders.weights import State
 from medi.shards import process
@@ -113,8 +113,10 @@ def names_of_transformers(state: State) -> State:
     """Dinov2Model's tensors under timm's names; query, key and value are one matrix there."""
     state = dict(state)
     for name in [name for name in state if ".attention.attention.query." in name]:
-        three = [state.pop(name.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
-        state[name.replace(".attention.attention.query.", ".attn.qkv.")] = torch.cat(three)
+        three = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        if all(part in state for part in three):
+            qkv = torch.cat([state.pop(part) for part in three])
+            state[name.replace(".attention.attention.query.", ".attn.qkv.")] = qkv
     state.pop("embeddings.mask_token", None)
     return {_from_transformers(name): value for name, value in state.items()}
 
@@ -245,7 +247,7 @@ class Runner:
     def network(self) -> nn.Module:
         return self.load().eval().requires_grad_(False).to(_device())
 
-    def __call__(self, images: Images) -> Features:
+    def __call__(self, images: Shown) -> Features:
         device = _device()
         patches = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         with torch.inference_mode(), _arithmetic(device, getattr(torch, self.dtype)):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from medi.cohort import pixels
-from medi.evaluation.encoders.contract import Images
+from medi.evaluation.encoders.contract import Images, Shown
 
 Triple = tuple[float, float, float]
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -38,7 +38,7 @@ class Transform:
     normalisation: tuple[Triple, Triple] = IMAGENET
     enlarge: bool = True
 
-    def __call__(self, images: Images) -> Images:
+    def __call__(self, images: Images) -> Shown:
         """The part before the normalisation, which is the network's: uint8 in, uint8 out."""
         if not self.enlarge and images.shape[1] <= self.resize:
             return images
