@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from medi.cohort.table import Cohort
     from medi.evaluation.fidelity import Embedded
-    from medi.runs import Advance
 
 Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
 Synthetic = Annotated[
@@ -57,38 +57,25 @@ def embed(
     """
     from medi.evaluation.encoders import embed_share
     from medi.evaluation.encoders import encoder as named
-    from medi.runs import Show, Silent
     from medi.shards import process
 
     cohort, extractor, part = _packed(packed), named(encoder, jpeg, precision), shard_of(shard)
-    alone = part[1] * process("WORLD_SIZE", 1) == 1
-    if cache is None and not alone:
+    sharers = part[1] * process("WORLD_SIZE", 1)
+    if cache is None and sharers > 1:
         raise MediError("shards need --cache, one folder for all of them")
     store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
-    show: Show = Silent() if process("RANK", 0) else Terminal()
-    with show.bars("embedding") as (advance,):
-        features = embed_share(cohort, extractor, store, part, _counter(advance, -(-len(cohort) // part[1])))
+    bar = nullcontext(None) if process("RANK", 0) else _counting("embedding", len(cohort) // sharers)
+    with bar as count:
+        features = embed_share(cohort, extractor, store, part, count)
     took = time.perf_counter() - started
     if features is None:
         say(f"shard {shard} is done ({took:.0f} s); the last of the others writes all: {out}")
         return
     _write_features(out, features, cohort)
     if cache is None:
-        shutil.rmtree(store)
-    rate = f"{len(cohort) / took:,.0f} images/s" if alone else f"{took:.0f} s"
+        shutil.rmtree(store, ignore_errors=True)
+    rate = f"{len(cohort) / took:,.0f} images/s" if sharers == 1 else f"{took:.0f} s"
     say(f"{len(cohort):,} patches, {extractor.dimension} numbers each by {extractor.label} ({rate}): {out}")
-
-
-def _counter(advance: "Advance", total: int) -> Callable[[int], None]:
-    """Batches told one by one, for a bar of so many images."""
-    done = 0
-
-    def count(images: int) -> None:
-        nonlocal done
-        done += images
-        advance(done, max(done, total))
-
-    return count
 
 
 def _write_features(out: Path, features: "np.ndarray", cohort: "Cohort") -> None:
@@ -242,11 +229,24 @@ def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) ->
             f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
         )
     found: dict[str, Embedded] = {}
-    with Terminal().bars("embedding") as (advance,):
-        count = _counter(advance, sum(map(len, cohorts.values())))
+    with _counting("embedding", sum(map(len, cohorts.values()))) as count:
         for name, cohort in cohorts.items():
             found[name] = (cached(cohort, extractor, cache, count).astype(np.float64), cohort.table)
     return found
+
+
+@contextmanager
+def _counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how many more are done."""
+    done = 0
+    with Terminal().bars(title) as (advance,):
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            advance(done, total)
+
+        yield count
 
 
 def _filling(cohort: "Cohort") -> "Cohort":
