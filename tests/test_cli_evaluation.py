@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
@@ -42,12 +43,25 @@ def test_embeddings_are_the_encoders_own_and_cached(medi: Medi, folders: Path) -
     cohort = Cohort.load(folders / "good")
     assert list(table["sample_id"]) == list(cohort.table["sample_id"])
     np.testing.assert_array_equal(table.drop(columns="sample_id").to_numpy(), embed(cohort, COLOUR_TEXTURE))
-    (kept,) = Path("kept").iterdir()
-    pd.read_parquet(kept).mul(0).to_parquet(kept)
+    (kept,) = Path("kept").rglob("*.safetensors")
+    save_file({"features": load_file(kept)["features"] * 0}, kept)
     fine(medi("embed", folders / "good", "--out", "again.parquet", "--cache", "kept"))
     assert not pd.read_parquet("again.parquet").drop(columns="sample_id").to_numpy().any(), "taken from the cache"
     fine(medi("embed", folders / "flat", "--out", "flat.parquet", "--cache", "kept"))
     assert pd.read_parquet("flat.parquet").drop(columns="sample_id").to_numpy().any(), "another cohort, another entry"
+
+
+def test_embedding_in_shards(medi: Medi, folders: Path) -> None:
+    whole = ["embed", folders / "good", "--out", "e.parquet", "--jpeg", "80"]
+    fine(medi(*whole))
+    assert [path.name for path in Path().iterdir()] == ["e.parquet"], "parts go when the table is written"
+    expected = pd.read_parquet("e.parquet")
+    Path("e.parquet").unlink()
+    refused(medi(*whole, "--shard", "0/2"), "--cache")
+    assert "shard 1/2 is done" in fine(medi(*whole, "--shard", "1/2", "--cache", "kept"))
+    assert not Path("e.parquet").exists()
+    assert "160 patches" in fine(medi(*whole, "--shard", "0/2", "--cache", "kept"))
+    pd.testing.assert_frame_equal(pd.read_parquet("e.parquet"), expected)
 
 
 def test_fidelity_tells_fresh_patches_from_flat_ones(medi: Medi, folders: Path) -> None:
@@ -97,7 +111,7 @@ def test_utility_adds_what_fills(medi: Medi, folders: Path) -> None:
 def test_mistakes_get_one_line(medi: Medi, folders: Path, tmp_path: Path) -> None:
     real, good = folders / "real", folders / "good"
     refused(medi("embed", tmp_path / "nowhere"), "nowhere")
-    refused(medi("embed", real, "--encoder", "inception"), "inception", COLOUR_TEXTURE.name)
+    refused(medi("embed", real, "--encoder", "incepption"), "incepption", COLOUR_TEXTURE.name)
     refused(medi("fidelity", real, good), "NAME=COHORT")
     refused(medi("fidelity", real, f"floor={good}"), "'floor' is taken")
     refused(medi("fidelity", real, f"a={good}", f"a={good}"), "'a' is taken")

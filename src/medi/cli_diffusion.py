@@ -107,9 +107,10 @@ def sample(
 
     Example: medi sample my-model my-plan --out my-samples --steps 20 --shard 0/4
     """
-    from medi.diffusion.generation import generate, process, workers_worthwhile
+    from medi.diffusion.generation import generate, workers_worthwhile
     from medi.diffusion.sampling import SamplerSettings
     from medi.runs import Show, Silent
+    from medi.shards import process
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
     settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision)

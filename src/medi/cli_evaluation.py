@@ -1,12 +1,16 @@
 """The verbs of the evaluation wing: embed, fidelity and utility, for real and synthetic cohorts of any origin."""
 
-from collections.abc import Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from medi.cli_diffusion import shard_of
 from medi.cli_source import split_commas
 from medi.cli_terminal import Terminal, console, printable, say
 from medi.errors import MediError
@@ -38,19 +42,50 @@ def embed(
     out: Annotated[Path, typer.Option("--out", help="Table to write.")] = Path("embeddings.parquet"),
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = None,
+    jpeg: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Quality of a JPEG round trip before.", show_default="none")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or mixed: bf16, fp16.")] = "fp32",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0, with one --cache.")] = "0/1",
 ) -> None:
     """Features of every patch: a Parquet table with sample_id and a column per number.
 
-    Example: medi embed my-packed --out my-embeddings.parquet
+    ENCODER is a name (uni), a name with its weights (uni:PATH), timm:ARCHITECTURE:PATH or torchscript:PATH. The same
+    command goes on where it stopped.
+
+    Example: medi embed my-packed --out my-embeddings.parquet --encoder uni --cache embeddings
     """
+    from medi.evaluation.encoders import embed_share
+    from medi.evaluation.encoders import encoder as named
+    from medi.shards import process
+
+    cohort, extractor, part = _packed(packed), named(encoder, jpeg, precision), shard_of(shard)
+    sharers = part[1] * process("WORLD_SIZE", 1)
+    if cache is None and sharers > 1:
+        raise MediError("shards need --cache, one folder for all of them")
+    store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
+    bar = nullcontext(None) if process("RANK", 0) else _counting("embedding", len(cohort) // sharers)
+    with bar as count:
+        features = embed_share(cohort, extractor, store, part, count)
+    took = time.perf_counter() - started
+    if features is None:
+        say(f"shard {shard} is done ({took:.0f} s); the last of the others writes all: {out}")
+        return
+    _write_features(out, features, cohort)
+    if cache is None:
+        shutil.rmtree(store, ignore_errors=True)
+    rate = f"{len(cohort) / took:,.0f} images/s" if sharers == 1 else f"{took:.0f} s"
+    say(f"{len(cohort):,} patches, {extractor.dimension} numbers each by {extractor.label} ({rate}): {out}")
+
+
+def _write_features(out: Path, features: "np.ndarray", cohort: "Cohort") -> None:
     import pandas as pd
 
     from medi.files import write_table
 
-    features, rows = _embedded({packed.name: _packed(packed)}, encoder, cache)[packed.name]
     table = pd.DataFrame(features).add_prefix("f")
-    table.insert(0, "sample_id", rows["sample_id"].to_numpy())
-    say(f"{len(table):,} patches, {features.shape[1]} numbers each: {write_table(out, table)}")
+    table.insert(0, "sample_id", cohort.table["sample_id"].to_numpy())
+    write_table(out, table)
 
 
 def fidelity(
@@ -193,18 +228,25 @@ def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) ->
         raise MediError(
             f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
         )
-    total, done = sum(map(len, cohorts.values())), 0
     found: dict[str, Embedded] = {}
-    with Terminal().bars("embedding") as (advance,):
-
-        def count(images: int) -> None:
-            nonlocal done
-            done += images
-            advance(done, total)
-
+    with _counting("embedding", sum(map(len, cohorts.values()))) as count:
         for name, cohort in cohorts.items():
             found[name] = (cached(cohort, extractor, cache, count).astype(np.float64), cohort.table)
     return found
+
+
+@contextmanager
+def _counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how many more are done."""
+    done = 0
+    with Terminal().bars(title) as (advance,):
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            advance(done, total)
+
+        yield count
 
 
 def _filling(cohort: "Cohort") -> "Cohort":

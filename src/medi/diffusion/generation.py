@@ -1,7 +1,6 @@
 """Generation: a plan becomes a synthetic cohort, batch by batch, by any number of processes, resumable (P3, P12)."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,10 +24,10 @@ from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
 from medi.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
 from medi.memory import keep_freed_memory
+from medi.shards import WHOLE, Shard, process, share
 from medi.workers import Summed, side_by_side
 
 Progress = Callable[[int, int], None]
-Shard = tuple[int, int]  # part i of n, counted from 0
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
 
@@ -40,7 +39,7 @@ def generate(
     seed: int,
     settings: SamplerSettings,
     progress: Progress = lambda images, total: None,
-    shard: Shard = (0, 1),
+    shard: Shard = WHOLE,
     weak: Path | None = None,
     workers: int = 1,
 ) -> Cohort | None:
@@ -120,7 +119,7 @@ def produce(
     work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
     made: Made,
     progress: Progress = lambda images, total: None,
-    shard: Shard = (0, 1),
+    shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort in `folder` whose images `work` makes from chunks of rows; goes on after an interruption (P12).
 
@@ -130,7 +129,7 @@ def produce(
     keep_freed_memory()
     starts = np.cumsum([0, *map(len, chunks)])[:-1]
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
-    mine = _share(paths, shard)
+    mine = share(paths, shard)
     _claim(folder, made.made_by)
     if not _finished(folder):
         todo = dict(zip(paths, chunks))
@@ -184,19 +183,6 @@ def _claim(folder: Path, made_by: dict[str, Any]) -> None:
 
 def _finished(folder: Path) -> bool:
     return (folder / "cohort.json").exists()
-
-
-def _share(paths: Sequence[Path], shard: Shard) -> Sequence[Path]:
-    """The batches of a shard, and of these the ones of this process."""
-    i, n = shard
-    if not 0 <= i < n:
-        raise MediError(f"shard {i}/{n}: shards are counted from 0/{n} to {n - 1}/{n}")
-    return paths[i::n][process("RANK", 0) :: process("WORLD_SIZE", 1)]
-
-
-def process(name: str, default: int) -> int:
-    """What torchrun and accelerate tell a process about itself; sampling needs no more of them."""
-    return int(os.environ.get(name, default))
 
 
 def _fill(
