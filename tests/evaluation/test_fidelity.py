@@ -28,7 +28,7 @@ def made(name: str, per: int | dict = 20, shift: float = 0.0, slides: int = 5, s
 
 def combination(real: Embedded, floor: Embedded, n: int = 20, seed: int = 3, **arms: Embedded) -> pd.DataFrame:
     held_out = [("B", "z")]
-    return per_combination(real, floor, arms, over=OVER, n=n, seed=seed, encoder="d4", held_out=held_out)
+    return per_combination(real, floor, arms, over=OVER, n=n, seed=seed, encoder="d4", held_out=held_out, draws=200)
 
 
 def row(table: pd.DataFrame, **values: str) -> pd.Series:
@@ -130,7 +130,7 @@ def test_one_real_slide_gives_no_interval() -> None:
     found = row(table, metric="frechet_difference", class_="A", site="x")
     assert np.isfinite(found["value"])
     assert np.isnan(found["low"])
-    assert found["reason"] == "one real slide: no interval"
+    assert found["reason"] == "one cluster: no interval"
 
 
 def test_order_of_rows_does_not_matter() -> None:
