@@ -20,11 +20,12 @@ from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, 
 from medi.seeds import Key, generator
 
 Draws = Float64[np.ndarray, " draws"]
-METRICS = ("frechet", "mmd2", "kid", "precision", "recall", "density", "coverage")
+METRICS = ("frechet", "mmd2", "kid", "precision", "recall", "density", "coverage", "duplicates")
 DIFFERENCES = ("frechet", "mmd2", "recall", "coverage")  # of two arms
 GUARDED = ("recall", "coverage")  # also of an arm and the floor
 WITHHELD = "'closer' is withheld"  # in the reason of a difference where the nearer arm has collapsed
 FEW = 10  # images
+REPEATED = 0.05  # share of images that repeat others, beyond the other arm's
 GROUPS = 10  # of the floor's slides or of an arm's images, left out in turn
 
 
@@ -86,10 +87,13 @@ def withheld(
 ) -> str:
     """The collapse guard: why the nearer of two arms must not be called closer; "" where nothing speaks against it.
 
-    value: the first arm's distance less the second's. values: recall and coverage by arm. gaps: their differences,
-    by first arm, second arm and metric. At n <= d a Frechet distance rewards images that are all alike.
+    value: the first arm's distance less the second's. values: recall, coverage and the share of duplicates by arm.
+    gaps: differences of recall and coverage, by first arm, second arm and metric. At n <= d a Frechet distance rewards
+    images that are all alike.
     """
     near, far = pair if value < 0 else pair[::-1]
+    if values[near]["duplicates"] > values[far]["duplicates"] + REPEATED:
+        return f"collapse guard: {values[near]['duplicates']:.0%} of {near}'s images repeat others, {WITHHELD}"
     for metric in GUARDED:
         if _below(gaps, near, far, metric):
             return _verdict(near, far, metric, values)
@@ -132,6 +136,7 @@ def _measured(real: _Set, arm: str, made: _Set, matched: str, draws: int, key: S
     kernel = rbf(distances, bandwidth) if bandwidth > 0 else None
     values = {"frechet": Estimate(frechet_distance(x, y)).noting(_few_rows(*x.shape))}
     values |= _kernel_values(real, made, kernel, draws, (*key, arm)) | _met_values(met)
+    values["duplicates"] = Estimate(1 - len(np.unique(y, axis=0)) / len(y))
     spread = jackknife(distances, cluster_index(made.clusters) % GROUPS) if draws else None
     return _Measured(made, {name: values[name].noting(*notes) for name in METRICS}, kernel, met, spread)
 
@@ -245,7 +250,7 @@ def guarded(
     values: dict[str, dict[str, Estimate]], differences: dict[str, dict[str, Estimate]]
 ) -> dict[str, dict[str, Estimate]]:
     """The same differences, "closer" withheld from distances of collapsed arms."""
-    shares = {arm: {metric: found[metric].value for metric in GUARDED} for arm, found in values.items()}
+    shares = {arm: {metric: estimate.value for metric, estimate in found.items()} for arm, found in values.items()}
     gaps = {(*_arms(name), metric): found[metric] for name, found in differences.items() for metric in GUARDED}
     out = {}
     for name, found in differences.items():
