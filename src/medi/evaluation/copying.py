@@ -31,7 +31,7 @@ BLOCK = 2**24  # distances held at a time
 COLUMNS = ("metric", "arm", "value", "low", "high", "n_real", "n_synthetic", "reason")
 Progress = Callable[[int], None]  # told the patches of each finished chunk
 Ratios = Float64[np.ndarray, " n"]
-Grids = Float32[np.ndarray, "n k"]
+Grids = Float32[np.ndarray, "_n _k"]
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def _sheet(suspects: pd.DataFrame, synthetic: Mapping[str, Patches], train: Patc
         ):
             place = pd.Series(np.arange(len(cohort)), index=cohort.table["sample_id"])
             chosen = cohort.select(place.loc[ids].to_numpy())
-            turns = rows["turn"] if role == "synthetic" else [0] * len(rows)
+            turns = rows["turn"].tolist() if role == "synthetic" else [0] * len(rows)
             images.append(_views(chosen.images[:], turns))
             names = [f"{arm}:{rank}:{role}" for rank in rows["rank"]]
             own = chosen.table.assign(sample_id=names, rank=rows["rank"].to_numpy(), arm=arm, role=role)

@@ -53,10 +53,10 @@ def meetings(distances: Blocks, k: int = NEIGHBOURS) -> Neighbours | None:
     slack = ROUNDING * float(max(part.max() for part in (distances.first, distances.second, distances.across)))
     held = distances.across <= reach(distances.first, k)[:, None] + slack
     return Neighbours(
-        precise=held.any(axis=0),
+        precise=np.asarray(held.any(axis=0)),
         density=float(held.sum() / (k * held.shape[1])),
-        recalled=(distances.across <= reach(distances.second, k)[None, :] + slack).any(axis=1),
-        covered=held.any(axis=1),
+        recalled=np.asarray((distances.across <= reach(distances.second, k)[None, :] + slack).any(axis=1)),
+        covered=np.asarray(held.any(axis=1)),
     )
 
 
