@@ -71,10 +71,10 @@ def test_permutations_reject_a_shift_and_keep_their_level() -> None:
     assert shifted == 1 / 200
     p = [
         mmd_test(rng.normal(size=(12, 3)), rng.normal(size=(12, 3)), permutations=39, key=("null", i))
-        for i in range(300)
+        for i in range(1500)
     ]
     rejected = np.mean(np.array(p) <= 0.05)
-    assert 0.02 <= rejected <= 0.085, "two binomial standard errors around 5 %"
+    assert 0.03 <= rejected <= 0.07, "3.5 binomial standard errors around 5 %"
 
 
 def test_undefined_is_nan() -> None:
