@@ -1,8 +1,8 @@
 """Can the fidelity tables be trusted, and how long do they take?
 
-python benchmarks/fidelity.py [--quick] [--parts calibration guard copying speed] [--run runs/study/seed0]
+python benchmarks/fidelity.py [--quick] [--parts calibration wide guard copying speed] [--run runs/study/seed0]
 
-calibration  coverage of the paired 95 % interval for the difference that sets of this n show on average (estimated
+calibration  (d = 67) and wide (d = 512): coverage of the paired 95 % interval for the difference that sets of this n show on average (estimated
              from the repeats themselves), and the level of the MMD permutation test; 100 images of 20 slides with a
              slide effect, against Gaussian arms of known mean and spread
 guard        how often the collapse guard fires, on collapsed arms and on equal ones
@@ -87,16 +87,23 @@ def share(hits: Any, target: str | None, against: str) -> dict[str, Any]:
     return figure([p], "", target, n, against) | {"spread": [round(max(p - half, 0), 4), round(min(p + half, 1), 4)]}
 
 
+def covers(quick: bool, d: int) -> Figures:
+    repeats, draws = (20, 100) if quick else (500, 200)
+    null = differences(repeats, d, draws, a={}, b={})
+    far = differences(repeats, d, draws, a={"shift": 0.3}, b={})
+    truth = far["value"].mean()
+    text = f"shift of 0.3 sd against none, difference {truth:.1f} at n = {N}"
+    half = [((part["high"] - part["low"]) / 2 / part["value"].std()).mean() for part in (null, far)]
+    width = f"half width over the standard deviation of the difference; {half[0]:.2f} on null data"
+    return {
+        f"covers_null_d{d}": share((null["low"] <= 0) & (null["high"] >= 0), ">= 0.93", "two equal arms, 0"),
+        f"covers_shift_d{d}": share((far["low"] <= truth) & (truth <= far["high"]), ">= 0.93", text),
+        f"half_width_shift_d{d}": figure([half[1]], "sd", None, repeats, width),
+    }
+
+
 def calibration(quick: bool) -> Figures:
-    repeats, draws = (40, 100) if quick else (500, 200)
-    made: Figures = {}
-    for d in (67, 512):
-        null = differences(repeats, d, draws, a={}, b={})
-        made[f"covers_null_d{d}"] = share((null["low"] <= 0) & (null["high"] >= 0), ">= 0.93", "two equal arms, 0")
-        far = differences(repeats, d, draws, a={"shift": 0.3}, b={})
-        truth = far["value"].mean()
-        text = f"shift of 0.3 sd against none, difference {truth:.1f} at n = {N}"
-        made[f"covers_shift_d{d}"] = share((far["low"] <= truth) & (truth <= far["high"]), ">= 0.93", text)
+    made, repeats = covers(quick, 67), 20 if quick else 500
     rng = np.random.default_rng(1)
     sides = [(rng.normal(size=(20, 67)), rng.normal(size=(20, 67))) for _ in range(5 * repeats)]
     p = np.array([mmd_test(x, y, permutations=199, key=("null", i)) for i, (x, y) in enumerate(sides)])
@@ -106,13 +113,13 @@ def calibration(quick: bool) -> Figures:
 
 def guard(quick: bool) -> Figures:
     repeats = 20 if quick else 100
-    cases = {
-        "spread": ({"spread": 0.7}, {"shift": 0.6}, ">= 0.95"),
-        "duplicates": ({"copies": 5}, {"shift": 1.0}, ">= 0.95"),
-        "equal": ({}, {}, "<= 0.10"),
-    }
     made: Figures = {}
-    for d in (67, 512):
+    for d, shift in ((67, 0.6), (512, 0.1)):
+        cases = {
+            "spread": ({"spread": 0.7}, {"shift": shift}, ">= 0.95"),
+            "duplicates": ({"copies": 5}, {"shift": 1.0}, ">= 0.95"),
+            "equal": ({}, {}, "<= 0.10"),
+        }
         for name, (low, other, target) in cases.items():
             found = differences(repeats, d, 100, low=low, other=other)
             if name != "equal":
@@ -243,7 +250,11 @@ def obedience(sets: dict[str, Embedded], study: Any) -> Figures:
     return made
 
 
-PARTS = {"calibration": calibration, "guard": guard, "copying": copies, "speed": speed}
+def wide(quick: bool) -> Figures:
+    return covers(quick, 512)
+
+
+PARTS = {"calibration": calibration, "wide": wide, "guard": guard, "copying": copies, "speed": speed}
 
 
 def main() -> None:

@@ -86,7 +86,8 @@ def test_fidelity_tells_who_obeys_and_who_copies(medi: Medi, folders: Path) -> N
     assert rates["copy_rate", "good"] < 0.1
     assert "copies, copy rate: 1.000" in shown
     suspects, sheet = pd.read_parquet("f/suspects.parquet"), Cohort.load(Path("f/suspects"))
-    assert (suspects[suspects["arm"] == "copies"]["sample_id"] == "copy" + suspects["neighbour"][:12]).any()
+    closest = suspects[suspects["arm"] == "copies"]
+    assert (closest["sample_id"] == "copy" + closest["neighbour"]).all()
     assert set(sheet.table["role"]) == {"synthetic", "training"}
     control = pd.read_parquet("f/control.parquet")
     obeyed = control[(control["metric"] == "obedience") & (control["scope"] == "all")]

@@ -185,9 +185,9 @@ def _check_colour(cohorts: dict[str, "Cohort"]) -> None:
     import numpy as np
 
     grey = {}
-    for name, cohort in cohorts.items():
-        images = cohort.images[np.unique(np.linspace(0, len(cohort) - 1, 64).astype(np.int64))] if len(cohort) else []
-        grey[name] = all((image == image[..., :1]).all() for image in images)
+    for name, cohort in ((name, cohort) for name, cohort in cohorts.items() if len(cohort)):
+        images = cohort.images[np.unique(np.linspace(0, max(len(cohort), 1), 64, endpoint=False).astype(np.int64))]
+        grey[name] = bool((images == images[..., :1]).all())
     if len(set(grey.values())) > 1:
         without, coloured = ([name for name in grey if grey[name] is kind] for kind in (True, False))
         raise MediError(

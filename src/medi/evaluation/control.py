@@ -17,7 +17,7 @@ from medi.errors import MediError
 from medi.evaluation.matching import REAL, Cell, Embedded, check, slides_of
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
 from medi.evaluation.utility import Probe
-from medi.seeds import generator
+from medi.seeds import Key, generator
 
 DRAWS = 1000
 DETECTOR_DRAWS = 200  # each sorts all rows
@@ -159,7 +159,7 @@ def _share(
         found = Estimate(np.nan, reason=look.reason or "no images")
     else:
         hits = (look.recognised[rows] == look.requested[rows]).astype(np.float64)
-        key = ("control", seed, look.attribute, scope, split, *place.values())
+        key: tuple[Key, ...] = ("control", seed, look.attribute, scope, split, *place.values())
         owners = np.array(look.clusters, dtype=object)[rows]
         found = cluster_bootstrap(_balanced, owners, _tallies(hits, look.table[rows], over), draws=DRAWS, key=key)
     return head | place | {"split": split} | vars(found.noting(look.reason)) | size
@@ -185,7 +185,7 @@ def _kept(look: _Seen, attribute: str, over: Sequence[str], seed: int) -> Row:
     levels, rows, hits = groups[attribute].nunique(), groups["hit"].size(), groups["hit"].sum()
     paired = (levels == rows) & (rows > 1)
     head: Row = {"metric": "class_kept", "arm": look.arm, "attribute": attribute, "scope": "all"}
-    place: Row = dict.fromkeys(over, "") | {"split": ""}
+    place: Row = {**dict.fromkeys(over, ""), "split": ""}
     size: Row = {"n_real": 0, "n_synthetic": int(rows[paired].sum())}
     if not paired.any():
         reason = f"no images share noise_id and differ in {attribute} alone"
@@ -207,9 +207,10 @@ def _detectabilities(
 ) -> Iterator[Row]:
     pairs = {"": None, "seen": False, "unseen": True} if held_out else {"": None}
     for split, unseen in pairs.items():
-        chosen = [_matched(side, over, (real[1], made[1]), seed, held_out, unseen) for side in (real, made)]
-        size = {"n_real": len(chosen[0][1]), "n_synthetic": len(chosen[1][1])}
-        found = _detectability(*chosen, seed)
+        tables = (real[1], made[1])
+        x, y = (_matched(side, over, tables, seed, held_out, unseen) for side in (real, made))
+        size = {"n_real": len(x[1]), "n_synthetic": len(y[1])}
+        found = _detectability(x, y, seed)
         head: Row = {"metric": "detectability", "arm": arm, "attribute": "", "scope": "all"}
         yield head | dict.fromkeys(over, "") | {"split": split} | vars(found) | size
 

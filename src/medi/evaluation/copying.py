@@ -237,7 +237,7 @@ def _leak_pairs(
     scale = train.features.std(axis=0, dtype=np.float64)
     scale[scale == 0] = 1.0
     places = [each.cohort.table.groupby(list(over)).indices for each in (train, others, part)]
-    for cell in sorted(set(places[0]) & set(places[1]) & set(places[2])):
+    for cell in sorted(set(places[0]) & set(places[1]) & set(places[2]), key=str):
         rows, null, judged = (place[cell] for place in places)
         slides = slides_of(train.cohort.table).to_numpy(dtype=object)[rows]
         if len(set(slides)) >= SLIDES and len(null) >= FEWEST:

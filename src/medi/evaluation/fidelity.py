@@ -132,7 +132,7 @@ def _results(
     slides = Slides.of(slides_of(table).iloc[used].astype(str).tolist(), cells)
     threads = max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda pair: measure(matching, *pair, slides, draws), zip(targets, drawn))
+        found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, draws), zip(targets, drawn))
         results = []
         for result in found:
             results.append(result)

@@ -15,7 +15,7 @@ from scipy.linalg import lapack
 Features = Float[np.ndarray, "_n _d"]  # any number of rows
 Counts = Float64[np.ndarray, "draws _m"]
 Draws = Float64[np.ndarray, " draws"]
-GRAM_ROWS = 1.5  # resampled from inner products up to so many rows per feature: a draw holds 0.63 of them
+GRAM_ROWS, GRAM_LEAST = 1.5, 100  # resampled from inner products up to so many rows per feature, or at all
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def resampled_distances(
     NaN where a draw holds fewer than two rows. A percentile interval of FD itself never covers its estimate:
     resampling adds bias. That bias is nearly the same for two sets y, so the spread of a difference is of use.
     """
-    resample = _from_products if len(x) <= GRAM_ROWS * x.shape[1] else _from_roots
+    resample = _from_products if len(x) <= max(GRAM_ROWS * x.shape[1], GRAM_LEAST) else _from_roots
     centre = x.mean(axis=0, dtype=np.float64)
     rows = x.astype(np.float64) - centre
     arms = [resample(rows, y.astype(np.float64) - centre, x_counts, c) for y, c in zip(ys, ys_counts)]

@@ -238,7 +238,9 @@ def _result(
         name = " - ".join(pair)
         paired[name] = {metric: _paired(drawn.get(metric, {}), pair, draws) for metric in metrics}
         differences[name] = {
-            metric: _difference(*(found[arm].values[metric] for arm in pair), paired[name][metric], degrees)
+            metric: _difference(
+                found[pair[0]].values[metric], found[pair[1]].values[metric], paired[name][metric], degrees
+            )
             for metric in metrics
         }
     values = {arm: part.values for arm, part in found.items()}
@@ -255,7 +257,9 @@ def guarded(
     out = {}
     for name, found in differences.items():
         distances = [metric for metric in ("frechet", "mmd2") if metric in found]
-        notes = {metric: withheld(_arms(name), found[metric].value, shares, gaps) for metric in distances}
+        notes: dict[str, str] = {
+            metric: withheld(_arms(name), found[metric].value, shares, gaps) for metric in distances
+        }
         out[name] = {metric: each.noting(notes.get(metric, "")) for metric, each in found.items()}
     return out
 

@@ -57,7 +57,7 @@ def student_interval(value: float, draws: Float64[np.ndarray, " draws"], degrees
     for many comparisons asks for. With few clusters t is wide, which makes up for a spread from few clusters.
     """
     if not np.isfinite(value) or degrees < 1:
-        return Estimate(value, reason="one cluster: no interval" if degrees < 1 else "")
+        return Estimate(value, reason="one cluster: no interval" if np.isfinite(value) else "")
     defined = draws[np.isfinite(draws)]
     if len(defined) < max(DEFINED * len(draws), 2):
         return Estimate(value, reason=f"undefined in {len(draws) - len(defined)} of {len(draws)} resamples")
