@@ -6,6 +6,7 @@ resample keeps, take the spread over synthetic images from a jackknife.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -48,6 +49,18 @@ class _Set:
     features: Features
     clusters: list[str]
     cells: np.ndarray
+
+    @cached_property
+    def products(self) -> Products:
+        return Products.of(self.features)
+
+    @cached_property
+    def standardised(self) -> Products:
+        return Products.of(self.features, standardise=True)
+
+    @cached_property
+    def distinct(self) -> int:
+        return len({row.tobytes() for row in self.features})
 
 
 @dataclass(frozen=True)
@@ -128,15 +141,15 @@ def _absent(reason: str) -> _Measured:
 
 def _measured(real: _Set, arm: str, made: _Set, matched: str, draws: int, key: Sequence[Key]) -> _Measured:
     x, y = real.features, made.features
-    notes = [*_notes({REAL: x, arm: y}), matched]
+    notes = [*_notes({REAL: real, arm: made}), matched]
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return _Measured(made, {metric: Estimate(np.nan).noting(*notes) for metric in METRICS})
-    distances = Products.of(x).blocks(y).distances()
+    distances = real.products.blocks(y).distances()
     bandwidth, met = median_bandwidth(distances.first), meetings(distances)
     kernel = rbf(distances, bandwidth) if bandwidth > 0 else None
     values = {"frechet": Estimate(frechet_distance(x, y)).noting(_few_rows(*x.shape))}
     values |= _kernel_values(real, made, kernel, draws, (*key, arm)) | _met_values(met)
-    values["duplicates"] = Estimate(1 - len(np.unique(y, axis=0)) / len(y))
+    values["duplicates"] = Estimate(1 - made.distinct / len(y))
     spread = jackknife(distances, cluster_index(made.clusters) % GROUPS) if draws else None
     return _Measured(made, {name: values[name].noting(*notes) for name in METRICS}, kernel, met, spread)
 
@@ -145,7 +158,7 @@ def _kernel_values(
     real: _Set, made: _Set, kernel: Blocks | None, draws: int, key: Sequence[Key]
 ) -> dict[str, Estimate]:
     """MMD with the p-value of "one distribution" from one image a slide, and KID."""
-    scaled = Products.of(real.features, standardise=True)
+    scaled = real.standardised
     kid = unbiased(cubic(scaled.blocks(made.features), int(np.count_nonzero(scaled.scale))))
     if kernel is None:
         return {"mmd2": Estimate(np.nan, reason="the median distance of real embeddings is 0"), "kid": Estimate(kid)}
@@ -168,11 +181,12 @@ def _met_values(met: Neighbours | None) -> dict[str, Estimate]:
     return {name: Estimate(np.nan, reason=reason) for name in ("precision", "recall", "density", "coverage")}
 
 
-def _notes(pair: dict[str, Features]) -> list[str]:
+def _notes(pair: dict[str, _Set]) -> list[str]:
     """What a reader must know before trusting any measure."""
     notes = []
-    for name, features in pair.items():
-        broken, distinct = int((~np.isfinite(features).all(axis=1)).sum()), len(np.unique(features, axis=0))
+    for name, data in pair.items():
+        features, distinct = data.features, data.distinct
+        broken = int((~np.isfinite(features).all(axis=1)).sum())
         if broken:
             notes.append(f"{broken} of {len(features)} {name} embeddings are not finite")
         elif distinct == 1:
