@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medi.cohort.table import Cohort
+    from medi.evaluation.control import Control
     from medi.evaluation.fidelity import Embedded
 
 Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
@@ -35,6 +36,7 @@ Cache = Annotated[
 ]
 DEFAULT_ENCODER = "colour-texture"
 SPLITS = ("test_seen", "test_unseen")
+NOTES = 8  # shown; the tables have all
 
 
 def embed(
@@ -95,46 +97,42 @@ def fidelity(
     over: Over = None,
     n: Annotated[int, typer.Option(min=2, help="Images of each set in a distance; fewer where there are fewer.")] = 100,
     split: Annotated[
-        list[str] | None, typer.Option(help="Compare with these splits of REAL only.", show_default="all")
+        list[str] | None, typer.Option(help="Distances to these splits of REAL only.", show_default="all")
     ] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Resamples behind each interval; 0: no intervals.")] = 1000,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Frechet distances per combination and per class, at equal n, beside the real-versus-real floor.
+    """Are the images right, obedient and new? Distances, control and copying as tables, for any generator's images.
 
-    The slides of REAL are split in halves: one is the reference for all, the other the floor. Without a synthetic
-    cohort these floors are all there is. Combinations of which REAL has no training patch are "unseen".
+    Distances at equal n per combination, class and level: the slides of REAL are split in halves, one the reference
+    for all, the other the floor. Probes trained on real patches tell whether a sample shows what was asked for (on
+    splits train and test_*, else on halves). Nearest training patches tell copies (against split reserve). Without a
+    synthetic cohort the floors and the probes' accuracy are all there is. Combinations of which REAL has no training
+    patch are "unseen".
 
     Example: medi fidelity my-packed medi=my-samples cls=cls-samples --over class,site --out my-fidelity
     """
-    import pandas as pd
-
     from medi.evaluation.encoders import encoder as named
-    from medi.evaluation.fidelity import halves, per_class, per_combination
-    from medi.files import write_table
 
     cohort, arms = _packed(real), _arms(synthetic or [])
-    columns, chosen = _over(cohort, over), _of_splits(cohort, split, real)
-    sets = _embedded({"real": chosen, **arms}, encoder, cache)
-    features, table = sets.pop("real")
-    first = halves(table, columns, seed)
-    reference, floor = _rows((features, table), first), _rows((features, table), ~first)
-    cells = _cells(table, columns)
-    held_out = cells - _trained(cohort, columns) if _is_split(cohort) else set()
-    marginal = table.groupby(list(columns)).size().rename("share").div(len(table)).reset_index()
-    shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": f"{encoder} {named(encoder).hash}"}
-    found = pd.concat(
-        [
-            per_combination(reference, floor, sets, over=columns, held_out=held_out, **shared),
-            per_class(reference, floor, sets, marginal, **shared),
-        ],
-        ignore_index=True,
-    )
-    path = write_table(out / "fidelity.parquet", found)
-    _show(found[found["metric"] == "frechet"], columns, f"Frechet distance, {encoder}, n <= {n}")
-    _show_pairs(found, "frechet_difference", ("combination_mean", "class_mean"))
-    say(f"{len(table):,} real patches of {table['slide'].nunique():,} slides; tables: {path}")
+    columns, mask = _over(cohort, over), _in_splits(cohort, split, real)
+    _check_colour({"real": cohort, **arms})
+    name = f"{encoder} {named(encoder).hash}"
+    sets = {
+        arm: (x, t.assign(encoder=name)) for arm, (x, t) in _embedded({"real": cohort, **arms}, encoder, cache).items()
+    }
+    whole = sets.pop("real")
+    held_out = frozenset(_cells(whole[1], columns) - _trained(cohort, columns)) if _is_split(cohort) else frozenset()
+    distances = _distances(_rows(whole, mask), sets, columns, held_out, n, seed, draws, name)
+    control = _control(whole, sets, columns, held_out, seed, name, _is_split(cohort))
+    tables = {"fidelity": distances, "control": control.figures, "confusion": control.confusion}
+    if arms:
+        tables |= _copying(cohort, whole, arms, sets, columns, seed, out)
+    _write(out, tables, whole)
+    _show_fidelity(tables, columns, f"Frechet distance, {encoder}, n <= {n}")
+    say(f"{int(mask.sum()):,} real patches of {whole[1][mask]['slide'].nunique():,} slides; tables: {out}")
 
 
 def utility(
@@ -204,14 +202,143 @@ def _over(cohort: "Cohort", given: list[str] | None) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _of_splits(cohort: "Cohort", given: list[str] | None, path: Path) -> "Cohort":
+def _in_splits(cohort: "Cohort", given: list[str] | None, path: Path) -> "np.ndarray":
+    """Which rows are of the splits asked for."""
+    import numpy as np
+
     if not given:
-        return cohort
+        return np.ones(len(cohort), dtype=bool)
     wanted = split_commas(given)
     found = sorted(set(cohort.table["split"])) if "split" in cohort.table else []
     if unknown := [name for name in wanted if name not in found]:
         raise MediError(f"{path}: no patch has the split {unknown[0]!r}; its splits: {', '.join(found) or 'none'}")
-    return cohort.where(split=wanted)
+    return cohort.table["split"].isin(wanted).to_numpy(dtype=bool)
+
+
+def _check_colour(cohorts: dict[str, "Cohort"]) -> None:
+    """Grey patches against coloured ones would measure the colour alone."""
+    import numpy as np
+
+    grey = {}
+    for name, cohort in ((name, cohort) for name, cohort in cohorts.items() if len(cohort)):
+        images = cohort.images[np.unique(np.linspace(0, max(len(cohort), 1), 64, endpoint=False).astype(np.int64))]
+        grey[name] = bool((images == images[..., :1]).all())
+    if len(set(grey.values())) > 1:
+        without, coloured = ([name for name in grey if grey[name] is kind] for kind in (True, False))
+        raise MediError(
+            f"{without[0]} has grey patches and {coloured[0]} coloured ones: pack both from images of one colour mode"
+        )
+
+
+def _distances(
+    chosen: "Embedded",
+    sets: dict[str, "Embedded"],
+    columns: tuple[str, ...],
+    held_out: "frozenset[tuple[str, ...]]",
+    n: int,
+    seed: int,
+    draws: int,
+    encoder: str,
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    from medi.evaluation.fidelity import halves, per_class, per_combination
+
+    first = halves(chosen[1], columns, seed)
+    reference, floor = _rows(chosen, first), _rows(chosen, ~first)
+    marginal = chosen[1].groupby(list(columns)).size().rename("share").div(len(chosen[1])).reset_index()
+    with Terminal().bars("comparing") as (advance,):
+        shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws, "progress": advance}
+        cells = per_combination(reference, floor, sets, over=columns, held_out=held_out, **shared)
+        levels = [per_class(reference, floor, sets, marginal, column=column, **shared) for column in columns]
+    return pd.concat([cells, *levels], ignore_index=True)
+
+
+def _control(
+    whole: "Embedded",
+    sets: dict[str, "Embedded"],
+    columns: tuple[str, ...],
+    held_out: "frozenset[tuple[str, ...]]",
+    seed: int,
+    encoder: str,
+    is_split: bool,
+) -> "Control":
+    from medi.evaluation.control import control
+    from medi.evaluation.fidelity import halves
+    from medi.evaluation.utility import groups
+
+    if is_split:
+        train = whole[1]["split"].eq("train").to_numpy(dtype=bool)
+        test = whole[1]["split"].isin(SPLITS).to_numpy(dtype=bool)
+    else:
+        train = halves(whole[1].assign(slide=groups(whole[1])), columns, seed)
+        test = ~train
+    parts = _rows(whole, train), _rows(whole, test)
+    return control(*parts, sets, over=columns, seed=seed, encoder=encoder, held_out=held_out)
+
+
+def _copying(
+    cohort: "Cohort",
+    whole: "Embedded",
+    arms: dict[str, "Cohort"],
+    sets: dict[str, "Embedded"],
+    columns: tuple[str, ...],
+    seed: int,
+    out: Path,
+) -> "dict[str, pd.DataFrame]":
+    """The tables copying and suspects; the suspects' images go to a cohort of their own."""
+    import numpy as np
+
+    from medi.evaluation.copying import Patches, copying
+
+    splits = cohort.table["split"] if _is_split(cohort) else None
+
+    def part(names: Sequence[str]) -> Patches | None:
+        which = splits.isin(names).to_numpy(dtype=bool) if splits is not None else np.zeros(len(cohort), dtype=bool)
+        return Patches(cohort.select(which), whole[0][which]) if which.any() else None
+
+    train = part(["train"]) or Patches(cohort, whole[0])
+    made = {arm: Patches(arms[arm], sets[arm][0]) for arm in arms}
+    found = copying(train, made, part(["reserve"]), part(SPLITS), over=columns, seed=seed)
+    if found.sheet is not None:
+        found.sheet.save(out / "suspects")
+    return {"copying": found.figures, "suspects": found.suspects}
+
+
+def _write(out: Path, tables: "dict[str, pd.DataFrame]", whole: "Embedded") -> None:
+    import numpy as np
+    import pandas as pd
+
+    from medi.files import write_table
+
+    features = pd.DataFrame(whole[0].astype(np.float32)).add_prefix("f")
+    features.insert(0, "sample_id", whole[1]["sample_id"].to_numpy())
+    for name, table in ({"embeddings": features} | tables).items():
+        write_table(out / f"{name}.parquet", table)
+
+
+def _show_fidelity(tables: "dict[str, pd.DataFrame]", columns: tuple[str, ...], title: str) -> None:
+    from medi.evaluation.measures import WITHHELD
+
+    found, control = tables["fidelity"], tables["control"]
+    _show(found[found["metric"] == "frechet"], columns, title)
+    means = ("combination_mean", *(f"{column}_mean" for column in columns))
+    _show_pairs(found[~found["arm"].str.endswith(" - floor")], "frechet_difference", means)
+    stopped = found[found["metric"].eq("frechet_difference") & found["reason"].str.contains(WITHHELD, regex=False)]
+    for note in dict.fromkeys(stopped["reason"]) if len(stopped) <= NOTES else [f"{len(stopped)} x {WITHHELD}"]:
+        say(f"  note: {note}")
+    rows: Any = control[control["scope"].eq("all")].itertuples()
+    for row in rows:
+        say(f"{row.arm}, {row.metric.replace('_', ' ')} {row.attribute} {row.split}: {_number(row)}")
+    figures: Any = tables["copying"].itertuples() if "copying" in tables else ()
+    for row in figures:
+        say(f"{row.arm}, {row.metric.replace('_', ' ')}: {_number(row)}")
+
+
+def _number(row: Any) -> str:
+    if row.value != row.value:
+        return f"undefined ({row.reason})"
+    return f"{row.value:.3f}" + ("" if row.low != row.low else f", 95 % [{row.low:.3f}, {row.high:.3f}]")
 
 
 def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) -> dict[str, "Embedded"]:
@@ -291,8 +418,11 @@ def _show(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
         shown = ["" if values[arm] != values[arm] else f"{values[arm]:.3g}" for arm in arms]
         table.add_row(*(printable(str(part)) for part in place), *shown, f"{rows['n_real'].iloc[0]:,}")
     console.print(table)
-    for reason in dict.fromkeys(reason for reason in found["reason"] if reason):
+    reasons = list(dict.fromkeys(reason for reason in found["reason"] if reason))
+    for reason in reasons[:NOTES]:
         say(f"  note: {reason}")
+    if len(reasons) > NOTES:
+        say(f"  {len(reasons) - NOTES} more notes in the column reason")
 
 
 def _show_pairs(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Percentile intervals for patches that are not independent: whole slides or patients are resampled (P9).
+"""Intervals for patches that are not independent: whole slides or patients are resampled (P9).
 
 A statistic is a function of sums over rows, so a bootstrap draw is one row of weights times the sums per cluster.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
+from scipy import stats
 
 from medi.seeds import Key, generator
 
@@ -20,12 +21,16 @@ Labels = Sequence[str] | pd.Series | np.ndarray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; NaN where undefined, and then `reason` says why (P7)."""
+    """A value with its 95 % interval; NaN where undefined, and then `reason` says why (P7).
+
+    `p_value`: of the hypothesis that the value is 0, where it is a difference.
+    """
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
     reason: str = ""
+    p_value: float = float("nan")
 
     def noting(self, *notes: str) -> "Estimate":
         """The same estimate with these notes before its reason, each once."""
@@ -44,15 +49,34 @@ def interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def basic_interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
-    """The percentile interval reflected about the value: for statistics whose resamples repeat the sample's own bias.
+def student_interval(value: float, draws: Float64[np.ndarray, " draws"], degrees: int) -> Estimate:
+    """value +- t x the standard deviation of the draws, and the p-value of 0: `degrees` of freedom of Student's t.
 
-    It is about the limit at large n, and where that bias is large it need not contain the value; `reason` then says so.
+    For statistics whose resamples are biased (a resample repeats rows) but spread as the statistic does. The interval
+    is about the statistic's own expectation at this n. Unlike a share of draws, p can be as small as a correction
+    for many comparisons asks for. With few clusters t is wide, which makes up for a spread from few clusters.
     """
-    found = interval(value, draws)
-    low, high = 2 * value - found.high, 2 * value - found.low
-    outside = "the interval corrects small-sample bias and excludes the value" if not low <= value <= high else ""
-    return replace(found, low=low, high=high).noting(outside if np.isfinite(low) else "")
+    if not np.isfinite(value) or degrees < 1:
+        return Estimate(value, reason="one cluster: no interval" if np.isfinite(value) else "")
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < max(DEFINED * len(draws), 2):
+        return Estimate(value, reason=f"undefined in {len(draws) - len(defined)} of {len(draws)} resamples")
+    spread = float(defined.std(ddof=1))
+    half = float(stats.t.ppf(0.975, degrees)) * spread
+    p = 2 * float(stats.t.sf(abs(value) / spread, degrees)) if spread > 0 else float(value == 0)
+    return Estimate(value, value - half, value + half, p_value=p)
+
+
+def holm(p: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
+    """p-values adjusted for their number (Holm 1979): one of all true hypotheses falls below a with chance <= a.
+
+    Undefined ones stay undefined and do not count.
+    """
+    adjusted, known = np.full(len(p), np.nan), np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 def cluster_bootstrap(
