@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from medi.errors import MediError
 from medi.evaluation.arms import Arm, standard_arms
 from medi.evaluation.fidelity import Embedded
 from medi.evaluation.regimes import curves
-from medi.evaluation.scoring import CLS, MEDI, ORACLE, REAL
+from medi.evaluation.scoring import ORACLE, REAL
 from medi.evaluation.utility import check, fit_arms, measure
+
+STAIN = ("macenko", "reinhard", "hed_jitter", "randstainna")
 
 
 def study_arms(
@@ -23,16 +26,30 @@ def study_arms(
     stained: Sequence[Arm] = (),
     preset: str = "tuned",
     attributes: Sequence[str] = (),
+    only: Sequence[str] = ("all",),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Utility and curves of every arm that real training rows, synthetic sets and the oracle's rows can make.
 
     real: training rows; synthetic: the rows that each generator adds, by arm ("cls", "medi", any other); oracle: real
-    rows of the combinations that training lacks; stained: what `arms.stain_arms` made. The tables are those of
-    `utility.evaluate` and of `regimes.curves`, these for real, CLS, MeDi, oracle and under the preset "tuned" alone.
+    rows of the combinations that training lacks; stained: what `arms.stain_arms` made; only: names of arms to compare
+    beside the real rows and the synthetic sets ("free" or "all" for all, "none"). The tables are those of
+    `utility.evaluate` and of `regimes.curves`, these for the given sets and under the preset "tuned" alone.
     """
-    arms = [*standard_arms(real, synthetic, tests, over=over, seed=seed, oracle=oracle, preset=preset), *stained]
+    check([Arm(REAL, *real), *(Arm(name, *rows) for name, rows in synthetic.items())], tests, over, attributes)
+    made = [*standard_arms(real, synthetic, tests, over=over, seed=seed, oracle=oracle, preset=preset), *stained]
+    arms = _asked(made, {REAL, ORACLE, *synthetic}, only)
     check(arms, tests, over, attributes)
     fitted = fit_arms(arms, over, seeds or (seed,), preset)
     table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes)
-    drawn = [arm for arm in arms if arm.name in (REAL, CLS, MEDI, ORACLE, *synthetic) and preset == "tuned"]
+    drawn = [arm for arm in arms if arm.name in (REAL, ORACLE, *synthetic) and preset == "tuned"]
     return table, curves(drawn, tests, over=over, seeds=seeds or (seed,), fitted=fitted)
+
+
+def _asked(arms: Sequence[Arm], given: set[str], only: Sequence[str]) -> list[Arm]:
+    """The arms that are given, and those asked for by name."""
+    if {"free", "all"} & set(only):
+        return list(arms)
+    known = [arm.name for arm in arms]
+    if unknown := [name for name in only if name not in (*known, "none")]:
+        raise MediError(f"arm {unknown[0]!r} is unknown; known: free, all, none, {', '.join(known)}")
+    return [arm for arm in arms if arm.name in given or arm.name in only]

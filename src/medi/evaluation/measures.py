@@ -46,7 +46,7 @@ class Answers:
     def truth(self) -> Float64[np.ndarray, "n k"]:
         return np.eye(self.votes.shape[1])[self.labels]
 
-    def __getitem__(self, rows: Bool[np.ndarray, " n"]) -> "Answers":
+    def __getitem__(self, rows: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> "Answers":
         return Answers(self.labels[rows], self.votes[rows], self.probabilities[rows], self.groups[rows])
 
 
@@ -98,7 +98,7 @@ def _placements(answers: Answers) -> Float64[np.ndarray, "n 4 k"]:
 
     With these, AUROC in a resample is a sum of means to first order (Obuchowski 1997), so that no draw sorts anew.
     """
-    return np.stack([_placement(answers, k) for k in np.unique(answers.labels)], axis=2)
+    return np.stack([_placement(answers, int(k)) for k in np.unique(answers.labels)], axis=2)
 
 
 def _placement(answers: Answers, k: int) -> Float64[np.ndarray, "n 4"]:

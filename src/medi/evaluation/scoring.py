@@ -143,7 +143,7 @@ class Scorer:
         undefined = f"{measure.name.replace('_', ' ')} is undefined here" if not np.isfinite(value) else ""
         return found.noting(*notes, "" if any(notes) else undefined), draws
 
-    def _values(self, measure: Measure, arm: str, rows: Rows) -> Float[np.ndarray, "n *k"]:
+    def _values(self, measure: Measure, arm: str, rows: Rows) -> Float[np.ndarray, "_m *k"]:
         if not rows.all() or measure not in OVERALL:
             return measure.rows(self.answers[arm][rows])
         if (measure.name, arm) not in self.cache:
