@@ -1,6 +1,7 @@
 """The verbs of the evaluation wing: embed, fidelity and utility, for real and synthetic cohorts of any origin."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,7 +139,7 @@ def utility(
     from medi.evaluation.tasks import Task
     from medi.files import write_table
 
-    cohort, added = _packed(real), {name: _filling(part) for name, part in _arms(synthetic or []).items()}
+    cohort, added = _packed(real), {name: _added(name, part) for name, part in _arms(synthetic or []).items()}
     columns = _over(cohort, over)
     tests = _tests(cohort, columns, real)
     train = cohort.where(split="train")
@@ -177,12 +178,14 @@ def _compared(
     asked = {name: cohort.select(task.rows(cohort.table)) for name, cohort in tests.items() if len(parts[name][1])}
     if not asked:
         raise MediError(f"task {task.name}: no test patch is of its classes")
-    stained = []
+    stained: list[Any] = []
     if {"all", *STAIN} & set(shared["only"]):
         patches = train.select(task.rows(train.table))
-        stained = stain_arms(patches, parts["real"], asked, named(encoder), shared["seed"])
-    synthetic = {name: parts[name] for name in added}
-    return study_arms(parts["real"], synthetic, {name: parts[name] for name in asked}, stained=stained, **shared)
+        with _counting("staining", 4 * len(patches) + 2 * sum(map(len, asked.values()))) as count:
+            stained = stain_arms(patches, parts["real"], asked, named(encoder), shared["seed"], count)
+    synthetic, split = {name: parts[name] for name in added}, {name: parts[name] for name in asked}
+    with Terminal().bars("probes", unit="arms") as (advance,):
+        return study_arms(parts["real"], synthetic, split, stained=stained, progress=advance, **shared)
 
 
 def _tests(cohort: "Cohort", over: Sequence[str], path: Path) -> dict[str, "Cohort"]:
@@ -258,18 +261,33 @@ def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) ->
         raise MediError(
             f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
         )
-    total, done = sum(map(len, cohorts.values())), 0
     found: dict[str, Embedded] = {}
-    with Terminal().bars("embedding") as (advance,):
-
-        def count(images: int) -> None:
-            nonlocal done
-            done += images
-            advance(done, total)
-
+    with _counting("embedding", sum(map(len, cohorts.values()))) as count:
         for name, cohort in cohorts.items():
             found[name] = (cached(cohort, extractor, cache, count).astype(np.float64), cohort.table)
     return found
+
+
+@contextmanager
+def _counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how many more are done."""
+    done = 0
+    with Terminal().bars(title) as (advance,):
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            advance(done, total)
+
+        yield count
+
+
+def _added(name: str, cohort: "Cohort") -> "Cohort":
+    """What fills, as rows that only train: a generator's images are packed like any others, with origin "real"."""
+    part = _filling(cohort)
+    if name == "oracle" or "origin" not in part.table:
+        return part if name == "oracle" else part.with_columns(origin=name)
+    return part.with_columns(origin=part.table["origin"].where(part.table["origin"] != "real", name))
 
 
 def _filling(cohort: "Cohort") -> "Cohort":

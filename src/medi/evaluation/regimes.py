@@ -99,6 +99,7 @@ def _scored(
             if np.isfinite(answers.votes).all():
                 values = measure.rows(answers)
                 found = cluster_bootstrap(measure.statistic, groups(test[1]), values, draws=DRAWS, key=key)
+                found = found.noting("" if np.isfinite(found.value) else "one class in the test")
             yield {"split": split, "metric": measure.name}, found
 
 

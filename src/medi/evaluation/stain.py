@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from medi.errors import MediError
 from medi.seeds import generator
 
 Images = UInt8[np.ndarray, "n h w 3"]
-Pixels = Float64[np.ndarray, "n p 3"]
+Pixels = Float32[np.ndarray, "n p 3"]
 Mask = Bool[np.ndarray, "n p"]
-Vectors = Float64[np.ndarray, "n 2 3"]
+Vectors = Float32[np.ndarray, "n 2 3"]
 Transform = Callable[[Images, Sequence[str]], Images]  # of patches and their sample ids
 
 GLASS = 0.15  # optical density (natural logarithm) below which a pixel shows glass
@@ -25,18 +25,18 @@ EDGE = 1.0  # percentile of angles at which Macenko takes the stains
 REFERENCE_PATCHES = 512
 FACTOR, SHIFT = 0.2, 0.05  # of HED jitter: concentrations times 1 +- FACTOR, plus +- SHIFT
 # Haematoxylin and eosin where a reference shows no tissue at all, and the residual of colour deconvolution.
-USUAL = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+USUAL = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]], dtype=np.float32)
 # Linear RGB to cone responses, and their logarithms to lightness, yellow-blue, red-green (Reinhard et al. 2001).
-CONES = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
-OPPONENT = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
+CONES = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], dtype=np.float32)
+OPPONENT = (np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ [[1, 1, 1], [1, 1, -2], [1, -1, 0]]).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Macenko:
     """A reference's stain vectors [2, 3] and the 99th percentile of its concentrations [2]."""
 
-    stains: Float64[np.ndarray, "2 3"]
-    strength: Float64[np.ndarray, " 2"]
+    stains: Float32[np.ndarray, "2 3"]
+    strength: Float32[np.ndarray, " 2"]
 
     @classmethod
     def fit(cls, images: Images, seed: int) -> "Macenko":
@@ -63,8 +63,8 @@ class Macenko:
 class Reinhard:
     """Mean and spread [3] of a reference's tissue in opponent colours."""
 
-    mean: Float64[np.ndarray, " 3"]
-    spread: Float64[np.ndarray, " 3"]
+    mean: Float32[np.ndarray, " 3"]
+    spread: Float32[np.ndarray, " 3"]
 
     @classmethod
     def fit(cls, images: Images, seed: int) -> "Reinhard":
@@ -87,7 +87,8 @@ class HedJitter:
     seed: int
 
     def apply(self, images: Images, ids: Sequence[str]) -> Images:
-        draws = np.stack([generator("hed jitter", self.seed, name).uniform(-1, 1, (2, 3)) for name in ids])
+        random = (generator("hed jitter", self.seed, name) for name in ids)
+        draws = np.stack([2 * rng.random((2, 3), dtype=np.float32) - 1 for rng in random])
         stains = np.vstack([USUAL, np.cross(*USUAL)])
         stains /= np.linalg.norm(stains, axis=1, keepdims=True)
         density = _density(images)
@@ -104,8 +105,8 @@ class RandomStain:
     """
 
     seed: int
-    centre: Float64[np.ndarray, "2 3"]
-    width: Float64[np.ndarray, "2 3"]
+    centre: Float32[np.ndarray, "2 3"]
+    width: Float32[np.ndarray, "2 3"]
 
     @classmethod
     def fit(cls, images: Images, seed: int) -> "RandomStain":
@@ -117,7 +118,8 @@ class RandomStain:
         return cls(seed, found.mean(axis=0), found.std(axis=0))
 
     def apply(self, images: Images, ids: Sequence[str]) -> Images:
-        draws = np.stack([generator("random stain", self.seed, name).standard_normal((2, 3)) for name in ids])
+        random = (generator("random stain", self.seed, name) for name in ids)
+        draws = np.stack([rng.standard_normal((2, 3), dtype=np.float32) for rng in random])
         target = self.centre + self.width * draws
         return _recoloured(images, target[:, 0], np.maximum(target[:, 1], 0.25 * self.centre[1]))
 
@@ -128,7 +130,7 @@ def _sample(images: Images, seed: int) -> Images:
 
 
 def _density(images: Images) -> Pixels:
-    table = -np.log((np.arange(256) + 1.0) / 256)
+    table = -np.log((np.arange(256) + 1.0) / 256).astype(np.float32)
     return table[images].reshape(len(images), -1, 3)
 
 
@@ -140,7 +142,7 @@ def _enough(tissue: Mask) -> Bool[np.ndarray, " n"]:
     return tissue.mean(axis=1) >= LEAST_TISSUE
 
 
-def _picture(values: Float64[np.ndarray, "n p 3"], like: Images) -> Images:
+def _picture(values: Float32[np.ndarray, "n p 3"], like: Images) -> Images:
     """Clamp and round."""
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8).reshape(like.shape)
 
@@ -151,15 +153,15 @@ def _where(sound: Bool[np.ndarray, " n"], new: Images, old: Images) -> Images:
 
 def _stains(density: Pixels, tissue: Mask) -> Vectors:
     """Haematoxylin and eosin of each patch: the edges of its optical densities in the plane that holds most of them."""
-    count = np.maximum(tissue.sum(axis=1), 1)[:, None]
+    count = np.maximum(tissue.sum(axis=1, dtype=np.float32), 1)[:, None]
     kept = density * tissue[..., None]
     mean = kept.sum(axis=1) / count
     spread = kept.transpose(0, 2, 1) @ kept / count[..., None] - mean[:, :, None] * mean[:, None]
     plane = np.linalg.eigh(spread)[1][:, :, :0:-1]  # the two largest, [n, 3, 2]
-    plane = plane * np.where(plane.sum(axis=1, keepdims=True) < 0, -1, 1)
+    plane = plane * np.where(plane.sum(axis=1, keepdims=True) < 0, np.float32(-1), np.float32(1))
     flat = density @ plane
     angle = np.arctan2(flat[..., 1], flat[..., 0])
-    ends = [_percentile(angle, tissue, q) for q in (EDGE, 100 - EDGE)]
+    ends = np.stack([_percentile(angle, tissue, q) for q in (EDGE, 100 - EDGE)])
     edges = np.stack([np.cos(ends), np.sin(ends)], axis=-1).transpose(1, 0, 2) @ plane.transpose(0, 2, 1)
     edges = np.maximum(edges, 1e-3)
     edges /= np.linalg.norm(edges, axis=2, keepdims=True)
@@ -167,39 +169,39 @@ def _stains(density: Pixels, tissue: Mask) -> Vectors:
     return np.where(swapped[:, None, None], edges[:, ::-1], edges)
 
 
-def _concentrations(density: Pixels, stains: Vectors) -> Float64[np.ndarray, "n p 2"]:
+def _concentrations(density: Pixels, stains: Vectors) -> Float32[np.ndarray, "n p 2"]:
     return np.maximum(density @ np.linalg.pinv(stains), 0)
 
 
-def _strength(amounts: Float64[np.ndarray, "n p 2"], tissue: Mask) -> Float64[np.ndarray, "n 2"]:
+def _strength(amounts: Float32[np.ndarray, "n p 2"], tissue: Mask) -> Float32[np.ndarray, "n 2"]:
     return np.stack([_percentile(amounts[..., i], tissue, 99.0) for i in range(2)], axis=1)
 
 
-def _percentile(values: Float64[np.ndarray, "n p"], mask: Mask, q: float) -> Float64[np.ndarray, " n"]:
+def _percentile(values: Float32[np.ndarray, "n p"], mask: Mask, q: float) -> Float32[np.ndarray, " n"]:
     """The percentile of each row's masked values (the nearest one)."""
     ordered = np.sort(np.where(mask, values, np.inf), axis=1)
     place = np.rint(q / 100 * np.maximum(mask.sum(axis=1) - 1, 0)).astype(np.int64)
     found = ordered[np.arange(len(values)), place]
-    return np.where(np.isfinite(found), found, 0.0)
+    return np.where(np.isfinite(found), found, np.float32(0))
 
 
 def _opponent(images: Images) -> Pixels:
-    table = (np.arange(256) + 1.0) / 256
+    table = ((np.arange(256) + 1.0) / 256).astype(np.float32)
     cones = table[images].reshape(len(images), -1, 3) @ CONES.T
     return np.log(cones) @ OPPONENT.T
 
 
-def _moments(colours: Pixels, tissue: Mask) -> tuple[Float64[np.ndarray, "n 3"], Float64[np.ndarray, "n 3"]]:
+def _moments(colours: Pixels, tissue: Mask) -> tuple[Float32[np.ndarray, "n 3"], Float32[np.ndarray, "n 3"]]:
     """Mean and spread of each patch's tissue."""
-    count = np.maximum(tissue.sum(axis=1), 1)[:, None]
+    count = np.maximum(tissue.sum(axis=1, dtype=np.float32), 1)[:, None]
     mean = (colours * tissue[..., None]).sum(axis=1) / count
     squares = ((colours - mean[:, None]) ** 2 * tissue[..., None]).sum(axis=1) / count
     return mean, np.sqrt(squares)
 
 
-def _recoloured(images: Images, mean: Float64[np.ndarray, "n 3"], spread: Float64[np.ndarray, "n 3"]) -> Images:
+def _recoloured(images: Images, mean: Float32[np.ndarray, "n 3"], spread: Float32[np.ndarray, "n 3"]) -> Images:
     tissue, colours = _tissue(_density(images)), _opponent(images)
     own, width = _moments(colours, tissue)
     new = (colours - own[:, None]) * (spread / np.maximum(width, 1e-3))[:, None] + mean[:, None]
-    rgb = np.exp(new @ np.linalg.inv(OPPONENT).T) @ np.linalg.inv(CONES).T
+    rgb = np.exp(np.minimum(new @ np.linalg.inv(OPPONENT).T, 5)) @ np.linalg.inv(CONES).T
     return _where(_enough(tissue), _picture(256 * rgb - 1, images), images)

@@ -4,7 +4,7 @@ Every arm gets the same preset of probe; intervals resample patients, the same d
 differences are paired. `comparison.study_arms` compares everything there is with what is free.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from medi.errors import MediError
 from medi.evaluation.arms import Arm as Arm
 from medi.evaluation.fidelity import Embedded
 from medi.evaluation.frechet import Features
+from medi.evaluation.logistic import solve
 from medi.evaluation.measures import Answers, robustness_index
 from medi.evaluation.probes import PRESETS, Pool, codes, groups, is_real, text
 from medi.evaluation.probes import Probe as Probe
@@ -85,23 +86,37 @@ def measure(
     return _adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
 
 
-def fit_arms(arms: Sequence[Arm], over: Sequence[str], seeds: Sequence[int], preset: str) -> dict[str, Fitted]:
-    """The probes of each arm, one per seed. Arms of one matrix share its factors."""
+def fit_arms(
+    arms: Sequence[Arm],
+    over: Sequence[str],
+    seeds: Sequence[int],
+    preset: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Fitted]:
+    """The probes of each arm, one per seed. Arms of one matrix share its factors; progress: arms done, of how many."""
     if preset not in PRESETS:
         raise MediError(f"probe {preset!r} is unknown; known: {', '.join(PRESETS)}")
     shared: dict[tuple[int, int, int], Pool] = {}
     found: dict[str, Fitted] = {}
     for arm in arms:
-        place = (id(arm.embeddings), id(arm.table), id(arm.trains))
-        if lacks_classes(arm):
-            found[arm.name] = Fitted([None for _ in seeds], int(arm.chosen.sum()))
-            continue
-        if place not in shared:
-            table = arm.table.reset_index(drop=True)
-            shared[place] = Pool.of(arm.embeddings, table, over=over, trains=arm.trains, standardise=preset == "tuned")
-        pools = [prepared(arm, shared[place], seed) for seed in seeds]
-        found[arm.name] = Fitted([PRESETS[preset](pool) for pool in pools], round(pools[0].weights.sum(axis=1).mean()))
+        found[arm.name] = _fit(arm, shared, over, seeds, preset)
+        if progress:
+            progress(len(found), len(arms))
     return found
+
+
+def _fit(
+    arm: Arm, shared: dict[tuple[int, int, int], Pool], over: Sequence[str], seeds: Sequence[int], preset: str
+) -> Fitted:
+    if lacks_classes(arm):
+        return Fitted([None for _ in seeds], int(arm.chosen.sum()))
+    place, table = (id(arm.embeddings), id(arm.table), id(arm.trains)), arm.table.reset_index(drop=True)
+    if place not in shared:
+        shared[place] = Pool.of(arm.embeddings, table, over=over, trains=arm.trains, standardise=preset == "tuned")
+    pools = [prepared(arm, shared[place], seed) for seed in seeds]
+    if preset != "tuned" and any(pool.solver is not solve for pool in pools):
+        raise MediError(f"{arm.name} has an objective of its own, which only the probe tuned can have; leave it out")
+    return Fitted([PRESETS[preset](pool) for pool in pools], round(pools[0].weights.sum(axis=1).mean()))
 
 
 def prepared(arm: Arm, pool: Pool, seed: int) -> Pool:
@@ -122,6 +137,8 @@ def check(
     needed = {"sample_id", "patient", "slide", "class", *over}
     for arm in arms:
         _check_set(arm.name, arm.embeddings, arm.table, needed)
+        if arm.tests is not None and set(arm.tests) != set(tests):
+            raise MediError(f"{arm.name} embeds the tests {', '.join(arm.tests)}, but there are {', '.join(tests)}")
         for split, moved in (arm.tests or {}).items():
             _check_set(f"{arm.name}'s {split}", moved, tests[split][1], needed)
     for name, (embeddings, table) in tests.items():
