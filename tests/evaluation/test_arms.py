@@ -119,7 +119,7 @@ def test_coral_takes_the_site_away_but_not_the_class() -> None:
     moved, table = found.apply(*TESTS["unseen"]), TESTS["unseen"][1]
     means = pd.DataFrame(moved).groupby([table["class"], table["site"]]).mean()
     assert abs(means.loc[("A", "z"), 1] - means.loc[("B", "x"), 1]) < 1.0, "6 apart before"
-    assert means.loc[("B", "x"), 0] - means.loc[("A", "z"), 0] == pytest.approx(2, abs=0.8)
+    assert 1 < means.loc[("B", "x"), 0] - means.loc[("A", "z"), 0] < 3.5, "2 apart, known from 6 rows of B in x"
     before, after = (x[REAL[1]["site"] == "y"][:, 2].std() for x in (REAL[0], found.apply(*REAL)))
     assert before > 2.5
     assert after < 2.2
@@ -225,13 +225,17 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, preset="best")
 
 
-@pytest.mark.parametrize("preset", ["medi", "uni"])
-def test_other_presets_take_every_arm_but_group_dro(preset: str) -> None:
-    table = evaluate(list(real_arms(REAL, preset, 200)), TESTS, seed=0, preset=preset)
-    overall = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
-    extra = "class_weights" if preset == "uni" else "unweighted"
-    assert set(overall["arm"]) == {"real", extra, "combination_weights", "dfr", "mixup", "lisa", "resampled"}
-    assert np.isfinite(overall["value"]).all()
+@pytest.mark.parametrize(("preset", "other"), [("medi", "unweighted"), ("uni", "class_weights")])
+def test_other_presets_take_every_arm_but_group_dro(preset: str, other: str) -> None:
+    found = list(real_arms(REAL, preset, 200))
+    names = {"real", other, "combination_weights", "dfr", "mixup", "lisa", "resampled"}
+    assert {arm.name for arm in found} == names
+    few = [arm for arm in found if preset == "medi" or arm.name in ("real", "mixup")]
+    table = evaluate(few, TESTS, seed=0, preset=preset)
+    assert np.isfinite(table[table["metric"] == "balanced_accuracy"].query("scope == 'all'")["value"]).all()
+    own = Arm("group_dro", *REAL, reweighting.group_dro)
+    with pytest.raises(MediError, match="group_dro has an objective of its own"):
+        evaluate([own], TESTS, seed=0, preset=preset)
 
 
 def test_stain_arms_embed_what_they_change() -> None:
@@ -242,11 +246,9 @@ def test_stain_arms_embed_what_they_change() -> None:
     assert tuple(found) == STAIN
     plain = embed(test, COLOUR_TEXTURE)
     for name in ("macenko", "reinhard"):
-        spread = [
-            x.groupby(test.table["site"]).mean().std().mean()
-            for x in map(pd.DataFrame, (plain, found[name].tests["seen"]))
-        ]
-        assert spread[1] < 0.8 * spread[0], "sites are nearer"
+        sets = (pd.DataFrame(x[:, :3]) for x in (plain, found[name].tests["seen"]))
+        before, after = (x.groupby(test.table["site"]).mean().std().mean() for x in sets)
+        assert after < 0.7 * before, "mean red, green and blue of the sites are nearer"
     for name in ("hed_jitter", "randstainna"):
         assert len(found[name].table) == 2 * len(train)
         assert found[name].tests is None

@@ -34,8 +34,8 @@ def minimise(
     def closure() -> Tensor:
         optimiser.zero_grad()
         value = objective(x, targets, shares, weights, bias, c)
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     return weights.detach(), bias.detach()
