@@ -96,8 +96,9 @@ def all_fits(arms: list[Arm], seeds: int) -> tuple[int, float]:
     start, fits = time.process_time(), 0
     shared: dict[int, Pool] = {}
     for arm in arms:
-        place = id(arm.embeddings)
+        place, before, done = id(arm.embeddings), time.process_time(), fits
         if place not in shared or arm.trains is not None:
+            shared.clear()
             shared[place] = Pool.of(arm.embeddings, arm.table.reset_index(drop=True), over=OVER, trains=arm.trains)
         for seed in range(seeds):
             pool = prepared(arm, shared[place], seed)
@@ -106,6 +107,7 @@ def all_fits(arms: list[Arm], seeds: int) -> tuple[int, float]:
             if ratios:
                 tuned_at(pool, np.stack(ratios), chosen.c)
             fits += (4 * len(GRID) + 1) * len(pool.weights) + len(ratios)
+        print(f"{arm.name}: {fits - done} fits, {time.process_time() - before:.1f} s", flush=True)
     return fits, time.process_time() - start
 
 

@@ -170,19 +170,18 @@ def _compared(
     shared: dict[str, Any],
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Utility and curves of one task."""
-    from medi.evaluation.arms import stain_arms, take
-    from medi.evaluation.comparison import STAIN, study_arms
+    from medi.evaluation.arms import STAIN, stain_arms, stain_patches, take
+    from medi.evaluation.comparison import study_arms
     from medi.evaluation.encoders import encoder as named
 
     parts = {name: take(found, task.rows(found[1])) for name, found in sets.items()}
     asked = {name: cohort.select(task.rows(cohort.table)) for name, cohort in tests.items() if len(parts[name][1])}
     if not asked:
         raise MediError(f"task {task.name}: no test patch is of its classes")
-    stained: list[Any] = []
-    if {"all", *STAIN} & set(shared["only"]):
-        patches = train.select(task.rows(train.table))
-        with _counting("staining", 4 * len(patches) + 2 * sum(map(len, asked.values()))) as count:
-            stained = stain_arms(patches, parts["real"], asked, named(encoder), shared["seed"], count)
+    names = STAIN if "all" in shared["only"] else [name for name in STAIN if name in shared["only"]]
+    patches = train.select(task.rows(train.table))
+    with _counting("staining", stain_patches(len(patches), sum(map(len, asked.values())), names)) as count:
+        stained = stain_arms(patches, parts["real"], asked, named(encoder), shared["seed"], names, count)
     synthetic, split = {name: parts[name] for name in added}, {name: parts[name] for name in asked}
     with Terminal().bars("probes", unit="arms") as (advance,):
         return study_arms(parts["real"], synthetic, split, stained=stained, progress=advance, **shared)

@@ -10,8 +10,8 @@ from medi.cohort import phantom
 from medi.errors import MediError
 from medi.evaluation import reweighting
 from medi.evaluation.alignment import Coral
-from medi.evaluation.arms import Arm, real_arms, stain_arms, standard_arms
-from medi.evaluation.comparison import STAIN, study_arms
+from medi.evaluation.arms import STAIN, Arm, real_arms, stain_arms, stain_patches, standard_arms
+from medi.evaluation.comparison import study_arms
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.logistic import losses
 from medi.evaluation.probes import Pool, tuned
@@ -242,8 +242,11 @@ def test_stain_arms_embed_what_they_change() -> None:
     cells = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
     train, test = (phantom.fresh(cells, 12, seed=0, stream=name) for name in ("stain train", "stain test"))
     real = embed(train, COLOUR_TEXTURE), train.table
-    found = {arm.name: arm for arm in stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0)}
+    done: list[int] = []
+    made = stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0, progress=done.append)
+    found = {arm.name: arm for arm in made}
     assert tuple(found) == STAIN
+    assert sum(done) == stain_patches(len(train), len(test), STAIN) == 4 * 48 + 2 * 48
     plain = embed(test, COLOUR_TEXTURE)
     for name in ("macenko", "reinhard"):
         sets = (pd.DataFrame(x[:, :3]) for x in (plain, found[name].tests["seen"]))

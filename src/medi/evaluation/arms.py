@@ -3,12 +3,15 @@
 An inductive arm is made of training rows and its generator; only arms of the transductive panel have seen test rows.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
@@ -32,7 +35,15 @@ REAL_ONLY: dict[str, Method] = {
     "mixup": reweighting.mixup,
     "lisa": reweighting.lisa,
 }
-BATCH = 512  # patches that are stained at a time
+STAINS: dict[str, Callable[[UInt8[np.ndarray, "n h w 3"], int], Any]] = {
+    "macenko": Macenko.fit,
+    "reinhard": Reinhard.fit,
+    "hed_jitter": HedJitter.fit,
+    "randstainna": RandomStain.fit,
+}
+STAIN = tuple(STAINS)
+AUGMENTATIONS = ("hed_jitter", "randstainna")
+BATCH, THREADS = 512, 4  # patches that are stained at a time, and how many such batches at once
 
 
 @dataclass(frozen=True)
@@ -133,36 +144,51 @@ def stain_arms(
     tests: Mapping[str, Cohort],
     encoder: Encoder,
     seed: int,
+    names: Sequence[str] = STAIN,
     progress: Callable[[int], None] | None = None,
 ) -> list[Arm]:
     """Stain normalisation (both sides, reference from training) and stain augmentation (a second copy of each patch).
 
-    train: the patches of `real`, in its order; a test patch is normalised by itself alone.
+    train: the patches of `real`, in its order; a test patch is normalised by itself alone. progress is told the patches
+    of each batch; `stain_patches` says how many there will be.
     """
     if len(train) != len(real[1]):
         raise MediError(f"{len(train)} training patches for {len(real[1])} embeddings; embed the set again")
-    images = train.images[:]
     arms = []
-    for name, normaliser in (("macenko", Macenko.fit(images, seed)), ("reinhard", Reinhard.fit(images, seed))):
-        moved = {split: stained(cohort, normaliser.apply, encoder, progress) for split, cohort in tests.items()}
-        arms.append(Arm(name, stained(train, normaliser.apply, encoder, progress), real[1], tests=moved))
-    for name, varied in (("hed_jitter", HedJitter(seed)), ("randstainna", RandomStain.fit(images, seed))):
-        copies = stained(train, varied.apply, encoder, progress), real[1]
-        arms.append(Arm(name, *join(real, copies)))
+    for name in names:
+        transform = STAINS[name](train.images[:], seed).apply
+        changed = stained(train, transform, encoder, progress)
+        if name in AUGMENTATIONS:
+            arms.append(Arm(name, *join(real, (changed, real[1]))))
+        else:
+            moved = {split: stained(cohort, transform, encoder, progress) for split, cohort in tests.items()}
+            arms.append(Arm(name, changed, real[1], tests=moved))
     return arms
+
+
+def stain_patches(train: int, tests: int, names: Sequence[str]) -> int:
+    """How many patches these arms embed, for so many training and test patches."""
+    return sum(train + (0 if name in AUGMENTATIONS else tests) for name in names)
 
 
 def stained(
     cohort: Cohort, transform: Transform, encoder: Encoder, progress: Callable[[int], None] | None = None
 ) -> Features:
-    """Embeddings of a cohort's patches, each transformed by its sample id."""
-    out = np.empty((len(cohort), encoder.dimension), dtype=np.float32)
+    """Embeddings of a cohort's patches, each transformed by its sample id; a few batches at a time, one per core."""
     ids = list(cohort.table["sample_id"])
-    for start in range(0, len(cohort), BATCH):
+
+    def work(start: int) -> Features:
         part = slice(start, start + BATCH)
         images = Pixels.of(transform(cohort.images[part], ids[part]))
-        piece = Cohort(cohort.table.iloc[part], cohort.schema, images)
-        out[part] = embed(piece, encoder, progress=progress)
+        return embed(Cohort(cohort.table.iloc[part], cohort.schema, images), encoder)
+
+    out, end = np.empty((len(cohort), encoder.dimension), dtype=np.float32), 0
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as pool:
+        for rows in pool.map(work, range(0, len(cohort), BATCH)):
+            out[end : end + len(rows)] = rows
+            end += len(rows)
+            if progress:
+                progress(len(rows))
     return out
 
 

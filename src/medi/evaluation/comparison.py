@@ -11,8 +11,6 @@ from medi.evaluation.regimes import curves
 from medi.evaluation.scoring import ORACLE, REAL
 from medi.evaluation.utility import check, fit_arms, measure
 
-STAIN = ("macenko", "reinhard", "hed_jitter", "randstainna")
-
 
 def study_arms(
     real: Embedded,

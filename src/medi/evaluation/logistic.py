@@ -14,6 +14,7 @@ TOLERANCE = 1e-4  # of the largest entry of the mean loss's gradient, as scikit-
 ITERATIONS = 400
 MEMORY = 10  # pairs that L-BFGS remembers
 ELEMENTS = 6_000_000  # scores of one batch of problems
+SPARSE = 0.7  # share of rows in use below which the others are left out
 ARMIJO = 1e-4
 ROUNDING = 1e-6  # relative, of a mean loss in float32
 
@@ -41,9 +42,9 @@ class Rows:
         spectrum, basis = np.linalg.eigh(single.T @ single / np.float32(len(single)))
         return cls(single, _scored(targets), basis, np.maximum(spectrum, 0))
 
-    def relabelled(self, targets: Float[np.ndarray, "n k"]) -> "Rows":
-        """The same matrix, not factored again, with other targets."""
-        return Rows(self.x, _scored(targets), self.basis, self.spectrum)
+    def part(self, which: Bool[np.ndarray, " n"]) -> "Rows":
+        """Some of the rows; the factors of all are near enough for them."""
+        return Rows(self.x[which], self.targets[:, which], self.basis, self.spectrum)
 
     def scores(self, planes: "Planes") -> Scores:
         flat = planes.weights.reshape(-1, self.x.shape[1]).astype(np.float32) @ self.x.T
@@ -88,6 +89,9 @@ def solve(
 
     start: planes from which to go on, such as the same problem's with a few other rows.
     """
+    used = np.asarray(weights.any(axis=0))
+    if used.mean() < SPARSE:  # rows that no problem has cost as much as others
+        rows, weights = rows.part(used), weights[:, used]
     size = max(1, ELEMENTS // rows.targets.size)
     parts = []
     for first in range(0, len(weights), size):

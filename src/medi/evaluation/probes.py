@@ -14,7 +14,7 @@ from medi.evaluation.frechet import Features
 from medi.evaluation.logistic import Planes, Rows, solve
 from medi.seeds import generator
 
-GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse penalty
+GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # C, the inverse penalty
 DEFAULT_C = 1e-2
 FOLDS = 4
 
@@ -237,8 +237,7 @@ def _choose(pool: Pool) -> tuple[float, Planes | None, str]:
 
 def _fold_scores(pool: Pool, rows: Bool[np.ndarray, " n"], planes: Planes) -> Float64[np.ndarray, " m"]:
     """The validation score of each plane on the rows of one fold."""
-    part = replace(pool.rows, x=pool.rows.x[rows], targets=pool.rows.targets[:, rows])
-    scores = part.scores(planes)
+    scores = pool.rows.part(rows).scores(planes)
     found = (scores[:, 0] > 0).astype(np.int64) if scores.shape[1] == 1 else scores.argmax(axis=1)
     truth = pool.targets[rows].argmax(axis=1)
     return np.array([balanced_score(hits, truth, pool.combinations[rows]) for hits in found == truth])

@@ -86,6 +86,11 @@ class HedJitter:
 
     seed: int
 
+    @classmethod
+    def fit(cls, images: Images, seed: int) -> "HedJitter":
+        """It needs nothing of the training patches."""
+        return cls(seed)
+
     def apply(self, images: Images, ids: Sequence[str]) -> Images:
         random = (generator("hed jitter", self.seed, name) for name in ids)
         draws = np.stack([2 * rng.random((2, 3), dtype=np.float32) - 1 for rng in random])

@@ -112,6 +112,7 @@ def _fit(
         return Fitted([None for _ in seeds], int(arm.chosen.sum()))
     place, table = (id(arm.embeddings), id(arm.table), id(arm.trains)), arm.table.reset_index(drop=True)
     if place not in shared:
+        shared.clear()  # arms of one matrix follow one another
         shared[place] = Pool.of(arm.embeddings, table, over=over, trains=arm.trains, standardise=preset == "tuned")
     pools = [prepared(arm, shared[place], seed) for seed in seeds]
     if preset != "tuned" and any(pool.solver is not solve for pool in pools):
