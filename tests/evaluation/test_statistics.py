@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from medi.evaluation.statistics import Estimate, basic_interval, cluster_bootstrap, cluster_counts, interval
+from medi.evaluation.statistics import (
+    Estimate,
+    basic_interval,
+    cluster_bootstrap,
+    cluster_counts,
+    holm,
+    interval,
+    p_value,
+)
 
 
 def mean(totals: np.ndarray) -> np.ndarray:
@@ -107,3 +115,21 @@ def test_counts_resample_clusters_within_strata() -> None:
 
 def test_notes_come_once() -> None:
     assert Estimate(1.0, reason="a; b").noting("b; c", "").reason == "b; c; a"
+
+
+def test_p_values_of_a_null_are_even_and_of_an_effect_small() -> None:
+    draws = np.random.default_rng(0).normal(size=1999)
+    assert p_value(draws + 10) == pytest.approx(2 / 2000), "as small as the draws allow"
+    assert p_value(draws + 1.96) == pytest.approx(0.05, abs=0.02)
+    assert p_value(draws) > 0.9
+    assert p_value(np.zeros(100)) == 1.0
+    assert np.isnan(p_value(np.empty(0)))
+
+
+def test_holm_of_a_written_out_example() -> None:
+    """0.01 x 3, 0.03 x 2, 0.04 x 1 but not below the one before; NaN is no comparison (P7)."""
+    found = holm([0.04, float("nan"), 0.01, 0.03])
+    assert found[0] == pytest.approx(0.06)
+    assert np.isnan(found[1])
+    assert found[2:] == pytest.approx([0.03, 0.06])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
