@@ -128,8 +128,8 @@ def test_p_values_of_a_null_are_even_and_of_an_effect_small() -> None:
 
 def test_holm_of_a_written_out_example() -> None:
     """0.01 x 3, 0.03 x 2, 0.04 x 1 but not below the one before; NaN is no comparison (P7)."""
-    found = holm([0.04, float("nan"), 0.01, 0.03])
+    found = holm(np.array([0.04, np.nan, 0.01, 0.03]))
     assert found[0] == pytest.approx(0.06)
     assert np.isnan(found[1])
     assert found[2:] == pytest.approx([0.03, 0.06])
-    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]

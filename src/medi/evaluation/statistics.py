@@ -92,13 +92,16 @@ def p_value(draws: Float64[np.ndarray, " draws"]) -> float:
     return min(1.0, 2 * (tail + 1) / (len(found) + 1))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of a family, adjusted by Holm's method; NaN stay NaN and do not count."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)[: int(np.isfinite(p).sum())]
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
-    return [float(value) for value in adjusted]
+def holm(p: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
+    """p-values adjusted for their number (Holm 1979): one of all true hypotheses falls below a with chance <= a.
+
+    Undefined ones stay undefined and do not count.
+    """
+    adjusted, known = np.full(len(p), np.nan), np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 def cluster_counts(

@@ -218,5 +218,5 @@ def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
     """p-values adjusted over the arms of each metric and split."""
     differences = table["p_value"].notna()
     for _, rows in table[differences].groupby(["metric", "split"]):
-        table.loc[rows.index, "p_adjusted"] = holm(rows["p_value"].to_list())
+        table.loc[rows.index, "p_adjusted"] = holm(rows["p_value"].to_numpy(dtype=np.float64))
     return table
