@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medi.cohort.table import Cohort
     from medi.evaluation.control import Control
     from medi.evaluation.fidelity import Embedded
+    from medi.evaluation.tasks import Task
 
 Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
 Synthetic = Annotated[
@@ -140,35 +141,100 @@ def utility(
     synthetic: Synthetic = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the tables.")] = Path("medi-utility"),
     over: Over = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="nsclc, uterine, kidney, or classes as in A,B; may be repeated.", show_default="all classes"),
+    ] = None,
+    probe: Annotated[str, typer.Option(help="Preset of the classifier: tuned, medi or uni.")] = "tuned",
+    arms: Annotated[
+        list[str] | None, typer.Option(help="What else is compared: free, all, none or names.", show_default="free")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="More columns for fairness gaps, such as race.", show_default="none")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds and draws; figures are means.")] = 1,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """The same classifier on real patches and on real ones with each synthetic cohort, tested on held-out patches.
+    """The same classifier on real patches, on real ones with each synthetic cohort, and on all that is free.
 
     REAL has the splits of `medi holdout`: train, and test_seen or test_unseen. Of a synthetic cohort the images that
-    fill combinations are added (column `fill` of `medi plan`), or all where it does not say.
+    fill combinations are added (column `fill` of `medi plan`), or all where it does not say. Real patches of the
+    held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all` also compares stain
+    normalisation and augmentation, for which the patches are embedded again.
 
     Example: medi utility my-packed medi=my-samples cls=cls-samples --over class,site --out my-utility
     """
-    from medi.evaluation.utility import Arm, evaluate
+    import pandas as pd
+
+    from medi.evaluation.tasks import Task
     from medi.files import write_table
 
-    cohort, arms = _packed(real), _arms(synthetic or [])
+    cohort, added = _packed(real), {name: _added(name, part) for name, part in _arms(synthetic or []).items()}
     columns = _over(cohort, over)
+    tests = _tests(cohort, columns, real)
+    train = cohort.where(split="train")
+    sets = _embedded({"real": train, **added, **tests}, encoder, cache)
+    shared: dict[str, Any] = {"over": columns, "seed": seed, "seeds": range(seed, seed + seeds), "preset": probe}
+    shared |= {"attributes": split_commas(attribute or []), "only": split_commas(arms or ["free"])}
+    tables, curves = [], []
+    for chosen in [Task.of(name) for name in task or ["all"]]:
+        chosen.check(train.table, f"the training split of {real}")
+        table, points = _compared(chosen, train, added, tests, sets, encoder, shared)
+        tables.append(table.assign(task=chosen.name))
+        curves.append(points.assign(task=chosen.name))
+        accuracy = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
+        _show_arms(accuracy, f"Balanced accuracy, classes: {chosen.name}, probe: {probe}")
+        _show_pairs(table, "balanced_accuracy_difference", ("all",))
+    path = write_table(out / "utility.parquet", pd.concat(tables, ignore_index=True))
+    write_table(out / "curves.parquet", pd.concat(curves, ignore_index=True))
+    say(f"{len(train):,} real training patches; tables: {path}")
+
+
+def _compared(
+    task: "Task",
+    train: "Cohort",
+    added: dict[str, "Cohort"],
+    tests: dict[str, "Cohort"],
+    sets: dict[str, "Embedded"],
+    encoder: str,
+    shared: dict[str, Any],
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Utility and curves of one task."""
+    from medi.evaluation.arms import STAIN, stain_arms, stain_patches, take
+    from medi.evaluation.comparison import study_arms
+    from medi.evaluation.encoders import encoder as named
+
+    parts = {name: take(found, task.rows(found[1])) for name, found in sets.items()}
+    asked = {name: cohort.select(task.rows(cohort.table)) for name, cohort in tests.items() if len(parts[name][1])}
+    if not asked:
+        raise MediError(f"task {task.name}: no test patch is of its classes")
+    names = STAIN if "all" in shared["only"] else [name for name in STAIN if name in shared["only"]]
+    patches = train.select(task.rows(train.table))
+    with _counting("staining", stain_patches(len(patches), sum(map(len, asked.values())), names)) as count:
+        stained = stain_arms(patches, parts["real"], asked, named(encoder), shared["seed"], names, count)
+    synthetic, split = {name: parts[name] for name in added}, {name: parts[name] for name in asked}
+    with Terminal().bars("probes", unit="arms") as (advance,):
+        return study_arms(parts["real"], synthetic, split, stained=stained, progress=advance, **shared)
+
+
+def _tests(cohort: "Cohort", over: Sequence[str], path: Path) -> dict[str, "Cohort"]:
+    """The test splits by name; of the unseen patches those apart of whose site training has nothing."""
     if not _is_split(cohort):
-        raise MediError(f"{real}: no patch is for training; run `medi holdout` first, then pack what it wrote")
-    tests = {name.removeprefix("test_"): part for name in SPLITS if len(part := cohort.where(split=name))}
-    if not tests:
-        raise MediError(f"{real}: no patch is for testing (splits {' and '.join(SPLITS)}); hold out combinations")
-    added = {name: _filling(part) for name, part in arms.items()}
-    sets = _embedded({"real": cohort.where(split="train"), **added, **tests}, encoder, cache)
-    train = [Arm("real", *sets["real"]), *(Arm(name, *_join(sets["real"], sets[name])) for name in added)]
-    found = evaluate(train, {name: sets[name] for name in tests}, seed=seed, over=columns)
-    path = write_table(out / "utility.parquet", found)
-    _show(found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")], (), "Balanced accuracy")
-    _show_pairs(found, "balanced_accuracy_difference", ("all",))
-    say(f"{len(train[0].table):,} real training patches; tables: {path}")
+        raise MediError(f"{path}: no patch is for training; run `medi holdout` first, then pack what it wrote")
+    import numpy as np
+
+    tests = {name.removeprefix("test_"): cohort.where(split=name) for name in SPLITS}
+    places = [column for column in over if column != "class"]
+    if places:
+        known, unseen = _trained(cohort, places), tests["unseen"]
+        new = [place not in known for place in unseen.table[places].itertuples(index=False, name=None)]
+        which = np.array(new, dtype=bool)
+        tests |= {"unseen": unseen.select(~which), "unseen_sites": unseen.select(which)}
+    if not any(map(len, tests.values())):
+        raise MediError(f"{path}: no patch is for testing (splits {' and '.join(SPLITS)}); hold out combinations")
+    return {name: part for name, part in tests.items() if len(part)}
 
 
 def _packed(folder: Path) -> "Cohort":
@@ -376,6 +442,14 @@ def _counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield count
 
 
+def _added(name: str, cohort: "Cohort") -> "Cohort":
+    """What fills, as rows that only train: a generator's images are packed like any others, with origin "real"."""
+    part = _filling(cohort)
+    if name == "oracle" or "origin" not in part.table:
+        return part if name == "oracle" else part.with_columns(origin=name)
+    return part.with_columns(origin=part.table["origin"].where(part.table["origin"] != "real", name))
+
+
 def _filling(cohort: "Cohort") -> "Cohort":
     return cohort.select(cohort.table["fill"].to_numpy(dtype=bool)) if "fill" in cohort.table else cohort
 
@@ -423,6 +497,22 @@ def _show(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
         say(f"  note: {reason}")
     if len(reasons) > NOTES:
         say(f"  {len(reasons) - NOTES} more notes in the column reason")
+
+
+def _show_arms(found: "pd.DataFrame", title: str) -> None:
+    """A row per arm, a column per split, with intervals."""
+    table = Table(title=printable(title), title_justify="left")
+    splits = list(dict.fromkeys(found["split"]))
+    for name in ("arm", *splits, "rows", "panel"):
+        table.add_column(name, justify="right" if name in (*splits, "rows") else "left")
+    rows: Any
+    for arm, rows in found.groupby("arm", sort=False):
+        at = {row.split: f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()}
+        shown = [at.get(split, "").replace("nan", "-") for split in splits]
+        table.add_row(printable(str(arm)), *shown, f"{rows['n_train'].iloc[0]:,}", rows["panel"].iloc[0])
+    console.print(table)
+    for reason in dict.fromkeys(reason for reason in found["reason"] if reason):
+        say(f"  note: {reason}")
 
 
 def _show_pairs(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from medi.evaluation.statistics import (
     cluster_counts,
     holm,
     interval,
+    p_value,
     student_interval,
 )
 
@@ -126,3 +127,21 @@ def test_counts_resample_clusters_within_strata() -> None:
 
 def test_notes_come_once() -> None:
     assert Estimate(1.0, reason="a; b").noting("b; c", "").reason == "b; c; a"
+
+
+def test_p_values_of_a_null_are_even_and_of_an_effect_small() -> None:
+    draws = np.random.default_rng(0).normal(size=1999)
+    assert p_value(draws + 10) == pytest.approx(2 / 2000), "as small as the draws allow"
+    assert p_value(draws + 1.96) == pytest.approx(0.05, abs=0.02)
+    assert p_value(draws) > 0.9
+    assert p_value(np.zeros(100)) == 1.0
+    assert np.isnan(p_value(np.empty(0)))
+
+
+def test_holm_of_a_written_out_example() -> None:
+    """0.01 x 3, 0.03 x 2, 0.04 x 1 but not below the one before; NaN is no comparison (P7)."""
+    found = holm(np.array([0.04, np.nan, 0.01, 0.03]))
+    assert found[0] == pytest.approx(0.06)
+    assert np.isnan(found[1])
+    assert found[2:] == pytest.approx([0.03, 0.06])
+    assert holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]

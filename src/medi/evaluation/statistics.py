@@ -5,6 +5,7 @@ A statistic is a function of sums over rows, so a bootstrap draw is one row of w
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -87,14 +88,32 @@ def cluster_bootstrap(
     `statistic` gets one array [draws, *k] of sums per entry of `values` and returns [draws]; several entries see
     the same draws, so a statistic that subtracts them is a paired comparison. Fewer than two clusters: no interval.
     """
-    totals = [rows.sum(axis=0, keepdims=True) for rows in values]
-    value = float(statistic(*totals)[0])
+    value, found = cluster_draws(statistic, clusters, *values, draws=draws, key=key)
+    if np.isfinite(value) and not len(found):
+        return Estimate(value, reason=f"{len(set(clusters))} cluster: no interval")
+    return interval(value, found)
+
+
+def cluster_draws(
+    statistic: Statistic, clusters: Labels, *values: Float64[np.ndarray, "n *k"], draws: int, key: Sequence[Key]
+) -> tuple[float, Float64[np.ndarray, " draws"]]:
+    """The statistic and its resamples; none where it is undefined or there are fewer than two clusters."""
+    value = float(statistic(*(rows.sum(axis=0, keepdims=True) for rows in values))[0])
     index = cluster_index(clusters)
     count = int(index.max(initial=-1)) + 1
     if not np.isfinite(value) or count < 2:
-        return Estimate(value, reason="" if count > 1 else f"{count} cluster: no interval")
-    weights = _weights(count, draws, key)
-    return interval(value, statistic(*(np.tensordot(weights, _sums(rows, index, count), 1) for rows in values)))
+        return value, np.empty(0)
+    weights = _weights(count, draws, tuple(key))
+    return value, statistic(*(np.tensordot(weights, _sums(rows, index, count), 1) for rows in values))
+
+
+def p_value(draws: Float64[np.ndarray, " draws"]) -> float:
+    """Two-sided, of a difference being 0: how often its resamples fall on the other side. NaN without resamples."""
+    found = draws[np.isfinite(draws)]
+    if not len(found):
+        return float("nan")
+    tail = min(int((found <= 0).sum()), int((found >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (len(found) + 1))
 
 
 def cluster_counts(
@@ -114,9 +133,12 @@ def cluster_index(clusters: Labels) -> Int64[np.ndarray, " n"]:
     return np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
-def _weights(clusters: int, draws: int, key: Sequence[Key]) -> Float64[np.ndarray, "draws clusters"]:
+@lru_cache(maxsize=16)  # the arms of a comparison come one after another and share their draws
+def _weights(clusters: int, draws: int, key: tuple[Key, ...]) -> Float64[np.ndarray, "draws clusters"]:
     uniform = np.full(clusters, 1 / clusters)
-    return generator("bootstrap", *key).multinomial(clusters, uniform, size=draws).astype(np.float64)
+    found = generator("bootstrap", *key).multinomial(clusters, uniform, size=draws).astype(np.float64)
+    found.setflags(write=False)
+    return found
 
 
 def _sums(
