@@ -147,8 +147,8 @@ def test_a_guard_that_fired_withholds_closer() -> None:
         reason=np.where(table["scope"] == "combination_mean", "n <= d; collapse guard: recall fell", "")
     )
     text = distance(results(), fired, "site")
-    assert "the collapse guard fired (collapse guard: recall fell)" in text
-    assert "are closer" not in text
+    assert "“closer” is withheld (collapse guard: recall fell)" in text
+    assert "closer to real ones" not in text
     assert "6" in text
     assert "90" in text
     one = table.assign(reason=np.where(table["scope"] == "combination", "collapse guard: recall fell", ""))

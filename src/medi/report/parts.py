@@ -10,6 +10,7 @@ import pandas as pd
 
 DASH = "–"
 ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+SPLITS = ("seen", "unseen")
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
@@ -136,6 +137,16 @@ def arm_name(arm: str) -> str:
 
 def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric.replace("_", " "))
+
+
+def splits_of(values: Iterable[Any]) -> list[str]:
+    """Each split once: seen, unseen, then the others as they come."""
+    found = [str(value) for value in dict.fromkeys(values)]
+    return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
+
+
+def split_title(split: str) -> str:
+    return f"{split} combinations" if split in SPLITS else split.replace("_", " ")
 
 
 def in_order(arms: Iterable[Any]) -> list[str]:

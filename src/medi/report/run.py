@@ -122,7 +122,7 @@ def read(folder: Path) -> Run:
 
 def _joined(run: Run) -> Run:
     """The run with the joint level of several crossed attributes as a column."""
-    tables = {name: _with_level(getattr(run, name), run.crossed) for name in TABLES}
+    tables: dict[str, Any] = {name: _with_level(getattr(run, name), run.crossed) for name in TABLES}
     sheet = run.sheet and Cohort(_with_level(run.sheet.table, run.crossed), run.sheet.schema, run.sheet.pixels)
     return replace(run, sheet=sheet, **tables)
 

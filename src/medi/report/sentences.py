@@ -36,8 +36,7 @@ def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
     if medi < cls and (notes := guarded(fidelity, "unseen")):
         return (
             f"On combinations that no training image showed, MeDi’s Fréchet distance is {number(medi)} and CLS’s "
-            f"{number(cls)}{beside}; that its images are closer to real ones is not said, because the collapse guard "
-            f"fired ({notes[0]})."
+            f"{number(cls)}{beside}; “closer” is withheld ({notes[0]})."
         )
     return (
         f"On combinations that no training image showed, MeDi’s images are {_closer(cls, medi, fidelity)} CLS’s: "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medi.report.figures.drawing import COLORS, Drawing, above, arm_color, draw, name_columns, right_labels
-from medi.report.parts import ARMS, arm_name, in_order, known, number, ordered, short
+from medi.report.parts import ARMS, arm_name, in_order, known, number, ordered, short, split_title, splits_of
 
 ROW = 0.24  # inches per row of a forest plot
 BLOCK = 0.85  # inches for the title and the axis of a block of rows
@@ -69,22 +69,25 @@ def forest(
     heights = [BLOCK + ROW * count for count in counts]
 
     def work(figure: Drawing) -> None:
-        grid = figure.subplots(len(blocks), len(axes), sharex="col", squeeze=False, height_ratios=heights)
+        grid = figure.subplots(len(blocks), len(axes), sharex="col", squeeze=False, height_ratios=heights).tolist()
         for line, (group, rows) in zip(grid, blocks):
-            _forest_block(line, axes, rows, last=line is grid[-1])
-            _name_rows(line[0], list(dict.fromkeys(rows["arm"])), called, group)
+            _forest_block(line, axes, rows)
+            _name_rows(line[0], list(dict.fromkeys(rows["arm"])), called)
+            _name_block(line[0], group, over_titles=line is grid[0])
+        for top, bottom, axis in zip(grid[0], grid[-1], axes):
+            top.set_title(axis.title)
+            bottom.set_xlabel(axis.label)
 
     return draw(name, work, sum(heights))
 
 
-def _forest_block(line: Sequence[Drawing], axes: Sequence[Axis], rows: pd.DataFrame, last: bool) -> None:
+def _forest_block(line: Sequence[Drawing], axes: Sequence[Axis], rows: pd.DataFrame) -> None:
     arms = list(dict.fromkeys(rows["arm"]))
     for ax, axis in zip(line, axes):
         _reference(ax, axis)
         for row in rows[rows["axis"] == axis.key].itertuples():
             _dot(ax, arms.index(row.arm), row)
-        ax.set(title=axis.title, ylim=(len(arms) - 0.4, -0.75))
-        ax.set_xlabel(axis.label if last else "")
+        ax.set_ylim(len(arms) - 0.4, -0.75)
         ax.set_yticks(range(len(arms)), [])
         ax.spines["left"].set_visible(False)
         ax.tick_params(left=False, labelbottom=True)
@@ -93,13 +96,16 @@ def _forest_block(line: Sequence[Drawing], axes: Sequence[Axis], rows: pd.DataFr
         ax.margins(x=0.08)
 
 
-def _name_rows(ax: Drawing, arms: Sequence[str], called: Callable[[str], str], group: str) -> None:
+def _name_rows(ax: Drawing, arms: Sequence[str], called: Callable[[str], str]) -> None:
     ax.set_yticks(range(len(arms)), [short(called(arm), 34) for arm in arms])
     for tick, arm in zip(ax.get_yticklabels(), arms):
         tick.set(color=arm_color(arm), fontweight="bold" if arm in COLORS else "normal")
+
+
+def _name_block(ax: Drawing, group: str, over_titles: bool) -> None:
     if group:
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 10, "va": "bottom"}
-        ax.annotate(group, (0, 1), (-4, 5), ha="right", fontweight="bold", **style)
+        ax.annotate(group, (0, 1), (0, 21 if over_titles else 5), fontweight="bold", **style)
 
 
 def _reference(ax: Drawing, axis: Axis) -> None:
@@ -126,8 +132,10 @@ def _dot(ax: Drawing, place: int, row: Any) -> None:
 
 
 def _decimals(value: float) -> str:
-    """'0.84', '−0.03', or three digits where two decimals would hide the number."""
-    return number(value) if 0 < abs(value) < 0.095 or abs(value) >= 10 else f"{value:.2f}".replace("-", "−")
+    """'0.84', '−0.048', or three digits where decimals would hide the number."""
+    if 0 < abs(value) < 0.0095 or abs(value) >= 10:
+        return number(value)
+    return f"{value:.{3 if abs(value) < 0.095 else 2}f}".replace("-", "−")
 
 
 def panels(table: pd.DataFrame, attribute: str, axes: Sequence[Axis], arms: Sequence[str]) -> str:
@@ -180,21 +188,17 @@ def curves(table: pd.DataFrame, x_name: str, label: str, chance: float | None = 
 
     table: columns arm, split, x, seed, value, low, high, of one metric.
     """
-    splits = _splits(table["split"])
+    splits = splits_of(table["split"])
 
     def work(figure: Drawing) -> None:
         grid = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
         for ax, split in zip(grid, splits):
             _curve_panel(ax, table[table["split"] == split], chance)
-            ax.set(title=f"{split} combinations" if split else "", xlabel=x_name.replace("_", " "))
+            ax.set(title=split_title(split), xlabel=x_name)
         grid[0].set_ylabel(label)
         _legend_lines(figure, in_order(table["arm"]))
 
     return draw(f"curves {x_name}", work, 3.4)
-
-
-def _splits(found: pd.Series) -> list[str]:
-    return sorted(set(found), key=lambda split: ("seen", "unseen").index(split) if split in ("seen", "unseen") else 2)
 
 
 def _curve_panel(ax: Drawing, table: pd.DataFrame, chance: float | None) -> None:
@@ -205,9 +209,9 @@ def _curve_panel(ax: Drawing, table: pd.DataFrame, chance: float | None) -> None
         mean, low, high = by_x["value"].mean(), by_x["value"].min(), by_x["value"].max()
         if by_x.size().max() == 1:
             low, high = by_x["low"].min(), by_x["high"].max()
-        x = mean.index.to_numpy(dtype=float)
-        ax.fill_between(x, low.astype(float), high.astype(float), color=arm_color(arm), alpha=0.18, linewidth=0)
-        ax.plot(x, mean, color=arm_color(arm), linewidth=1.6, marker="o", markersize=4, linestyle=_dash(arm, i))
+        places = mean.index.to_numpy(dtype=float)
+        ax.fill_between(places, low.astype(float), high.astype(float), color=arm_color(arm), alpha=0.18, linewidth=0)
+        ax.plot(places, mean, color=arm_color(arm), linewidth=1.6, marker="o", markersize=4, linestyle=_dash(arm, i))
     x = table["x"].astype(float)
     if len(x) and x.min() > 0 and x.max() / x.min() >= 8:
         ax.set_xscale("log", base=2)

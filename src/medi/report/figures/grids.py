@@ -83,8 +83,8 @@ def _label_grid(
 ) -> None:
     step = top[levels[1]] - top[levels[0]] if len(levels) > 1 else group
     for level in levels:
-        place = (0, top[level] + step * 0.42)
-        ax.annotate(short(level), place, (-4, 0), textcoords="offset points", ha="right", va="center")
+        middle = (0, top[level] + step * 0.42)
+        ax.annotate(short(level), middle, (-4, 0), textcoords="offset points", ha="right", va="center")
     most = 70 // len(classes)  # letters over a block
     for name in classes:
         above = {"textcoords": "offset points", "fontsize": 10, "fontweight": "bold"}
@@ -140,9 +140,10 @@ def _below(color: str) -> dict[str, object]:
 
 def _pairs(pairs: Cohort) -> dict[tuple[str, str], dict[str, int]]:
     """The row of the synthetic and of the training patch of each (arm, rank), by rank."""
-    table, found = pairs.table, {}
+    table = pairs.table
+    found: dict[tuple[str, str], dict[str, int]] = {}
     for row, key in enumerate(zip(table["arm"].astype(str), table["rank"].astype(str), table["role"])):
-        found.setdefault(key[:2], {})[key[2]] = row
+        found.setdefault((key[0], key[1]), {})[key[2]] = row
     whole = {key: rows for key, rows in found.items() if {"synthetic", "training"} <= set(rows)}
     return dict(sorted(whole.items(), key=lambda item: (float(item[0][1]), item[0][0])))
 

@@ -12,7 +12,7 @@ from medi.report.parts import arm_name, in_order, known, number, ordered, probed
 
 COUNT_CAP = 1600  # patches, the top of the paper's Figure 2
 MAP_ROWS = 80  # levels that a map shows; the table below it holds all
-DISTANCE, COUNT, SHARE = ("magma_r", 0.0, 0.85), ("YlGnBu", 0.08, 0.97), ("viridis_r", 0.02, 0.95)
+DISTANCE, COUNT, SHARE = ("magma_r", 0.0, 0.85), ("YlGnBu", 0.08, 0.97), ("Blues", 0.03, 1.0)
 
 
 @dataclass(frozen=True)

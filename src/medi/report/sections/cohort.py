@@ -67,7 +67,7 @@ def holdout(run: Run) -> Section:
     blocks = [
         table_of("Patches, slides and patients of each split", counts.rename_axis("split").reset_index()),
         table_of(f"The {len(run.held_out)} held-out combinations", pd.DataFrame(run.held_out), open=False),
-        facts("Certificate: rule, seed and hashes, from which anyone can check it again", rest, open=False),
+        facts("Certificate: rule, seed and hashes, from which anyone can check it again", rest),
     ]
     text = f"{len(run.held_out)} combinations of {' and '.join(run.held_columns)} have no patch in training"
     return Section(*section, [f"{text}; the figures frame them."], blocks=blocks)

@@ -26,7 +26,9 @@ def _rates(copying: pd.DataFrame) -> Picture:
     order = in_order(copying["arm"])
     shown = copying.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     shown = shown[~shown["metric"].str.endswith("_difference")].assign(axis=lambda table: table["metric"], group="")
-    axes = [Axis(key, KNOWN.get(key, metric_name(key)), "share of images") for key in dict.fromkeys(shown["metric"])]
+    axes = [
+        Axis(key, KNOWN.get(key, metric_name(key)), "share of images", 0.0) for key in dict.fromkeys(shown["metric"])
+    ]
     return Picture(
         "Copy rates",
         figures.forest(shown, axes, "copying"),

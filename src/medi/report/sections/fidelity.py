@@ -4,9 +4,9 @@ import pandas as pd
 
 from medi.report import figures
 from medi.report.figures import Axis
-from medi.report.parts import Picture, Section, Table, in_order, metric_name, table_of
+from medi.report.parts import Picture, Section, Table, in_order, metric_name, split_title, splits_of, table_of
 from medi.report.run import Run, pick
-from medi.report.sections.words import each_n, split_title, splits_of, spoken
+from medi.report.sections.words import each_n, spoken
 from medi.report.sentences import guarded
 
 CLOSER = {"mmd2": "lower is closer", "kid": "lower is closer"}
@@ -41,7 +41,7 @@ def fidelity(run: Run) -> Section:
 
 def _guard(measured: pd.DataFrame) -> list[str]:
     """The notes of the collapse guard: a distance that is low because images are alike is no success."""
-    return [f"Collapse guard: {note}. “Closer” is withheld." for note in guarded(measured)]
+    return [f"{note[0].upper()}{note[1:]}. That MeDi’s images are closer is withheld." for note in guarded(measured)]
 
 
 def _class_bars(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture | None:
@@ -82,7 +82,7 @@ def _beside(measured: pd.DataFrame) -> Picture | None:
     if rows.empty:
         return None
     axes = [Axis(metric, metric_name(metric)) for metric in OTHERS if (rows["metric"] == metric).any()]
-    blocks = [rows[rows["split"] == split].assign(group=split_title(split)) for split in splits_of(rows)]
+    blocks = [rows[rows["split"] == split].assign(group=split_title(split)) for split in splits_of(rows["split"])]
     said = [f"{metric_name(axis.key)}: {(CLOSER | COVERED)[axis.key]}" for axis in axes]
     return Picture(
         "Other measures of the same images",

@@ -7,9 +7,20 @@ import pandas as pd
 
 from medi.report import figures
 from medi.report.figures import Axis
-from medi.report.parts import Picture, Section, Table, arm_name, in_order, label, metric_name, table_of
+from medi.report.parts import (
+    Picture,
+    Section,
+    Table,
+    arm_name,
+    in_order,
+    label,
+    metric_name,
+    split_title,
+    splits_of,
+    table_of,
+)
 from medi.report.run import Run, pick
-from medi.report.sections.words import measures, split_axes, split_title, splits_of, spoken, with_interval
+from medi.report.sections.words import measures, split_axes, spoken, with_interval
 
 MAIN, DIFFERENCE = "balanced_accuracy", "balanced_accuracy_difference"
 MAIN_ARMS = ("real", "cls", "medi", "oracle")
@@ -22,7 +33,8 @@ GAPS = {
     "demographic_parity_gap": "demographic-parity gap",
     "site_readability": "site read from scores",
 }
-OTHERS = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "robustness_index", *GAPS)
+VARIED = {"n_train": "training patches", "ratio": "synthetic images per real one", "sites": "training sites"}
+OTHERS = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "robustness_index")
 
 
 def utility(run: Run) -> Section:
@@ -57,7 +69,7 @@ def panel_of(rows: pd.DataFrame) -> pd.Series:
 
 def ranked(rows: pd.DataFrame) -> list[str]:
     """The arms from the best to the worst on the last split that is there: unseen combinations."""
-    last = rows[rows["split"] == ("unseen" if (rows["split"] == "unseen").any() else splits_of(rows)[-1])]
+    last = rows[rows["split"] == ("unseen" if (rows["split"] == "unseen").any() else splits_of(rows["split"])[-1])]
     values = last.groupby("arm")["value"].mean()
     arms = in_order(rows["arm"])
     return sorted(arms, key=lambda arm: -values.get(arm, float("nan")) if pd.notna(values.get(arm)) else float("inf"))
@@ -133,16 +145,16 @@ def _curves(run: Run) -> list[Picture]:
 
 def _curve(run: Run, rows: pd.DataFrame, x_name: str) -> Picture:
     metric = MAIN if (rows["metric"] == MAIN).any() else str(rows["metric"].iloc[0])
-    shown = rows[rows["metric"] == metric]
+    shown, varied = rows[rows["metric"] == metric], VARIED.get(x_name, label(x_name))
     seeds = shown["seed"].nunique()
     band = f"The band spans {seeds} seeds" if seeds > 1 else "The band is the interval"
     ends = shown[shown["x"] == shown["x"].max()]
     return Picture(
-        f"{metric_name(metric).capitalize()} over {label(x_name)}",
-        figures.curves(shown, label(x_name), metric_name(metric), run.chance if metric == MAIN else None),
-        spoken(ends, "split", f"At {label(x_name)} {shown['x'].max():g}, {metric_name(metric)}"),
+        f"{metric_name(metric).capitalize()} over {varied}",
+        figures.curves(shown, varied, metric_name(metric), run.chance if metric == MAIN else None),
+        spoken(ends, "split", f"At {shown['x'].max():g} {varied}, {metric_name(metric)}"),
         f"{band}; the line is the mean.{' Dotted: chance.' if metric == MAIN else ''}",
-        table_of(f"Results over {label(x_name)}", rows, open=False),
+        table_of(f"Results over {varied}", rows, open=False),
     )
 
 
@@ -187,7 +199,7 @@ def _gaps(run: Run) -> Picture | None:
     if rows.empty:
         return None
     rows = rows[~rows["arm"].str.contains(" - ")]
-    split = "unseen" if (rows["split"] == "unseen").any() else splits_of(rows)[0]
+    split = "unseen" if (rows["split"] == "unseen").any() else splits_of(rows["split"])[0]
     shown = rows[rows["split"] == split]
     several = shown["scope"].nunique() > 1
     groups = shown["scope"].map(lambda scope: f"over {scope}" if several else "")
@@ -207,12 +219,12 @@ def _gaps(run: Run) -> Picture | None:
 
 def _measures(run: Run) -> list[Table]:
     """Every other measure, a table per split: arms by measures."""
-    rows = pick(run.utility, metric=OTHERS, scope=["all", *run.crossed], **{"class": ""})
+    rows = pick(run.utility, metric=OTHERS, scope="all")
     if rows.empty:
         return []
     names = [name for name in OTHERS if (rows["metric"] == name).any()]
-    return [_measure_table(rows[rows["split"] == split], split, names) for split in splits_of(rows)]
+    return [_measure_table(rows[rows["split"] == split], split, names) for split in splits_of(rows["split"])]
 
 
 def _measure_table(rows: pd.DataFrame, split: str, names: Sequence[str]) -> Table:
-    return table_of(f"Other measures, {split_title(split)}", measures(rows, "metric", names), open=split == "unseen")
+    return table_of(f"Other measures, {split_title(split)}", measures(rows, names), open=split == "unseen")

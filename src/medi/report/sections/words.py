@@ -6,25 +6,25 @@ from typing import Any
 import pandas as pd
 
 from medi.report.figures import Axis
-from medi.report.parts import DASH, Cell, arm_name, in_order, interval, known, metric_name, number
+from medi.report.parts import (
+    DASH,
+    Cell,
+    arm_name,
+    in_order,
+    interval,
+    known,
+    metric_name,
+    number,
+    split_title,
+    splits_of,
+)
 
-SPLITS = ("seen", "unseen")
 Rows = pd.DataFrame
-
-
-def splits_of(rows: Rows) -> list[str]:
-    """The splits that occur: seen, unseen, then others."""
-    found = list(dict.fromkeys(rows["split"]))
-    return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
-
-
-def split_title(split: str) -> str:
-    return f"{split.replace('_', ' ')} combinations" if split in SPLITS else split.replace("_", " ")
 
 
 def split_axes(rows: Rows, label: str, line: float | None = None, line_name: str = "") -> list[Axis]:
     """An axis per split."""
-    return [Axis(split, split_title(split), label, line, line_name) for split in splits_of(rows)]
+    return [Axis(split, split_title(split), label, line, line_name) for split in splits_of(rows["split"])]
 
 
 def each_n(rows: Rows) -> str:
@@ -58,12 +58,12 @@ def with_interval(row: Any, write: Callable[[Any], str] = "{:.3f}".format) -> Ce
     return Cell(f"{write(row.value)}{interval(row.low, row.high, write)}", str(row.value), True)
 
 
-def measures(rows: Rows, of: str, names: Sequence[str], called: Callable[[str], str] = metric_name) -> Rows:
-    """One line per arm, a column per value of the column `of` in `names`, each cell with its interval."""
+def measures(rows: Rows, metrics: Sequence[str]) -> Rows:
+    """One line per arm, a column per metric, each cell with its interval."""
     lines = []
     for arm in dict.fromkeys(rows["arm"]):
         line: dict[str, Any] = {"arm": arm_name(str(arm))}
         for row in rows[rows["arm"] == arm].itertuples():
-            line.setdefault(called(getattr(row, of)), with_interval(row, number))
+            line.setdefault(metric_name(str(row.metric)), with_interval(row, "{:.2f}".format))
         lines.append(line)
-    return Rows(lines).reindex(columns=["arm", *(called(name) for name in names)]).fillna("")
+    return Rows(lines).reindex(columns=["arm", *map(metric_name, metrics)]).fillna("")
