@@ -178,7 +178,7 @@ def _legend(figure: Drawing, arms: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     marks = [Line2D([], [], marker="o", linestyle="", color=arm_color(arm), markersize=5) for arm in arms]
-    names = [arm_name(arm) for arm in arms]
+    names = [short(arm_name(arm)) for arm in arms]
     colors = [arm_color(arm) for arm in arms]
     figure.legend(marks, names, loc="outside upper left", ncols=len(arms), frameon=False, labelcolor=colors)
 
@@ -228,7 +228,7 @@ def _legend_lines(figure: Drawing, arms: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
     marks = [Line2D([], [], color=arm_color(arm), linestyle=_dash(arm, i), linewidth=1.6) for i, arm in enumerate(arms)]
-    names = [arm_name(arm) for arm in arms]
+    names = [short(arm_name(arm)) for arm in arms]
     colors = [arm_color(arm) for arm in arms]
     options = {"frameon": False, "labelcolor": colors, "fontsize": 8.5}
     figure.legend(marks, names, loc="outside upper left", ncols=min(len(arms), 6), **options)

@@ -157,6 +157,8 @@ def _heat(
             color = COLORS["muted"] if blank else readable(face)
             text = write(value) if known(value) and value != empty else number(value)
             ax.text(column, row, text, ha="center", va="center_baseline", fontsize=8, color=color)
+    for artist in (*ax.patches, *ax.texts):
+        artist.set_in_layout(False)  # they lie within the axes: the layout need not measure each
     _label_cells(ax, matrix, room)
 
 
