@@ -118,7 +118,7 @@ def test_panels_show_each_level(fabricate: Fabricate) -> None:
 def test_curves_have_a_line_per_arm_and_a_panel_per_split(fabricate: Fabricate) -> None:
     curves = read_table(write_more(fabricate()) / "tables" / "curves.parquet")
     svg = figures.curves(curves[curves["x_name"] == "n_train"], "n train", "balanced accuracy", 0.25)
-    assert {"seen combinations", "unseen combinations", "real only", "MeDi", "mixup", "4,000"} <= set(texts(svg))
+    assert {"seen combinations", "unseen combinations", "real only", "MeDi", "Mixup", "4,000"} <= set(texts(svg))
 
 
 def test_contact_sheet_pairs_by_rank(fabricate: Fabricate) -> None:

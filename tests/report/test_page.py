@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from medi.report.run import Run, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
 from medi.report.sections.copying import copying
-from medi.report.sections.fidelity import fidelity
+from medi.report.sections.fidelity import _guard, fidelity
 from medi.report.sections.samples import samples
 from medi.report.sections.settings import licences, settings
 from medi.report.sections.training import training
@@ -131,6 +132,29 @@ def test_ids_are_unique_and_found(whole: tuple[str, Outline]) -> None:
     targets = [value[1:] for value in outline.values("href") if value.startswith("#")]
     assert set(targets) <= set(ids)
     assert set(outline.values("aria-labelledby")) <= set(ids)
+
+
+def test_headings_are_in_order_and_columns_have_heads(whole: tuple[str, Outline]) -> None:
+    """For those who read by ear: one h1, no level skipped, every column head scoped, the way past the header first."""
+    html, outline = whole
+    levels = [int(tag[1]) for tag in outline.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert outline.tags.count("th") == outline.values("scope").count("col")
+    assert outline.tags.count("caption") == outline.tags.count("table")
+    assert html.index('class="skip"') < html.index("<h1")
+    assert 'setAttribute("aria-sort", "none")' in html
+
+
+def test_the_guard_is_an_alarm_of_its_split(small: Path) -> None:
+    table = read_table(small / "tables" / "fidelity.parquet")
+    mean = (table["scope"] == "combination_mean") & (table["split"] == "unseen")
+    reason = "n <= d; collapse guard: medi's recall 0.30 is below floor's 0.90, 'closer' is withheld"
+    found = _guard(table.assign(reason=np.where(mean, reason, "")))
+    assert found == [
+        "Unseen combinations: collapse guard: MeDi’s recall 0.30 is below floor's 0.90, 'closer' is withheld"
+    ]
+    assert _guard(table) == []
 
 
 def test_names_from_metadata_are_escaped_everywhere(fabricate: Fabricate) -> None:

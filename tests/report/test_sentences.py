@@ -140,18 +140,19 @@ def test_undefined_distances_are_counted() -> None:
     assert "MeDi’s distance is undefined in 1 of 2 combinations" in limits(results(), table, EMPTY, "site")
 
 
+FIRED = "collapse guard: medi's recall 0.31 is below floor's 0.90, 'closer' is withheld"
+
+
 def test_a_guard_that_fired_withholds_closer() -> None:
     """A distance that is low because images are alike is no success: the numbers are said, the verdict is not."""
     table = fidelity(("COAD", 90, 6), mean=(2.0, 9.0))
-    fired = table.assign(
-        reason=np.where(table["scope"] == "combination_mean", "n <= d; collapse guard: recall fell", "")
-    )
+    fired = table.assign(reason=np.where(table["scope"] == "combination_mean", "n <= d; " + FIRED, ""))
     text = distance(results(), fired, "site")
-    assert "“closer” is withheld (collapse guard: recall fell)" in text
+    assert text.endswith("collapse guard: MeDi’s recall 0.31 is below floor's 0.90, 'closer' is withheld.")
     assert "closer to real ones" not in text
     assert "6" in text
     assert "90" in text
-    one = table.assign(reason=np.where(table["scope"] == "combination", "collapse guard: recall fell", ""))
+    one = table.assign(reason=np.where(table["scope"] == "combination", FIRED, ""))
     assert "are closer" in distance(results(), one, "site")  # one combination does not withhold the whole
 
 
@@ -166,7 +167,7 @@ def test_another_way_that_does_better_is_named() -> None:
     table.loc[table["arm"] == "site_centred", "panel"] = "transductive"
     text = gain(results(), table)
     assert (
-        "2 of 3 other ways do better without MeDi’s images: coral (0.90), site centred (0.86, with unlabelled" in text
+        "2 of 3 other ways do better without MeDi’s images: CORAL (0.90), site centred (0.86, with unlabelled" in text
     )
     assert "test images, not for certain)" in text
 
@@ -177,7 +178,7 @@ def test_the_best_of_the_others_is_named_where_none_does_better() -> None:
         ("balanced_accuracy", "medi_filtered", "", 0.9, 0.8, 0.95, ""),
         ("balanced_accuracy", "coral", "", np.nan, np.nan, np.nan, "one class"),
     )
-    assert "no other way does better (the best of 1: mixup with 0.50)" in gain(results(), table)
+    assert "no other way does better (the best of 1: Mixup with 0.50)" in gain(results(), table)
 
 
 def test_copies_and_disobedience_are_held_against() -> None:
@@ -193,10 +194,10 @@ def test_copies_and_disobedience_are_held_against() -> None:
         metric="obedience", scope="all", split="unseen"
     )
     text = limits(results(), EMPTY, EMPTY, "site", control, copying)
-    assert "8 % [6 %, 10 %] of MeDi’s images count as copies" in text
+    assert "8 % [6 %, 10 %] of MeDi’s images count as copies of training patches (1 % would be no sign of it)" in text
     assert "a probe recognises the site in 60 % (90 % in real ones)" in text
     assert "the class in" not in text
-    fine = limits(results(), EMPTY, EMPTY, "site", control.assign(value=0.9), copying.assign(value=0.03))
+    fine = limits(results(), EMPTY, EMPTY, "site", control.assign(value=0.9), copying.assign(low=0.005))
     assert "copies" not in fine
     assert "recognises" not in fine
 

@@ -10,6 +10,21 @@ import pandas as pd
 
 DASH = "–"
 ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+OTHER_ARMS = {
+    "combination_weights": "class × attribute weights",
+    "group_dro": "GroupDRO",
+    "dfr": "DFR",
+    "coral": "CORAL",
+    "mixup": "Mixup",
+    "lisa": "LISA",
+    "macenko": "Macenko normalisation",
+    "reinhard": "Reinhard normalisation",
+    "hed_jitter": "HED jitter",
+    "randstainna": "RandStainNA",
+    "cls_only": "CLS only",
+    "medi_only": "MeDi only",
+    "medi_filtered": "MeDi, filtered",
+}
 SPLITS = ("seen", "unseen")
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
@@ -132,7 +147,8 @@ def probed_name(arm: str) -> str:
 
 def arm_name(arm: str) -> str:
     """How an arm, or a difference of two ('medi - class_weights'), is called."""
-    return " − ".join(ARMS.get(part, part.replace("_", " ")) for part in arm.split(" - "))
+    names = ARMS | OTHER_ARMS
+    return " − ".join(names.get(part, part.replace("_", " ")) for part in arm.split(" - "))
 
 
 def metric_name(metric: str) -> str:
@@ -176,7 +192,7 @@ def _flat(content: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{above}{key}", "none" if value == "" or (isinstance(value, (list, tuple)) and not value) else value
 
 
 def ordered(names: Iterable[Any]) -> list[str]:

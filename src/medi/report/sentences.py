@@ -12,7 +12,7 @@ Results = dict[str, Any]
 NAMED = 3  # combinations or classes that a sentence lists by name
 GUARD = "collapse guard"  # how a table's reason says that recall fell
 NOT_RIVALS = ("real", "cls", "medi", "oracle")  # told on their own
-COPIES = 0.05  # the share of fresh real patches that the copy test calls copies at most
+COPIES, LEAKS = 0.01, 0.05  # shares of fresh real patches that the tests call copies, and leaks of slides
 OBEDIENT = 0.95  # of the probe's accuracy on real images
 
 
@@ -33,10 +33,10 @@ def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
     if not (known(cls) and known(medi)):
         return f"Which model's images of unseen combinations are closer to real ones is not known{_reason(fidelity)}."
     beside = f"{_against_floor(floor, cls, medi)}{_wins(fidelity, attribute)}"
-    if medi < cls and (notes := guarded(fidelity, "unseen")):
+    if notes := guarded(fidelity, "unseen"):
         return (
             f"On combinations that no training image showed, MeDi’s Fréchet distance is {number(medi)} and CLS’s "
-            f"{number(cls)}{beside}; “closer” is withheld ({notes[0]})."
+            f"{number(cls)}{beside}; {notes[0]}."
         )
     return (
         f"On combinations that no training image showed, MeDi’s images are {_closer(cls, medi, fidelity)} CLS’s: "
@@ -44,14 +44,14 @@ def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
     )
 
 
-def guarded(fidelity: pd.DataFrame, split: str = "") -> list[str]:
-    """Why the collapse guard fired for MeDi over all combinations (of `split`); nothing where it did not."""
-    if fidelity.empty:
+def guarded(fidelity: pd.DataFrame, split: str, scope: str = "combination_mean") -> list[str]:
+    """Why the collapse guard withholds "closer" from the mean distances of CLS and MeDi; nothing where it does not."""
+    rows = pick(fidelity, metric=["frechet_difference", "mmd2_difference"], scope=scope, split=split)
+    if rows.empty:
         return []
-    rows = fidelity[fidelity["arm"].str.contains("medi") & fidelity["scope"].str.endswith("_mean")]
-    rows = rows[rows["split"] == split] if split else rows
+    rows = rows[rows["arm"].str.contains("cls") & rows["arm"].str.contains("medi")]
     found = [part for reason in rows["reason"] for part in reason.split("; ") if GUARD in part.casefold()]
-    return list(dict.fromkeys(found))
+    return [note.replace("medi's", "MeDi’s").replace("cls's", "CLS’s") for note in dict.fromkeys(found)]
 
 
 def _closer(cls: float, medi: float, fidelity: pd.DataFrame) -> str:
@@ -174,12 +174,21 @@ def limits(
 def _copies(copying: pd.DataFrame | None) -> str:
     if copying is None or copying.empty:
         return ""
-    rows = pick(copying, metric="copy_rate", arm="medi").dropna(subset="value")
-    if rows.empty or rows["value"].iloc[0] <= COPIES:
+    said = [_above(copying, "copy_rate", COPIES, "count as copies of training patches")]
+    said.append(_above(copying, "slide_leak", LEAKS, "lie as near to one training slide as no other patient’s should"))
+    return " and ".join(filter(None, said))
+
+
+def _above(copying: pd.DataFrame, metric: str, expected: float, what: str) -> str:
+    """A rate of MeDi that is clearly above what fresh real images have."""
+    rows = pick(copying, metric=metric, arm="medi").dropna(subset="value")
+    if rows.empty:
         return ""
     row = rows.iloc[0]
+    if (row["low"] if known(row["low"]) else row["value"]) <= expected:
+        return ""
     rate = f"{share(row['value'])}{interval(row['low'], row['high'], share)}"
-    return f"{rate} of MeDi’s images count as copies of training patches"
+    return f"{rate} of MeDi’s images {what} ({share(expected)} would be no sign of it)"
 
 
 def _disobedience(control: pd.DataFrame | None) -> str:

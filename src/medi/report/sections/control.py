@@ -83,7 +83,7 @@ def _confusion(rows: pd.DataFrame, attribute: str) -> Picture:
 
 def _kept(run: Run, rows: pd.DataFrame) -> Picture | None:
     """Whether the class survives another site, and whether synthetic and real images can be told apart."""
-    shown = pick(rows, metric=list(KEPT), scope="all")
+    shown = pick(rows, metric=list(KEPT), scope="all", split="")
     if shown.empty:
         return None
     axes = [axis for key, axis in KEPT.items() if (shown["metric"] == key).any()]

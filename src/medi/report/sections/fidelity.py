@@ -4,7 +4,7 @@ import pandas as pd
 
 from medi.report import figures
 from medi.report.figures import Axis
-from medi.report.parts import Picture, Section, Table, in_order, metric_name, split_title, splits_of, table_of
+from medi.report.parts import SPLITS, Picture, Section, Table, in_order, metric_name, split_title, splits_of, table_of
 from medi.report.run import Run, pick
 from medi.report.sections.words import each_n, spoken
 from medi.report.sentences import guarded
@@ -15,6 +15,7 @@ COVERED = {
     "recall": "share of real ones that are covered",
     "density": "real-looking neighbours, 1 is real",
     "coverage": "share of real ones with an image near",
+    "duplicates": "share of images that repeat others",
 }
 OTHERS = (*CLOSER, *COVERED)
 
@@ -41,7 +42,9 @@ def fidelity(run: Run) -> Section:
 
 def _guard(measured: pd.DataFrame) -> list[str]:
     """The notes of the collapse guard: a distance that is low because images are alike is no success."""
-    return [f"{note[0].upper()}{note[1:]}. That MeDi’s images are closer is withheld." for note in guarded(measured)]
+    places = {("combination_mean", split): split_title(split) for split in SPLITS} | {("class_mean", ""): "per class"}
+    found = {text: guarded(measured, split, scope) for (scope, split), text in places.items()}
+    return [f"{text.capitalize()}: {note}" for text, notes in found.items() for note in notes]
 
 
 def _class_bars(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture | None:

@@ -28,13 +28,14 @@ PANELS = {
     "inductive": "Trained on training data alone",
     "transductive": "Also shown unlabelled test images",
 }
-GAPS = {
-    "equalised_odds_gap": "equalised-odds gap",
-    "demographic_parity_gap": "demographic-parity gap",
-    "site_readability": "site read from scores",
+GAPS = {"equalised_odds_gap": "equalised-odds gap", "demographic_parity_gap": "demographic-parity gap"}
+VARIED = {
+    "n_train": "training patches",
+    "ratio": "synthetic images per real one",
+    "sites": "random training sites",
+    "real_per_class": "real images a class at most",
 }
-VARIED = {"n_train": "training patches", "ratio": "synthetic images per real one", "sites": "training sites"}
-OTHERS = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "robustness_index")
+OTHERS = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "site_readability", "robustness_index")
 
 
 def utility(run: Run) -> Section:
@@ -193,26 +194,22 @@ def _recalls(run: Run) -> Picture | None:
 
 
 def _gaps(run: Run) -> Picture | None:
-    """How differently groups are treated, and how well the site can be read from the scores."""
+    """How differently the levels of a column are treated."""
     rows = pick(run.utility, metric=list(GAPS))
-    rows = rows[rows["arm"].isin(ranked(rows))] if len(rows) else rows
     if rows.empty:
         return None
-    rows = rows[~rows["arm"].str.contains(" - ")]
     split = "unseen" if (rows["split"] == "unseen").any() else splits_of(rows["split"])[0]
     shown = rows[rows["split"] == split]
-    several = shown["scope"].nunique() > 1
-    groups = shown["scope"].map(lambda scope: f"over {scope}" if several else "")
     axes = [Axis(key, text, "", 0.0) for key, text in GAPS.items() if (shown["metric"] == key).any()]
     order = in_order(shown["arm"])
-    shown = shown.assign(axis=shown["metric"], group=groups)
+    shown = shown.assign(axis=shown["metric"], group="between levels of " + shown["scope"])
     shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     return Picture(
         f"Gaps between groups, {split_title(split)}",
         figures.forest(shown, axes, "gaps", arm_label),
         spoken(shown, "metric", "Gaps"),
-        "Further left is fairer: 0 is no difference between the groups. Site read from scores: how well the "
-        f"classifier’s own outputs tell the {run.attribute}.",
+        "Further left is fairer: 0 is no difference. Equalised odds: the largest difference in how often a class is "
+        "recognised, or wrongly given; demographic parity: in how often it is given at all.",
         table_of("Gaps of every split", rows, open=False),
     )
 

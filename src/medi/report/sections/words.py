@@ -32,7 +32,7 @@ def each_n(rows: Rows) -> str:
     texts = []
     for column, what in (("n_real", "real"), ("n_synthetic", "synthetic")):
         counts = rows.loc[rows["arm"] != "floor", column].dropna()
-        if len(counts):
+        if len(counts) and counts.max() > 0:
             low, high = number(counts.min()), number(counts.max())
             texts.append(f"{low} {what}" if low == high else f"{low} to {high} {what}")
     return f"n = {' and '.join(texts)} images each." if texts else ""
