@@ -161,6 +161,25 @@ def test_grid_is_embedded_pixel_for_pixel(fabricate: Fabricate) -> None:
     assert frames(svg) == len(HELD)
 
 
+def test_large_patches_are_resampled_to_what_a_mail_can_carry(fabricate: Fabricate) -> None:
+    sheet = Cohort.load(fabricate(classes=CLASSES[:2], sites=SITES[:2], size=64) / "sheet")
+    assert grids._fitted(sheet, 4, 4 * 64 * 64) is sheet
+    assert grids._fitted(sheet, 4, 4 * 20 * 20).images.size == 20
+
+
+def test_maps_without_room_for_numbers_are_pictures() -> None:
+    """One crisp pixel per combination; an empty one is transparent, a held-out one framed all the same."""
+    names = [f"class {i:02}" for i in range(40)]
+    counts = pd.DataFrame({"class": names, "level": "x", "n": range(40)})
+    svg = figures.count_map(counts, "site", {("class 03", "x")})
+    data = re.search(r'href="data:image/png;base64,([^"]*)"', svg)
+    assert data is not None
+    picture = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
+    assert picture.shape[:2] == (1, 40)
+    assert (picture[0, :, 3] == 0).tolist() == [True] + [False] * 39
+    assert frames(svg) == 1
+
+
 def test_grid_leaves_out_what_is_not_there(fabricate: Fabricate) -> None:
     sheet = Cohort.load(fabricate() / "sheet")
     part = sheet.select((sheet.table["source"] != "cls").to_numpy())

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
+from medi.cohort.pixels import Pixels, resize
 from medi.cohort.table import Cohort
 from medi.report.figures.drawing import COLORS, LETTER, WIDTH, Cells, Drawing, arm_color, draw, frame
 from medi.report.parts import arm_name, ordered, short
 
 GRID_ROWS, GRID_CLASSES, GRID_PATCHES = 24, 6, 26  # more would not be seen
+GRID_PIXELS, PAIR_PIXELS = 1_200_000, 600_000  # of all patches together: 2 to 3 MB; larger ones are resampled
 PAIRS_A_ROW = 8
 SOURCES = {"real": "real", "medi": "MeDi", "cls": "CLS"}
 Sheet = UInt8[np.ndarray, "h w 4"]
@@ -23,6 +25,7 @@ def sample_grid(sheet: Cohort, attribute: str, held_out: Cells) -> str:
     """
     levels, classes = ordered(sheet.table[attribute])[:GRID_ROWS], ordered(sheet.table["class"])[:GRID_CLASSES]
     each = _patches_each(sheet.table, attribute, len(classes))
+    sheet = _fitted(sheet, each * len(levels) * len(classes) * len(SOURCES), GRID_PIXELS)
     mosaic, left, top = _mosaic(sheet, attribute, levels, classes, each)
     names = max(len(short(level)) for level in levels) * LETTER + 0.15  # inches left for the row labels
     height = (WIDTH - names) * mosaic.shape[0] / mosaic.shape[1] + 0.5
@@ -36,6 +39,14 @@ def sample_grid(sheet: Cohort, attribute: str, held_out: Cells) -> str:
         _mark_grid(ax, levels, classes, left, top, sheet.images.size, held_out)
 
     return draw("sample_grid", work, height)
+
+
+def _fitted(sheet: Cohort, count: int, pixels: int) -> Cohort:
+    """The same patches, so small that `count` of them have so many pixels: a report goes by mail."""
+    size = min(sheet.images.size, int((pixels / max(count, 1)) ** 0.5))
+    if size == sheet.images.size:
+        return sheet
+    return Cohort(sheet.table, sheet.schema, Pixels.of(resize(sheet.images[:], size)))
 
 
 def _patches_each(table: pd.DataFrame, attribute: str, classes: int) -> int:
@@ -118,6 +129,7 @@ def contact_sheet(pairs: Cohort, notes: dict[tuple[str, str], str]) -> str:
     pairs: a cohort with the columns rank, arm and role ('synthetic', 'training'); notes: (arm, rank) -> words below.
     """
     found = _pairs(pairs)
+    pairs = _fitted(pairs, 2 * len(found), PAIR_PIXELS)
     mosaic, places = _pair_mosaic(pairs, found)
     rows = -(-len(found) // PAIRS_A_ROW)
     height = rows * (WIDTH * 0.97 / PAIRS_A_ROW / 2 + 0.42)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float64
 
 from medi.report.figures.drawing import COLORS, LETTER, WIDTH, Cells, Drawing, arm_color, draw, frame, name_columns
-from medi.report.parts import arm_name, in_order, known, number, ordered, probed_name, short
+from medi.report.parts import arm_name, in_order, number, ordered, probed_name, short
 
 COUNT_CAP = 1600  # patches, the top of the paper's Figure 2
+NUMBERED = 0.33  # inches of a column that can hold a number
 MAP_ROWS = 80  # levels that a map shows; the table below it holds all
 DISTANCE, COUNT, SHARE = ("magma_r", 0.0, 0.85), ("YlGnBu", 0.08, 0.97), ("Blues", 0.03, 1.0)
 
@@ -142,24 +144,37 @@ def _heat(
 
     room: inches per column; numbers are left to the table below the figure where they would not fit.
     """
-    from matplotlib.patches import Rectangle
-
     values = matrix.to_numpy(dtype=float)
+    blank = ~np.isfinite(values) | (values == empty)
+    faces = np.where(blank[..., None], 0.0, colors(norm(values)))
+    if room >= NUMBERED:
+        _numbered_cells(ax, values, blank, faces, write)
+    else:
+        ax.imshow(faces, interpolation="none", aspect="auto")
     for row, column in np.ndindex(*values.shape):
-        value, corner = values[row, column], (column - 0.46, row - 0.44)
-        blank = not known(value) or value == empty
-        face = "none" if blank else colors(norm(value))
-        edge = COLORS["line"] if blank else "none"
-        ax.add_patch(Rectangle(corner, 0.92, 0.88, facecolor=face, edgecolor=edge, linewidth=0.6))
         if (str(matrix.columns[column]), str(matrix.index[row])) in held_out:
             ax.add_patch(frame(column - 0.49, row - 0.48, 0.98, 0.96))
-        if room >= 0.33:
-            color = COLORS["muted"] if blank else readable(face)
-            text = write(value) if known(value) and value != empty else number(value)
-            ax.text(column, row, text, ha="center", va="center_baseline", fontsize=8, color=color)
     for artist in (*ax.patches, *ax.texts):
         artist.set_in_layout(False)  # they lie within the axes: the layout need not measure each
     _label_cells(ax, matrix, room)
+
+
+def _numbered_cells(
+    ax: Drawing,
+    values: Float64[np.ndarray, "rows columns"],
+    blank: Bool[np.ndarray, "rows columns"],
+    faces: Float64[np.ndarray, "rows columns 4"],
+    write: Callable[[Any], str],
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    for row, column in np.ndindex(*values.shape):
+        value, face, corner = values[row, column], faces[row, column], (column - 0.46, row - 0.44)
+        style = {"facecolor": "none", "edgecolor": COLORS["line"]} if blank[row, column] else {"facecolor": face}
+        ax.add_patch(Rectangle(corner, 0.92, 0.88, linewidth=0.6 * blank[row, column], **style))
+        color = COLORS["muted"] if blank[row, column] else readable(face)
+        text = number(value) if blank[row, column] else write(value)
+        ax.text(column, row, text, ha="center", va="center_baseline", fontsize=8, color=color)
 
 
 def _label_cells(ax: Drawing, matrix: pd.DataFrame, room: float) -> None:

@@ -9,6 +9,7 @@ from medi.report.run import Run, pick
 from medi.report.sections.words import each_n, spoken
 from medi.report.sentences import guarded
 
+DISTANCES = ("frechet", "frechet_difference")
 CLOSER = {"mmd2": "lower is closer", "kid": "lower is closer"}
 COVERED = {
     "precision": "share of images that look real",
@@ -56,7 +57,11 @@ def _class_bars(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture
         spoken(rows, "class", "Fréchet distance"),
         f"All images of a class together, mixed over {run.attribute} as the real ones are, for both models alike; "
         f"dotted: averages over classes. {each_n(rows)}",
-        table_of("Distances per class", measured[measured["scope"].str.startswith("class")], open=False),
+        table_of(
+            "Distances per class",
+            pick(measured[measured["scope"].str.startswith("class")], metric=DISTANCES),
+            open=False,
+        ),
     )
 
 
@@ -73,7 +78,7 @@ def _distance_maps(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Pict
         f"{floor} Framed: without a training patch. {each_n(rows)}{cut}",
         table_of(
             "Distances and paired differences per combination",
-            measured[measured["scope"].str.startswith("combination")],
+            pick(measured[measured["scope"].str.startswith("combination")], metric=DISTANCES),
             open=False,
         ),
     )
@@ -100,7 +105,7 @@ def _beside(measured: pd.DataFrame) -> Picture | None:
 
 
 def _others(measured: pd.DataFrame) -> pd.DataFrame:
-    return measured[~measured["metric"].isin(["frechet", "frechet_difference"])]
+    return measured[~measured["metric"].isin(DISTANCES)]
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
