@@ -246,6 +246,8 @@ def _beside(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[s
                 rows.append((metric, arm, "combination_mean", "", "", split, value, value * 0.9, value * 1.1, ""))
         place = (f"{metric}_difference", "cls - medi", "combination_mean", "", "", "unseen")
         rows.append((*place, values[1] - values[2], np.nan, np.nan, ""))
+    for site, (arm, value) in product(sites, (("floor", 2.0), ("cls", 70.0), ("medi", 8.0))):
+        rows.append(("frechet", arm, "site", "", site, "", value, np.nan, np.nan, ""))
     columns = ["metric", "arm", "scope", "class", "site", "split", "value", "low", "high", "reason"]
     sizes = {"n_real": 64, "n_synthetic": 64, "encoder": "colour-texture", "p_value": 0.01, "p_adjusted": 0.02}
     return pd.DataFrame(rows, columns=columns).assign(**sizes)

@@ -29,7 +29,7 @@ from medi.report.sections.utility import utility
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = f'{SCRIPT} & "$x_1$" \'<img src=x onerror=alert(2)>'
-FIGURES = 19  # of a study with every table
+FIGURES = 20  # of a study with every table
 OTHER_NAMES = {  # a column of each later table whose names come from outside
     "control": "arm",
     "confusion": "arm",

@@ -26,21 +26,21 @@ class Axis:
     line_name: str = ""
 
 
-def class_bars(fidelity: pd.DataFrame) -> str:
-    """Fréchet distance per class of floor, CLS and MeDi; dotted are averages over whole classes (Figure 3).
+def class_bars(fidelity: pd.DataFrame, by: str = "class") -> str:
+    """Fréchet distance per class, or level of `by`, of each arm; dotted are averages over whole classes (Figure 3).
 
-    fidelity: columns arm, class, value, low, high, one row per arm and class.
+    fidelity: columns arm, <by>, value, low, high, one row per arm and class.
     """
-    return draw("class_bars", lambda figure: _class_bars(figure.subplots(), fidelity), 3.4)
+    return draw(f"bars {by}", lambda figure: _class_bars(figure.subplots(), fidelity, by), 3.4)
 
 
-def _class_bars(ax: Drawing, fidelity: pd.DataFrame) -> None:
-    arms, classes = in_order(fidelity["arm"]), ordered(fidelity["class"])
+def _class_bars(ax: Drawing, fidelity: pd.DataFrame, by: str) -> None:
+    arms, classes = in_order(fidelity["arm"]), ordered(fidelity[by])
     width = 0.8 / len(arms)
     averages = []
-    whole = fidelity.pivot_table(index="class", columns="arm", values="value").reindex(columns=arms).dropna()
+    whole = fidelity.pivot_table(index=by, columns="arm", values="value").reindex(columns=arms).dropna()
     for i, arm in enumerate(arms):
-        rows = fidelity[fidelity["arm"] == arm].drop_duplicates("class").set_index("class").reindex(classes)
+        rows = fidelity[fidelity["arm"] == arm].drop_duplicates(by).set_index(by).reindex(classes)
         places = np.arange(len(classes)) + (i - (len(arms) - 1) / 2) * width
         ax.bar(places, rows["value"].fillna(0), width * 0.92, color=arm_color(arm))
         ax.vlines(places, rows["low"].astype(float), rows["high"].astype(float), color=COLORS["ink"], linewidth=1)
@@ -86,7 +86,7 @@ def _forest_block(line: Sequence[Drawing], axes: Sequence[Axis], rows: pd.DataFr
     for ax, axis in zip(line, axes):
         _reference(ax, axis)
         for row in rows[rows["axis"] == axis.key].itertuples():
-            _dot(ax, arms.index(row.arm), row)
+            _dot(ax, arms.index(row.arm), row, letters=90 // len(axes))
         ax.set_ylim(len(arms) - 0.4, -0.75)
         ax.set_yticks(range(len(arms)), [])
         ax.spines["left"].set_visible(False)
@@ -118,12 +118,12 @@ def _reference(ax: Drawing, axis: Axis) -> None:
         ax.annotate(axis.line_name, place, (3, -1), color=COLORS["muted"], va="top", **style)
 
 
-def _dot(ax: Drawing, place: int, row: Any) -> None:
+def _dot(ax: Drawing, place: int, row: Any, letters: int) -> None:
     color = arm_color(row.arm)
     if not known(row.value):
         said = f"undefined ({row.reason})" if row.reason else "undefined"
         middle = {"transform": ax.get_yaxis_transform(), "ha": "center", "va": "center", "fontsize": 8}
-        ax.text(0.5, place, short(said, 44), color=COLORS["muted"], **middle)
+        ax.text(0.5, place, short(said, letters), color=COLORS["muted"], **middle).set_in_layout(False)
         return
     if known(row.low) and known(row.high):
         ax.plot([row.low, row.high], [place, place], color=color, linewidth=2, solid_capstyle="round")

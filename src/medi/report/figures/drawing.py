@@ -79,9 +79,12 @@ def name_columns(ax: Drawing, names: Sequence[str], room: float) -> None:
     """Names below the axes, tilted where one is wider than its `room` in inches."""
     texts = [short(name) for name in names]
     ax.set_xticks(range(len(texts)), texts, color=COLORS["ink"])
-    if max(map(len, texts)) * LETTER > room:
-        for tick in ax.get_xticklabels():
-            tick.set(rotation=40, rotation_mode="anchor", ha="right")
+    if max(map(len, texts)) * LETTER <= room:
+        return
+    tilt = {"rotation": 40, "rotation_mode": "anchor", "ha": "right"}
+    upright = {"rotation": 90, "fontsize": min(9.0, max(4.5, 68 * room))}  # points: names side by side do not touch
+    for tick in ax.get_xticklabels():
+        tick.set(**(tilt if room >= 0.2 else upright))
 
 
 def draw(name: str, work: Callable[[Drawing], None], height: float) -> str:

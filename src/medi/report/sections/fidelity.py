@@ -28,7 +28,8 @@ def fidelity(run: Run) -> Section:
     encoder, measured = run.results.get("encoder", {}), run.main(run.fidelity)
     rows = measured[measured["metric"] == "frechet"]
     blocks = [
-        _class_bars(run, measured, rows[rows["scope"] == "class"]),
+        _class_bars(run, measured),
+        *(_level_bars(measured, name) for name in run.crossed if name in measured),
         _distance_maps(run, measured, rows[rows["scope"] == "combination"]),
         _beside(measured),
         _encoders(run.fidelity),
@@ -48,7 +49,22 @@ def _guard(measured: pd.DataFrame) -> list[str]:
     return [f"{text.capitalize()}: {note}" for text, notes in found.items() for note in notes]
 
 
-def _class_bars(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture | None:
+def _level_bars(measured: pd.DataFrame, attribute: str) -> Picture | None:
+    rows = pick(measured, metric="frechet", scope=attribute)
+    if rows.empty:
+        return None
+    listed = pick(measured, metric=DISTANCES, scope=[attribute, f"{attribute}_mean"])
+    return Picture(
+        f"Distance per {attribute}",
+        figures.class_bars(rows, attribute),
+        spoken(rows, attribute, "Fréchet distance"),
+        f"All images of a {attribute} together, mixed over classes alike for every arm. {each_n(rows)}",
+        table_of(f"Distances per {attribute}", listed, open=False),
+    )
+
+
+def _class_bars(run: Run, measured: pd.DataFrame) -> Picture | None:
+    rows = pick(measured, metric="frechet", scope="class")
     if rows.empty:
         return None
     return Picture(
