@@ -1,0 +1,60 @@
+"""The page: a head that says what this is, and the tabs."""
+
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+
+from medi.app.hospitals_tab import LevelTab, PatchTab
+from medi.app.jobs import Jobs
+from medi.app.pictures import escape
+from medi.app.samples_tab import SamplesTab, ending
+from medi.app.table_tab import TableTab
+from medi.app.workbench import Workbench
+
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Arial", "sans-serif")
+
+
+def build(bench: Workbench) -> gr.Blocks:
+    """The app of a run folder, not yet served."""
+    jobs, crossed = Jobs(), bench.crossed
+    with gr.Blocks(title="MeDi", analytics_enabled=False) as blocks:
+        gr.HTML(_head(bench), elem_id="head")
+        with gr.Tabs():
+            with gr.Tab("Samples"):
+                samples = SamplesTab(bench, jobs)
+            if bench.whole.pixels is not None:
+                with gr.Tab(f"One patch, every {crossed}"):
+                    PatchTab(bench, jobs)
+                with gr.Tab(f"A new {crossed}"):
+                    LevelTab(bench, jobs, samples)
+            with gr.Tab("Audit a table"):
+                TableTab(bench)
+        blocks.unload(ending(jobs))
+    return blocks
+
+
+def _head(bench: Workbench) -> str:
+    alarms = "".join(f"<li>{escape(text)}</li>" for text in bench.audit().get("alarms", []))
+    return (
+        f"<header><h1>{escape(bench.title)}</h1><p>A model that makes tissue patches of a chosen class as a chosen "
+        f"{escape(bench.crossed)} would show them, also where training had none. Everything runs on this machine."
+        f"</p>{f'<ul class=alarms>{alarms}</ul>' if alarms else ''}</header>"
+    )
+
+
+def theme() -> Any:
+    """System fonts, so that nothing is fetched; the report's colours, dark enough for text on them."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.blue, neutral_hue=gr.themes.colors.gray, font=FONTS, font_mono=("monospace",)
+    ).set(
+        button_primary_background_fill="#00568c",
+        button_primary_background_fill_dark="#00568c",
+        button_primary_background_fill_hover="#00466f",
+        button_primary_background_fill_hover_dark="#006bab",
+        button_primary_text_color="#ffffff",
+    )
+
+
+def styles() -> str:
+    return (files("medi.app") / "app.css").read_text(encoding="utf-8")
