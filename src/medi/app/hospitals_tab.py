@@ -1,7 +1,6 @@
 """Two tabs: one real patch dragged across the levels of an attribute, and a level that training never saw."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ import gradio as gr
 
 from medi.app import pictures
 from medi.app.controls import control, default_conditions, level_at, model_label, place
-from medi.app.jobs import Jobs, Progress, watch
+from medi.app.handlers import LONG, QUIET, ending, followed
+from medi.app.jobs import Jobs, Tell
 from medi.app.making import FRAMES, Journey, NewLevel, journey, learn, own_patch, read_images
 from medi.app.pictures import escape
-from medi.app.samples_tab import QUIET, SamplesTab, ending
+from medi.app.samples_tab import SamplesTab
 from medi.app.workbench import Shown, Workbench
 from medi.errors import MediError
 
@@ -33,7 +33,13 @@ class PatchTab:
                 self.status = gr.HTML(pictures.status("Take a patch: its tissue stays, only the rest changes."))
                 self.frames: Any = gr.State([])
                 self.slider = gr.Slider(
-                    0, 100, 0, step=100 / (FRAMES - 1), label="From its own level to the other, %", interactive=False
+                    0,
+                    100,
+                    0,
+                    step=100 / (FRAMES - 1),
+                    label="From its own level to the other, %",
+                    interactive=False,
+                    elem_id="share-across",
                 )
                 self.view = gr.HTML(elem_id="journey")
                 self.stops = gr.HTML(elem_id="stops")
@@ -58,26 +64,26 @@ class PatchTab:
     def _wire(self) -> None:
         inputs = [self.class_, self.own, self.target, self.file, self.turn]
         outputs = [self.status, self.frames, self.slider, self.view, self.stops, self.turn]
-        self.go.click(self.carry, inputs, outputs, concurrency_limit=4, **QUIET)
+        self.go.click(self.carry, inputs, outputs, **LONG)
         self.slider.input(self.show, [self.slider, self.frames], self.view, queue=False, **QUIET)
         self.stop.click(ending(self.jobs), None, None, queue=False, **QUIET)
 
     def carry(
-        self, class_: Any, own: Any, target: Any, file: str | None, turn: int, request: gr.Request
+        self, request: gr.Request, class_: Any, own: Any, target: Any, file: str | None, turn: int
     ) -> Iterator[list[Any]]:
         """Carry a patch of the run, another one each time, or the user's own."""
-        nothing = [gr.skip()] * 5
-        try:
-            patch = self._patch(class_, own, file, turn)
-            level = self.attribute.levels[int(target)]
-            work = partial(journey, self.bench.first, patch, self.attribute.name, level)
-            for told in watch(work, self.jobs.start(str(request.session_hash))):
-                if isinstance(told, Progress):
-                    yield [pictures.progress(told), *nothing]
-                else:
-                    yield [*self._arrived(told, patch), turn + 1]
-        except MediError as error:
-            yield [pictures.alarm(error), *nothing]
+        level = self.attribute.levels[int(target)]
+        found: list[Shown] = []
+
+        def work(tell: Tell) -> None:
+            found.append(self._patch(class_, own, file, turn))
+            journey(self.bench.first, found[0], self.attribute.name, level, tell)
+
+        for told in followed(work, self.jobs, request):
+            if isinstance(told, str):
+                yield [told, *[gr.skip()] * 5]
+            else:
+                yield [*self._arrived(told, found[0]), turn + 1]
 
     def show(self, share: float, frames: list[str]) -> str:
         return frames[round(share / 100 * (len(frames) - 1))] if frames else ""
@@ -152,7 +158,7 @@ class LevelTab:
         outputs = [self.status, self.made, self.samples.model]
         self.file.upload(self.preview, self.file, self.given, **QUIET)
         self.file.clear(lambda: "", None, self.given, **QUIET)
-        self.go.click(self.learn, inputs, outputs, concurrency_limit=4, **QUIET)
+        self.go.click(self.learn, inputs, outputs, **LONG)
         self.stop.click(ending(self.jobs), None, None, queue=False, **QUIET)
 
     def preview(self, files: list[str]) -> str:
@@ -163,21 +169,17 @@ class LevelTab:
         more = f"{len(images)} patches" + (f", {SHOWN} of them shown" if len(images) > SHOWN else "")
         return f"<h3>{more}</h3>" + pictures.strip(list(images[:SHOWN]), ["" for _ in images[:SHOWN]])
 
-    def learn(self, files: list[str] | None, name: str, *fields: Any, request: gr.Request) -> Iterator[list[Any]]:
+    def learn(self, request: gr.Request, files: list[str] | None, name: str, *fields: Any) -> Iterator[list[Any]]:
         """Learn the level and show samples of it; the other tab can then sample more."""
-        try:
-            model = self.bench.first
-            known = {a.name: level_at(a, value) for a, value in zip(self.others, fields)}
+        model, steps = self.bench.first, self.bench.settings.sampling.steps
+        known = {a.name: level_at(a, value) for a, value in zip(self.others, fields)}
+
+        def work(tell: Tell) -> None:
             patches = read_images([Path(file) for file in files or []], model, known)
-            sampling = self.bench.settings.sampling
-            work = partial(learn, self.bench, model, patches, self.attribute.name, name.strip(), 0, sampling.steps)
-            for told in watch(work, self.jobs.start(str(request.session_hash))):
-                if isinstance(told, Progress):
-                    yield [pictures.progress(told), gr.skip(), gr.skip()]
-                else:
-                    yield self._learned(told)
-        except MediError as error:
-            yield [pictures.alarm(error), gr.skip(), gr.skip()]
+            learn(self.bench, model, patches, self.attribute.name, name.strip(), 0, steps, tell)
+
+        for told in followed(work, self.jobs, request):
+            yield [told, gr.skip(), gr.skip()] if isinstance(told, str) else self._learned(told)
 
     def _learned(self, found: NewLevel) -> list[Any]:
         line = (

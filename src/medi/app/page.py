@@ -5,10 +5,11 @@ from typing import Any
 
 import gradio as gr
 
+from medi.app.handlers import ending
 from medi.app.hospitals_tab import LevelTab, PatchTab
 from medi.app.jobs import Jobs
 from medi.app.pictures import escape
-from medi.app.samples_tab import SamplesTab, ending
+from medi.app.samples_tab import SamplesTab
 from medi.app.table_tab import TableTab
 from medi.app.workbench import Workbench
 

@@ -88,7 +88,7 @@ def counts_map(counts: pd.DataFrame, chosen: tuple[str, str] | None = None, capt
 
 def _cells(kept: pd.DataFrame, i: int, counts: pd.DataFrame, cell: Callable[..., str]) -> list[str]:
     places = counts.columns.get_indexer(kept.columns)
-    return [cell(kept.iloc[i, j], i, int(places[j]), kept.index[i], level) for j, level in enumerate(kept.columns)]
+    return [cell(int(kept.iloc[i, j]), i, int(places[j]), kept.index[i], level) for j, level in enumerate(kept.columns)]
 
 
 def _cell(count: int, row: int, column: int, class_: str, level: str, top: int, chosen: tuple[str, str] | None) -> str:

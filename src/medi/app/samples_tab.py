@@ -1,7 +1,7 @@
 """The first tab: the map of combinations, a choice, and samples of it beside real and nearest training patches."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,12 @@ from medi.app.controls import (
     place,
     restricted,
 )
-from medi.app.jobs import Jobs, Progress, watch
+from medi.app.handlers import LONG, QUIET, ending, followed
+from medi.app.jobs import Jobs
 from medi.app.making import BATCH, Made, Wish, sample
 from medi.app.pictures import escape
 from medi.app.workbench import Model, Shown, Workbench
 from medi.diffusion.solvers import SOLVERS
-from medi.errors import MediError
 
 CLICK = """element.addEventListener('click', (event) => {
   const cell = event.target.closest('button[data-cell]');
@@ -36,7 +36,6 @@ SOLVER_NAMES = {
     "ddim_clipped": "DDIM, clipped",
     "heun": "Heun, twice the work",
 }
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
 class SamplesTab:
@@ -109,7 +108,7 @@ class SamplesTab:
         ends = [self.fields["class"], self.fields[self.bench.crossed]]
         self.map.pick(self.pick, None, ends, **QUIET).then(**chosen)
         outputs = [self.status, self.generated, self.nearest]
-        self.go.click(self.generate, self.values, outputs, concurrency_limit=4, **QUIET)
+        self.go.click(self.generate, self.values, outputs, **LONG)
         self.stop.click(ending(self.jobs), None, None, queue=False, **QUIET)
 
     def pick(self, event: gr.EventData) -> tuple[int, int]:
@@ -131,21 +130,16 @@ class SamplesTab:
         panels = [self._status(model, conditions, wish), generated, _no_nearest(), self._real(wish.cells())]
         return [self._map_html(full), *fields, *mixing, *weights, notes, *panels]
 
-    def generate(self, *values: Any, request: gr.Request) -> Iterator[list[Any]]:
+    def generate(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
         """Images as they come; ends between two steps where the page says stop."""
-        wish, started, there = self.read(values), time.perf_counter(), 0
-        try:
-            for told in watch(partial(sample, self.bench, wish), self.jobs.start(str(request.session_hash))):
-                if isinstance(told, Progress):
-                    yield [pictures.progress(told), gr.skip(), gr.skip()]
-                    continue
-                there = len(told.images)
-                yield [gr.skip(), *self._made(wish, told)]
-            took = time.perf_counter() - started
-            what = f"<strong>{there} new images</strong> of {_cells(wish)} in {took:.1f} s"
-            yield [pictures.status(what), gr.skip(), gr.skip()]
-        except MediError as error:
-            yield [pictures.alarm(error), gr.skip(), gr.skip()]
+        wish, started = self.read(values), time.perf_counter()
+        for told in followed(partial(sample, self.bench, wish), self.jobs, request):
+            if isinstance(told, str):
+                yield [told, gr.skip(), gr.skip()]
+                continue
+            took = f"in {time.perf_counter() - started:.1f} s"
+            line = f"<strong>{len(told.images)} new images</strong> of {_cells(wish)} {took}"
+            yield [pictures.status(line) if told.nearest else gr.skip(), *self._made(wish, told)]
 
     def read(self, values: Any) -> Wish:
         """The wish that the controls express."""
@@ -241,15 +235,6 @@ class SamplesTab:
             "from the nearest one of another slide. Far below 1 would be copies"
         )
         return [generated, pictures.grid("Nearest training patches", note, list(found.images), near, BATCH)]
-
-
-def ending(jobs: Jobs) -> Callable[[gr.Request], None]:
-    """What a Stop button does: the page's job ends at its next step."""
-
-    def end(request: gr.Request) -> None:
-        jobs.stop(str(request.session_hash))
-
-    return end
 
 
 def _median(values: Any) -> float:

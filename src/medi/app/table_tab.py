@@ -7,8 +7,8 @@ import gradio as gr
 import pandas as pd
 
 from medi.app import pictures
+from medi.app.handlers import QUIET
 from medi.app.pictures import escape
-from medi.app.samples_tab import QUIET
 from medi.app.tables import Columns, TableAudit, audit_table, read_table_of
 from medi.app.workbench import Workbench
 from medi.errors import MediError

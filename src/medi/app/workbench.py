@@ -1,6 +1,6 @@
 """What a finished run folder offers: its models, its patches by combination, and the nearest training patches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -172,8 +172,8 @@ class Workbench:
         """The training patches nearest to these images, in the descriptor of the study."""
         distances = cdist(self.encoder.encode(images), self._features)
         at = distances.argmin(axis=1)
-        found = self.training.select(at)
-        return Neighbours(found.images[:], found.table, distances.min(axis=1) / self._typical, self._typical)
+        table = self.training.table.iloc[at]  # one patch may be the nearest of several
+        return Neighbours(self.training.images[at], table, distances.min(axis=1) / self._typical, self._typical)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -234,7 +234,3 @@ def _taken(
     turn = slides.groupby(slides).cumcount().to_numpy()
     found = cohort.select(places[np.argsort(turn, kind="stable")][:n])
     return Shown(found.images[:], found.table, what, conditions)
-
-
-def names(attributes: Sequence[Attribute]) -> list[str]:
-    return [attribute.name for attribute in attributes]
