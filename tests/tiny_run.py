@@ -27,7 +27,11 @@ EVIL = '<img src=x onerror="window.hacked=1">${window.hacked=2}{{value}}'
 SITES = ("NA", EVIL, "Rowan")
 SCHEMA = Schema(
     Attribute("class", levels=("LUAD", "LUSC")),
-    (Attribute("site", levels=SITES), Attribute("grade", levels=("1", "2")), Attribute("age", "continuous", (), 60.0, 9.0)),
+    (
+        Attribute("site", levels=SITES),
+        Attribute("grade", levels=("1", "2")),
+        Attribute("age", "continuous", (), 60.0, 9.0),
+    ),
 )
 HELD_OUT = ("LUSC", "Rowan")
 NETWORK = NetworkSettings(size=SIZE, fold=4, channels=(8,), layers=1)

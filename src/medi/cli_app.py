@@ -19,7 +19,7 @@ def app(
 ) -> None:
     """Play with a finished run in a browser: samples, one patch at every site, a new site, the audit of a table.
 
-    Nothing is fetched from elsewhere, no file is served, and what you drop on the page is gone when the app ends.
+    Nothing is fetched from elsewhere, and what you drop on the page is gone when the app ends.
 
     Example: medi app medi-demo
     """

@@ -58,7 +58,7 @@ class Browser:
         """URLs asked for since the last call, data aside."""
         entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         urls = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
-        return {url for url in urls if not url.startswith(("data:", "about:", "chrome:"))}
+        return {url for url in urls if not url.startswith(("data:", "about:", "chrome"))}
 
     def dark(self, on: bool) -> None:
         features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]

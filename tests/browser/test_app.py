@@ -81,7 +81,7 @@ def test_stop_ends_the_sampling(page: Browser) -> None:
     steps.send_keys("100", Keys.TAB)
     page.click("#generate")
     page.until(lambda: "sampling" in page.text("#status"))
-    page.click("#stop")
+    page.click("#stop-generate")
     page.until(lambda: "stopped" in page.text("#status"))
 
 
@@ -152,7 +152,7 @@ def test_tab_reaches_the_controls(page: Browser) -> None:
         page.driver.switch_to.active_element.send_keys(Keys.TAB)
         element = page.driver.switch_to.active_element
         reached.append(element.get_attribute("id") or element.get_attribute("data-cell") or element.accessible_name)
-    assert {"0,0", "1,2", "generate", "stop"} <= set(reached), reached
+    assert {"0,0", "1,2", "generate", "stop-generate"} <= set(reached), reached
     page.one("#map button[data-cell='0,2']").send_keys(Keys.ENTER)
     page.until(lambda: "LUAD × Rowan" in page.text("#status"))
 
@@ -182,26 +182,40 @@ def test_no_file_is_served(app: str, run_folder: Path) -> None:
             assert "root:" not in text
 
 
+def event(app: str, number: int, data: list[object], session: str) -> str:
+    """What the server says to an event, sent as the page sends it."""
+    body = {"data": data, "fn_index": number, "session_hash": session, "event_data": None, "trigger_id": None}
+    code, text = answer(f"{app}/gradio_api/queue/join", body)
+    return text if code >= 400 else answer(f"{app}/gradio_api/queue/data?session_hash={session}")[1]
+
+
+def upload(app: str, path: Path) -> str:
+    """The server's own name of an uploaded file."""
+    mark = "medi-boundary"
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{path.name}"\r\n\r\n'
+    content = head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode()
+    types = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{app}/gradio_api/upload", content, types)) as reply:
+        return json.load(reply)[0]
+
+
 def test_a_request_cannot_name_a_file_to_read(app: str, run_folder: Path) -> None:
-    """A client may claim to have uploaded any path: every event refuses it."""
+    """A client may claim to have uploaded any path: every event that takes a file refuses all but uploads."""
     secret = run_folder.parent / "secret.csv"
     secret.write_text("patch,label,site\na,SECRET,x\nb,SECRET2,y\n")
     config = json.loads(answer(f"{app}/config")[1])
-    file = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
-    uploads = {c["id"] for c in config["components"] if c["type"] == "file"}
-    tried = 0
-    for dependency in config["dependencies"]:
-        inputs = dependency["inputs"]
-        if not uploads & set(inputs):
-            continue
-        tried += 1
-        data = [[file] if "multiple" in str(c["props"].get("file_count")) else file if c["id"] in uploads else None
-                for i in inputs for c in config["components"] if c["id"] == i]  # fmt: skip
-        body = {"data": data, "fn_index": dependency["id"], "session_hash": "thief"}
-        code, text = answer(f"{app}/gradio_api/run/predict", body)
-        assert "SECRET" not in text
-        assert code >= 400 or "error" in text
-    assert tried >= 3
+    files = {c["id"]: c["props"].get("file_count") == "multiple" for c in config["components"] if c["type"] == "file"}
+    events = [d for d in config["dependencies"] if d["backend_fn"] and set(d["inputs"]) & set(files)]
+    assert len(events) >= 4
+
+    def tried(path: str) -> str:
+        claimed = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        given = [[([claimed] if files[i] else claimed) if i in files else None for i in e["inputs"]] for e in events]
+        return "".join(event(app, e["id"], data, f"thief{e['id']}") for e, data in zip(events, given))
+
+    assert "SECRET2" in tried(upload(app, secret)), "an upload is read"
+    for path in (secret, run_folder / "study.yaml", "../secret.csv"):
+        assert "SECRET" not in tried(str(path))
 
 
 def test_it_listens_to_this_machine_alone(app: str) -> None:

@@ -36,13 +36,16 @@ def level_at(attribute: Attribute, value: Any) -> str:
     return attribute.levels[found] if 0 <= found < len(attribute.levels) else (*attribute.missing, "")[0]
 
 
-def control(bench: Workbench, model: Model, attribute: Attribute, value: str, elem_id: str = "") -> Any:
+def control(model: Model, attribute: Attribute, value: str, elem_id: str, marked: Sequence[str] = ()) -> Any:
     """The list of an attribute's levels, or a field for its number."""
-    label = "Class" if attribute.name == "class" else attribute.name
     if attribute.kind == "continuous":
-        return gr.Number(float(value or attribute.center), label=label, elem_id=elem_id or None)
+        return gr.Number(float(value or attribute.center), label=attribute.name, elem_id=elem_id)
     return gr.Dropdown(
-        choices(model, attribute), value=place(attribute, value), label=label, elem_id=elem_id or None, filterable=False
+        choices(model, attribute, marked),
+        value=place(attribute, value),
+        label=attribute.name,
+        elem_id=elem_id,
+        filterable=False,
     )
 
 
@@ -69,7 +72,7 @@ def marks(bench: Workbench, model: Model, class_: str) -> dict[str, list[str]]:
 
 
 def model_label(model: Model) -> str:
-    return f"{model.name} (knows {', '.join(a.name for a in model.schema.conditions)})"
+    return f"{model.name}: {', '.join(a.name for a in model.schema.conditions)}"
 
 
 def restricted(model: Model, conditions: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from medi.app.jobs import Jobs, Progress, Stopped, Tell, watch
 from medi.errors import MediError
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+PLAIN: dict[str, Any] = {"apply_default_css": False}  # app.css says how it looks
 LONG: dict[str, Any] = {"concurrency_limit": 4} | QUIET  # of several pages; the work itself is done one by one
 
 
@@ -31,3 +32,9 @@ def ending(jobs: Jobs) -> Callable[[gr.Request], None]:
         jobs.stop(str(request.session_hash))
 
     return end
+
+
+def go_and_stop(text: str, elem_id: str) -> tuple[Any, Any]:
+    """The button that starts a job, and the one that ends it."""
+    with gr.Row(elem_classes="buttons"):
+        return gr.Button(text, variant="primary", elem_id=elem_id), gr.Button("Stop", elem_id=f"stop-{elem_id}")

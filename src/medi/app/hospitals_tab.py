@@ -8,7 +8,7 @@ import gradio as gr
 
 from medi.app import pictures
 from medi.app.controls import control, default_conditions, level_at, model_label, place
-from medi.app.handlers import LONG, QUIET, ending, followed
+from medi.app.handlers import LONG, PLAIN, QUIET, ending, followed, go_and_stop
 from medi.app.jobs import Jobs, Tell
 from medi.app.making import FRAMES, Journey, NewLevel, journey, learn, own_patch, read_images
 from medi.app.pictures import escape
@@ -30,7 +30,9 @@ class PatchTab:
             with gr.Column(scale=1, min_width=260, elem_classes="controls"):
                 self._controls()
             with gr.Column(scale=4, min_width=320):
-                self.status = gr.HTML(pictures.status("Take a patch: its tissue stays, only the rest changes."))
+                self.status = gr.HTML(
+                    pictures.status("Take a patch: its tissue stays, only the rest changes."), **PLAIN
+                )
                 self.frames: Any = gr.State([])
                 self.slider = gr.Slider(
                     0,
@@ -38,28 +40,28 @@ class PatchTab:
                     0,
                     step=100 / (FRAMES - 1),
                     label="From its own level to the other, %",
-                    interactive=False,
+                    visible=False,
                     elem_id="share-across",
+                    buttons=[],
                 )
-                self.view = gr.HTML(elem_id="journey")
-                self.stops = gr.HTML(elem_id="stops")
+                self.view = gr.HTML(elem_id="journey", **PLAIN)
+                self.stops = gr.HTML(elem_id="stops", **PLAIN)
         self._wire()
 
     def _controls(self) -> None:
         bench, first = self.bench, self.bench.first
         classes, seen = first.schema.classes, bench.counts().sum()
         own, other = seen.idxmax(), seen[seen.index != seen.idxmax()].idxmax()
-        self.class_ = control(bench, first, classes, self.start["class"], "patch-class")
+        self.class_ = control(first, classes, self.start["class"], "patch-class")
         levels = [(level, i) for i, level in enumerate(self.attribute.levels)]
         name = self.attribute.name
         self.own = gr.Dropdown(levels, value=place(self.attribute, own), label=f"{name} of the patch", filterable=False)
         self.target = gr.Dropdown(
             levels, value=place(self.attribute, other), label=f"{name} to carry it to", filterable=False
         )
-        self.file = gr.File(label="Your own patch (optional)", type="filepath", elem_id="own-patch")
+        self.file = gr.File(label="Your own patch (optional)", type="filepath", elem_id="own-patch", height=120)
         self.turn = gr.State(0)
-        self.go = gr.Button("Take a patch", variant="primary", elem_id="carry")
-        self.stop = gr.Button("Stop")
+        self.go, self.stop = go_and_stop("Take a patch", "carry")
 
     def _wire(self) -> None:
         inputs = [self.class_, self.own, self.target, self.file, self.turn]
@@ -103,7 +105,7 @@ class PatchTab:
         line = f"One of the {patch.what}, <strong>{pictures.name(patch.conditions)}</strong>: move the slider."
         captions = [f"{escape(level)} (its own)" if level == found.own else escape(level) for level in found.stops]
         note = f"<h3>The same patch at every {escape(self.attribute.name)}</h3>"
-        slider = gr.update(value=100, interactive=True, label=f"From {found.own} to {found.target}, %")
+        slider = gr.update(value=100, visible=True, label=f"From {found.own} to {found.target}, %")
         return [
             pictures.status(line),
             frames,
@@ -136,10 +138,11 @@ class LevelTab:
                     pictures.status(
                         f"Drop five or more patches of {size} × {size} px from a {escape(self.attribute.name)} that "
                         "training never saw. About a minute later you see what it would look like in every class."
-                    )
+                    ),
+                    **PLAIN,
                 )
-                self.given = gr.HTML(elem_id="given")
-                self.made = gr.HTML(elem_id="learned")
+                self.given = gr.HTML(elem_id="given", **PLAIN)
+                self.made = gr.HTML(elem_id="learned", **PLAIN)
         self._wire()
 
     def _controls(self) -> None:
@@ -149,9 +152,8 @@ class LevelTab:
         )
         self.name = gr.Textbox(f"new {name}", label=f"Name of the {name}", elem_id="level-name")
         start = default_conditions(self.bench)
-        self.fields = [control(self.bench, self.bench.first, a, start[a.name], f"new-{a.name}") for a in self.others]
-        self.go = gr.Button("Learn it", variant="primary", elem_id="learn")
-        self.stop = gr.Button("Stop")
+        self.fields = [control(self.bench.first, a, start[a.name], f"new-{i}") for i, a in enumerate(self.others)]
+        self.go, self.stop = go_and_stop("Learn it", "learn")
 
     def _wire(self) -> None:
         inputs = [self.file, self.name, *self.fields]

@@ -20,7 +20,7 @@ def build(bench: Workbench) -> gr.Blocks:
     """The app of a run folder, not yet served."""
     jobs, crossed = Jobs(), bench.crossed
     with gr.Blocks(title="MeDi", analytics_enabled=False) as blocks:
-        gr.HTML(_head(bench), elem_id="head")
+        gr.HTML(_head(bench), elem_id="head", apply_default_css=False)
         with gr.Tabs():
             with gr.Tab("Samples"):
                 samples = SamplesTab(bench, jobs)
@@ -38,8 +38,8 @@ def build(bench: Workbench) -> gr.Blocks:
 def _head(bench: Workbench) -> str:
     alarms = "".join(f"<li>{escape(text)}</li>" for text in bench.audit().get("alarms", []))
     return (
-        f"<header><h1>{escape(bench.title)}</h1><p>A model that makes tissue patches of a chosen class as a chosen "
-        f"{escape(bench.crossed)} would show them, also where training had none. Everything runs on this machine."
+        f"<header><h1>{escape(bench.title)}</h1><p>Patches from a model that is told a class and a "
+        f"{escape(bench.crossed)}, also where training had none of that combination. All of it runs on this machine."
         f"</p>{f'<ul class=alarms>{alarms}</ul>' if alarms else ''}</header>"
     )
 
@@ -49,6 +49,12 @@ def theme() -> Any:
     return gr.themes.Base(
         primary_hue=gr.themes.colors.blue, neutral_hue=gr.themes.colors.gray, font=FONTS, font_mono=("monospace",)
     ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_300",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
         button_primary_background_fill="#00568c",
         button_primary_background_fill_dark="#00568c",
         button_primary_background_fill_hover="#00466f",
@@ -57,5 +63,6 @@ def theme() -> Any:
     )
 
 
-def styles() -> str:
-    return (files("medi.app") / "app.css").read_text(encoding="utf-8")
+def head() -> str:
+    """Our stylesheet as it is: what gradio is given as `css` it rewrites."""
+    return f"<style>{(files('medi.app') / 'app.css').read_text(encoding='utf-8')}</style>"

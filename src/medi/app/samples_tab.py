@@ -19,7 +19,7 @@ from medi.app.controls import (
     place,
     restricted,
 )
-from medi.app.handlers import LONG, QUIET, ending, followed
+from medi.app.handlers import LONG, PLAIN, QUIET, ending, followed, go_and_stop
 from medi.app.jobs import Jobs
 from medi.app.making import BATCH, Made, Wish, sample
 from medi.app.pictures import escape
@@ -55,44 +55,45 @@ class SamplesTab:
     # --- layout -------------------------------------------------------------------------------------------------------
 
     def _map(self) -> None:
-        self.map = gr.HTML(self._map_html(self.start), js_on_load=CLICK, elem_id="map")
+        self.map = gr.HTML(self._map_html(self.start), js_on_load=CLICK, elem_id="map", **PLAIN)
 
     def _controls(self) -> None:
         bench, first = self.bench, self.bench.first
         self.model = gr.Dropdown(self._models(), value=first.name, label="Model", elem_id="model", filterable=False)
+        marked = marks(bench, first, self.start["class"])
         self.fields = {
-            a.name: control(bench, first, a, self.start[a.name], f"choose-{i}")
+            a.name: control(first, a, self.start[a.name], f"choose-{i}", marked.get(a.name, []))
             for i, a in enumerate(self.schema.conditions)
         }
         self.other = gr.Dropdown(self._others(first), value=NO_MIX, label=f"Mix with {bench.crossed}", filterable=False)
-        self.share = gr.Slider(0, 100, 50, step=5, label="Share of it, %", visible=False, elem_id="share")
-        self.go = gr.Button("Generate", variant="primary", elem_id="generate")
-        self.stop = gr.Button("Stop", elem_id="stop")
+        self.share = gr.Slider(0, 100, 50, step=5, label="Share of it, %", visible=False, elem_id="share", buttons=[])
+        self.go, self.stop = go_and_stop("Generate", "generate")
         with gr.Accordion("Seed and sampler", open=False):
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
             named = [(SOLVER_NAMES.get(name, name), name) for name in SOLVERS]
             sampling = bench.settings.sampling
             self.solver = gr.Dropdown(named, value=sampling.solver, label="Sampler", filterable=False)
-            self.steps = gr.Slider(1, 100, sampling.steps, step=1, label="Steps")
+            self.steps = gr.Slider(1, 100, sampling.steps, step=1, label="Steps", elem_id="steps", buttons=[])
             self._guidance(first)
 
     def _guidance(self, first: Model) -> None:
         self.weights = {
-            a.name: gr.Slider(0, 4, 0, step=0.1, label=f"Guidance towards {a.name}", visible=first.guidable)
+            a.name: gr.Slider(0, 4, 0, step=0.1, label=f"Guidance towards {a.name}", visible=first.guidable, buttons=[])
             for a in self.schema.conditions
         }
         self.unguided = gr.HTML(
             '<p class="note">No guidance: this model was trained without conditioning dropout.</p>',
             visible=not first.guidable,
+            **PLAIN,
         )
 
     def _outputs(self) -> None:
         conditions, first = self.start, self.bench.first
-        self.status = gr.HTML(self._status(first, conditions), elem_id="status")
+        self.status = gr.HTML(self._status(first, conditions), elem_id="status", **PLAIN)
         with gr.Row(elem_classes="panels"):
-            self.generated = gr.HTML(self._stored(first, conditions), elem_id="generated")
-            self.nearest = gr.HTML(_no_nearest(), elem_id="nearest")
-            self.real = gr.HTML(self._real([conditions]), elem_id="real")
+            self.generated = gr.HTML(self._stored(first, conditions), elem_id="generated", **PLAIN)
+            self.real = gr.HTML(self._real([conditions]), elem_id="real", **PLAIN)
+            self.nearest = gr.HTML(_no_nearest(), elem_id="nearest", **PLAIN)
 
     # --- events -------------------------------------------------------------------------------------------------------
 

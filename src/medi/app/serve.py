@@ -25,8 +25,8 @@ OFFLINE = {
 def served(folder: Path, host: str = LOOPBACK[0], port: int | None = None) -> Iterator[str]:
     """The app of a run folder at the URL that this gives, until the block ends.
 
-    Uploads and adapted models lie in a hidden folder inside the run folder, which is deleted at the end. No file is
-    served: pictures are part of the page, and every path is blocked.
+    Uploads and adapted models lie in a hidden folder inside the run folder, which is deleted at the end. Pictures are
+    part of the page: no file is served but uploads to who uploaded them, under names that nobody can guess.
     """
     os.environ |= OFFLINE
     gradio = _gradio()
@@ -34,7 +34,7 @@ def served(folder: Path, host: str = LOOPBACK[0], port: int | None = None) -> It
     from medi.app.workbench import Workbench
 
     with _scratch(folder) as scratch:
-        os.environ["GRADIO_TEMP_DIR"] = str(scratch)
+        os.environ["GRADIO_TEMP_DIR"] = str(scratch / "uploads")
         blocks = page.build(Workbench(folder, scratch))
         options = _options(gradio, page) | {"server_name": host, "server_port": port}
         try:
@@ -72,10 +72,9 @@ def _options(gradio: Any, page: Any) -> dict[str, Any]:
         "show_error": False,
         "footer_links": [],
         "allowed_paths": [],
-        "blocked_paths": [str(Path(os.sep))],
         "max_file_size": "200mb",
         "theme": page.theme(),
-        "css": page.styles(),
+        "head": page.head(),
     }
 
 

@@ -7,7 +7,7 @@ import gradio as gr
 import pandas as pd
 
 from medi.app import pictures
-from medi.app.handlers import QUIET
+from medi.app.handlers import PLAIN, QUIET
 from medi.app.pictures import escape
 from medi.app.tables import Columns, TableAudit, audit_table, read_table_of
 from medi.app.workbench import Workbench
@@ -41,6 +41,7 @@ class TableTab:
                         "gives the class away? Nothing is kept, and no images are needed."
                     ),
                     elem_id="audit",
+                    **PLAIN,
                 )
         lists = [self.label, self.patient, self.attributes]
         self.file.upload(self.receive, self.file, [self.rows, *lists, self.found], **QUIET)
