@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
@@ -212,9 +213,7 @@ def run(path: Path) -> Iterator[Finding]:
         remedy = "run the same command with --redo"
         yield _checked(path / "holdout", remedy, lambda: _holdout(path / "holdout", path / "cohort"))
     for model in sorted(path.glob(f"models/*/{MODEL_FILE}")):
-        yield _checked(
-            model, "delete the folder and run the same command again", lambda model=model: _made(path, model)
-        )
+        yield _checked(model, "delete the folder and run the same command again", partial(_made, path, model))
     tables = sorted(path.glob("tables/*.parquet"))
     if tables:
         yield _checked(path / "tables", "delete the table and run the same command again", lambda: _tables(tables))

@@ -43,9 +43,6 @@ def test_the_first_look(page: Browser, app: str) -> None:
     assert "real patches that training never saw" in page.text("#real")
     assert page.one("#map button[aria-pressed=true]").get_attribute("aria-label").startswith("LUSC × Rowan: never")
     page.keep("app-light")
-    page.dark(True)
-    page.keep("app-dark")
-    page.dark(False)
     assert page.messages() == []
     assert {url.split("?")[0] for url in page.requests() if not url.startswith(app)} == set()
     assert page.driver.execute_script("return window.hacked") is None
@@ -107,7 +104,7 @@ def test_a_new_hospital_from_dropped_patches(page: Browser, tmp_path: Path, run_
     page.one("#patches input[type=file]").send_keys("\n".join(map(str, paths)))
     page.until(lambda: len(page.sources("#given")) == 6)
     page.click("#learn")
-    page.until(lambda: len(page.sources("#learned")) == 8)
+    page.until(lambda: len(page.sources("#learned")) == 8, 300)
     page.keep("app-new-level")
     assert not list((run_folder / "models").glob("*+*")), "the run's models stay as they are"
     tab(page, 0)
@@ -139,6 +136,7 @@ def test_axe_finds_nothing_serious(number: int, dark: bool, page: Browser) -> No
         page.open(page.driver.current_url)
         page.until(lambda: page.sources("#real"))
         tab(page, number)
+        page.keep(f"app-tab-{number}-{'dark' if dark else 'light'}")
         assert page.audit() == []
     finally:
         page.dark(False)

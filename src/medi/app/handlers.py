@@ -37,4 +37,5 @@ def ending(jobs: Jobs) -> Callable[[gr.Request], None]:
 def go_and_stop(text: str, elem_id: str) -> tuple[Any, Any]:
     """The button that starts a job, and the one that ends it."""
     with gr.Row(elem_classes="buttons"):
-        return gr.Button(text, variant="primary", elem_id=elem_id), gr.Button("Stop", elem_id=f"stop-{elem_id}")
+        go = gr.Button(text, variant="primary", elem_id=elem_id, scale=2, min_width=80)
+        return go, gr.Button("Stop", elem_id=f"stop-{elem_id}", min_width=60)

@@ -29,8 +29,11 @@ def shown(level: object) -> str:
 
 
 def name(conditions: Mapping[str, object]) -> str:
-    """solid × Elm × group not known"""
-    parts = [escape(level) if str(level) else f"{escape(column)} {NOT_KNOWN}" for column, level in conditions.items()]
+    """solid × Elm × group B × age not known: from the third on with the attribute's name."""
+    parts = [
+        shown(level) if i < 2 and str(level) else f"{escape(column)} {shown(level)}"
+        for i, (column, level) in enumerate(conditions.items())
+    ]
     return " × ".join(parts)
 
 
@@ -87,14 +90,14 @@ def counts_map(counts: pd.DataFrame, chosen: tuple[str, str] | None = None, capt
 
 
 def _cells(kept: pd.DataFrame, i: int, counts: pd.DataFrame, cell: Callable[..., str]) -> list[str]:
-    places = counts.columns.get_indexer(kept.columns)
-    return [cell(int(kept.iloc[i, j]), i, int(places[j]), kept.index[i], level) for j, level in enumerate(kept.columns)]
+    places, row = counts.columns.get_indexer(kept.columns), kept.iloc[i].tolist()
+    return [cell(row[j], i, int(places[j]), kept.index[i], level) for j, level in enumerate(kept.columns)]
 
 
 def _cell(count: int, row: int, column: int, class_: str, level: str, top: int, chosen: tuple[str, str] | None) -> str:
     """The darkness goes with the square root, so that rare combinations are told from empty ones."""
     share = (count / top) ** 0.5
-    look = f'class="{"filled" if count else "none"}{" dark" if share > 0.45 else ""}" style="--share:{share:.3f}"'
+    look = f'class="{"filled" if count else "none"}" style="--share:{share:.3f}"'
     if chosen is None:
         return f"<td {look}>{count:,}</td>"
     pressed = "true" if (class_, level) == chosen else "false"
