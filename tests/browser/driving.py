@@ -27,7 +27,7 @@ class Browser:
         self.requests()
         self.driver.get(url)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 120) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 300) -> Any:
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 
@@ -49,6 +49,9 @@ class Browser:
 
     def sources(self, selector: str) -> list[str]:
         return [image.get_attribute("src") for image in self.all(f"{selector} img")]
+
+    def alts(self, selector: str) -> list[str]:
+        return [image.get_attribute("alt") for image in self.all(f"{selector} img")]
 
     def messages(self) -> list[str]:
         """Errors of the console since the last call."""

@@ -63,6 +63,18 @@ def test_choose_generate_switch_site(page: Browser) -> None:
     assert page.messages() == []
 
 
+def test_a_mix_of_two_sites(page: Browser) -> None:
+    page.one("#mix input").click()
+    page.until(lambda: [option for option in page.all("[role=option]") if option.text == "NA"])[0].click()
+    page.until(lambda: "mixed with" in page.text("#status"))
+    assert {"LUSC × Rowan", "LUSC × NA"} <= {alt[6:].split(" × grade")[0] for alt in page.alts("#real")}
+    half = generate(page)
+    slider = page.one("#share input[type=range]")
+    slider.send_keys(Keys.END)
+    page.until(lambda: "mixed with" not in page.text("#status"))
+    assert generate(page) != half
+
+
 def test_a_model_without_sites_hides_them(page: Browser) -> None:
     page.one("#model input").click()
     page.until(lambda: [option for option in page.all("[role=option]") if option.text.startswith("cls")])[0].click()
@@ -171,12 +183,12 @@ def answer(url: str, content: object = None) -> tuple[int, str]:
 def test_no_file_is_served(app: str, run_folder: Path) -> None:
     """P11: neither the system's files, nor those beside the app, nor even the run's own."""
     secret = run_folder.parent / "secret.txt"
-    secret.write_text("secret")
+    secret.write_text("what-only-the-file-says")
     for path in ("/etc/passwd", secret, run_folder / "study.yaml", run_folder / ".." / "secret.txt", "study.yaml"):
         for way in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/"):
             code, text = answer(f"{app}{way}{path}")
             assert code >= 400, (way, path)
-            assert "secret" not in text
+            assert "what-only" not in text
             assert "root:" not in text
 
 

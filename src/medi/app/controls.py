@@ -54,7 +54,8 @@ def default_conditions(bench: Workbench) -> dict[str, str]:
     counts, schema = bench.counts(), bench.first.schema
     seen = counts.loc[counts.sum(axis=1) > 0]
     empty = [(c, level) for c in seen.index for level in seen.columns if not seen.loc[c, level] and seen[level].sum()]
-    class_, level = empty[0] if empty else counts.stack().idxmax()
+    row, column = divmod(int(counts.to_numpy().argmax()), counts.shape[1])
+    class_, level = empty[0] if empty else (counts.index[row], counts.columns[column])
     found = {"class": str(class_), bench.crossed: str(level)}
     return {a.name: found.get(a.name) or _usual(bench, a) for a in schema.conditions}
 

@@ -50,8 +50,8 @@ class PatchTab:
 
     def _controls(self) -> None:
         bench, first = self.bench, self.bench.first
-        classes, seen = first.schema.classes, bench.counts().sum()
-        own, other = seen.idxmax(), seen[seen.index != seen.idxmax()].idxmax()
+        classes, seen = first.schema.classes, bench.counts().sum().sort_values(ascending=False)
+        own, other = (str(level) for level in seen.index[[0, -1]])
         self.class_ = control(first, classes, self.start["class"], "patch-class")
         levels = [(level, i) for i, level in enumerate(self.attribute.levels)]
         name = self.attribute.name

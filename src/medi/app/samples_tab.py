@@ -65,7 +65,9 @@ class SamplesTab:
             a.name: control(first, a, self.start[a.name], f"choose-{i}", marked.get(a.name, []))
             for i, a in enumerate(self.schema.conditions)
         }
-        self.other = gr.Dropdown(self._others(first), value=NO_MIX, label=f"Mix with {bench.crossed}", filterable=False)
+        self.other = gr.Dropdown(
+            self._others(first), value=NO_MIX, label=f"Mix with {bench.crossed}", elem_id="mix", filterable=False
+        )
         self.share = gr.Slider(0, 100, 50, step=5, label="Share of it, %", visible=False, elem_id="share", buttons=[])
         self.go, self.stop = go_and_stop("Generate", "generate")
         with gr.Accordion("Seed and sampler", open=False):
@@ -188,7 +190,7 @@ class SamplesTab:
         crossed = self.bench.crossed
         caption = (
             f"Training patches per class and {escape(crossed)}. <strong>Pick a cell</strong>: blue ones the model has "
-            "trained on, the darker the more; hollow ones it has never seen"
+            "trained on, the stronger the more; hollow ones it has never seen"
         )
         return pictures.counts_map(self.bench.counts(), (conditions["class"], conditions[crossed]), caption)
 

@@ -14,6 +14,13 @@ from medi.app.workbench import Workbench
 from medi.errors import MediError
 
 GUESS = "guess"
+READABLE = {
+    "cramers_v": "Cramér's V",
+    "cramers_v_corrected": "V, corrected",
+    "nmi": "mutual information",
+    "determination": "1 - H(class | it) / H(class)",
+    "balanced_accuracy": "balanced accuracy",
+}
 
 
 class TableTab:
@@ -25,7 +32,7 @@ class TableTab:
         with gr.Row(elem_classes="workspace"):
             with gr.Column(scale=1, min_width=260, elem_classes="controls"):
                 self.file = gr.File(
-                    label="Metadata table (CSV, TSV, Parquet)",
+                    label="Metadata table",
                     file_types=[".csv", ".tsv", ".txt", ".parquet"],
                     type="filepath",
                     elem_id="table",
@@ -37,8 +44,8 @@ class TableTab:
             with gr.Column(scale=4, min_width=320):
                 self.found = gr.HTML(
                     pictures.status(
-                        "Drop a table with a row per patch or slide: which combinations are missing, and which column "
-                        "gives the class away? Nothing is kept, and no images are needed."
+                        "Drop a table (CSV, TSV, Parquet) with a row per patch or slide: which combinations are "
+                        "missing, and which column gives the class away? Nothing is kept, and no images are needed."
                     ),
                     elem_id="audit",
                     **PLAIN,
@@ -94,8 +101,14 @@ def _page(name: str, found: TableAudit) -> str:
         parts.append(pictures.counts_map(counts[1], None, caption))
     patches = audit.association[audit.association["unit"] == "patch"].drop(columns=["unit", "single_class"])
     if len(patches):
-        parts.append(pictures.table(patches, "What each attribute tells about the class"))
+        parts.append(pictures.table(_readable(patches), "What each attribute tells about the class"))
     if len(audit.ceiling):
-        parts.append(pictures.table(audit.ceiling, "The class from the metadata alone, without the image"))
+        parts.append(pictures.table(_readable(audit.ceiling), "The class from the metadata alone, without the image"))
     listed = "".join(f"<li>{escape(line)}</li>" for line in (*lines[1:], *found.notes))
     return "".join(parts) + f'<h3>Details</h3><ul class="notes">{listed}</ul>'
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    """Names without underscores; reasons only where there are any."""
+    shown = table if (table["reason"] != "").any() else table.drop(columns="reason")
+    return shown.rename(columns=READABLE)
