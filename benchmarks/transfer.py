@@ -1,11 +1,13 @@
 """The same tissue at another site: transfer by MeDi against Reinhard and Macenko, where the truth can be rendered.
 
-python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4] [--quick]
+python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4] [--out runs/transfer] [--quick]
 
 Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
 of their tissue there. Stain normalisation learns each site from REFERENCES real patches of it, both as they are
-mostly used (each patch by its own statistics) and by the pooled statistics of its site. The last line is JSON.
+mostly used (each patch by its own statistics) and by the pooled statistics of its site. Then transferred training
+patches stand in for the synthetic ones of the run's plan, row by row, and so do the same patches in the target's stain:
+an arm each of the utility study. The last line is JSON.
 """
 
 import argparse
@@ -22,11 +24,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common import figure, report
+from medi import seeds
 from medi.cohort import phantom
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
-from medi.diffusion.transfer import Bridge, TransferSettings
+from medi.diffusion.transfer import Bridge, TransferSettings, filling, transfer
+from medi.evaluation import utility
 from medi.evaluation.encoders import embed, encoder
+from medi.files import read_table
+from medi.study import reopen
+from medi.unseen import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
 STEPS = (5, 10, 20, 30, 60)
@@ -116,9 +124,9 @@ class World:
     @classmethod
     def of(cls, seed: int, per_cell: int) -> "World":
         source = phantom.fresh(phantom.CELLS, per_cell, seed, "transfer", patches_per_slide=2)
-        seeds = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
+        sensors = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
         truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
-        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in seeds) for site in phantom.SITES}
+        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
         pool = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
         references = {site: pool.where(site=site).images[:] for site in phantom.SITES}
         return cls(seed, source, truth, noisy, references, {c: probe(seed, c) for c in ("class", "site")})
@@ -214,7 +222,60 @@ def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, floa
     return found
 
 
-def run(folder: Path, seed: int, per_cell: int, steps: int) -> dict[str, Any]:
+# --- an arm of the utility study --------------------------------------------------------------------------------------
+
+
+def arms(folder: Path, seed: int, out: Path, settings: TransferSettings) -> pd.DataFrame:
+    """Balanced accuracy of the probe on the run's tests, where other patches take the place of the synthetic ones."""
+    study = reopen(str(folder))
+    train, unseen = study.split().where(split="train"), study.unseen()
+    plan = read_table(folder / "plan" / "rows.parquet")
+    plan = plan[plan["fill"].to_numpy(dtype=bool)]
+    rows = filling(train, train.schema, "site", plan, seed)
+    start = time.perf_counter()
+    made = transfer(folder / "models" / "medi" / "model.safetensors", train, rows, out / f"seed{seed}", settings)
+    assert made is not None
+    print(f"seed {seed}: {len(made)} patches transferred, {time.perf_counter() - start:.0f} s", flush=True)
+    extractor = encoder("colour-texture")
+    reference = Cohort.load(folder / "references" / "reference")
+    seen = np.array([cell not in unseen for cell in zip(reference.table["class"], reference.table["site"])])
+    x = embed(reference, extractor)
+    tests = {"seen": (x[seen], reference.table[seen]), "unseen": (x[~seen], reference.table[~seen])}
+    added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
+    added |= {name: stained(train, made, name, seed) for name in METHODS}
+    added["oracle"] = oracle(folder, plan)
+    real = embed(train, extractor), train.table
+    found = [utility.Arm("real", *real)]
+    found += [utility.Arm(name, *joined(real, (embed(more, extractor), more.table))) for name, more in added.items()]
+    return utility.evaluate(found, tests, seed=seed)
+
+
+def stained(train: Cohort, made: Cohort, name: str, seed: int) -> Cohort:
+    """The sources of transferred patches in their targets' stain; each site's references are training patches of it."""
+    method, pooled = METHODS[name]
+    order = seeds.generator("stain references", seed).permutation(len(train))
+    references = {
+        site: train.images[order[(train.table["site"] == site).to_numpy()[order]][:REFERENCES]]
+        for site in set(train.table["site"])
+    }
+    sources = pd.Index(train.table["sample_id"]).get_indexer(made.table["source"])
+    images = np.empty((len(made), *train.images[:1].shape[1:]), dtype=np.uint8)
+    for (home, target), rows in made.table.groupby(["transferred_from", "site"]):
+        patches = train.images[sources[rows.index]]
+        images[rows.index] = normalised(method, pooled, patches, references[home], references[target])
+    return Cohort(made.table, made.schema, Pixels.of(images))
+
+
+def oracle(folder: Path, plan: pd.DataFrame) -> Cohort:
+    """As many fresh real patches of every combination as the plan fills it with."""
+    pool = Cohort.load(folder / "references" / "oracle")
+    number = pool.table.groupby(["class", "site"]).cumcount()
+    wanted = plan.groupby(["class", "site"]).size()
+    cells = pd.MultiIndex.from_frame(pool.table[["class", "site"]])
+    return pool.select((number < wanted.reindex(cells).fillna(0).to_numpy()).to_numpy())
+
+
+def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, Any]:
     """Everything for one seed's model."""
     denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
     bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
@@ -228,7 +289,8 @@ def run(folder: Path, seed: int, per_cell: int, steps: int) -> dict[str, Any]:
     truth = {site: images[np.arange(0, len(world.source), 4)] for site, images in world.truth.items()}
     small = replace(small, truth=truth)
     curves = {solver: curve(small, bridge, solver) for solver in ("heun", "dpm_solver_2m")}
-    return {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
+    made = {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
+    return made | {"utility": arms(folder, seed, out, bridge.settings)}
 
 
 def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
@@ -266,6 +328,11 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     }
     for name in METHODS:
         found[f"psnr_{name}"] = made(over("psnr", name), "dB", None, clean)
+    for split in ("seen", "unseen"):
+        for arm in ("real", "medi", "transfer", *METHODS, "oracle"):
+            values = [accuracy(run["utility"], split, arm) for run in runs]
+            against = f"{split} combinations; the plan's count of patches in each arm but real"
+            found[f"balanced_accuracy_{split}_{arm}"] = made(values, "", None, against)
     for solver in ("heun", "dpm_solver_2m"):
         for steps in STEPS:
             for key, unit in (("psnr", "dB"), ("back", "dB"), ("seconds", "s")):
@@ -274,15 +341,21 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     return found
 
 
+def accuracy(table: pd.DataFrame, split: str, arm: str) -> float:
+    rows = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all") & (table["split"] == split)]
+    return float(rows.set_index("arm").loc[arm, "value"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--per-cell", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="transferred training patches")
     parser.add_argument("--quick", action="store_true", help="one patch per combination, 5 steps")
     options = parser.parse_args()
     per_cell, steps = (1, 5) if options.quick else (options.per_cell, TransferSettings().steps)
-    runs = [run(options.runs / f"seed{seed}", seed, per_cell, steps) for seed in options.seeds]
+    runs = [run(options.runs / f"seed{seed}", seed, per_cell, steps, options.out) for seed in options.seeds]
     report("transfer", figures(runs, len(runs)), ("torch", "diffusers", "numpy", "scikit-learn"))
 
 
