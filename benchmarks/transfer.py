@@ -4,15 +4,15 @@ python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4]
 
 Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
-of their tissue there. Stain normalisation learns each site from REFERENCES real patches of it, both as they are
-mostly used (each patch by its own statistics) and by the pooled statistics of its site. Then transferred training
+of their tissue there. Stain normalisation learns each site from REFERENCES of the patches that the model learned it
+from, and from as many of all classes alike, which training does not have; both as it is mostly used (each patch by its
+own statistics) and by the pooled statistics of its site. Then transferred training
 patches stand in for the synthetic ones of the run's plan, row by row, and so do the same patches in the target's stain:
 an arm each of the utility study. The last line is JSON.
 """
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ from medi.study import reopen
 from medi.unseen import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
-STEPS = (5, 10, 20, 30, 60)
+STEPS = (5, 10, 15, 30)
+SOLVERS = ("dpm_solver_2m", "heun")
 SPEED = 5  # single patches timed
 Images = np.ndarray
 Colours = np.ndarray
@@ -64,10 +65,15 @@ def from_lab(lab: Colours) -> Colours:
     return 255 * np.exp(lab @ np.linalg.inv(OPPONENT).T) @ np.linalg.inv(LAB).T
 
 
-def reinhard(pixels: Colours, source: Colours, target: Colours) -> Colours:
-    """Mean and standard deviation of the source's l, alpha, beta become the target's."""
-    x, s, t = to_lab(pixels), to_lab(source), to_lab(target)
-    return from_lab((x - s.mean(0)) / (s.std(0) + 1e-6) * t.std(0) + t.mean(0))
+def moments(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of l, alpha, beta."""
+    lab = to_lab(pixels)
+    return lab.mean(axis=0), lab.std(axis=0) + 1e-6
+
+
+def reinhard(pixels: Colours, source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Colours:
+    """The source's moments become the target's."""
+    return from_lab((to_lab(pixels) - source[0]) / source[1] * target[1] + target[0])
 
 
 def stains(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
@@ -84,27 +90,25 @@ def stains(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
     return vectors, np.maximum(np.percentile(amounts, 99, axis=1), 1e-3)
 
 
-def macenko(pixels: Colours, source: Colours, target: Colours) -> Colours:
+def macenko(pixels: Colours, source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Colours:
     """The source's stain amounts, scaled, in the target's stain vectors."""
-    (mine, most), (theirs, theirs_most) = stains(source), stains(target)
-    amounts = np.linalg.lstsq(mine.T, -np.log((pixels + 1) / 241).T, rcond=None)[0]
-    return 241 * np.exp(-(theirs.T @ (amounts * (theirs_most / most)[:, None]))).T - 1
+    amounts = np.linalg.lstsq(source[0].T, -np.log((pixels + 1) / 241).T, rcond=None)[0]
+    return 241 * np.exp(-(target[0].T @ (amounts * (target[1] / source[1])[:, None]))).T - 1
 
 
-def normalised(
-    method: Callable[[Colours, Colours, Colours], Colours], pooled: bool, images: Images, source: Images, target: Images
-) -> Images:
-    """Patches in the target's stain; `pooled`: the source's statistics are those of its site's references."""
-    reference, goal = source.reshape(-1, 3).astype(float), target.reshape(-1, 3).astype(float)
-    made = [method(p := image.reshape(-1, 3).astype(float), reference if pooled else p, goal) for image in images]
+KINDS = {"reinhard": (moments, reinhard), "macenko": (stains, macenko)}
+METHODS = [f"{kind}{suffix}" for kind in KINDS for suffix in ("", "_pooled")]
+
+
+def normalised(name: str, images: Images, source: Images, target: Images) -> Images:
+    """Patches in the target's stain; "_pooled": the source's statistics are those of its site's references."""
+    kind, _, pooled = name.partition("_")
+    look, change = KINDS[kind]
+    pixels = images.reshape(len(images), -1, 3).astype(float)
+    goal = look(target.reshape(-1, 3).astype(float))
+    home = look(source.reshape(-1, 3).astype(float)) if pooled else None
+    made = [change(patch, home or look(patch), goal) for patch in pixels]
     return np.clip(np.rint(np.array(made)), 0, 255).astype(np.uint8).reshape(images.shape)
-
-
-METHODS = {
-    f"{name}{suffix}": (method, pooled)
-    for name, method in (("reinhard", reinhard), ("macenko", macenko))
-    for suffix, pooled in (("", False), ("_pooled", True))
-}
 
 
 # --- what is compared -------------------------------------------------------------------------------------------------
@@ -112,28 +116,36 @@ METHODS = {
 
 @dataclass(frozen=True)
 class World:
-    """Patches [n] of one seed; clean truth, two noisy renders and nuclei at every site; references; two probes."""
+    """Patches [n] of one seed; clean truth and two noisy renders at every site; references for stain normalisation, of
+    training ("") and of all classes alike ("_crossed"); two probes."""
 
     seed: int
     source: Cohort
     truth: dict[str, Images]
     noisy: dict[str, tuple[Images, Images]]
-    references: dict[str, Images]
+    references: dict[str, dict[str, Images]]
     probes: dict[str, Any]
 
     @classmethod
-    def of(cls, seed: int, per_cell: int) -> "World":
+    def of(cls, seed: int, per_cell: int, train: Cohort) -> "World":
         source = phantom.fresh(phantom.CELLS, per_cell, seed, "transfer", patches_per_slide=2)
         sensors = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
         truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
         noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
-        pool = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
-        references = {site: pool.where(site=site).images[:] for site in phantom.SITES}
+        crossed = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
+        references = {"": sites_of(train, seed), "_crossed": sites_of(crossed, seed)}
         return cls(seed, source, truth, noisy, references, {c: probe(seed, c) for c in ("class", "site")})
 
     def to(self, site: str) -> Cohort:
         """The patches that are not of this site."""
         return self.source.select((self.source.table["site"] != site).to_numpy())
+
+
+def sites_of(cohort: Cohort, seed: int) -> dict[str, Images]:
+    """REFERENCES patches of each site, at random."""
+    order = seeds.generator("stain references", seed).permutation(len(cohort))
+    site = cohort.table["site"].to_numpy()[order]
+    return {name: cohort.images[order[site == name][:REFERENCES]] for name in phantom.SITES}
 
 
 def probe(seed: int, column: str) -> Any:
@@ -175,8 +187,9 @@ def measure(world: World, bridge: Bridge, unseen: set[tuple[str, str]]) -> list[
             clean, (noisy, other) = world.truth[target][at], (world.noisy[target][i][at] for i in (0, 1))
             arms = {"medi": bridge.render(noise[at], table.iloc[at].assign(site=target)), "untouched": images[at]}
             arms |= {"truth": noisy}
-            for name, (method, pooled) in METHODS.items():
-                arms[name] = normalised(method, pooled, images[at], world.references[site], world.references[target])
+            for kind, references in world.references.items():
+                for name in METHODS:
+                    arms[name + kind] = normalised(name, images[at], references[site], references[target])
             fresh = np.array([(c, target) in unseen for c in table["class"].iloc[at]])
             for arm, made in arms.items():
                 features, seen = extractor.encode(made), {"site": site, "target": target, "arm": arm}
@@ -252,17 +265,12 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings) -> pd.D
 
 def stained(train: Cohort, made: Cohort, name: str, seed: int) -> Cohort:
     """The sources of transferred patches in their targets' stain; each site's references are training patches of it."""
-    method, pooled = METHODS[name]
-    order = seeds.generator("stain references", seed).permutation(len(train))
-    references = {
-        site: train.images[order[(train.table["site"] == site).to_numpy()[order]][:REFERENCES]]
-        for site in set(train.table["site"])
-    }
+    references = sites_of(train, seed)
     sources = pd.Index(train.table["sample_id"]).get_indexer(made.table["source"])
     images = np.empty((len(made), *train.images[:1].shape[1:]), dtype=np.uint8)
     for (home, target), rows in made.table.groupby(["transferred_from", "site"]):
         patches = train.images[sources[rows.index]]
-        images[rows.index] = normalised(method, pooled, patches, references[home], references[target])
+        images[rows.index] = normalised(name, patches, references[home], references[target])
     return Cohort(made.table, made.schema, Pixels.of(images))
 
 
@@ -280,7 +288,7 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
     bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
     trained = {tuple(row[:2]) for row in config["combinations"]["rows"]}
-    world = World.of(seed, per_cell)
+    world = World.of(seed, per_cell, reopen(str(folder)).split().where(split="train"))
     start = time.perf_counter()
     rows = pd.DataFrame(measure(world, bridge, set(phantom.CELLS) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
@@ -288,7 +296,7 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     small = World(seed, world.source.select(np.arange(0, len(world.source), 4)), {}, {}, {}, {})
     truth = {site: images[np.arange(0, len(world.source), 4)] for site, images in world.truth.items()}
     small = replace(small, truth=truth)
-    curves = {solver: curve(small, bridge, solver) for solver in ("heun", "dpm_solver_2m")}
+    curves = {solver: curve(small, bridge, solver) for solver in SOLVERS}
     made = {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
     return made | {"utility": arms(folder, seed, out, bridge.settings)}
 
@@ -302,7 +310,10 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     def made(values: list[float], unit: str, target: str | None, against: str) -> dict[str, Any]:
         return figure(values, unit, target, n, against)
 
-    gain = [float(m.loc["medi", "psnr"] - m.loc[list(METHODS), "psnr"].max()) for m in means]
+    gain = {
+        kind: [float(m.loc["medi", "psnr"] - m.loc[[name + kind for name in METHODS], "psnr"].max()) for m in means]
+        for kind in ("", "_crossed")
+    }
     short = [float(m.loc["truth", "psnr_noisy"] - m.loc["medi", "psnr_noisy"]) for m in means]
     clean = "noise-free, JPEG-free render at the target; all pairs of sites"
     found = {
@@ -310,7 +321,8 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
         "psnr_seen": made([float(m.loc["medi", "psnr_seen"]) for m in means], "dB", None, "target trained"),
         "psnr_unseen": made(over("psnr_unseen"), "dB", None, "class never trained at the target"),
         "psnr_untouched": made(over("psnr", "untouched"), "dB", None, clean),
-        "gain_over_stain": made(gain, "dB", ">= 3", "the best of Reinhard and Macenko, by patch and pooled"),
+        "gain_over_stain": made(gain[""], "dB", ">= 3", "the best of Reinhard and Macenko, by patch and pooled"),
+        "gain_over_stain_crossed": made(gain["_crossed"], "dB", None, "the same with references of all classes alike"),
         "below_ceiling": made(short, "dB", "<= 3", "a second noisy render of the same tissue at the same site"),
         "nuclei_overlap": made(over("dice"), "Dice", ">= 0.9", "masks of the clean render, same density cut"),
         "nuclei_overlap_truth": made(over("dice", "truth"), "Dice", None, "a noisy render of the truth"),
@@ -320,20 +332,21 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
         "class_kept_truth": made(over("class_kept", "truth"), "", None, "a noisy render of the truth"),
         "back": made([run["back"] for run in runs], "dB", ">= 45", "inversion without a change"),
         "seconds": made(
-            [run["curves"]["heun"].get(run["steps"], {"seconds": np.nan})["seconds"] for run in runs],
+            [run["curves"][SOLVERS[0]][run["steps"]]["seconds"] for run in runs],
             "s",
             "<= 1",
             "one patch of 32 px, default steps",
         ),
     }
     for name in METHODS:
-        found[f"psnr_{name}"] = made(over("psnr", name), "dB", None, clean)
+        for kind in ("", "_crossed"):
+            found[f"psnr_{name}{kind}"] = made(over("psnr", name + kind), "dB", None, clean)
     for split in ("seen", "unseen"):
         for arm in ("real", "medi", "transfer", *METHODS, "oracle"):
             values = [accuracy(run["utility"], split, arm) for run in runs]
             against = f"{split} combinations; the plan's count of patches in each arm but real"
             found[f"balanced_accuracy_{split}_{arm}"] = made(values, "", None, against)
-    for solver in ("heun", "dpm_solver_2m"):
+    for solver in SOLVERS:
         for steps in STEPS:
             for key, unit in (("psnr", "dB"), ("back", "dB"), ("seconds", "s")):
                 values = [float(run["curves"][solver][steps][key]) for run in runs if steps in run["curves"][solver]]

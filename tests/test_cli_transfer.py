@@ -43,7 +43,7 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
 
 def test_a_cohort_at_another_level(verb: Medi) -> None:
     shown = fine(verb("transfer", "m", "c", "--to", "X", "--out", "t", *QUICK))
-    assert "transferred: 4 patches to site X, heun, 2 steps" in shown
+    assert "transferred: 4 patches to site X, dpm_solver_2m, 2 steps" in shown
     made = Cohort.load(Path("t"))
     assert set(made.table["site"]) == {"X"}
     assert Image.open("t/grid.png").size == (2 * 8, 6 * 8)

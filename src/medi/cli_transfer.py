@@ -29,8 +29,8 @@ def transfer(
     ] = None,
     known: Known = None,
     strength: Annotated[float, typer.Option(help="Share of the way to noise, 0 to 1; less keeps more.")] = 1.0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 30,
-    solver: Annotated[str, typer.Option(help="heun, dpm_solver_2m or ddim.")] = "heun",
+    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 15,
+    solver: Annotated[str, typer.Option(help="dpm_solver_2m, heun (twice the work) or ddim.")] = "dpm_solver_2m",
     own: Annotated[
         bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")
     ] = False,

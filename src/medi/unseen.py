@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64
 
 from medi.cohort.table import Cohort
 from medi.diffusion.adapt import AdaptSettings, adapt, extended
@@ -26,6 +27,7 @@ from medi.seeds import generator
 
 COUNTS = (0, 10, 30, 60, 240)
 SPLIT = "unseen"
+REAL, ORACLE = "real", "oracle"  # names that `utility` knows
 Progress = Callable[[int, int], None]
 
 
@@ -70,7 +72,7 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
     over = ("class", new.attribute)
     sets: dict[str, Embedded] = {name: (embed(cohort, extractor), cohort.table) for name, cohort in made.items()}
     real, test, floor, more = ((embed(c, extractor), c.table) for c in (old, new.test, new.floor, new.oracle))
-    arms = [utility.Arm(utility.REAL, *real), utility.Arm(utility.ORACLE, *joined(real, more))]
+    arms = [utility.Arm(REAL, *real), utility.Arm(ORACLE, *joined(real, more))]
     arms += [utility.Arm(name, *joined(real, extra)) for name, extra in sets.items()]
     accuracy = utility.evaluate(arms, {SPLIT: test}, over=over, seed=asked.seed)
     distance = fidelity.per_combination(
@@ -95,30 +97,33 @@ def joined(a: Embedded, b: Embedded) -> Embedded:
 def _learned(model: Path, old: Cohort, new: Newcomer, k: int, out: Path, asked: Asked) -> tuple[Path, float]:
     """The model that knows the level from its first k patches, and how long that took."""
     path = out / "model.safetensors"
-    if k == 0:
+    if not path.exists() and k == 0:
         denoiser, config = load_model(model)
-        save_model(path, extended(denoiser, new.attribute, new.name), config)
-        return path, 0.0
-    if not path.exists():
+        save_model(path, extended(denoiser, new.attribute, new.name), config | {"base": config["hash"]})
+    elif not path.exists():
         patches = new.learn.select(np.arange(k))
         adapt(model, patches, new.attribute, new.name, out, asked.adapting, rehearsal=old)
-    return path, float(load_model(path)[1]["adaptations"][-1]["seconds"])
+    records = load_model(path)[1].get("adaptations", [])
+    return path, float(records[-1]["seconds"]) if k else 0.0
 
 
 def _sampled(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -> Cohort:
     """As many images of every class at the new level; other attributes are drawn from old patches of the class."""
-    classes = np.repeat(sorted(set(new.test.table["class"])), asked.per_class)
-    rows = pd.DataFrame({"class": classes, new.attribute: new.name}, dtype=object)
-    rows["sample_id"] = [f"{name}.{new.name}.{i % asked.per_class:06d}" for i, name in enumerate(classes)]
-    rows["noise_id"] = rows["sample_id"]
+    classes = sorted(set(new.test.table["class"]))
+    donors = [_donors(old, name, asked) for name in classes]
     others = [a.name for a in old.schema.attributes if a.name != new.attribute]
-    for name, part in rows.groupby("class"):
-        donors = old.table.loc[old.table["class"] == name, others]
-        drawn = generator("unseen level", asked.seed, str(name)).integers(len(donors), size=len(part))
-        rows.loc[part.index, others] = donors.iloc[drawn].to_numpy()
+    rows = old.table.iloc[np.concatenate(donors)][["class", *others]].reset_index(drop=True)
+    names = [f"{name}.{new.name}.{i:06d}" for name in classes for i in range(asked.per_class)]
+    rows = rows.assign(sample_id=names, noise_id=names, **{new.attribute: new.name})
     made = generate(model, rows, out, asked.seed, asked.sampling)
     assert made is not None, "this process alone samples all batches"
     return made.with_columns(**{new.attribute: new.test.table[new.attribute].iloc[0]})
+
+
+def _donors(old: Cohort, class_: str, asked: Asked) -> Int64[np.ndarray, " n"]:
+    """Positions of the old patches of a class that lend their other attributes."""
+    found = np.flatnonzero(old.table["class"] == class_)
+    return found[generator("unseen level", asked.seed, class_).integers(len(found), size=asked.per_class)]
 
 
 def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, float], asked: Asked) -> pd.DataFrame:
@@ -126,7 +131,7 @@ def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, f
     whole = accuracy[accuracy["scope"] == "all"]
     for k in asked.counts:
         place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}
-        named = {utility.REAL: "real", utility.ORACLE: "oracle", arm_of(k): "medi"}
+        named = {REAL: REAL, ORACLE: ORACLE, arm_of(k): "medi"}
         for row in whole[whole["arm"].isin(named)].itertuples():
             found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value}
             rows.append(place | found | {"low": row.low, "high": row.high})

@@ -100,7 +100,7 @@ def test_a_cohort_at_other_levels(model: Path, known: Cohort, tmp_path: Path) ->
     assert made is not None
     assert len(made) == len(known)
     assert set(made.table["origin"]) == {load_model(model)[1]["hash"]}
-    assert set(made.table["transfer"]) == {"heun, 4 steps, log 0.02 to 60, 1"}
+    assert set(made.table["transfer"]) == {"dpm_solver_2m, 4 steps, log 0.02 to 20, 1"}
     sources = known.table.set_index("sample_id").loc[made.table["source"]]
     assert made.table["patient"].tolist() == sources["patient"].tolist()
     assert made.table["transferred_from"].tolist() == sources["site"].tolist()

@@ -42,11 +42,11 @@ class TransferSettings:
     returns there: a last step to 0 would smooth it.
     """
 
-    steps: int = 30
+    steps: int = 15
     strength: float = 1.0
     sigma_min: float = 0.02
-    sigma_max: float = 60.0
-    solver: str = "heun"
+    sigma_max: float = 20.0
+    solver: str = "dpm_solver_2m"
     batch: int = 64
 
     def __post_init__(self) -> None:
