@@ -6,13 +6,15 @@ Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
 of their tissue there. Stain normalisation learns each site from REFERENCES of the patches that the model learned it
 from, and from as many of all classes alike, which training does not have; both as it is mostly used (each patch by its
-own statistics) and by the pooled statistics of its site. Then transferred training
+own statistics) and by the pooled statistics of its site. "common" is the change that the transfers of COMMON training
+patches of each site agree on (`medi transfer --common`). Then transferred training
 patches stand in for the synthetic ones of the run's plan, row by row, and so do the same patches in the target's stain:
 an arm each of the utility study. The last line is JSON.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
-from medi.diffusion.transfer import Bridge, TransferSettings, filling, transfer
+from medi.diffusion.common import Change, Pair, changes, spread
+from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, filling, transfer
 from medi.evaluation import utility
 from medi.evaluation.encoders import embed, encoder
 from medi.files import read_table
@@ -37,6 +40,7 @@ from medi.study import reopen
 from medi.unseen import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
+COMMON = 48  # training patches of a site
 STEPS = (5, 10, 15, 30)
 SOLVERS = ("dpm_solver_2m", "heun")
 SPEED = 5  # single patches timed
@@ -172,7 +176,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return 2 * both[either > 0] / either[either > 0]
 
 
-def measure(world: World, bridge: Bridge, unseen: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def measure(
+    world: World, bridge: Bridge, common: dict[Pair, Change], unseen: set[tuple[str, str]]
+) -> list[dict[str, Any]]:
     """A row of means per pair of sites and arm."""
     table, images = world.source.table, world.source.images[:]
     noise = bridge.invert(images, table)
@@ -186,7 +192,7 @@ def measure(world: World, bridge: Bridge, unseen: set[tuple[str, str]]) -> list[
             at = np.flatnonzero(table["site"] == site)
             clean, (noisy, other) = world.truth[target][at], (world.noisy[target][i][at] for i in (0, 1))
             arms = {"medi": bridge.render(noise[at], table.iloc[at].assign(site=target)), "untouched": images[at]}
-            arms |= {"truth": noisy}
+            arms |= {"truth": noisy, "common": common[site, target](images[at])}
             for kind, references in world.references.items():
                 for name in METHODS:
                     arms[name + kind] = normalised(name, images[at], references[site], references[target])
@@ -238,7 +244,18 @@ def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, floa
 # --- an arm of the utility study --------------------------------------------------------------------------------------
 
 
-def arms(folder: Path, seed: int, out: Path, settings: TransferSettings) -> pd.DataFrame:
+def learned(folder: Path, train: Cohort, seed: int, out: Path, settings: TransferSettings) -> dict[Pair, Change]:
+    """The common change of every pair of sites."""
+    drawn = spread(train, "site", COMMON, seed)
+    rows = at_levels(drawn, train.schema, "site", phantom.SITES)
+    start = time.perf_counter()
+    singles = transfer(folder / "models" / "medi" / "model.safetensors", drawn, rows, out / "singles", settings)
+    assert singles is not None
+    print(f"seed {seed}: {len(singles)} transfers to learn from, {time.perf_counter() - start:.0f} s", flush=True)
+    return changes(drawn, singles, "site")
+
+
+def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common: dict[Pair, Change]) -> pd.DataFrame:
     """Balanced accuracy of the probe on the run's tests, where other patches take the place of the synthetic ones."""
     study = reopen(str(folder))
     train, unseen = study.split().where(split="train"), study.unseen()
@@ -246,7 +263,7 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings) -> pd.D
     plan = plan[plan["fill"].to_numpy(dtype=bool)]
     rows = filling(train, train.schema, "site", plan, seed)
     start = time.perf_counter()
-    made = transfer(folder / "models" / "medi" / "model.safetensors", train, rows, out / f"seed{seed}", settings)
+    made = transfer(folder / "models" / "medi" / "model.safetensors", train, rows, out / "filling", settings)
     assert made is not None
     print(f"seed {seed}: {len(made)} patches transferred, {time.perf_counter() - start:.0f} s", flush=True)
     extractor = encoder("colour-texture")
@@ -255,7 +272,12 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings) -> pd.D
     x = embed(reference, extractor)
     tests = {"seen": (x[seen], reference.table[seen]), "unseen": (x[~seen], reference.table[~seen])}
     added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
-    added |= {name: stained(train, made, name, seed) for name in METHODS}
+    added["transfer_common"] = carried(train, made, lambda patches, *pair: common[pair](patches))
+    references = sites_of(train, seed)
+    for name in METHODS:
+        added[name] = carried(
+            train, made, lambda x, home, target, name=name: normalised(name, x, references[home], references[target])
+        )
     added["oracle"] = oracle(folder, plan)
     real = embed(train, extractor), train.table
     found = [utility.Arm("real", *real)]
@@ -263,14 +285,12 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings) -> pd.D
     return utility.evaluate(found, tests, seed=seed)
 
 
-def stained(train: Cohort, made: Cohort, name: str, seed: int) -> Cohort:
-    """The sources of transferred patches in their targets' stain; each site's references are training patches of it."""
-    references = sites_of(train, seed)
+def carried(train: Cohort, made: Cohort, change: Callable[[Images, str, str], Images]) -> Cohort:
+    """The sources of transferred patches, changed otherwise from their site to the target."""
     sources = pd.Index(train.table["sample_id"]).get_indexer(made.table["source"])
-    images = np.empty((len(made), *train.images[:1].shape[1:]), dtype=np.uint8)
+    images = train.images[sources]
     for (home, target), rows in made.table.groupby(["transferred_from", "site"]):
-        patches = train.images[sources[rows.index]]
-        images[rows.index] = normalised(name, patches, references[home], references[target])
+        images[rows.index] = change(images[rows.index], home, target)
     return Cohort(made.table, made.schema, Pixels.of(images))
 
 
@@ -288,9 +308,10 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
     bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
     trained = {tuple(row[:2]) for row in config["combinations"]["rows"]}
-    world = World.of(seed, per_cell, reopen(str(folder)).split().where(split="train"))
+    train, out = reopen(str(folder)).split().where(split="train"), out / f"seed{seed}"
+    world, common = World.of(seed, per_cell, train), learned(folder, train, seed, out, bridge.settings)
     start = time.perf_counter()
-    rows = pd.DataFrame(measure(world, bridge, set(phantom.CELLS) - trained))
+    rows = pd.DataFrame(measure(world, bridge, common, set(phantom.CELLS) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
     print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     small = World(seed, world.source.select(np.arange(0, len(world.source), 4)), {}, {}, {}, {})
@@ -298,37 +319,29 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     small = replace(small, truth=truth)
     curves = {solver: curve(small, bridge, solver) for solver in SOLVERS}
     made = {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
-    return made | {"utility": arms(folder, seed, out, bridge.settings)}
+    return made | {"utility": arms(folder, seed, out, bridge.settings, common)}
 
 
 def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     means = [run["rows"].groupby("arm").mean(numeric_only=True) for run in runs]
 
-    def over(column: str, arm: str = "medi") -> list[float]:
+    def over(column: str, arm: str) -> list[float]:
         return [float(mean.loc[arm, column]) for mean in means]
 
     def made(values: list[float], unit: str, target: str | None, against: str) -> dict[str, Any]:
         return figure(values, unit, target, n, against)
 
-    gain = {
-        kind: [float(m.loc["medi", "psnr"] - m.loc[[name + kind for name in METHODS], "psnr"].max()) for m in means]
-        for kind in ("", "_crossed")
-    }
-    short = [float(m.loc["truth", "psnr_noisy"] - m.loc["medi", "psnr_noisy"]) for m in means]
+    def gain(arm: str, kind: str) -> list[float]:
+        return [float(m.loc[arm, "psnr"] - m.loc[[name + kind for name in METHODS], "psnr"].max()) for m in means]
+
+    def short(arm: str) -> list[float]:
+        return [float(m.loc["truth", "psnr_noisy"] - m.loc[arm, "psnr_noisy"]) for m in means]
+
     clean = "noise-free, JPEG-free render at the target; all pairs of sites"
     found = {
-        "psnr": made(over("psnr"), "dB", None, clean),
-        "psnr_seen": made([float(m.loc["medi", "psnr_seen"]) for m in means], "dB", None, "target trained"),
-        "psnr_unseen": made(over("psnr_unseen"), "dB", None, "class never trained at the target"),
         "psnr_untouched": made(over("psnr", "untouched"), "dB", None, clean),
-        "gain_over_stain": made(gain[""], "dB", ">= 3", "the best of Reinhard and Macenko, by patch and pooled"),
-        "gain_over_stain_crossed": made(gain["_crossed"], "dB", None, "the same with references of all classes alike"),
-        "below_ceiling": made(short, "dB", "<= 3", "a second noisy render of the same tissue at the same site"),
-        "nuclei_overlap": made(over("dice"), "Dice", ">= 0.9", "masks of the clean render, same density cut"),
         "nuclei_overlap_truth": made(over("dice", "truth"), "Dice", None, "a noisy render of the truth"),
-        "site_recognised": made(over("site_recognised"), "", ">= 0.97", "probe on a crossed phantom"),
         "site_recognised_truth": made(over("site_recognised", "truth"), "", None, "a noisy render of the truth"),
-        "class_kept": made(over("class_kept"), "", ">= 0.97", "of patches that the probe got right"),
         "class_kept_truth": made(over("class_kept", "truth"), "", None, "a noisy render of the truth"),
         "back": made([run["back"] for run in runs], "dB", ">= 45", "inversion without a change"),
         "seconds": made(
@@ -338,11 +351,23 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
             "one patch of 32 px, default steps",
         ),
     }
+    for arm in ("medi", "common"):
+        found |= {
+            f"{arm}_psnr": made(over("psnr", arm), "dB", None, clean),
+            f"{arm}_psnr_seen": made(over("psnr_seen", arm), "dB", None, "class trained at the target"),
+            f"{arm}_psnr_unseen": made(over("psnr_unseen", arm), "dB", None, "class never trained at the target"),
+            f"{arm}_gain": made(gain(arm, ""), "dB", ">= 3", "best of Reinhard and Macenko, references of training"),
+            f"{arm}_gain_crossed": made(gain(arm, "_crossed"), "dB", None, "the same, references of all classes alike"),
+            f"{arm}_below_ceiling": made(short(arm), "dB", "<= 3", "a second noisy render, same tissue and site"),
+            f"{arm}_nuclei_overlap": made(over("dice", arm), "Dice", ">= 0.9", "masks of the clean render, same cut"),
+            f"{arm}_site_recognised": made(over("site_recognised", arm), "", ">= 0.97", "probe, crossed phantom"),
+            f"{arm}_class_kept": made(over("class_kept", arm), "", ">= 0.97", "of patches that the probe got right"),
+        }
     for name in METHODS:
         for kind in ("", "_crossed"):
             found[f"psnr_{name}{kind}"] = made(over("psnr", name + kind), "dB", None, clean)
     for split in ("seen", "unseen"):
-        for arm in ("real", "medi", "transfer", *METHODS, "oracle"):
+        for arm in ("real", "medi", "transfer", "transfer_common", *METHODS, "oracle"):
             values = [accuracy(run["utility"], split, arm) for run in runs]
             against = f"{split} combinations; the plan's count of patches in each arm but real"
             found[f"balanced_accuracy_{split}_{arm}"] = made(values, "", None, against)

@@ -12,7 +12,7 @@ from command_line import Medi, fine, refused
 from medi import seeds
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.checkpoint import load_model, save_model
 from medi.diffusion.denoiser import Denoiser, NetworkSettings
 
@@ -63,6 +63,21 @@ def test_one_image_at_all_levels(verb: Medi) -> None:
     grid = np.asarray(Image.open("t/grid.png"))
     np.testing.assert_array_equal(grid[:, :8], np.asarray(Image.open("images/0.png")))
     np.testing.assert_array_equal(grid[:, 8:16], made.images[:][0])
+
+
+def test_a_common_change(verb: Medi) -> None:
+    """For whole cohorts; a few patches have nothing in common."""
+    shared = ("transfer", "m", "c", "--to", "all", *QUICK)
+    refused(verb(*shared, "--common", 1, "--out", "few"), "are too few to learn a common change from")
+    cohort = Cohort.load(Path("c"))
+    twice = [cohort.with_columns(sample_id=cohort.table["sample_id"] + str(i)) for i in range(5)]
+    concatenate(twice).save(Path("c"))
+    fine(verb(*shared, "--common", 9, "--out", "t"))
+    made = Cohort.load(Path("t"))
+    assert len(made) == 2 * 30
+    for _, rows in made.table.groupby(["transferred_from", "site", made.table["source"].str[:2]]):
+        images = made.images[rows.index.to_numpy()]
+        assert (images == images[0]).all(), "the same patch, the same change"
 
 
 def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
