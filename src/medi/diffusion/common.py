@@ -128,5 +128,5 @@ def _changed(cohort: Cohort, found: dict[Pair, Change], attribute: str, rows: pd
     images = cohort.images[places]
     for (home, target), part in rows.reset_index(drop=True).groupby(["transferred_from", attribute]):
         if home != target:
-            images[part.index] = found[home, target](images[part.index])
+            images[part.index] = found[str(home), str(target)](images[part.index])
     return images

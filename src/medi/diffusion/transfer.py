@@ -132,7 +132,7 @@ def filling(cohort: Cohort, schema: Schema, attribute: str, plan: pd.DataFrame, 
                 f"{class_} x {level}: the plan wants {len(rows)} patches, other levels of {attribute} hold "
                 f"{len(donors)} of {class_}; lower the plan"
             )
-        places.append(seeds.generator("filling", seed, class_, level).permutation(donors)[: len(rows)])
+        places.append(seeds.generator("filling", seed, str(class_), str(level)).permutation(donors)[: len(rows)])
         targets.append(np.full(len(rows), level, dtype=object))
     index, target = np.concatenate(places), np.concatenate(targets)
     order = np.argsort(index, kind="stable")  # the rows of a patch stand together: it is inverted once
