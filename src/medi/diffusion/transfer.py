@@ -23,12 +23,13 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import check_scale
 from medi.diffusion.denoiser import Denoiser
-from medi.diffusion.generation import Made, Progress, Shard, load_on_device, produce
+from medi.diffusion.generation import Made, Progress, load_on_device, produce
 from medi.diffusion.guidance import bare
 from medi.diffusion.solvers import SOLVERS, Sigmas
 from medi.diffusion.unknown import condition_known
 from medi.errors import MediError
 from medi.files import content_hash
+from medi.shards import WHOLE, Shard
 
 STAMPS = ("source", "transferred_from", "transfer")  # columns of a transferred row beside its conditions
 
@@ -169,7 +170,7 @@ def transfer(
     folder: Path,
     settings: TransferSettings,
     progress: Progress = lambda images, total: None,
-    shard: Shard = (0, 1),
+    shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort of the patches that `rows` (of `at_levels` or `filling`) names, written to `folder`; resumable.
 
