@@ -18,10 +18,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from medi import seeds
 from medi.cohort.table import Cohort
-from medi.diffusion.generation import Made, Progress, Shard, load_on_device, produce
+from medi.diffusion.generation import Made, Progress, load_on_device, produce
 from medi.diffusion.transfer import TransferSettings, at_levels, transfer
 from medi.errors import MediError
 from medi.files import content_hash
+from medi.shards import Shard
 
 FEWEST = 8  # patches of a pair of levels
 RIDGE = 1e-5  # of the mean square of the features
