@@ -140,8 +140,8 @@ class SamplesTab:
             if isinstance(told, str):
                 yield [told, gr.skip(), gr.skip()]
                 continue
-            took = f"in {time.perf_counter() - started:.1f} s"
-            line = f"<strong>{len(told.images)} new images</strong> of {_cells(wish)} {took}"
+            took = f"{len(told.images)} new images in {time.perf_counter() - started:.1f} s"
+            line = f"{self._marked(self.bench.model(wish.model), wish.cells())} · {took}"
             yield [pictures.status(line) if told.nearest else gr.skip(), *self._made(wish, told)]
 
     def read(self, values: Any) -> Wish:
@@ -192,16 +192,18 @@ class SamplesTab:
             f"Training patches per class and {escape(crossed)}. <strong>Pick a cell</strong>: blue ones the model has "
             "trained on, the stronger the more; hollow ones it has never seen"
         )
-        return pictures.counts_map(self.bench.counts(), (conditions["class"], conditions[crossed]), caption)
+        return pictures.counts_map(self.bench.counts, (conditions["class"], conditions[crossed]), caption)
 
     def _status(self, model: Model, conditions: dict[str, str], wish: Wish | None = None) -> str:
-        cells = [conditions] if wish is None else wish.cells()
+        return pictures.status(self._marked(model, [conditions] if wish is None else wish.cells()))
+
+    def _marked(self, model: Model, cells: list[dict[str, str]]) -> str:
+        """Combinations, each with the number of its training patches."""
         parts = []
         for cell in cells:
-            cell = {key: level for key, level in cell.items() if self._attribute(model, key).kind == "categorical"}
-            n = self.bench.trained(model, cell)
-            parts.append(f"<strong>{pictures.name(cell)}</strong> {_badge(n)}")
-        return pictures.status(" mixed with ".join(parts))
+            levels = {key: level for key, level in cell.items() if self._attribute(model, key).kind == "categorical"}
+            parts.append(f"<strong>{pictures.name(levels)}</strong> {_badge(self.bench.trained(model, levels))}")
+        return " mixed with ".join(parts)
 
     def _stored(self, model: Model, conditions: dict[str, str]) -> str:
         wanted = {key: conditions[key] for key in ("class", self.bench.crossed) if key in conditions}
