@@ -219,8 +219,11 @@ class SamplesTab:
             return pictures.empty("Real", "no real patch of this combination is in the run folder", BATCH)
         images = [image for shown in there for image in shown.images]
         alts = [f"real, {pictures.name(shown.conditions)}" for shown in there for _ in shown.images]
-        notes = dict.fromkeys(f"{shown.what}: {pictures.name(shown.conditions)}" for shown in there)
-        return pictures.grid("Real", "; ".join(notes), images, alts, BATCH)
+        named = {
+            what: [pictures.name(s.conditions) for s in there if s.what == what] for what in {s.what for s in there}
+        }
+        note = "; ".join(f"{what}: {' and '.join(dict.fromkeys(names))}" for what, names in sorted(named.items()))
+        return pictures.grid("Real", note, images, alts, BATCH)
 
     def _made(self, wish: Wish, made: Made) -> list[Any]:
         title = _cells(wish)
