@@ -107,7 +107,7 @@ class SamplesTab:
         chosen: dict[str, Any] = {"fn": self.choose, "inputs": self.values, "outputs": shown, **QUIET}
         for listed in (self.model, *self.fields.values(), self.other):
             listed.input(**chosen)
-        self.share.release(**chosen)
+        self.share.input(**chosen, trigger_mode="always_last")  # by keyboard there is no release
         ends = [self.fields["class"], self.fields[self.bench.crossed]]
         self.map.pick(self.pick, None, ends, **QUIET).then(**chosen)
         outputs = [self.status, self.generated, self.nearest]
