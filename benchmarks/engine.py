@@ -2,18 +2,24 @@
 
 python benchmarks/engine.py [--quick] [--threads 1]
 
-All loops train the same UNet (the demo's) on the same number of images; they take turns, so that a busy machine slows
-all of them, and ratios are medians over rounds. The last line is one JSON object.
+All loops train the same UNet, that of `medi demo`, on the same number of images. Rates are images per second of the
+process's CPU time, which is wall time on one thread of a quiet machine; loops take turns, and ratios are medians over
+rounds. The bare loop is forward, backward and update of the loss on one fixed batch, "unet" that of the UNet's output
+alone. What each ingredient of ours pays is the rate of "unet" with it over that without it, all others in place. The
+last line is one JSON object.
 """
 
 import argparse
+import json
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +32,63 @@ from torch.utils.data import DataLoader, Dataset
 from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
-from medi.diffusion.denoiser import NetworkSettings, build_network
+from medi.diffusion.denoiser import build_network, in_bf16
 from medi.diffusion.presets import preset
-from medi.diffusion.training import Recipe, Trainer
+from medi.diffusion.training import Trainer, train
 
-BATCH = 16
+DEMO = preset("demo")
+BATCH = DEMO.recipe.batch
+BF16 = in_bf16(DEMO.recipe.precision)  # what training takes here by itself
+TURNS, APART = 3, ("example", "given back")  # what runs in a process of its own, in so many turns
 Step = Callable[[], object]
 
 
 def ours(cohort: Cohort) -> Step:
-    recipe = Recipe(images=10**9, batch=BATCH, save_every=BATCH)
-    return Trainer(cohort, NetworkSettings(), recipe, cohort.schema, 0).step
+    """An update as `train` makes it, but for the log and the states: `whole` has these too."""
+    return Trainer(cohort, DEMO.network, replace(DEMO.recipe, images=10**9), cohort.schema, 0).step
 
 
-def bare(fused: bool = True, channels_last: bool = True, compiled: bool = False) -> Step:
-    """Forward, backward and update of the network on one fixed batch: no data, no noise, no average, no clipping."""
+def whole(cohort: Cohort, updates: int) -> float:
+    """Images per second of `train` from its first update to the finished model: states, log and all."""
+    recipe = replace(DEMO.recipe, images=BATCH * (updates + 1), save_every=BATCH * (updates + 1))
+    began: list[float] = []
+
+    def progress(images: int, total: int) -> None:
+        if not began:
+            began.append(time.process_time())
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(cohort, Path(folder), DEMO.network, recipe, cohort.schema, 0, progress=progress)
+    return updates * BATCH / (time.process_time() - began[0])
+
+
+def bare(cohort: Cohort) -> Step:
+    """Forward and backward of the loss and the update, on one fixed batch: no data, no clipping, no average, no log."""
+    trainer = Trainer(cohort, DEMO.network, replace(DEMO.recipe, images=10**9), cohort.schema, 0)
+    batch = trainer.batches(np.arange(BATCH), trainer.accelerator.device)
+
+    def step() -> None:
+        trainer.accelerator.backward(trainer.loss_of(batch))
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+
+    return step
+
+
+def unet(bf16: bool = BF16, fused: bool = True, channels_last: bool = True, compiled: bool = False) -> Step:
+    """Forward and backward of the UNet alone, towards the square of its output, and the update."""
     torch.manual_seed(0)
-    network = build_network(NetworkSettings())
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = network.to(memory_format=layout)
+    network = build_network(DEMO.network).to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=fused)
     x = torch.randn(BATCH, 12, 16, 16).contiguous(memory_format=layout)
-    t, z = torch.rand(BATCH), torch.randn(BATCH, NetworkSettings().condition_width)
+    t, z = torch.rand(BATCH), torch.randn(BATCH, DEMO.network.condition_width)
     forward = torch.compile(network) if compiled else network
 
     def step() -> None:
-        forward(x, t, class_labels=z, return_dict=False)[0].square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            found = forward(x, t, class_labels=z, return_dict=False)[0]
+        found.float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -74,7 +111,7 @@ class Files(Dataset[dict[str, Tensor]]):
 
 
 def examples(folder: Path) -> Step:
-    """The loop of diffusers' unconditional example, with its defaults: DDPM noise, plain AdamW, cosine schedule,
+    """The loop of diffusers' unconditional example, with its defaults: fp32, DDPM noise, plain AdamW, cosine schedule,
     clipping, EMAModel, a log of the loss at every step; on the same UNet in PyTorch's default layout."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
@@ -82,14 +119,14 @@ def examples(folder: Path) -> Step:
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(0)
-    network: Any = build_network(NetworkSettings()).to(memory_format=torch.contiguous_format)
+    network: Any = build_network(DEMO.network).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=100_000)
     average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True)
     loader = DataLoader(Files(folder), BATCH, shuffle=True, drop_last=True)
-    accelerator, noises = Accelerator(), DDPMScheduler(1000, beta_schedule="linear")
+    accelerator, noises = Accelerator(mixed_precision="no"), DDPMScheduler(1000, beta_schedule="linear")
     network, optimizer, loader, schedule = accelerator.prepare(network, optimizer, loader, schedule)
-    z, logs, batches = torch.randn(BATCH, NetworkSettings().condition_width), [], iter(())
+    z, logs, batches = torch.randn(BATCH, DEMO.network.condition_width), [], iter(())
 
     def step() -> None:
         nonlocal batches
@@ -97,7 +134,7 @@ def examples(folder: Path) -> Step:
         if batch is None:
             batches = iter(loader)
             batch = next(batches)
-        clean = nn.functional.pixel_unshuffle(batch["input"], 2)
+        clean = nn.functional.pixel_unshuffle(batch["input"], DEMO.network.fold)
         noise, t = torch.randn_like(clean), torch.randint(0, 1000, (BATCH,))
         with accelerator.accumulate(network):
             predicted = network(noises.add_noise(clean, noise, t), t, class_labels=z).sample
@@ -120,68 +157,100 @@ def rates(steps: dict[str, Step], rounds: int, updates: int) -> dict[str, np.nda
     found: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(updates):
                 step()
-            found[name].append(updates * BATCH / (time.perf_counter() - start))
+            found[name].append(updates * BATCH / (time.process_time() - start))
     return {name: np.array(values) for name, values in found.items()}
 
 
-def memory(batch: int) -> float:
-    """GiB of a process that trains the patch64 preset, at its highest, after one update."""
-    code = f"import engine; engine.train_once({batch})"
+def alone(name: str, rounds: int, updates: int, threads: int) -> None:
+    """Print the rates of a loop that must not gain from what ours sets up for its process: see `apart`."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        for i, image in enumerate(phantom.cohort(0, DEMO.network.size, 400).images[:]):
+            Image.fromarray(image).save(Path(folder) / f"{i:03d}.png")
+        step = examples(Path(folder)) if name == "example" else unet()
+        print(json.dumps(rates({name: step}, rounds, updates)[name].tolist()))
+
+
+def apart(call: str) -> str:
+    """The last line that a function of this file prints in a process of its own."""
+    code = f"import engine; engine.{call}"
     folder = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return done.stdout.splitlines()[-1]
 
 
-def train_once(batch: int) -> None:
-    cohort = phantom.cohort(0, 64, 200)
-    recipe = Recipe(images=batch, batch=batch, save_every=batch)
-    Trainer(cohort, preset("patch64").network, recipe, cohort.schema, 0).step()
+def train_twice(batch: int) -> None:
+    """Two updates, for the moments of the optimiser stand beside the second one's activations."""
+    chosen, cohort = preset("patch64"), phantom.cohort(0, 64, 200)
+    recipe = replace(chosen.recipe, images=2 * batch, batch=batch, save_every=batch)
+    trainer = Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
+    trainer.step(), trainer.step()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
+def compiled() -> tuple[Step, float]:
+    """The UNet's loop under torch.compile, and the seconds of its first update."""
+    step = unet(compiled=True)
+    start = time.perf_counter()
+    step()
+    return step, time.perf_counter() - start
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few updates, and memory at batch 2")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few updates, no compilation, and memory at batch 2")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("runs/engine"))
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
-    rounds, updates = (2, 2) if given.quick else (9, 30)
-    cohort = phantom.cohort(0, 32, 400)
-    given.out.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(cohort.images[:]):
-        Image.fromarray(image).save(given.out / f"{i:03d}.png")
+    rounds, updates = (1, 2) if given.quick else (3, 15)
+    cohort, warm_up = phantom.cohort(0, DEMO.network.size, 400), 0.0
     steps: dict[str, Step] = {
         "ours": ours(cohort),
-        "bare": bare(),
-        "example": examples(given.out),
-        "plain AdamW": bare(fused=False),
-        "default layout": bare(channels_last=False),
+        "bare": bare(cohort),
+        "unet": unet(),
+        "fp32": unet(bf16=False),
+        "plain AdamW": unet(fused=False),
+        "default layout": unet(channels_last=False),
     }
-    warm_up = 0.0
     if shutil.which("g++") and not given.quick:
-        steps["compiled"] = bare(compiled=True)
-        start = time.perf_counter()
-        steps["compiled"]()
-        warm_up = time.perf_counter() - start
-    found = rates(steps, rounds, updates)
-    n = rounds * updates
+        steps["compiled"], warm_up = compiled()
+    found = rates(steps, 0, updates)
+    for _ in range(TURNS):
+        new = rates(steps, rounds, updates)
+        for name in APART:
+            new[name] = np.array(json.loads(apart(f"alone({name!r}, {rounds}, {updates}, {given.threads})")))
+        found = {name: np.append(found.get(name, ()), values) for name, values in new.items()}
+    n, place = TURNS * rounds * updates, f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
+    trained = whole(cohort, 2 if given.quick else 300)
+
+    def over(one: str, other: str, target: str | None, against: str) -> dict[str, Any]:
+        ratios = found[one] / found[other]
+        return figure(ratios, "", target, n, against) | {"value": round(float(np.median(ratios)), 4)}
+
     figures = {
-        "loop_over_bare": figure(found["ours"] / found["bare"], "", ">= 0.95", n, "bare forward, backward, update"),
-        "loop_over_example": figure(found["ours"] / found["example"], "", ">= 1.3", n, "diffusers' example loop"),
-        "images_per_second": figure(found["ours"], "images/s", None, n, f"{given.threads} thread(s), demo network"),
-        "fused_adamw": figure(found["bare"] / found["plain AdamW"], "", None, n, "AdamW of PyTorch's default"),
-        "channels_last": figure(found["bare"] / found["default layout"], "", None, n, "contiguous layout"),
+        "loop_over_bare": over("ours", "bare", ">= 0.95", "forward, backward and update of the same loss"),
+        "loop_over_unet": over("ours", "unet", None, "the UNet alone: neither conditioning nor loss"),
+        "training_over_bare": figure(trained / found["bare"], "", None, 300, "the same; with log, state and model"),
+        "loop_over_example": over("ours", "example", ">= 1.3", "diffusers' example loop, fp32, images from PNG files"),
+        "images_per_second": figure(found["ours"], "images/s", None, n, place),
+        "example_images_per_second": figure(found["example"], "images/s", None, n, "diffusers' example loop"),
+        "pays_kept_memory": over("unet", "given back", None, "glibc's defaults"),
+        "pays_bf16": over("unet", "fp32", None, "fp32"),
+        "pays_fused_adamw": over("unet", "plain AdamW", None, "AdamW of PyTorch's default"),
+        "pays_channels_last": over("unet", "default layout", None, "contiguous layout"),
     }
     if "compiled" in found:
-        figures["compile"] = figure(found["compiled"] / found["bare"], "", None, n, "not compiled")
-        figures["compile_warm_up"] = figure([warm_up], "s", None, 1, "first call")
+        figures["pays_compile"] = over("compiled", "unet", None, "not compiled")
+        figures["compile_warm_up"] = figure([warm_up], "s", None, 1, "first update")
     batch = 2 if given.quick else 64
-    figures[f"memory_patch64_batch_{batch}"] = figure([memory(batch)], "GiB", "<= 6", 1, "the whole process")
+    figures[f"memory_patch64_batch_{batch}"] = figure(
+        [float(apart(f"train_twice({batch})"))], "GiB", "<= 6", 2, "the whole process"
+    )
     report("engine", figures, ("torch", "diffusers", "accelerate"))
 
 

@@ -1,19 +1,26 @@
-"""Sampling: a plan's combinations batched together against a loop over them, and few steps against DDIM-100.
+"""Sampling: a plan of 200 combinations x 32 images against loops over combinations, and few steps against DDIM-100.
 
-python benchmarks/sampling.py [--run RUN] [--threads 1 2] [--combinations 200] [--n 100] [--cells 32] [--quick]
+python benchmarks/sampling.py [--run RUN] [--skip-speed] [--combinations 200] [--n 100] [--cells 32] [--quick]
 
-The speed of two networks with random weights: that of `medi demo --quick` ("small") and that of `medi demo` (on a
-tenth of the plan). One process per combination is measured on three processes and multiplied: the figure says so.
+Ours is `medi sample` from its start to the finished cohort, on the whole machine. All loops may use all cores too, with
+images kept in memory, 32 at once, no start-up counted, with the same solver and number of steps:
+- strict: our own denoiser in the precision it takes by itself, one combination after another; fp32: the same in fp32.
+- published: the same UNet in PyTorch's default layout under diffusers' DPMSolverMultistepScheduler, as its pipelines
+  run it.
+- processes: `medi sample` for one combination, start-up and model load counted, times the number of combinations.
+Loops are measured on a part of the plan and scaled to the whole, which favours them; so are processes: their figures
+say on how many. Two networks with random weights: that of `medi demo --quick` ("small") and that of `medi demo`.
+
 --run is the folder of a finished `medi demo`: its MeDi model is sampled with DDIM-100 and with DPM-Solver++(2M), and
 mean Frechet distances per combination are compared at equal n. The last line is one JSON object.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +30,12 @@ import torch
 
 from common import figure, report
 from medi import seeds
+from medi.cohort.pixels import to_uint8
 from medi.cohort.plan import images
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, save_model
-from medi.diffusion.denoiser import Denoiser, NetworkSettings
+from medi.diffusion.denoiser import Denoiser, NetworkSettings, build_network
 from medi.diffusion.generation import generate
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.evaluation.encoders import embed, encoder
@@ -35,11 +43,17 @@ from medi.evaluation.frechet import frechet_distance
 from medi.settings import embedded_study
 
 Cell = tuple[str, str]
-CLASSES, PER_COMBINATION, STEPS, PROCESSES, ROUNDS, DRAWS = 10, 32, 16, 3, 2, 10
+CLASSES, PER_COMBINATION, STEPS, PROCESSES, DRAWS = 10, 32, 16, 3, 10
+LOOPS = {
+    "strict": "our denoiser, its precision",
+    "fp32": "our denoiser in fp32",
+    "published": "diffusers' UNet and solver, fp32",
+}
 SAMPLERS = {
     "ddim_100": SamplerSettings(steps=100, solver="ddim_clipped", schedule="leading"),
     "dpm_16": SamplerSettings(steps=16),
     "dpm_20": SamplerSettings(steps=20),
+    "dpm_16_fp32": SamplerSettings(steps=16, precision="fp32"),
 }
 
 
@@ -58,59 +72,81 @@ def random_model(folder: Path, settings: NetworkSettings, combinations: int) -> 
     return save_model(folder / "model.safetensors", Denoiser(settings, schema), {})
 
 
-def seconds_together(model: Path, rows: pd.DataFrame, folder: Path) -> float:
-    """`generate` as a whole: the model loaded, images written, joined and hashed."""
+def command(model: Path, rows: pd.DataFrame, folder: Path, *options: object) -> float:
+    """Seconds of `medi sample` as a whole: start, model load, images, cohort."""
+    folder.mkdir()
+    table = folder / "plan.csv"
+    rows.to_csv(table, index=False)
+    line = [sys.executable, "-m", "medi.cli", "sample", model, table, "--out", folder / "out", "--steps", STEPS]
     start = time.perf_counter()
-    generate(model, rows, folder, 0, SamplerSettings(steps=STEPS))
+    subprocess.run([*map(str, line), *map(str, options)], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
-def seconds_loop(model: Path, rows: pd.DataFrame) -> float:
-    """The same sampler on one combination after another, 32 images at once, kept in memory."""
-    start = time.perf_counter()
+def strict(model: Path, rows: pd.DataFrame, precision: str = "auto") -> float:
+    """Seconds an image of our denoiser, one combination after another."""
     denoiser, _ = load_model(model)
-    settings = SamplerSettings(steps=STEPS, batch=PER_COMBINATION)
+    settings = SamplerSettings(steps=STEPS, batch=PER_COMBINATION, precision=precision)
+    start = time.perf_counter()
     for _, part in rows.groupby(["class", "site"], sort=False):
         sample_images(denoiser, part, 0, settings)
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) / len(rows)
 
 
-def seconds_process(model: Path, rows: pd.DataFrame, folder: Path) -> float:
-    """One combination in a process of its own, start-up and model load counted."""
-    table = folder / "one.csv"
-    rows.to_csv(table, index=False)
-    command = [sys.executable, "-m", "medi.cli", "sample", model, table, "--out", folder / "out", "--steps", STEPS]
+def published(settings: NetworkSettings, combinations: int) -> float:
+    """Seconds an image of a stock UNet under diffusers' own solver, one combination after another."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    network = build_network(settings).eval().to(memory_format=torch.contiguous_format)
+    scheduler = DPMSolverMultistepScheduler(1000)
+    edge, channels = settings.size // settings.fold, 3 * settings.fold**2
     start = time.perf_counter()
-    subprocess.run([*map(str, command), "--batch", str(PER_COMBINATION)], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    with torch.no_grad():
+        for i in range(combinations):
+            scheduler.set_timesteps(STEPS)
+            x = torch.randn(PER_COMBINATION, channels, edge, edge, generator=torch.Generator().manual_seed(i))
+            z = torch.randn(1, settings.condition_width).repeat(PER_COMBINATION, 1)
+            for t in scheduler.timesteps:
+                x = scheduler.step(
+                    network(scheduler.scale_model_input(x, t), t, class_labels=z).sample, t, x
+                ).prev_sample
+            to_uint8(torch.nn.functional.pixel_shuffle(x, settings.fold).numpy())
+    return (time.perf_counter() - start) / (combinations * PER_COMBINATION)
 
 
-def speed(name: str, settings: NetworkSettings, combinations: int, threads: int, rounds: int) -> dict[str, Any]:
-    """Figures of one network at one thread count; the two ways take turns."""
-    torch.set_num_threads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    rows, together, loop, alone = plan(combinations), [], [], []
+def speed(name: str, settings: NetworkSettings, combinations: int, part: int) -> dict[str, Any]:
+    """Figures of one network: ours between two measurements of each loop on `part` combinations."""
+    rows = plan(combinations)
+    some, n = rows.head(part * PER_COMBINATION), len(rows)
     with tempfile.TemporaryDirectory() as folder:
-        model = random_model(Path(folder), settings, combinations)
-        for i in range(rounds):
-            loop.append(seconds_loop(model, rows))
-            together.append(seconds_together(model, rows, Path(folder) / f"together{i}"))
-        for i in range(PROCESSES):
-            (home := Path(folder) / f"alone{i}").mkdir()
-            alone.append(seconds_process(model, rows.iloc[i * PER_COMBINATION : (i + 1) * PER_COMBINATION], home))
-    place, n = f"{name}_{threads}_threads", len(rows)
-    extrapolated = f"{PROCESSES} processes measured, times {combinations} (extrapolated), start-up counted"
-    return {
-        f"over_loop_{place}": figure(
-            [b / a for a, b in zip(together, loop)], "", ">= 3", n, "loop over combinations, batch 32, one process"
-        ),
-        f"over_processes_{place}": figure(
-            [b * combinations / min(together) for b in alone], "", ">= 10", n, extrapolated
-        ),
-        f"images_per_second_{place}": figure(
-            [n / a for a in together], "images/s", None, n, f"{STEPS} steps, batch 128"
-        ),
+        home = Path(folder)
+        model = random_model(home, settings, combinations)
+        strict(model, rows.head(PER_COMBINATION)), published(settings, 1)
+        ways = {
+            "strict": lambda: strict(model, some),
+            "fp32": lambda: strict(model, some, "fp32"),
+            "published": lambda: published(settings, part),
+        }
+        loops = {key: [way() * n] for key, way in ways.items()}
+        ours = command(model, rows, home / "ours")
+        loops = {key: [*loops[key], way() * n] for key, way in ways.items()}
+        one = command(model, some, home / "one", "--workers", 1)
+        alone = [
+            command(model, rows.iloc[i * PER_COMBINATION :][:PER_COMBINATION], home / f"alone{i}") * combinations
+            for i in range(PROCESSES)
+        ]
+    loop = f"measured on {part} of {combinations} combinations and scaled; all cores, batch 32, in memory"
+    processes = f"{PROCESSES} processes measured, times {combinations}"
+    figures = {
+        **{
+            f"over_{key}_loop": figure(np.array(loops[key]) / ours, "", ">= 3", n, f"{against}; {loop}")
+            for key, against in LOOPS.items()
+        },
+        "over_processes": figure(np.array(alone) / ours, "", ">= 10", n, processes),
+        "images_per_second": figure([n / ours], "images/s", None, n, "start-up counted, all cores"),
+        "one_process": figure([len(some) / one], "images/s", None, len(some), "--workers 1, start-up counted"),
     }
+    return {f"{name}_{key}": value for key, value in figures.items()}
 
 
 def quality(run: Path, cells: int, n: int) -> dict[str, Any]:
@@ -139,7 +175,7 @@ def quality(run: Path, cells: int, n: int) -> dict[str, Any]:
     found |= {
         name: figure([values.mean()], "", None, size, f"{len(real)} combinations") for name, values in distances.items()
     }
-    for name in ("dpm_16", "dpm_20"):
+    for name in ("dpm_16", "dpm_20", "dpm_16_fp32"):
         difference = (distances[name] - distances["ddim_100"]).mean()
         against = f"DDIM-100, the same noise; the target is two standard deviations of the floor's mean, {spread:.2f}"
         found[f"{name}_minus_ddim_100"] = figure([difference], "", f"<= {spread:.3f}", size, against)
@@ -184,19 +220,20 @@ def _distance(a: pd.DataFrame, b: pd.DataFrame) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of a finished medi demo")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--combinations", type=int, default=200)
     parser.add_argument("--n", type=int, default=100, help="images per distance; at most half the reference's")
     parser.add_argument("--cells", type=int, default=32, help="combinations that distances are averaged over")
+    parser.add_argument("--skip-speed", action="store_true", help="distances alone")
     parser.add_argument("--quick", action="store_true", help="a tenth of the plan, 20 images of 4 combinations")
     options = parser.parse_args()
-    combinations, rounds = (options.combinations // 10, 1) if options.quick else (options.combinations, ROUNDS)
+    warnings.simplefilter("ignore")
+    combinations, part = (20, 2) if options.quick else (options.combinations, 20)
     found: dict[str, Any] = {}
-    for threads in options.threads:
-        found |= speed("small", embedded_study(quick=True).network, combinations, threads, rounds)
-        found |= speed("demo", embedded_study().network, max(combinations // 10, PROCESSES), threads, rounds)
+    for name, study in (
+        () if options.skip_speed else (("small", embedded_study(quick=True)), ("demo", embedded_study()))
+    ):
+        found |= speed(name, study.network, combinations, part)
     if options.run:
-        torch.set_num_threads(1)
         found |= quality(options.run, *((4, 20) if options.quick else (options.cells, options.n)))
     report("sampling", found, ("torch", "diffusers", "numpy"))
 

@@ -1,11 +1,15 @@
 """The same tissue at another site: transfer by MeDi against Reinhard and Macenko, where the truth can be rendered.
 
-python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4] [--quick]
+python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4] [--out runs/transfer] [--quick]
 
 Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
-of their tissue there. Stain normalisation learns each site from REFERENCES real patches of it, both as they are
-mostly used (each patch by its own statistics) and by the pooled statistics of its site. The last line is JSON.
+of their tissue there. Stain normalisation learns each site from REFERENCES of the patches that the model learned it
+from, and from as many of all classes alike, which training does not have; both as it is mostly used (each patch by its
+own statistics) and by the pooled statistics of its site. "common" is the change that the transfers of COMMON training
+patches of each site agree on (`medi transfer --common`). Then transferred training
+patches stand in for the synthetic ones of the run's plan, row by row, and so do the same patches in the target's stain:
+an arm each of the utility study. The last line is JSON.
 """
 
 import argparse
@@ -22,14 +26,23 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common import figure, report
+from medi import seeds
 from medi.cohort import phantom
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
-from medi.diffusion.transfer import Bridge, TransferSettings
+from medi.diffusion.common import Change, Pair, changes, spread
+from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, filling, transfer
+from medi.evaluation import utility
 from medi.evaluation.encoders import embed, encoder
+from medi.files import read_table
+from medi.study import reopen
+from medi.unseen import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
-STEPS = (5, 10, 20, 30, 60)
+COMMON = 48  # training patches of a site
+STEPS = (5, 10, 15, 30)
+SOLVERS = ("dpm_solver_2m", "heun")
 SPEED = 5  # single patches timed
 Images = np.ndarray
 Colours = np.ndarray
@@ -56,10 +69,15 @@ def from_lab(lab: Colours) -> Colours:
     return 255 * np.exp(lab @ np.linalg.inv(OPPONENT).T) @ np.linalg.inv(LAB).T
 
 
-def reinhard(pixels: Colours, source: Colours, target: Colours) -> Colours:
-    """Mean and standard deviation of the source's l, alpha, beta become the target's."""
-    x, s, t = to_lab(pixels), to_lab(source), to_lab(target)
-    return from_lab((x - s.mean(0)) / (s.std(0) + 1e-6) * t.std(0) + t.mean(0))
+def moments(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of l, alpha, beta."""
+    lab = to_lab(pixels)
+    return lab.mean(axis=0), lab.std(axis=0) + 1e-6
+
+
+def reinhard(pixels: Colours, source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Colours:
+    """The source's moments become the target's."""
+    return from_lab((to_lab(pixels) - source[0]) / source[1] * target[1] + target[0])
 
 
 def stains(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
@@ -76,27 +94,25 @@ def stains(pixels: Colours) -> tuple[np.ndarray, np.ndarray]:
     return vectors, np.maximum(np.percentile(amounts, 99, axis=1), 1e-3)
 
 
-def macenko(pixels: Colours, source: Colours, target: Colours) -> Colours:
+def macenko(pixels: Colours, source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]) -> Colours:
     """The source's stain amounts, scaled, in the target's stain vectors."""
-    (mine, most), (theirs, theirs_most) = stains(source), stains(target)
-    amounts = np.linalg.lstsq(mine.T, -np.log((pixels + 1) / 241).T, rcond=None)[0]
-    return 241 * np.exp(-(theirs.T @ (amounts * (theirs_most / most)[:, None]))).T - 1
+    amounts = np.linalg.lstsq(source[0].T, -np.log((pixels + 1) / 241).T, rcond=None)[0]
+    return 241 * np.exp(-(target[0].T @ (amounts * (target[1] / source[1])[:, None]))).T - 1
 
 
-def normalised(
-    method: Callable[[Colours, Colours, Colours], Colours], pooled: bool, images: Images, source: Images, target: Images
-) -> Images:
-    """Patches in the target's stain; `pooled`: the source's statistics are those of its site's references."""
-    reference, goal = source.reshape(-1, 3).astype(float), target.reshape(-1, 3).astype(float)
-    made = [method(p := image.reshape(-1, 3).astype(float), reference if pooled else p, goal) for image in images]
+KINDS = {"reinhard": (moments, reinhard), "macenko": (stains, macenko)}
+METHODS = [f"{kind}{suffix}" for kind in KINDS for suffix in ("", "_pooled")]
+
+
+def normalised(name: str, images: Images, source: Images, target: Images) -> Images:
+    """Patches in the target's stain; "_pooled": the source's statistics are those of its site's references."""
+    kind, _, pooled = name.partition("_")
+    look, change = KINDS[kind]
+    pixels = images.reshape(len(images), -1, 3).astype(float)
+    goal = look(target.reshape(-1, 3).astype(float))
+    home = look(source.reshape(-1, 3).astype(float)) if pooled else None
+    made = [change(patch, home or look(patch), goal) for patch in pixels]
     return np.clip(np.rint(np.array(made)), 0, 255).astype(np.uint8).reshape(images.shape)
-
-
-METHODS = {
-    f"{name}{suffix}": (method, pooled)
-    for name, method in (("reinhard", reinhard), ("macenko", macenko))
-    for suffix, pooled in (("", False), ("_pooled", True))
-}
 
 
 # --- what is compared -------------------------------------------------------------------------------------------------
@@ -104,28 +120,36 @@ METHODS = {
 
 @dataclass(frozen=True)
 class World:
-    """Patches [n] of one seed; clean truth, two noisy renders and nuclei at every site; references; two probes."""
+    """Patches [n] of one seed; clean truth and two noisy renders at every site; references for stain normalisation, of
+    training ("") and of all classes alike ("_crossed"); two probes."""
 
     seed: int
     source: Cohort
     truth: dict[str, Images]
     noisy: dict[str, tuple[Images, Images]]
-    references: dict[str, Images]
+    references: dict[str, dict[str, Images]]
     probes: dict[str, Any]
 
     @classmethod
-    def of(cls, seed: int, per_cell: int) -> "World":
+    def of(cls, seed: int, per_cell: int, train: Cohort) -> "World":
         source = phantom.fresh(phantom.CELLS, per_cell, seed, "transfer", patches_per_slide=2)
-        seeds = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
+        sensors = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
         truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
-        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in seeds) for site in phantom.SITES}
-        pool = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
-        references = {site: pool.where(site=site).images[:] for site in phantom.SITES}
+        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
+        crossed = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
+        references = {"": sites_of(train, seed), "_crossed": sites_of(crossed, seed)}
         return cls(seed, source, truth, noisy, references, {c: probe(seed, c) for c in ("class", "site")})
 
     def to(self, site: str) -> Cohort:
         """The patches that are not of this site."""
         return self.source.select((self.source.table["site"] != site).to_numpy())
+
+
+def sites_of(cohort: Cohort, seed: int) -> dict[str, Images]:
+    """REFERENCES patches of each site, at random."""
+    order = seeds.generator("stain references", seed).permutation(len(cohort))
+    site = cohort.table["site"].to_numpy()[order]
+    return {name: cohort.images[order[site == name][:REFERENCES]] for name in phantom.SITES}
 
 
 def probe(seed: int, column: str) -> Any:
@@ -152,7 +176,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return 2 * both[either > 0] / either[either > 0]
 
 
-def measure(world: World, bridge: Bridge, unseen: set[tuple[str, str]]) -> list[dict[str, Any]]:
+def measure(
+    world: World, bridge: Bridge, common: dict[Pair, Change], unseen: set[tuple[str, str]]
+) -> list[dict[str, Any]]:
     """A row of means per pair of sites and arm."""
     table, images = world.source.table, world.source.images[:]
     noise = bridge.invert(images, table)
@@ -166,9 +192,10 @@ def measure(world: World, bridge: Bridge, unseen: set[tuple[str, str]]) -> list[
             at = np.flatnonzero(table["site"] == site)
             clean, (noisy, other) = world.truth[target][at], (world.noisy[target][i][at] for i in (0, 1))
             arms = {"medi": bridge.render(noise[at], table.iloc[at].assign(site=target)), "untouched": images[at]}
-            arms |= {"truth": noisy}
-            for name, (method, pooled) in METHODS.items():
-                arms[name] = normalised(method, pooled, images[at], world.references[site], world.references[target])
+            arms |= {"truth": noisy, "common": common[site, target](images[at])}
+            for kind, references in world.references.items():
+                for name in METHODS:
+                    arms[name + kind] = normalised(name, images[at], references[site], references[target])
             fresh = np.array([(c, target) in unseen for c in table["class"].iloc[at]])
             for arm, made in arms.items():
                 features, seen = extractor.encode(made), {"site": site, "target": target, "arm": arm}
@@ -214,59 +241,137 @@ def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, floa
     return found
 
 
-def run(folder: Path, seed: int, per_cell: int, steps: int) -> dict[str, Any]:
+# --- an arm of the utility study --------------------------------------------------------------------------------------
+
+
+def learned(folder: Path, train: Cohort, seed: int, out: Path, settings: TransferSettings) -> dict[Pair, Change]:
+    """The common change of every pair of sites."""
+    drawn = spread(train, "site", COMMON, seed)
+    rows = at_levels(drawn, train.schema, "site", phantom.SITES)
+    start = time.perf_counter()
+    singles = transfer(folder / "models" / "medi" / "model.safetensors", drawn, rows, out / "singles", settings)
+    assert singles is not None
+    print(f"seed {seed}: {len(singles)} transfers to learn from, {time.perf_counter() - start:.0f} s", flush=True)
+    return changes(drawn, singles, "site")
+
+
+def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common: dict[Pair, Change]) -> pd.DataFrame:
+    """Balanced accuracy of the probe on the run's tests, where other patches take the place of the synthetic ones."""
+    study = reopen(str(folder))
+    train, unseen = study.split().where(split="train"), study.unseen()
+    plan = read_table(folder / "plan" / "rows.parquet")
+    plan = plan[plan["fill"].to_numpy(dtype=bool)]
+    rows = filling(train, train.schema, "site", plan, seed)
+    start = time.perf_counter()
+    made = transfer(folder / "models" / "medi" / "model.safetensors", train, rows, out / "filling", settings)
+    assert made is not None
+    print(f"seed {seed}: {len(made)} patches transferred, {time.perf_counter() - start:.0f} s", flush=True)
+    extractor = encoder("colour-texture")
+    reference = Cohort.load(folder / "references" / "reference")
+    seen = np.array([cell not in unseen for cell in zip(reference.table["class"], reference.table["site"])])
+    x = embed(reference, extractor)
+    tests = {"seen": (x[seen], reference.table[seen]), "unseen": (x[~seen], reference.table[~seen])}
+    added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
+    added["transfer_common"] = carried(train, made, lambda patches, *pair: common[pair](patches))
+    references = sites_of(train, seed)
+    for name in METHODS:
+        added[name] = carried(
+            train, made, lambda x, home, target, name=name: normalised(name, x, references[home], references[target])
+        )
+    added["oracle"] = oracle(folder, plan)
+    real = embed(train, extractor), train.table
+    found = [utility.Arm("real", *real)]
+    found += [utility.Arm(name, *joined(real, (embed(more, extractor), more.table))) for name, more in added.items()]
+    return utility.evaluate(found, tests, seed=seed)
+
+
+def carried(train: Cohort, made: Cohort, change: Callable[[Images, str, str], Images]) -> Cohort:
+    """The sources of transferred patches, changed otherwise from their site to the target."""
+    sources = pd.Index(train.table["sample_id"]).get_indexer(made.table["source"])
+    images = train.images[sources]
+    for (home, target), rows in made.table.groupby(["transferred_from", "site"]):
+        images[rows.index] = change(images[rows.index], home, target)
+    return Cohort(made.table, made.schema, Pixels.of(images))
+
+
+def oracle(folder: Path, plan: pd.DataFrame) -> Cohort:
+    """As many fresh real patches of every combination as the plan fills it with."""
+    pool = Cohort.load(folder / "references" / "oracle")
+    number = pool.table.groupby(["class", "site"]).cumcount()
+    wanted = plan.groupby(["class", "site"]).size()
+    cells = pd.MultiIndex.from_frame(pool.table[["class", "site"]])
+    return pool.select((number < wanted.reindex(cells).fillna(0).to_numpy()).to_numpy())
+
+
+def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, Any]:
     """Everything for one seed's model."""
     denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
     bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
     trained = {tuple(row[:2]) for row in config["combinations"]["rows"]}
-    world = World.of(seed, per_cell)
+    train, out = reopen(str(folder)).split().where(split="train"), out / f"seed{seed}"
+    world, common = World.of(seed, per_cell, train), learned(folder, train, seed, out, bridge.settings)
     start = time.perf_counter()
-    rows = pd.DataFrame(measure(world, bridge, set(phantom.CELLS) - trained))
+    rows = pd.DataFrame(measure(world, bridge, common, set(phantom.CELLS) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
     print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     small = World(seed, world.source.select(np.arange(0, len(world.source), 4)), {}, {}, {}, {})
     truth = {site: images[np.arange(0, len(world.source), 4)] for site, images in world.truth.items()}
     small = replace(small, truth=truth)
-    curves = {solver: curve(small, bridge, solver) for solver in ("heun", "dpm_solver_2m")}
-    return {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
+    curves = {solver: curve(small, bridge, solver) for solver in SOLVERS}
+    made = {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
+    return made | {"utility": arms(folder, seed, out, bridge.settings, common)}
 
 
 def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     means = [run["rows"].groupby("arm").mean(numeric_only=True) for run in runs]
 
-    def over(column: str, arm: str = "medi") -> list[float]:
+    def over(column: str, arm: str) -> list[float]:
         return [float(mean.loc[arm, column]) for mean in means]
 
     def made(values: list[float], unit: str, target: str | None, against: str) -> dict[str, Any]:
         return figure(values, unit, target, n, against)
 
-    gain = [float(m.loc["medi", "psnr"] - m.loc[list(METHODS), "psnr"].max()) for m in means]
-    short = [float(m.loc["truth", "psnr_noisy"] - m.loc["medi", "psnr_noisy"]) for m in means]
+    def gain(arm: str, kind: str) -> list[float]:
+        return [float(m.loc[arm, "psnr"] - m.loc[[name + kind for name in METHODS], "psnr"].max()) for m in means]
+
+    def short(arm: str) -> list[float]:
+        return [float(m.loc["truth", "psnr_noisy"] - m.loc[arm, "psnr_noisy"]) for m in means]
+
     clean = "noise-free, JPEG-free render at the target; all pairs of sites"
     found = {
-        "psnr": made(over("psnr"), "dB", None, clean),
-        "psnr_seen": made([float(m.loc["medi", "psnr_seen"]) for m in means], "dB", None, "target trained"),
-        "psnr_unseen": made(over("psnr_unseen"), "dB", None, "class never trained at the target"),
         "psnr_untouched": made(over("psnr", "untouched"), "dB", None, clean),
-        "gain_over_stain": made(gain, "dB", ">= 3", "the best of Reinhard and Macenko, by patch and pooled"),
-        "below_ceiling": made(short, "dB", "<= 3", "a second noisy render of the same tissue at the same site"),
-        "nuclei_overlap": made(over("dice"), "Dice", ">= 0.9", "masks of the clean render, same density cut"),
         "nuclei_overlap_truth": made(over("dice", "truth"), "Dice", None, "a noisy render of the truth"),
-        "site_recognised": made(over("site_recognised"), "", ">= 0.97", "probe on a crossed phantom"),
         "site_recognised_truth": made(over("site_recognised", "truth"), "", None, "a noisy render of the truth"),
-        "class_kept": made(over("class_kept"), "", ">= 0.97", "of patches that the probe got right"),
         "class_kept_truth": made(over("class_kept", "truth"), "", None, "a noisy render of the truth"),
         "back": made([run["back"] for run in runs], "dB", ">= 45", "inversion without a change"),
         "seconds": made(
-            [run["curves"]["heun"].get(run["steps"], {"seconds": np.nan})["seconds"] for run in runs],
+            [run["curves"][SOLVERS[0]][run["steps"]]["seconds"] for run in runs],
             "s",
             "<= 1",
             "one patch of 32 px, default steps",
         ),
     }
+    for arm in ("medi", "common"):
+        found |= {
+            f"{arm}_psnr": made(over("psnr", arm), "dB", None, clean),
+            f"{arm}_psnr_seen": made(over("psnr_seen", arm), "dB", None, "class trained at the target"),
+            f"{arm}_psnr_unseen": made(over("psnr_unseen", arm), "dB", None, "class never trained at the target"),
+            f"{arm}_gain": made(gain(arm, ""), "dB", ">= 3", "best of Reinhard and Macenko, references of training"),
+            f"{arm}_gain_crossed": made(gain(arm, "_crossed"), "dB", None, "the same, references of all classes alike"),
+            f"{arm}_below_ceiling": made(short(arm), "dB", "<= 3", "a second noisy render, same tissue and site"),
+            f"{arm}_nuclei_overlap": made(over("dice", arm), "Dice", ">= 0.9", "masks of the clean render, same cut"),
+            f"{arm}_site_recognised": made(over("site_recognised", arm), "", ">= 0.97", "probe, crossed phantom"),
+            f"{arm}_class_kept": made(over("class_kept", arm), "", ">= 0.97", "of patches that the probe got right"),
+        }
     for name in METHODS:
-        found[f"psnr_{name}"] = made(over("psnr", name), "dB", None, clean)
-    for solver in ("heun", "dpm_solver_2m"):
+        for kind in ("", "_crossed"):
+            found[f"psnr_{name}{kind}"] = made(over("psnr", name + kind), "dB", None, clean)
+    for split in ("seen", "unseen"):
+        for arm in ("real", "medi", "transfer", "transfer_common", *METHODS, "oracle"):
+            values = [accuracy(run["utility"], split, arm) for run in runs]
+            against = f"{split} combinations; the plan's count of patches in each arm but real"
+            found[f"balanced_accuracy_{split}_{arm}"] = made(values, "", None, against)
+    for solver in SOLVERS:
         for steps in STEPS:
             for key, unit in (("psnr", "dB"), ("back", "dB"), ("seconds", "s")):
                 values = [float(run["curves"][solver][steps][key]) for run in runs if steps in run["curves"][solver]]
@@ -274,15 +379,21 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
     return found
 
 
+def accuracy(table: pd.DataFrame, split: str, arm: str) -> float:
+    rows = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all") & (table["split"] == split)]
+    return float(rows.set_index("arm").loc[arm, "value"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--per-cell", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="transferred training patches")
     parser.add_argument("--quick", action="store_true", help="one patch per combination, 5 steps")
     options = parser.parse_args()
     per_cell, steps = (1, 5) if options.quick else (options.per_cell, TransferSettings().steps)
-    runs = [run(options.runs / f"seed{seed}", seed, per_cell, steps) for seed in options.seeds]
+    runs = [run(options.runs / f"seed{seed}", seed, per_cell, steps, options.out) for seed in options.seeds]
     report("transfer", figures(runs, len(runs)), ("torch", "diffusers", "numpy", "scikit-learn"))
 
 

@@ -61,6 +61,20 @@ def test_shards_are_joined_by_the_last_one(verb: Medi) -> None:
     assert Cohort.load(Path("shards")).digest() == Cohort.load(Path("whole")).digest()
 
 
+def test_workers_make_the_same_cohort(verb: Medi) -> None:
+    """P3: three processes share two batches of a shard; what they left is the same to the bit."""
+    guidance = ("--guidance", "class=0.5", "--guidance-interval", "0.1,5")
+    shared = ("sample", "m", "plan.csv", "--sigma-min", 0.05, "--sigma-max", 20, *guidance, *QUICK)
+    fine(verb(*shared, "--workers", 1, "--out", "one"))
+    assert "sampled: 11 images, dpm_solver_2m, 2 steps, log 20 to 0.05" in fine(
+        verb(*shared, "--workers", 3, "--out", "three")
+    )
+    assert Cohort.load(Path("three")).digest() == Cohort.load(Path("one")).digest()
+    assert not Path("three/parts").exists()
+    assert "sampled: 11 images" in fine(verb(*shared, "--workers", 3, "--out", "three")), "done before"
+    refused(verb(*shared, "--workers", 3, "--out", "three", "--seed", 5), "holds images of another seed")
+
+
 def test_guidance_reaches_the_rows(verb: Medi) -> None:
     options = ("--guidance", "class=1.5", "--guidance", "site=0.5", "--guidance-interval", "0.1,5")
     fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, *options))
@@ -77,6 +91,8 @@ def test_guidance_reaches_the_rows(verb: Medi) -> None:
         (["--guidance-interval", "1"], "--guidance-interval '1': expected LOW,HIGH"),
         (["--shard", "1"], "--shard '1': expected I/N, such as 0/4"),
         (["--shard", "2/2"], "shard 2/2: shards are counted from 0/2 to 1/2"),
+        (["--sigma-min", "50"], "0 < sigma_min < sigma_max"),
+        (["--shard", "1/0"], "shard 1/0"),
         (["--solver", "euler"], "solver 'euler' is unknown; known: dpm_solver_2m"),
     ],
 )

@@ -12,7 +12,7 @@ from command_line import Medi, fine, refused
 from medi import seeds
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.checkpoint import load_model, save_model
 from medi.diffusion.denoiser import Denoiser, NetworkSettings
 
@@ -29,7 +29,8 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     known = {"columns": ["class", "site"], "rows": [["LUAD", "X", 9], ["LUSC", "Y", 9]]}
-    save_model(Path("m/model.safetensors"), denoiser, {"recipe": {"dropout": 0.1}, "combinations": known})
+    config = {"recipe": {"dropout": 0.1}, "combinations": known, "mpp": 0.5}
+    save_model(Path("m/model.safetensors"), denoiser, config)
     images = seeds.generator("patches").integers(90, 200, (6, 8, 8, 3), dtype=np.uint8)
     table = pd.DataFrame({"sample_id": [f"s{i}" for i in range(6)], "class": ["LUAD", "LUSC"] * 3})
     table = table.assign(patient="p", slide="p", site=["X", "Y", "Y"] * 2)
@@ -42,7 +43,7 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
 
 def test_a_cohort_at_another_level(verb: Medi) -> None:
     shown = fine(verb("transfer", "m", "c", "--to", "X", "--out", "t", *QUICK))
-    assert "transferred: 4 patches to site X, heun, 2 steps" in shown
+    assert "transferred: 4 patches to site X, dpm_solver_2m, 2 steps" in shown
     made = Cohort.load(Path("t"))
     assert set(made.table["site"]) == {"X"}
     assert Image.open("t/grid.png").size == (2 * 8, 6 * 8)
@@ -64,6 +65,21 @@ def test_one_image_at_all_levels(verb: Medi) -> None:
     np.testing.assert_array_equal(grid[:, 8:16], made.images[:][0])
 
 
+def test_a_common_change(verb: Medi) -> None:
+    """For whole cohorts; a few patches have nothing in common."""
+    shared = ("transfer", "m", "c", "--to", "all", *QUICK)
+    refused(verb(*shared, "--common", 1, "--out", "few"), "are too few to learn a common change from")
+    cohort = Cohort.load(Path("c"))
+    twice = [cohort.with_columns(sample_id=cohort.table["sample_id"] + str(i)) for i in range(5)]
+    concatenate(twice).save(Path("c"))
+    fine(verb(*shared, "--common", 9, "--out", "t"))
+    made = Cohort.load(Path("t"))
+    assert len(made) == 2 * 30
+    for _, rows in made.table.groupby(["transferred_from", "site", made.table["source"].str[:2]]):
+        images = made.images[rows.index.to_numpy()]
+        assert (images == images[0]).all(), "the same patch, the same change"
+
+
 def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
     shared = ("transfer", "m", "images", "--known", "site=Y,class=LUAD", "--to", "X:0.5+Y:0.5", "--out", "t", *QUICK)
     assert "shard 1/2 is done" in fine(verb(*shared, "--shard", "1/2"))
@@ -83,9 +99,14 @@ def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
         (["large.png", "--to", "X"], "the patches have 16 px, the model makes 8 px; pack them with --size 8"),
         (["long.png", "--to", "X"], "long.png: has 16 x 8 px, patches must be square"),
         (["broken.png", "--to", "X"], "broken.png: not readable as an image"),
+        (
+            ["fine", "--to", "X"],
+            "have 0.25 micrometres per pixel, the model was trained at 0.5; pack them with --to-mpp",
+        ),
     ],
 )
 def test_mistakes_are_one_line(options: list[str], words: str, verb: Medi) -> None:
+    Cohort.load(Path("c")).with_columns(mpp="0.25").save(Path("fine"))
     Image.new("RGB", (16, 16)).save("large.png")
     Image.new("RGB", (16, 8)).save("long.png")
     Path("broken.png").write_bytes(b"no image")
@@ -107,6 +128,35 @@ def test_a_new_hospital_from_a_folder_of_images(verb: Medi, monkeypatch: pytest.
     assert load_model(Path("j/model.safetensors"))[0].schema == load_model(Path("a/model.safetensors"))[0].schema
     shown = fine(verb("adapt", "m", "images", "--name", "Z", "--rehearse", "c", "--known", "class=LUAD", "--out", "b"))
     assert "loss on old patches" in shown
-    refused(verb("adapt", "m", "images", "--name", "X", "--out", "d"), "site 'X' exists")
-    refused(verb("adapt", "m", "images", "--name", "Z", "--out", "m"), "m: holds a model already")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["images", "--name", "X"], "site 'X' exists; known levels: NA, X, Y; choose another name"),
+        (["images", "--name", "Z", "--attribute", "stain"], "'stain' is no attribute; known: class, site"),
+        (["images", "--name", "Z", "--out", "m"], "m: holds a model already; choose another folder for --out"),
+        (["images/0.png", "--name", "Z"], "1 patches are too few to learn a level from; give at least 5"),
+        (["large", "--name", "Z"], "the patches have 16 px, the model makes 8 px; pack them with --size 8"),
+        (["fine", "--name", "Z"], "have 0.25 micrometres per pixel, the model was trained at 0.5"),
+        (
+            ["glass", "--name", "Z"],
+            "4.png: 0% of its pixels are tissue (1 of 6 patches under 10%); leave such patches out",
+        ),
+        (["images", "--name", "Z", "--rehearse", "large"], "large: no cohort"),
+        (["none", "--name", "Z"], "none: no such file or folder"),
+    ],
+)
+def test_patches_that_no_level_is_learned_from(options: list[str], words: str, verb: Medi) -> None:
+    """One line, nothing written, the old checkpoint untouched."""
+    Cohort.load(Path("c")).with_columns(mpp="0.25").save(Path("fine"))
+    for folder in ("large", "glass"):
+        Path(folder).mkdir()
+    for i in range(6):
+        pink = Image.new("RGB", (8, 8), (200, 120, 180))
+        pink.resize((16, 16)).save(f"large/{i}.png")
+        (Image.new("RGB", (8, 8), "white") if i == 4 else pink).save(f"glass/{i}.png")
+    before = Path("m/model.safetensors").read_bytes()
+    refused(verb("adapt", "m", *(["--out", "d"] if "--out" not in options else []), *options), words)
     assert not Path("d").exists()
+    assert Path("m/model.safetensors").read_bytes() == before

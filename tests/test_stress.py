@@ -104,7 +104,7 @@ def verb(medi: Medi) -> Medi:
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_model(Path("m/model.safetensors"), denoiser, {})
+    save_model(Path("m/model.safetensors"), denoiser, {"mpp": 0.5})
     images = seeds.generator("stress patches").integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
     table = pd.DataFrame(
         {"sample_id": [f"s{i}" for i in range(10)], "class": ["a", "b"] * 5, "site": ["A"] * 6 + ["B"] * 4}
@@ -157,6 +157,18 @@ def test_an_audit_from_the_command_line(verb: Medi) -> None:
 def test_a_classifier_that_cannot_be_asked(classifier: str, words: str, verb: Medi) -> None:
     Path("mine.pt").write_bytes(b"no model")
     refused(verb("stress", classifier, "c", "--model", "m", "--out", "o"), words)
+    assert not Path("o").exists()
+
+
+def test_patches_that_the_model_cannot_carry(verb: Medi) -> None:
+    """Another size, another magnification, no site of their own."""
+    cohort = Cohort.load(Path("c"))
+    double = cohort.images[:].repeat(2, axis=1).repeat(2, axis=2)
+    Cohort(cohort.table, cohort.schema, Pixels.of(double)).save(Path("large"))
+    cohort.with_columns(mpp="0.25").save(Path("fine"))
+    for folder, words in (("large", "have 16 px, the model makes 8 px"), ("fine", "0.25 micrometres per pixel")):
+        refused(verb("stress", "mine.py:red", folder, "--model", "m", "--out", "o"), words)
+    refused(verb("stress", "mine.py:red", "none", "--model", "m", "--out", "o"), "none: no such file or folder")
     assert not Path("o").exists()
 
 

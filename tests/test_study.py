@@ -149,8 +149,10 @@ def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str]) ->
         ("seed: x", "seed: Input should be a valid integer"),
         ("network: {size: 30}", "image size 30 is no multiple of 8"),
         ("attribute: hospital", "'hospital' is no attribute"),
-        ("evaluation: {encoder: uni}", "encoder 'uni' is unknown; known: colour-texture"),
-        ("cohort: {size: 48}", "cohort.size: Input should be 32 or 64"),
+        ("evaluation: {encoders: [uni]}", "encoder 'uni' is unknown; known: colour-texture"),
+        ("cohort: {size: 48}", "cohort.size: the phantom has 32 or 64 px, not 48"),
+        ("cohort: {source: nowhere.csv}", "nowhere.csv does not exist; it is relative to the study file"),
+        ("cohort: {read: {label: x}}", "there is no cohort.source to read"),
         ("cohort: {size: 64}", "network.size is 32, cohort.size 64: make them equal"),
     ],
 )

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from medi import cli_adapt, cli_app, cli_cohort, cli_diffusion, cli_doctor, cli_evaluation, cli_stress, cli_transfer
-from medi.cli_terminal import Terminal, console, printable
+from medi.cli_terminal import Terminal, console, printable, say
 from medi.errors import MediError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -43,17 +43,31 @@ def demo(
 
 @app.command()
 def run(
-    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="Study file; every key is optional.")],
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Study file, or the name of one that medi brings.")],
     out: Out = Path("medi-run"),
+    source: Annotated[
+        Path | None, typer.Option(help="Cohort in place of the study file's.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the study file's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     redo: Redo = False,
 ) -> None:
-    """A study from cohort to report, stage after stage.
+    """A study from cohort to report, stage after stage, on the phantom or on a cohort of your own.
+
+    STUDY is a YAML file, every key of which is optional, or one of: demo, quick, ami_br, tcga_ut.
 
     Example: medi run my-study.yaml --out my-run
     """
-    from medi.settings import read_study
+    from medi.settings import find_study
 
-    _run(read_study(study), out, redo)
+    settings = find_study(study, source, seed)
+    if dry_run:
+        from medi.study import rehearse
+
+        for line in rehearse(settings):
+            say(line)
+        return
+    _run(settings, out, redo)
 
 
 @app.command()

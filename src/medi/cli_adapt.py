@@ -32,7 +32,7 @@ def learn(
     ] = None,
     rehearse: Annotated[
         Path | None,
-        typer.Option(metavar="PACKED", help="Packed patches of old levels: tune all weights too.", show_default=False),
+        typer.Option(metavar="PACKED", help="Packed patches of old levels: tune weights too.", show_default=False),
     ] = None,
     known: Known = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -41,7 +41,8 @@ def learn(
     """A model that knows one level more, learned from a few patches (5 or more; a class column may be empty).
 
     Without --rehearse the old levels stay as they are, bit for bit, and level.safetensors holds the new one alone. With
-    it all weights are tuned on new and old patches, if a held-back fifth of the new ones is denoised better for it.
+    it weights are tuned on new and old patches too, by low-rank changes and all of them; what denoises a held-back
+    fifth of the new ones best is kept.
 
     Example: medi adapt my-model new-patches --name "St. Elsewhere" --rehearse my-packed --out my-adapted
     """
@@ -56,11 +57,15 @@ def learn(
     settings = adapt.AdaptSettings(seed=seed)
     with Terminal().bars("adapting") as (advance,):
         made = adapt.adapt(model_file(model), cohort, chosen, name, out, settings, old, advance)
-    losses = ", ".join(f"{method} {loss:.4f}" for method, loss in made.record["held_back_loss"].items())
+    losses = _listed(made.record["held_back_loss"])
     say(f"{chosen} {name} from {len(cohort):,} patches: {made.method}; loss on held-back patches: {losses}")
-    if drift := made.record["drift"]:
-        say(f"loss on old patches: {drift['before']:.4f} before tuning, {drift['after']:.4f} after it")
+    if made.record["old_loss"]:
+        say("loss on old patches: " + _listed(made.record["old_loss"]))
     say(f"adapted ({made.record['seconds']:.0f} s): {made.path}")
+
+
+def _listed(losses: dict[str, float]) -> str:
+    return ", ".join(f"{method} {loss:.4f}" for method, loss in losses.items())
 
 
 def _training(cohort: Any) -> Any:

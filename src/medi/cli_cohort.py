@@ -128,7 +128,12 @@ class DesignOrVerify(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-RULES = {"random": ("rate",), "named": ("held",), "sites": ("folds", "fold"), "published": ()}  # and what each takes
+RULES = {  # and what each takes
+    "random": ("rate",),
+    "named": ("held", "set_aside"),
+    "sites": ("folds", "fold"),
+    "published": (),
+}
 
 
 def design(
@@ -147,6 +152,9 @@ def design(
     test_seen: Annotated[float | None, typer.Option(help="Patients for tests of seen combinations [0.15].")] = None,
     validation: Annotated[float | None, typer.Option(help="Patients for validation [0.10].")] = None,
     reserve: Annotated[float | None, typer.Option(help="Training patches for copy tests [0.02].")] = None,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="named: patients with held-out patches may train, without these.")
+    ] = False,
     seed: Seed = 0,
 ) -> None:
     """Take combinations away from training, patients never split, with a certificate.
@@ -158,7 +166,7 @@ def design(
     from medi.cohort.holdout import design as find
 
     given = {"rate": rate, "min_patients": min_patients, "folds": folds, "fold": fold}
-    given |= {"test_seen": test_seen, "validation": validation, "reserve": reserve}
+    given |= {"test_seen": test_seen, "validation": validation, "reserve": reserve, "set_aside": set_aside or None}
     chosen = _rule(rule, split_commas(over or []), held or [], {n: v for n, v in given.items() if v is not None})
     _check_out(source.path, out)
     cohort = source.read()
@@ -178,7 +186,7 @@ def _rule(kind: str | None, over: Sequence[str], held: Sequence[str], given: dic
     takes = {name: rule for rule, names in RULES.items() for name in names}
     for name in (*given, *(["held"] if held else [])):
         if takes.get(name, kind) != kind:
-            raise MediError(f"--{name} goes with --rule {takes[name]}, not {kind}")
+            raise MediError(f"--{name.replace('_', '-')} goes with --rule {takes[name]}, not {kind}")
     if kind == "published":
         if len(over) not in (0, 3):
             raise MediError("--rule published is over site, gender and race: name these three columns in --over")

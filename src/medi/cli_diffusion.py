@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medi.cohort.table import Cohort
+    from medi.diffusion.conditioning import Dropout
     from medi.diffusion.guidance import Guidance
     from medi.diffusion.training import Recipe
 
@@ -32,6 +33,12 @@ def train(
     micro_batch: Annotated[
         int | None, typer.Option(min=1, help="Images at once, where a batch does not fit.", show_default="the batch")
     ] = None,
+    dropout: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]RATE", help="Drop conditions at random, for guidance.", show_default="the preset's"
+        ),
+    ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile; on a CPU it needs a C++ compiler.")
     ] = False,
@@ -48,7 +55,8 @@ def train(
 
     chosen = named(preset)
     cohort = _packed(packed, chosen.network.size)
-    given = {"images": images, "batch": batch, "micro_batch": micro_batch, "compile": compile or None}
+    given: dict[str, Any] = {"images": images, "batch": batch, "micro_batch": micro_batch, "compile": compile or None}
+    given["dropout"] = _dropout(dropout) if dropout else None
     recipe = _fitted(chosen.recipe, {name: value for name, value in given.items() if value is not None})
     schema = cohort.schema.restrict([]) if class_alone else cohort.schema
     patches, validation = cohort.where(split="train"), cohort.where(split="validation")
@@ -69,6 +77,8 @@ def sample(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of medi plan, or a table (see below).")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the synthetic cohort.")] = Path("medi-samples"),
     steps: Annotated[int, typer.Option(min=1, help="Noise levels.")] = 16,
+    sigma_min: Annotated[float, typer.Option(help="Lowest noise level of the schedules log and edm.")] = 0.02,
+    sigma_max: Annotated[float, typer.Option(help="Their highest.")] = 40.0,
     solver: Annotated[str, typer.Option(help="dpm_solver_2m, ddim, ddim_clipped or heun.")] = "dpm_solver_2m",
     schedule: Annotated[str, typer.Option(help="log, edm, leading or linspace.")] = "log",
     guidance: Annotated[
@@ -83,6 +93,10 @@ def sample(
     weak_weight: Annotated[float, typer.Option(help="How far, with --weak.")] = 1.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """The synthetic cohort of a plan; the same command goes on where it stopped.
@@ -93,17 +107,19 @@ def sample(
 
     Example: medi sample my-model my-plan --out my-samples --steps 20 --shard 0/4
     """
-    from medi.diffusion.generation import generate, process
+    from medi.diffusion.generation import generate, workers_worthwhile
     from medi.diffusion.sampling import SamplerSettings
     from medi.runs import Show, Silent
+    from medi.shards import process
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
-    settings = SamplerSettings(steps=steps, solver=solver, schedule=schedule, batch=batch, guidance=asked)
+    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision)
     rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
+    workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
     weaker = None if weak is None else model_file(weak)
     show: Show = Silent() if process("RANK", 0) else Terminal()
     with show.bars("sampling") as (advance,):
-        cohort = generate(model_file(model), rows, out, seed, settings, advance, part, weaker)
+        cohort = generate(model_file(model), rows, out, seed, settings, advance, part, weaker, workers)
     took = f"{time.perf_counter() - started:.0f} s"
     if cohort is None:
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
@@ -146,6 +162,15 @@ def _fitted(recipe: "Recipe", given: dict[str, Any]) -> "Recipe":
     """The recipe as the user changes it; states are saved at whole batches."""
     batch = given.get("batch", recipe.batch)
     return replace(recipe, **given, save_every=max(recipe.save_every // batch, 1) * batch)
+
+
+def _dropout(given: list[str]) -> "Dropout":
+    """--dropout 0.1 for all conditions, or --dropout class=0.1 --dropout site=0.2."""
+    pairs = [text.rpartition("=") for text in given]
+    rates = {name: _number(text, "--dropout", "0.1 or site=0.1") for name, _, text in pairs}
+    if "" in rates and len(given) > 1:
+        raise MediError("--dropout: give one rate for all conditions, or each with its name, such as site=0.1")
+    return rates.get("", rates)
 
 
 def model_file(path: Path) -> Path:

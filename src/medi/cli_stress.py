@@ -38,7 +38,7 @@ def stress(
     ] = None,
     mean: Annotated[str, typer.Option(metavar=RGB, help="Subtracted from patches of 0 to 1 (onnx, pt).")] = "0,0,0",
     std: Annotated[str, typer.Option(metavar=RGB, help="What they are divided by then.")] = "1,1,1",
-    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down.")] = 15,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder for report and tables.")] = Path("medi-stress"),
 ) -> None:

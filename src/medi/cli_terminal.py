@@ -35,10 +35,14 @@ def say(text: str) -> None:
 
 
 class Rate(ProgressColumn):
-    """Images per second."""
+    """Images, or what else is counted, per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{task.speed:,.0f} images/s")
+        return Text("" if not task.speed else f"{task.speed:,.0f} {self.unit}/s")
 
 
 class Terminal:
@@ -48,8 +52,14 @@ class Terminal:
         console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def bars(self, *titles: str) -> Iterator["list[Advance]"]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    def bars(self, *titles: str, unit: str = "images") -> Iterator["list[Advance]"]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(unit),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             tasks = [progress.add_task(title, total=None) for title in titles]
             yield [partial(self._advance, progress, task) for task in tasks]

@@ -29,23 +29,35 @@ def transfer(
     ] = None,
     known: Known = None,
     strength: Annotated[float, typer.Option(help="Share of the way to noise, 0 to 1; less keeps more.")] = 1.0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 30,
-    solver: Annotated[str, typer.Option(help="heun, dpm_solver_2m or ddim.")] = "heun",
+    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 15,
+    solver: Annotated[str, typer.Option(help="dpm_solver_2m, heun (twice the work) or ddim.")] = "dpm_solver_2m",
     own: Annotated[
         bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")
     ] = False,
+    common: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="One change per pair of levels, learned from N patches of each.",
+            show_default="off",
+        ),
+    ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Patches at once; part of what makes them repeatable.")] = 64,
 ) -> None:
     """Patches as they would look at other levels of an attribute, their tissue kept; goes on where it stopped.
 
-    PATCHES must have the model's size. What is not known of an image counts as missing: say it with --known.
+    PATCHES must have the model's size. What is not known of an image counts as missing: say it with --known. With
+    --common all patches between two levels get the same change of colour and focus, which is closer to the truth where
+    a level has many patches, and costs as much as the N that it is learned from.
     Writes a cohort like any other, and grid.png: a row per patch, the patch itself, then each level.
 
     Example: medi transfer my-model my-packed --to Asterand,Christiana --strength 0.8 --out my-transfer
     """
     from medi.diffusion import transfer as bridge
     from medi.diffusion.checkpoint import load_schema
+    from medi.diffusion.common import transfer_in_common
 
     schema, started = load_schema(model_file(model)), time.perf_counter()
     name = attribute or default_attribute(schema)
@@ -53,8 +65,12 @@ def transfer(
     levels = levels_of(schema, name, to)
     rows = bridge.at_levels(cohort, schema, name, levels, own)
     settings = bridge.TransferSettings(steps, strength, solver=solver, batch=min(batch, len(cohort)))
+    checkpoint, part = model_file(model), shard_of(shard)
     with Terminal().bars("transfer") as (advance,):
-        made = bridge.transfer(model_file(model), cohort, rows, out, settings, advance, shard_of(shard))
+        if common is None:
+            made = bridge.transfer(checkpoint, cohort, rows, out, settings, advance, part)
+        else:
+            made = transfer_in_common(checkpoint, cohort, rows, name, out, settings, common, 0, advance, part)
     took = f"{time.perf_counter() - started:.0f} s"
     if made is None:
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")

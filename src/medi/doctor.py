@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.requirements import Requirement
 
@@ -126,10 +126,9 @@ def _gpu() -> Finding:
 
 def encoders() -> Iterator[Finding]:
     """Which encoders can be loaded; those that cannot are notes, as the embedded one always can."""
-    from medi.evaluation import encoders as module
+    from medi.evaluation.encoders import available
 
-    listed: Callable[[], Any] = getattr(module, "available", lambda: [(name, True, "") for name in module.ENCODERS])
-    for name, loadable, remedy in listed():
+    for name, loadable, remedy in available():
         text = "can be loaded" if loadable else "cannot be loaded here"
         yield Finding(f"encoder {name}", text, "fine" if loadable else "note", "" if loadable else remedy)
 
@@ -222,7 +221,7 @@ def run(path: Path) -> Iterator[Finding]:
 
 
 def _stages(path: Path) -> str:
-    from medi.report.page import FORMAT_VERSION as RESULTS_VERSION
+    from medi.report.run import FORMAT_VERSION as RESULTS_VERSION
     from medi.runs import FORMAT_VERSION
 
     content = read_json(path / "run.json")

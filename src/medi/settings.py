@@ -1,16 +1,21 @@
 """Study files: what a study is asked to do, checked before anything runs."""
 
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from medi.cohort.fitting import Mode
 from medi.diffusion.denoiser import NetworkSettings
+from medi.diffusion.presets import preset
 from medi.diffusion.sampling import SamplerSettings
 from medi.diffusion.training import Recipe
 from medi.errors import MediError
+
+PATHS = ("root", "clinical", "sites")  # options of the readers that name files
 
 
 class _Section(BaseModel):
@@ -18,19 +23,45 @@ class _Section(BaseModel):
 
 
 class CohortSettings(_Section):
-    """The embedded phantom: patch size in pixels and number of patches."""
+    """Patches of `size` pixels: of the embedded phantom, `patches` of them, or of the user's own `source`.
 
-    size: Literal[32, 64] = 32
+    source: a packed cohort, or anything the readers take with the options in `read` (those of `medi audit`), packed as
+    mode and mpp say (those of `medi pack`). Paths are relative to the study file.
+    """
+
+    source: str = ""
+    read: dict[str, Any] = Field(default_factory=dict)
+    size: int = Field(default=32, ge=8)
+    mode: Mode = "resize"
+    mpp: float | None = None
     patches: int = Field(default=4000, ge=200)
+
+    @model_validator(mode="after")
+    def _phantom_has_two_sizes(self) -> "CohortSettings":
+        if not self.source and self.size not in (32, 64):
+            raise MediError(f"cohort.size: the phantom has 32 or 64 px, not {self.size}")
+        if not self.source and self.read:
+            raise MediError("cohort.read: there is no cohort.source to read")
+        return self
 
 
 class HoldoutSettings(_Section):
-    """Share of the combinations held out, of the other patients set aside for the validation loss, and how many
-    patients every class and level keeps in training (all where it has fewer)."""
+    """The rule of the hold-out, as in `medi holdout`: a share of the combinations, named ones, or whole levels.
 
+    min_patients: how many patients every class and level keeps in training (all where it has fewer). test_seen: the
+    phantom needs none, its test patches are fresh ones.
+    """
+
+    kind: Literal["random", "named", "sites"] = "random"
     rate: float = Field(default=0.3, gt=0, lt=1)
+    held: tuple[tuple[str, ...], ...] = ()
+    folds: int = 5
+    fold: int = 0
+    set_aside: bool = False
     min_patients: int = Field(default=6, ge=1)
+    test_seen: float = Field(default=0.0, ge=0, lt=1)
     validation: float = Field(default=0.05, ge=0, lt=0.5)
+    reserve: float = Field(default=0.02, ge=0, lt=0.5)
 
 
 class PlanSettings(_Section):
@@ -41,20 +72,31 @@ class PlanSettings(_Section):
 
 
 class EvaluationSettings(_Section):
-    """Fresh real patches per combination and per slide in each reference set, and images per distance."""
+    """Fresh real patches per combination and per slide in each reference set, images per distance, and encoders.
+
+    encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches.
+    arms: classifiers to compare beside the study's own: all, none, or names; stains: stain arms, which embed the
+    training patches again each.
+    """
 
     patches: int = Field(default=200, ge=10)
     patches_per_slide: int = Field(default=10, ge=1)
     distance_images: int = Field(default=100, ge=3)
-    encoder: str = "descriptor"
+    arms: tuple[str, ...] = ("all",)
+    stains: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 
 class StudySettings(_Section):
-    """A study file. Every key is optional; unknown keys are refused."""
+    """A study file. Every key is optional; unknown keys are refused.
+
+    preset: network and training of `medi train --preset`, which the sections of these names then change.
+    """
 
     title: str = "MeDi on the phantom cohort"
     seed: int = 0
     attribute: str = "site"
+    preset: str = ""
     cohort: CohortSettings = CohortSettings()
     holdout: HoldoutSettings = HoldoutSettings()
     network: NetworkSettings = NetworkSettings()
@@ -63,11 +105,32 @@ class StudySettings(_Section):
     sampling: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not content.get("preset"):
+            return content
+        chosen = preset(str(content["preset"]))
+        sections = {"network": asdict(chosen.network), "training": asdict(chosen.recipe)}
+        return content | {name: whole | (content.get(name) or {}) for name, whole in sections.items()}
+
     @model_validator(mode="after")
     def _sizes_agree(self) -> "StudySettings":
         if self.network.size != self.cohort.size:
             raise MediError(f"network.size is {self.network.size}, cohort.size {self.cohort.size}: make them equal")
         return self
+
+
+def find_study(study: Path, source: Path | None = None, seed: int | None = None) -> StudySettings:
+    """The settings of a study file, or of one of ours by its name; `source` and `seed` replace what it says."""
+    ours = Path(str(files("medi") / "studies" / f"{study}.yaml"))
+    if not study.exists() and not ours.exists():
+        known = sorted(path.stem for path in ours.parent.glob("*.yaml"))
+        raise MediError(f"{study}: no such study file; medi brings {', '.join(known)}")
+    settings = read_study(study if study.exists() else ours)
+    if source is not None:
+        settings = settings.model_copy(update={"cohort": settings.cohort.model_copy(update={"source": str(source)})})
+    return settings if seed is None else settings.model_copy(update={"seed": seed})
 
 
 def read_study(path: Path) -> StudySettings:
@@ -78,7 +141,16 @@ def read_study(path: Path) -> StudySettings:
         raise MediError(f"{path}: no such study file") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-    return parse_study({} if content is None else content, str(path))
+    found = parse_study({} if content is None else content, str(path))
+    return found.model_copy(update={"cohort": _beside(found.cohort, path.parent)})
+
+
+def _beside(cohort: CohortSettings, folder: Path) -> CohortSettings:
+    """The same cohort with paths that start from the folder of the study file."""
+    if not cohort.source:
+        return cohort
+    read = {name: str(folder / value) if name in PATHS else value for name, value in cohort.read.items()}
+    return cohort.model_copy(update={"source": str(folder / cohort.source), "read": read})
 
 
 def parse_study(content: object, name: str) -> StudySettings:

@@ -21,23 +21,31 @@ from medi import __version__
 from medi.cohort import phantom
 from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
-from medi.cohort.plan import balance
+from medi.cohort.plan import balance, with_siblings
 from medi.cohort.table import Cohort, concatenate
+from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import train
-from medi.evaluation import fidelity, utility
-from medi.evaluation.encoders import embed, encoder
+from medi.evaluation import fidelity, learned, utility
+from medi.evaluation.arms import stain_arms
+from medi.evaluation.comparison import study_arms
+from medi.evaluation.control import control
+from medi.evaluation.copying import Patches, copying
+from medi.evaluation.encoders import Encoder, embed, encoder
 from medi.evaluation.fidelity import Embedded
-from medi.files import read_table, write_json, write_table, write_text
+from medi.files import read_table, safe_name, write_json, write_table, write_text
 from medi.report.page import build
+from medi.report.sheets import write_sheets
 from medi.runs import Advance, Run, Show, Silent
 from medi.settings import StudySettings, read_study
+from medi.sources import Source, source_of
 from medi.workers import side_by_side
 
 FORMAT_VERSION = 1
 SETTINGS = "study.yaml"  # in the run folder
+LEARNED = "encoders/learned.safetensors"
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
-REFERENCES = ("reference", "floor", "oracle")  # fresh real patches, each set from slides of its own
+SIBLINGS = 12  # images of a combination that share their noise with the other levels of the attribute
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 
 
@@ -48,14 +56,51 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.collect()  # the biased cohort
     study.audit()  # which combinations are missing, what gives the class away
     study.hold_out()  # take a part of the combinations away
-    study.refer()  # fresh real patches of every combination: test set, floor, oracle
+    study.refer()  # real patches beside it: test set, floor, oracle
     study.train()  # CLS: p(image | class), MeDi: p(image | class, metadata)
     study.plan()  # fill every combination to the same count
     study.sample()
+    study.learn()  # an encoder of the training patches' own, where one is asked for
     study.embed()
     study.measure_fidelity()  # distances per combination and per class
-    study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle
+    study.measure_control()  # does an image show the class and the level that were asked for?
+    study.measure_copying()  # is an image new, or a training patch again?
+    study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle, and on what is free
     return study.conclude()  # results.json, picture sheet, report.html
+
+
+def rehearse(settings: StudySettings) -> list[str]:
+    """What `run` would do, a line per stage, without writing anything: the cohort is read, held out and planned."""
+    source, s = source_of(settings), settings
+    source.check()
+    cohort = source.read()
+    found = design(cohort.table, cohort.schema, _rule(s), s.seed)
+    table = found.apply(cohort.table)
+    plan = balance(table, cohort.schema, ("class", s.attribute), to=s.plan.to, minimum=s.plan.minimum)
+    denoiser = Denoiser(s.network, cohort.schema)
+    steps = s.sampling.steps * (2 if s.sampling.solver == "heun" else 1)
+    gflop, size = gflop_per_image(denoiser), s.cohort.size
+    trained, sampled = 3 * gflop * s.training.images, gflop * steps * len(plan)
+    return [
+        f"cohort: {len(cohort):,} patches of {table['patient'].nunique():,} patients, "
+        f"{len(cohort) * size**2 * 3 / 1e9:,.1f} GB at {size} px",
+        "audit: " + "; ".join(audit(cohort.table, cohort.schema).summary()),
+        f"holdout: {len(found.held_out)} combinations; " + ", ".join(f"{k} {n:,}" for k, n in _sizes(table).items()),
+        f"models: {' and '.join(MODELS)}, {sum(p.numel() for p in denoiser.parameters()) / 1e6:,.1f} M parameters, "
+        f"{s.training.images:,} images of {3 * gflop:,.1f} GFLOP each: {trained / 1e6:,.1f} PFLOP a model",
+        f"samples: {len(plan):,} images a model, {steps} evaluations each: {sampled / 1e6:,.1f} PFLOP a model",
+        f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
+    ]
+
+
+def _sizes(table: pd.DataFrame) -> dict[str, int]:
+    """Patches of each split that has any."""
+    return {str(split): int(n) for split, n in table["split"].value_counts().items()}
+
+
+def _rule(s: StudySettings) -> Rule:
+    over = (s.attribute,) if s.holdout.kind == "sites" else ("class", s.attribute)
+    return Rule(over=over, **s.holdout.model_dump())
 
 
 @dataclass(frozen=True)
@@ -68,8 +113,10 @@ class Study:
     def check(self) -> None:
         """Refuse what cannot work before anything is written, and keep the settings where workers find them."""
         s = self.settings
-        phantom.schema().attribute(s.attribute)
-        encoder(s.evaluation.encoder)
+        self.source.check()
+        for name in s.evaluation.encoders:
+            if name != learned.NAME:
+                encoder(name)
 
         def work(path: Path) -> str:
             write_text(path, yaml.safe_dump(s.model_dump(mode="json"), sort_keys=False))
@@ -78,14 +125,11 @@ class Study:
         self.stages.stage(SETTINGS, work, s)
 
     def collect(self) -> None:
-        s = self.settings
-
         def work(path: Path) -> str:
-            cohort = phantom.cohort(s.seed, s.cohort.size, s.cohort.patches)
-            cohort.save(path)
+            cohort = self.source.collect(path, self.stages.show)
             return f"{len(cohort):,} patches of {cohort.table['patient'].nunique():,} patients"
 
-        self.stages.stage("cohort", work, [s.cohort, s.seed, phantom.parameters_hash()])
+        self.stages.stage("cohort", work, self.source.key())
 
     def audit(self) -> None:
         def work(path: Path) -> str:
@@ -101,8 +145,7 @@ class Study:
 
         def work(path: Path) -> str:
             cohort = Cohort.load(self.folder / "cohort")
-            rule = Rule(over=self.over, test_seen=0.0, **s.holdout.model_dump())
-            found = design(cohort.table, cohort.schema, rule, s.seed)
+            found = design(cohort.table, cohort.schema, _rule(s), s.seed)
             found.save(path)
             patches = int((found.split == "train").sum())
             return f"{len(found.certificate['held_out'])} combinations held out, {patches:,} training patches left"
@@ -110,14 +153,15 @@ class Study:
         self.stages.stage("holdout", work, [s.holdout, s.attribute, s.seed], ["cohort"])
 
     def refer(self) -> None:
-        s = self.settings
+        s, drawn = self.settings, self.source.drawn
 
         def work(path: Path) -> str:
-            self._side_by_side("rendering", "render_reference", REFERENCES)
-            patches = sum(len(Cohort.load(path / name)) for name in REFERENCES)
-            return f"{patches:,} fresh patches of all combinations: {', '.join(REFERENCES)}"
+            self._side_by_side("drawing", "draw_reference", drawn)
+            patches = sum(len(Cohort.load(path / name)) for name in drawn)
+            return f"{patches:,} fresh patches of all combinations: {', '.join(drawn)}"
 
-        self.stages.stage("references", work, [s.evaluation, s.plan, s.cohort, s.seed], ["cohort"])
+        if drawn:
+            self.stages.stage("references", work, [s.evaluation, s.plan, s.cohort, s.seed], ["cohort"])
 
     def train(self) -> None:
         s = self.settings
@@ -135,7 +179,7 @@ class Study:
             cohort = self.split()
             plan = balance(cohort.table, cohort.schema, self.over, to=s.plan.to, minimum=s.plan.minimum)
             plan.save(path)
-            rows = plan.expand(s.seed)
+            rows = with_siblings(plan.expand(s.seed), s.attribute, SIBLINGS)
             write_table(path / "rows.parquet", rows)
             return f"{len(rows):,} images per model, {int(rows['fill'].sum()):,} of them fill combinations"
 
@@ -150,11 +194,27 @@ class Study:
 
         self.stages.stage("samples", work, [s.sampling, s.seed], ["plan", "models"])
 
-    def embed(self) -> None:
-        extractor = encoder(self.settings.evaluation.encoder)
+    def learn(self) -> None:
+        s = self.settings
 
         def work(path: Path) -> str:
-            sets = self._sets()
+            patches = self.split().where(split="train")
+            with self.stages.show.bars("learning an encoder") as (advance,):
+                learned.learn(patches, path, s.seed, progress=advance)
+            return f"from {len(patches):,} training patches"
+
+        if learned.NAME in s.evaluation.encoders:
+            self.stages.stage(LEARNED, work, [s.seed], ["holdout"])
+
+    def embed(self) -> None:
+        for name in self.settings.evaluation.encoders:
+            self._embed(name)
+
+    def _embed(self, name: str) -> None:
+        extractor = self.encoder(name)
+
+        def work(path: Path) -> str:
+            sets = self._stores()
             total, done = sum(map(len, sets.values())), 0
             with self.stages.show.bars("embedding") as (advance,):
 
@@ -163,60 +223,106 @@ class Study:
                     done += n
                     advance(done, total)
 
-                for name, cohort in sets.items():
+                for store, cohort in sets.items():
                     table = pd.DataFrame(embed(cohort, extractor, progress=count)).add_prefix("f")
-                    write_table(path / f"{name}.parquet", table)
+                    write_table(path / f"{store}.parquet", table)
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
-        self.stages.stage("embeddings", work, [extractor.name, extractor.hash], ["holdout", "references", "samples"])
+        reads = ["holdout", "samples", *(["references"] if self.source.drawn else [])]
+        self.stages.stage(self._embeddings(name), work, [extractor.name, extractor.hash], reads)
 
     def measure_fidelity(self) -> None:
         s = self.settings
 
         def work(path: Path) -> str:
-            sets = self._embedded()
-            arms = {model: sets[model] for model in MODELS}
-            shared: dict[str, Any] = {
-                "n": s.evaluation.distance_images,
-                "seed": s.seed,
-                "encoder": s.evaluation.encoder,
-            }
-            cells = fidelity.per_combination(
-                sets["reference"], sets["floor"], arms, over=self.over, held_out=self.unseen(), **shared
-            )
-            shares = self.split().where(split="train").table.groupby(list(self.over)).size()
-            marginal = (shares / shares.sum()).rename("share").reset_index()
-            classes = fidelity.per_class(sets["reference"], sets["floor"], arms, marginal, **shared)
-            write_table(path, pd.concat([cells, classes], ignore_index=True))
-            means = _pick(cells, metric="frechet", scope="combination_mean", split="unseen")
+            table = pd.concat([self._fidelity(name) for name in s.evaluation.encoders], ignore_index=True)
+            write_table(path, table)
+            means = _pick(table, metric="frechet", scope="combination_mean", split="unseen")
+            means = means[means["encoder"] == self.encoder().label]
             return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.1f}" for r in means.itertuples())
 
-        self.stages.stage("tables/fidelity.parquet", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
+        reads = [self._embeddings(name) for name in s.evaluation.encoders]
+        self.stages.stage("tables/fidelity.parquet", work, [s.evaluation, s.attribute, s.seed], reads)
+
+    def _fidelity(self, encoder: str) -> pd.DataFrame:
+        """Distances per combination and per class in the features of one encoder."""
+        s, sets = self.settings, self._embedded(encoder)
+        arms = {model: sets[model] for model in MODELS}
+        shared: dict[str, Any] = {"n": s.evaluation.distance_images, "seed": s.seed}
+        shared["encoder"] = self.encoder(encoder).label
+        real, floor = sets["reference"], sets["floor"]
+        cells = fidelity.per_combination(real, floor, arms, over=self.over, held_out=self.unseen(), **shared)
+        shares = sets["train"][1].groupby(list(self.over)).size()
+        marginal = (shares / shares.sum()).rename("share").reset_index()
+        classes = fidelity.per_class(real, floor, arms, marginal, **shared)
+        return pd.concat([cells, classes], ignore_index=True)
+
+    def measure_control(self) -> None:
+        s = self.settings
+
+        def work(path: Path) -> str:
+            sets = self._embedded()
+            arms = {model: sets[model] for model in MODELS}
+            named: dict[str, Any] = {"over": self.over, "seed": s.seed, "encoder": self.encoder().label}
+            found = control(sets["train"], sets["reference"], arms, held_out=frozenset(self.unseen()), **named)
+            write_table(path.with_name("confusion.parquet"), found.confusion)
+            write_table(path, found.figures)
+            seen = _pick(found.figures, metric="obedience", scope="all", split="unseen", attribute=s.attribute)
+            return f"{s.attribute} as asked: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in seen.itertuples())
+
+        self.stages.stage("tables/control.parquet", work, [s.attribute, s.seed], ["embeddings"])
+
+    def measure_copying(self) -> None:
+        s = self.settings
+
+        def work(path: Path) -> str:
+            parts = self._patches()
+            synthetic = {model: parts[model] for model in MODELS}
+            reserve = parts["reserve"] if len(parts["reserve"]) else None
+            found = copying(parts["train"], synthetic, reserve, parts["reference"], over=self.over, seed=s.seed)
+            write_table(path.with_name("suspects.parquet"), found.suspects)
+            if found.sheet is not None:
+                found.sheet.save(self.folder / "suspects")
+            write_table(path, found.figures)
+            rates = _pick(found.figures, metric="copy_rate")
+            return "copies: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in rates.itertuples())
+
+        self.stages.stage("tables/copying.parquet", work, [s.attribute, s.seed], ["embeddings"])
 
     def measure_utility(self) -> None:
         s = self.settings
 
         def work(path: Path) -> str:
-            sets, unseen = self._embedded(), self.unseen()
-            fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
-            real = sets["train"]
+            sets = self._embedded()
+            real, fill = sets["train"], sets["medi"][1]["fill"].to_numpy(dtype=bool)
             added = {model: _take(sets[model], fill) for model in MODELS}
-            added["oracle"] = _like(sets["oracle"], added["medi"][1], self.over)
-            arms = [utility.Arm("real", *real)]
-            arms += [utility.Arm(name, *_join(real, extra)) for name, extra in added.items()]
-            reference = sets["reference"]
-            is_unseen = np.array([cell in unseen for cell in _cells(reference[1], self.over)])
-            tests = {"seen": _take(reference, ~is_unseen), "unseen": _take(reference, is_unseen)}
-            table = utility.evaluate(arms, tests, over=self.over, seed=s.seed)
+            oracle = _like(sets["oracle"], added["medi"][1], self.over) if "oracle" in sets else None
+            tests = {name: _take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
+            with self.stages.show.bars("classifiers") as (advance,):
+                table, curves = study_arms(
+                    real,
+                    added,
+                    tests,
+                    over=self.over,
+                    seed=s.seed,
+                    oracle=oracle,
+                    stained=self._stained(real, list(tests)),
+                    only=s.evaluation.arms,
+                    progress=advance,
+                )
+            write_table(path.with_name("curves.parquet"), curves)
             write_table(path, table)
             overall = _pick(table, metric="balanced_accuracy", scope="all", split="unseen")
-            return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in overall.itertuples())
+            named = overall[overall["arm"].isin(["real", *MODELS, "oracle"])]
+            return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in named.itertuples())
 
-        self.stages.stage("tables/utility.parquet", work, [s.attribute, s.seed], ["embeddings"])
+        self.stages.stage("tables/utility.parquet", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
 
     def conclude(self) -> dict[str, Any]:
         """results.json, the sheet of pictures and report.html, always written anew from what the stages left."""
         self._sheet().save(self.folder / "sheet")
+        sets = self._sets()
+        write_sheets(sets["reference"], sets["medi"], self.settings.attribute, self.folder / "sheets")
         write_table(self.folder / "tables/training.parquet", self._training_logs())
         results = self._results()
         write_json(self.folder / "results.json", results)
@@ -226,6 +332,10 @@ class Study:
     @property
     def folder(self) -> Path:
         return self.stages.folder
+
+    @property
+    def source(self) -> Source:
+        return source_of(self.settings)
 
     @property
     def over(self) -> tuple[str, str]:
@@ -250,17 +360,56 @@ class Study:
         calls = {f"{title} {name}": (f"medi.study:{function}", str(self.folder), name) for name in names}
         side_by_side(calls, self.stages.show)
 
-    def _sets(self) -> dict[str, Cohort]:
-        """The sets of patches that are measured, real and synthetic alike."""
-        real = {"train": self.split().where(split="train")}
-        fresh = {name: Cohort.load(self.folder / "references" / name) for name in REFERENCES}
-        return real | fresh | {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
+    def _stores(self) -> dict[str, Cohort]:
+        """All patches there are, real and synthetic: the cohort, the sets drawn beside it, the samples."""
+        drawn = {name: Cohort.load(self.folder / "references" / name) for name in self.source.drawn}
+        samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
+        return {"cohort": self.split(), **drawn, **samples}
 
-    def _embedded(self) -> dict[str, Embedded]:
-        """Embeddings [n, d] and table of each set."""
+    def _sets(self) -> dict[str, Cohort]:
+        """The sets of patches that are measured: those of the source, and the samples of each model."""
+        stores = self._stores()
+        cohort = stores.pop("cohort")
+        return {name: cohort.select(rows) for name, rows in self.source.sets(cohort.table).items()} | stores
+
+    def encoder(self, name: str = "") -> Encoder:
+        """An encoder by its name, by default the study's first; "learned" is the study's own."""
+        chosen = name or self.settings.evaluation.encoders[0]
+        return learned.load(self.folder / LEARNED) if chosen == learned.NAME else encoder(chosen)
+
+    def _embeddings(self, name: str) -> str:
+        """The stage and folder of an encoder's features: the first one's has the plain name."""
+        return "embeddings" if name == self.settings.evaluation.encoders[0] else f"embeddings-{safe_name(name)}"
+
+    def _embedded(self, encoder: str = "") -> dict[str, Embedded]:
+        """Embeddings [n, d] and table of each set, in the features of the study's first encoder or of the named one."""
+        stores = self._stores()
+        folder = self.folder / self._embeddings(encoder or self.settings.evaluation.encoders[0])
+        read = {name: read_table(folder / f"{name}.parquet") for name in stores}
+        found = {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in stores.items()}
+        cohort = found.pop("cohort")
+        return {name: _take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
+
+    def _patches(self) -> dict[str, Patches]:
+        """Pixels and features of each set."""
+        embedded = self._embedded()
+        return {name: Patches(cohort, embedded[name][0]) for name, cohort in self._sets().items()}
+
+    def _tests(self, table: pd.DataFrame) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which of the test rows are of combinations that training saw, and which not; the empty one is left out."""
+        unseen = self.unseen()
+        is_unseen = np.array([cell in unseen for cell in _cells(table, self.over)], dtype=bool)
+        return {name: rows for name, rows in (("seen", ~is_unseen), ("unseen", is_unseen)) if rows.any()}
+
+    def _stained(self, real: Embedded, splits: Sequence[str]) -> list[utility.Arm]:
+        """The stain arms that the study asks for, on its first encoder's features."""
+        if not self.settings.evaluation.stains:
+            return []
         sets = self._sets()
-        read = {name: read_table(self.folder / "embeddings" / f"{name}.parquet") for name in sets}
-        return {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in sets.items()}
+        masks = self._tests(sets["reference"].table)
+        tests = {split: sets["reference"].select(masks[split]) for split in splits}
+        seed, names = self.settings.seed, self.settings.evaluation.stains
+        return stain_arms(sets["train"], real, tests, self.encoder(), seed, names)
 
     def _sheet(self, per_cell: int = 3) -> Cohort:
         """The first few real and synthetic patches of every combination, with a column `source`."""
@@ -284,13 +433,16 @@ class Study:
         s = self.settings
         accuracy = _pick(read_table(self.folder / "tables/utility.parquet"), metric="balanced_accuracy", scope="all")
         distance = _pick(
-            read_table(self.folder / "tables/fidelity.parquet"), metric="frechet", scope="combination_mean"
+            read_table(self.folder / "tables/fidelity.parquet"),
+            metric="frechet",
+            scope="combination_mean",
+            encoder=self.encoder().label,
         )
         measured = {"balanced_accuracy": accuracy, "frechet": distance}
         tables = {
             name: {split: _column(table, split) for split in ("seen", "unseen")} for name, table in measured.items()
         }
-        extractor = encoder(s.evaluation.encoder)
+        extractor = self.encoder()
         return {
             "format_version": FORMAT_VERSION,
             "title": s.title,
@@ -299,7 +451,7 @@ class Study:
             "gap_closed": gap_closed(tables["balanced_accuracy"]["unseen"]),
             "seconds": self.stages.seconds,
             "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
-            "phantom": phantom.parameters_hash(),
+            "phantom": "" if s.cohort.source else phantom.parameters_hash(),
             "versions": {"medi": __version__, "python": platform.python_version()} | _versions(),
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
             "settings": s.model_dump(mode="json"),
@@ -333,17 +485,10 @@ def sample_model(folder: str, model: str, advance: Advance) -> None:
     generate(checkpoint, rows, study.folder / "samples" / model, study.settings.seed, study.settings.sampling, advance)
 
 
-def render_reference(folder: str, name: str, advance: Advance) -> None:
+def draw_reference(folder: str, name: str, advance: Advance) -> None:
     """Worker: fresh real patches of every combination, from slides that no other set shares."""
     study = reopen(folder)
-    s = study.settings
-    per_cell = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}[name]
-    parts = []
-    for i, site in enumerate(phantom.SITES):
-        cells = [(class_, site) for class_ in phantom.CLASSES]
-        parts.append(phantom.fresh(cells, per_cell, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide))
-        advance((i + 1) * len(parts[0]), len(phantom.SITES) * len(parts[0]))
-    concatenate(parts).save(study.folder / "references" / name)
+    study.source.draw(name, advance).save(study.folder / "references" / name)
 
 
 def gap_closed(accuracy: Mapping[str, float | None]) -> float | None:

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
-from typing import IO
 
 from medi.errors import MediError
 from medi.runs import Advance, Show
@@ -31,6 +32,26 @@ def side_by_side(calls: Mapping[str, Sequence[str]], show: Show) -> None:
         for start in range(0, len(titles), at_once):
             group = titles[start : start + at_once]
             _run([calls[title] for title in group], advances[start : start + at_once])
+
+
+class Summed:
+    """A show whose bars are one: what all workers together have reached goes to `advance`."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance, self.lock = advance, threading.Lock()
+
+    def line(self, text: str) -> None:
+        pass
+
+    def bars(self, *titles: str) -> AbstractContextManager[list[Advance]]:
+        self.reached = [(0, 0) for _ in titles]
+        return nullcontext([partial(self._advance, i) for i in range(len(titles))])
+
+    def _advance(self, worker: int, count: int, total: int) -> None:
+        with self.lock:
+            self.reached[worker] = (count, total)
+            counts, totals = zip(*self.reached)
+            self.advance(sum(counts), sum(totals))
 
 
 def _has_gpu() -> bool:
@@ -68,7 +89,7 @@ def _raise_first(ends: Sequence[tuple[int, str]]) -> None:
             raise RuntimeError(error or f"a worker was ended from outside (exit code {code}); was memory short?")
 
 
-def _listen(stream: IO[str] | None, advance: Advance) -> threading.Thread:
+def _listen(stream: Iterable[str] | None, advance: Advance) -> threading.Thread:
     """Pass on "count total" lines until the worker closes its output."""
     assert stream is not None
 
@@ -82,7 +103,7 @@ def _listen(stream: IO[str] | None, advance: Advance) -> threading.Thread:
     return thread
 
 
-def _collect(stream: IO[str] | None) -> Callable[[], str]:
+def _collect(stream: Iterable[str] | None) -> Callable[[], str]:
     """Read a stream to its end beside the main thread; the function it returns waits for the text."""
     assert stream is not None
     text: list[str] = []

@@ -228,6 +228,47 @@ def test_degenerate_tables_work_or_say_why() -> None:
         design(many, Schema.infer(many, ["site"]), seed=0)
 
 
+MIXED = [("c0", "h1"), ("c1", "h2"), ("c2", "h3")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_held_out_patches_of_training_patients_are_set_aside_p5(seed: int) -> None:
+    """Where every patient shows every class nothing would be left: patients are shared first, patches then."""
+    table = cohort(seed, mixed=0.7)
+    rule = Rule("named", held=tuple(MIXED), set_aside=True, test_seen=0.3, validation=0.1)
+    found = design(table, schema_of(table), rule, seed)
+    split = found.apply(table)
+    assert verify(split, found.certificate) == []
+    inside = pd.Series(list(zip(split["class"], split["site"]))).isin(MIXED)
+    assert set(split["split"][inside]) == {"test_unseen", "set_aside"}
+    assert not split["split"][~inside].isin(["test_unseen", "set_aside"]).any()
+    tests = set(split["patient"][split["split"].isin(["test_seen", "test_unseen"])])
+    assert not tests & set(split["patient"][~split["split"].isin(["test_seen", "test_unseen"])])
+    assert (split["split"] == "train").sum() > 0.4 * len(split)
+    moved = split.assign(split=split["split"].replace({"set_aside": "train"}))
+    assert any("outside test_unseen and set_aside" in problem for problem in verify(moved, found.certificate))
+    stolen = split.copy()
+    stolen.loc[stolen.index[stolen["split"] == "test_unseen"][0], "split"] = "set_aside"
+    assert any("patient(s) on two sides" in problem for problem in verify(stolen, found.certificate))
+
+
+def test_a_certificate_from_before_patches_were_set_aside_still_holds() -> None:
+    table, found = designed(0)
+    old = {
+        k: {n: x for n, x in v.items() if n != "set_aside"} if isinstance(v, dict) else v
+        for k, v in found.certificate.items()
+    }
+    assert "set_aside" not in old["rows"]
+    assert verify(table, old) == []
+
+
+def test_setting_aside_needs_named_combinations_and_patients_who_test() -> None:
+    with pytest.raises(MediError, match="named combinations only"):
+        Rule(set_aside=True)
+    with pytest.raises(MediError, match="share of the patients must test"):
+        Rule("named", held=(("c0", "h1"),), set_aside=True, test_seen=0.0)
+
+
 def test_classes_that_lose_their_training_patients_are_named() -> None:
     table = cohort(7, mixed=0.0).query("not (`class` == 'c0' and site != 'h1')")
     found = design(table, schema_of(table), Rule.levels("site", ["h1"]), 0)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from medi import seeds
-from medi.cohort.plan import Plan, balance, combinations, from_table, images, match, union
+from medi.cohort.plan import Plan, balance, combinations, from_table, images, match, union, with_siblings
 from medi.cohort.schema import Schema
 from medi.errors import MediError
 
@@ -134,6 +134,20 @@ def test_a_larger_plan_repeats_the_images_of_a_smaller_one_p3(schema: Schema) ->
     small = balance(cohort(), schema, to=20).expand(4).set_index("sample_id")
     large = balance(cohort(), schema, to=50, minimum=50).expand(4).set_index("sample_id").loc[small.index]
     assert large.drop(columns="fill").equals(small.drop(columns="fill"))
+
+
+def test_siblings_differ_in_one_attribute_alone_p3(schema: Schema) -> None:
+    rows = balance(cohort(), schema, to=12, minimum=5).expand(0)
+    found = with_siblings(rows, "site", 3)
+    number = rows.groupby(["class", "site"]).cumcount()
+    for (_, i), family in found.groupby(["class", number]):
+        others = family[["noise_id", "scanner", "age"]].drop_duplicates()
+        assert len(others) == (1 if i < 3 else len(family))
+        assert family["site"].is_unique
+    assert found["sample_id"].is_unique
+    pd.testing.assert_frame_equal(found[number >= 3], rows[number >= 3])
+    unchanged = ["sample_id", "class", "site", "request", "fill"]
+    pd.testing.assert_frame_equal(found[unchanged], rows[unchanged])
 
 
 def test_noise_ids_tell_alike_names_apart() -> None:

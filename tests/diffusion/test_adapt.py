@@ -70,8 +70,8 @@ def test_provenance_stands_in_the_checkpoint(model: Path, patches: Cohort, tmp_p
     assert config["combinations"] == TRAINED["combinations"], "what training saw"
 
 
-def test_tuning_is_kept_where_it_helps_and_its_drift_is_measured(model, patches, cohort, tmp_path, monkeypatch) -> None:
-    """The held-back loss decides; the drift compares the same draws of old patches."""
+def test_what_denoises_the_held_back_patches_best_is_kept(model, patches, cohort, tmp_path, monkeypatch) -> None:
+    """The vector, low-rank changes and all weights are compared on the same draws, of new patches and of old ones."""
     losses = {}
     real = module._Task.loss
 
@@ -82,10 +82,30 @@ def test_tuning_is_kept_where_it_helps_and_its_drift_is_measured(model, patches,
     monkeypatch.setattr(module._Task, "loss", spy)
     made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK, cohort)
     (held,) = [values for n, values in losses.items() if n != len(cohort)]
-    assert made.method == ("tuned" if held[1] < held[0] else "vector")
-    assert made.record["drift"] == dict(zip(("before", "after"), losses[len(cohort)]))
-    assert made.record["drift"]["before"] != made.record["drift"]["after"]
-    assert (tmp_path / "new" / "level.safetensors").exists() == (made.method == "vector")
+    methods = ("vector", "low_rank", "tuned")
+    assert made.record["held_back_loss"] == dict(zip(methods, held))
+    assert made.method == methods[int(np.argmin(held))]
+    assert made.record["old_loss"] == dict(zip(methods, losses[len(cohort)]))
+    assert len(set(losses[len(cohort)])) == 3, "each has a drift of its own"
+
+
+@pytest.mark.parametrize("method", ["vector", "low_rank", "tuned"])
+def test_each_method_leaves_a_plain_model(method: str, model, patches, cohort, tmp_path, monkeypatch) -> None:
+    """Its small file, where it has one, gives the same model back; all weights have none."""
+    losses = iter([float(kind != method) for kind in ("vector", "low_rank", "tuned")] * 2)
+    monkeypatch.setattr(module._Task, "loss", lambda task, denoiser, given: next(losses))
+    made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK, cohort)
+    assert made.method == method
+    adapted, base = load_model(made.path)[0], load_model(model)[0]
+    changed = [name for name, value in base.state_dict().items() if not torch.equal(value, adapted.state_dict()[name])]
+    assert (set(changed) == {TABLE}) == (method == "vector")
+    file = tmp_path / "new" / "level.safetensors"
+    assert file.exists() == (method != "tuned")
+    if method != "tuned":
+        joined = load_model(join(model, [file], tmp_path / "joined"))[0]
+        assert all(torch.equal(value, joined.state_dict()[name]) for name, value in adapted.state_dict().items())
+        old = adapted.state_dict()[TABLE]
+        assert torch.equal(torch.cat([old[:2], old[3:]]), base.state_dict()[TABLE]), "old levels' vectors"
 
 
 def test_levels_are_joined_from_small_files(model: Path, patches: Cohort, tmp_path: Path) -> None:
@@ -151,6 +171,7 @@ def test_soft_labels_are_in_proportion(patches: Cohort) -> None:
         ({"size": 16}, "have 16 px, the model makes 8 px"),
         ({"glass": True}, "s3: 0% of its pixels are tissue .1 of 10 patches under 10%."),
         ({"out": "base"}, "holds a model already"),
+        ({"scale": "0.25"}, r"0\.25 micrometres per pixel, the model was trained at 0\.5"),
         (
             {"recipe": {"dropout": 0.0}},
             r"class is not known .row 0., and the model was trained on rows that all have it",
@@ -158,7 +179,7 @@ def test_soft_labels_are_in_proportion(patches: Cohort) -> None:
     ],
 )
 def test_refused_before_anything_is_written(change, words, denoiser, patches: Cohort, tmp_path: Path) -> None:
-    config = TRAINED | ({"recipe": change["recipe"]} if "recipe" in change else {})
+    config = TRAINED | {"mpp": 0.5} | ({"recipe": change["recipe"]} if "recipe" in change else {})
     model = save_model(tmp_path / "base" / "model.safetensors", denoiser, config)
     before = model.read_bytes()
     images = patches.images[:]
@@ -166,7 +187,8 @@ def test_refused_before_anything_is_written(change, words, denoiser, patches: Co
         images[3] = 245
     if "size" in change:
         images = images.repeat(2, axis=1).repeat(2, axis=2)
-    given = Cohort(patches.table, patches.schema, Pixels.of(images)).select(np.arange(change.get("few", 10)))
+    table = patches.table.assign(mpp=change.get("scale", ""))
+    given = Cohort(table, patches.schema, Pixels.of(images)).select(np.arange(change.get("few", 10)))
     out = tmp_path / change.get("out", "new")
     with pytest.raises(MediError, match=words):
         adapt(model, given, change.get("attribute", "site"), change.get("name", "Neu"), out, QUICK)

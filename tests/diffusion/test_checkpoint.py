@@ -1,7 +1,11 @@
 """Checkpoints: whole or one clear error (P11, P12)."""
 
+import sys
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from medi.diffusion import checkpoint
 from medi.diffusion.checkpoint import load_model, load_tensors, save_model, save_tensors
@@ -22,6 +26,42 @@ def test_truncated_file_is_one_clear_error(denoiser: Denoiser, tmp_path) -> None
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MediError, match=r"m\.safetensors: not a whole checkpoint"):
         load_model(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on files to stand for a full disk")
+def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(denoiser: Denoiser, tmp_path) -> None:
+    """P12: here the system refuses to write more than 10 kB to a file."""
+    import resource
+
+    path = save_model(tmp_path / "m.safetensors", denoiser, {"note": "old"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(
+            MediError, match=r"m\.safetensors: cannot be written .*; free space or choose another folder"
+        ):
+            save_model(path, denoiser, {"note": "new"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_model(path)[1]["note"] == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_file_is_refused(denoiser: Denoiser, tmp_path) -> None:
+    """One flipped bit in the weights; a site renamed in the header, which would make wrong images (P1)."""
+    path = save_model(tmp_path / "m.safetensors", denoiser, {})
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    (tmp_path / "bit.safetensors").write_bytes(content)
+    with safe_open(path, "pt") as handle:
+        metadata = handle.metadata()
+    swapped = metadata["config"].replace('"levels": ["A", "B"]', '"levels": ["B", "A"]')
+    assert swapped != metadata["config"]
+    save_file(load_file(path), tmp_path / "header.safetensors", metadata | {"config": swapped})
+    for name in ("bit", "header"):
+        with pytest.raises(MediError, match=rf"{name}\.safetensors: its weights or settings are not those .* written"):
+            load_model(tmp_path / f"{name}.safetensors")
+    load_model(path)
 
 
 def test_newer_format_is_refused(tmp_path, monkeypatch) -> None:

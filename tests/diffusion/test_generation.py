@@ -15,7 +15,7 @@ from medi import files
 from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.checkpoint import save_model
 from medi.diffusion.denoiser import Denoiser, NetworkSettings
-from medi.diffusion.generation import generate
+from medi.diffusion.generation import generate, workers_worthwhile
 from medi.diffusion.guidance import Guidance
 from medi.diffusion.mixing import Mix
 from medi.diffusion.sampling import SamplerSettings
@@ -111,6 +111,18 @@ def test_two_processes_at_once_make_the_same_cohort(model, cohort, whole, tmp_pa
     running = [subprocess.Popen(command, env=shared | {"RANK": str(i)}) for i in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     assert Cohort.load(out).digest() == whole.digest()
+
+
+def test_workers_start_where_they_pay(monkeypatch) -> None:
+    """One a core, with four batches each at least; none beside a GPU or other processes of torchrun."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [workers_worthwhile(images, 128) for images in (0, 128, 1023, 1024, 10**6)] == [1, 1, 1, 2, 4]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert workers_worthwhile(10**6, 128) == 1
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert workers_worthwhile(10**6, 128) == 1
 
 
 def test_full_disk_leaves_finished_parts(model, cohort, whole, tmp_path: Path, monkeypatch) -> None:

@@ -64,8 +64,10 @@ def test_plain_sampling_costs_nothing_more(denoiser: Denoiser, cohort: Cohort, c
 def test_what_a_model_cannot_do_is_refused(schema) -> None:
     Guidance({"class": 1.0}).check(schema, 0.1, weak=False)
     Guidance().check(schema, 0.0, weak=False)
-    with pytest.raises(MediError, match="trained without conditioning dropout"):
-        Guidance({"class": 1.0}).check(schema, 0.0, weak=False)
+    Guidance({"site": 1.0, "class": 0.0}).check(schema, {"site": 0.1}, weak=False)
+    for dropout in (0.0, {"site": 0.1}):
+        with pytest.raises(MediError, match="trained without conditioning dropout of class"):
+            Guidance({"class": 1.0}).check(schema, dropout, weak=False)
     with pytest.raises(MediError, match="'stain' is no attribute; known: class, site, age"):
         Guidance({"stain": 1.0}).check(schema, 0.1, weak=False)
     with pytest.raises(MediError, match="needs both the model and its weight"):

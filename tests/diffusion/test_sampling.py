@@ -1,5 +1,7 @@
 """Images from rows: sample i is sample i (P3), whatever stands beside it; settings are checked."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,22 +19,25 @@ from medi.errors import MediError
 SETTINGS = SamplerSettings(steps=4, batch=16)
 
 
-def test_sample_i_is_sample_i(denoiser: Denoiser, cohort: Cohort) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_sample_i_is_sample_i(denoiser: Denoiser, cohort: Cohort, precision: str) -> None:
     """P3: alone, in another order or among others, an image is the same bit for bit at a fixed internal batch."""
-    rows = cohort.table.head(7)
-    together = sample_images(denoiser, rows, 3, SETTINGS)
-    backwards = sample_images(denoiser, rows.iloc[::-1], 3, SETTINGS)
-    alone = sample_images(denoiser, rows.iloc[[4]], 3, SETTINGS)
+    rows, settings = cohort.table.head(7), replace(SETTINGS, precision=precision)
+    together = sample_images(denoiser, rows, 3, settings)
+    backwards = sample_images(denoiser, rows.iloc[::-1], 3, settings)
+    alone = sample_images(denoiser, rows.iloc[[4]], 3, settings)
     assert (together == backwards[::-1]).all()
     assert (together[4] == alone[0]).all()
-    assert (sample_images(denoiser, rows, 4, SETTINGS) != together).mean() > 0.5
+    assert (sample_images(denoiser, rows, 4, settings) != together).mean() > 0.5
 
 
-def test_internal_batches_of_1_and_64_agree_within_one_grey_level(denoiser: Denoiser, cohort: Cohort) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_internal_batches_of_1_and_64_agree_within_one_grey_level(
+    denoiser: Denoiser, cohort: Cohort, precision: str
+) -> None:
     """P3."""
-    rows = cohort.table.head(7)
-    wide = sample_images(denoiser, rows, 3, SamplerSettings(steps=4, batch=64)).astype(int)
-    one = SamplerSettings(steps=4, batch=1)
+    rows, one = cohort.table.head(7), SamplerSettings(steps=4, batch=1, precision=precision)
+    wide = sample_images(denoiser, rows, 3, replace(one, batch=64)).astype(int)
     narrow = np.concatenate([sample_images(denoiser, rows.iloc[[i]], 3, one) for i in range(7)])
     assert np.abs(wide - narrow).max() <= 1
 
@@ -47,7 +52,19 @@ def test_an_image_is_the_solver_run_on_its_noise(denoiser: Denoiser, cohort: Coh
             40 * torch.from_numpy(noise),
             uniform_log_sigmas(16, 0.02, 40.0),
         )
-    assert (sample_images(denoiser, rows, 5, SamplerSettings(batch=3)) == to_uint8(x.numpy())).all()
+    assert (sample_images(denoiser, rows, 5, SamplerSettings(batch=3, precision="fp32")) == to_uint8(x.numpy())).all()
+
+
+def test_noise_prediction_is_sampled_in_fp32_unless_asked(tiny, schema, cohort: Cohort) -> None:
+    """x - sigma F: at sigma 150 an error of F in its third digit would be the whole range of the image."""
+    torch.manual_seed(0)
+    ddpm, seen = Denoiser(replace(tiny, parameterisation="ddpm"), schema).eval(), set()
+    ddpm.network.conv_in.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    settings = SamplerSettings(steps=2, batch=2, schedule="leading", solver="ddim_clipped")
+    sample_images(ddpm, cohort.table.head(2), 0, settings)
+    assert seen == {torch.float32}
+    sample_images(ddpm, cohort.table.head(2), 0, replace(settings, precision="bf16"))
+    assert seen == {torch.float32, torch.bfloat16}
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ddim_clipped", "heun"])
@@ -74,6 +91,7 @@ def test_noise_id_is_shared_across_conditions_and_condition_matters(denoiser: De
         ({"batch": 0}, "at least 1, not 0"),
         ({"solver": "euler"}, "solver 'euler' is unknown; known: dpm_solver_2m, ddim"),
         ({"schedule": "cosine"}, "schedule 'cosine' is unknown; known: log, edm"),
+        ({"precision": "fp8"}, "precision 'fp8' is unknown; known: auto, bf16, fp32"),
     ],
 )
 def test_impossible_settings_are_refused(changed, words: str) -> None:

@@ -1,9 +1,12 @@
 """Training is counted in images, resumes bitwise (P4), and keeps its last good state."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import pytest
 import torch
 from scipy.stats import kstest, norm
 
+from medi import files
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, load_tensors
 from medi.diffusion.denoiser import Denoiser, NetworkSettings, ddpm_sigmas
@@ -26,10 +30,13 @@ def weights(path) -> dict[str, torch.Tensor]:
     return load_tensors(path)[0]
 
 
-@pytest.mark.parametrize("kill_at", [1, 9, 22])
-def test_interrupted_equals_uninterrupted_bitwise(cohort: Cohort, tiny, tmp_path, kill_at: int) -> None:
+@pytest.mark.parametrize(("kill_at", "precision"), [(1, "bf16"), (9, "fp32"), (22, "bf16")])
+def test_interrupted_equals_uninterrupted_bitwise(
+    cohort: Cohort, tiny, tmp_path, kill_at: int, precision: Literal["bf16", "fp32"]
+) -> None:
     """P4: killed at any update, the same call ends with the same weights, log and file."""
-    whole = train(cohort, tmp_path / "whole", tiny, RECIPE, cohort.schema, 5, cohort)
+    recipe = replace(RECIPE, precision=precision)
+    whole = train(cohort, tmp_path / "whole", tiny, recipe, cohort.schema, 5, cohort)
     updates = count(1)
 
     def kill(images: int, total: int) -> None:
@@ -37,8 +44,8 @@ def test_interrupted_equals_uninterrupted_bitwise(cohort: Cohort, tiny, tmp_path
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5, cohort, kill)
-    again = train(cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5, cohort)
+        train(cohort, tmp_path / "cut", tiny, recipe, cohort.schema, 5, cohort, kill)
+    again = train(cohort, tmp_path / "cut", tiny, recipe, cohort.schema, 5, cohort)
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
     logs = [[json.loads(line) for line in (p.parent / "log.jsonl").read_text().splitlines()] for p in (whole, again)]
     assert [row["validation_loss"] for row in logs[0]] == [row["validation_loss"] for row in logs[1]]
@@ -73,6 +80,15 @@ def test_image_c_depends_on_seed_and_counter_alone(cohort: Cohort) -> None:
         assert torch.equal(getattr(together, name)[3:4], getattr(alone, name))
     assert all(torch.equal(column[3:4], alone.codes[name]) for name, column in together.codes.items() if name != "age")
     assert not torch.equal(together.noise[0], together.noise[1])
+
+
+def test_the_loader_holds_no_copy_of_the_store(cohort: Cohort, tiny, tmp_path) -> None:
+    """Training reads the mapped file of a packed cohort, row by row."""
+    cohort.save(tmp_path)
+    packed = Cohort.load(tmp_path).select(np.arange(20))
+    pixels = Trainer(packed, tiny, RECIPE, cohort.schema, 0).batches.pixels
+    assert isinstance(pixels.store, np.memmap)
+    assert pixels.store is packed.images.store
 
 
 def test_both_models_see_the_same_images_and_noise(cohort: Cohort, tiny) -> None:
@@ -117,6 +133,24 @@ def test_dihedral_gives_all_eight_views() -> None:
     views = dihedral(np.repeat(image, 8, axis=0), np.arange(8))
     assert len({view.tobytes() for view in views}) == 8
     assert (np.sort(views.reshape(8, 3, 4), axis=2) == np.sort(image.reshape(1, 3, 4), axis=2)).all()
+    for k in range(8):
+        turned = np.rot90(image[0], k % 4, axes=(1, 2))
+        assert (views[k] == (turned[:, :, ::-1] if k >= 4 else turned)).all()
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e3])
+def test_gradients_are_clipped_as_torch_does(cohort: Cohort, tiny, clip: float) -> None:
+    """To the bit, whether or not they are too long."""
+    trainer = Trainer(cohort, tiny, replace(RECIPE, clip=clip), cohort.schema, 0)
+    trainer.loss_of(trainer.batches(np.arange(4), CPU)).backward()
+    before = [weight.grad.clone() for weight in trainer.weights]
+    trainer._clip()
+    ours = [weight.grad.clone() for weight in trainer.weights]
+    for weight, gradient in zip(trainer.weights, before):
+        weight.grad = gradient.clone()
+    torch.nn.utils.clip_grad_norm_(trainer.weights, clip)
+    assert all(torch.equal(mine, weight.grad) for mine, weight in zip(ours, trainer.weights))
+    assert all(torch.equal(a, b) for a, b in zip(ours, before)) == (clip > 1)
 
 
 def test_learning_rate_warms_up_holds_and_decays_to_zero() -> None:
@@ -149,7 +183,40 @@ def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, 
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
     with pytest.raises(MediError, match=r"another recipe.images \(96, now 128\)"):
         train(cohort, tmp_path, tiny, Recipe(images=128, batch=4, save_every=16), cohort.schema, 0)
+    with pytest.raises(MediError, match=r"another conditions.site \(\['A', 'B'\], now None\), conditions.age"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema.restrict([]), 0)
+    with pytest.raises(MediError, match=r"another network.channels \(\[8, 8\], now \[8, 16\]\)"):
+        train(cohort, tmp_path, replace(tiny, channels=(8, 16)), RECIPE, cohort.schema, 0)
     assert (tmp_path / "state.safetensors").read_bytes() == before
+
+
+def test_a_finished_model_is_left_alone(cohort: Cohort, tiny, tmp_path) -> None:
+    """The same call does nothing; another one is refused and the model stays usable."""
+    model = train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    before = (model.stat().st_mtime_ns, model.read_bytes())
+    assert train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0) == model
+    with pytest.raises(MediError, match=r"model\.safetensors: was trained with another seed \(0, now 1\)"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
+    with pytest.raises(MediError, match=r"another conditions\.site"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema.restrict(["age"]), 0)
+    assert (model.stat().st_mtime_ns, model.read_bytes()) == before
+
+
+def test_a_full_disk_keeps_the_last_good_state_p12(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
+    sync, calls = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 2:  # the first state and its log
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(MediError, match=r"state\.safetensors: cannot be written \(No space left on device\)"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    monkeypatch.undo()
+    assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 16
+    assert load_model(train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0))[1]["images"] == 96
 
 
 def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
@@ -157,7 +224,10 @@ def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
         train(cohort, tmp_path, NetworkSettings(size=16, channels=(8, 8)), RECIPE, cohort.schema, 0)
 
 
-@pytest.mark.parametrize("settings", [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}, {"dropout": 1.2}, {"dropout": {"site": -0.1}}],
+)
 def test_impossible_recipes_are_refused(settings: dict) -> None:
     with pytest.raises(MediError):
         Recipe(**settings)
@@ -165,14 +235,51 @@ def test_impossible_recipes_are_refused(settings: dict) -> None:
 
 def test_a_batch_in_parts_gives_the_same_update(cohort: Cohort, tiny) -> None:
     """Gradient accumulation: micro batches of 3, 3 and 2 equal one batch of 8, up to the order of summation."""
-    whole, parts = (
-        Trainer(cohort, tiny, Recipe(images=80, batch=8, save_every=8, micro_batch=size), cohort.schema, 0)
-        for size in (0, 3)
-    )
+    recipe = Recipe(images=80, batch=8, save_every=8, precision="fp32")
+    whole, parts = (Trainer(cohort, tiny, replace(recipe, micro_batch=size), cohort.schema, 0) for size in (0, 3))
     losses = [trainer.step().item() for trainer in (whole, parts)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for one, other in zip(whole.weights, parts.weights):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_bf16_is_for_products_alone(cohort: Cohort, tiny, tmp_path) -> None:
+    """Weights, their average, moments and gradients are fp32; groups are normalised and the validation loss is taken
+    in fp32, so that it is the same number in training of either precision."""
+    trainer = Trainer(cohort, tiny, replace(RECIPE, precision="bf16"), cohort.schema, 0)
+    seen: dict[str, set[torch.dtype]] = {}
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        seen.setdefault(type(module).__name__, set()).add(output.dtype)
+
+    for module in trainer.denoiser.network.modules():
+        if isinstance(module, torch.nn.GroupNorm | torch.nn.Conv2d):
+            module.register_forward_hook(note)
+    assert trainer.step().dtype == torch.float32
+    assert seen == {"GroupNorm": {torch.float32}, "Conv2d": {torch.bfloat16}}
+    assert {value.dtype for value in trainer.state().values()} == {torch.float32}
+    exact = Trainer(cohort, tiny, replace(RECIPE, precision="fp32"), cohort.schema, 0)
+    exact.load(trainer.state(), trainer.images)
+    assert trainer.validation_loss(cohort) == exact.validation_loss(cohort)
+
+
+def test_dropout_by_name_leaves_all_other_draws(cohort: Cohort, tiny, tmp_path) -> None:
+    """Only the named conditions are dropped; images, noise and levels stay, also for a model of fewer conditions."""
+    codes, counters = cohort.schema.encode(cohort.table), np.arange(400)
+    plain = Batches(cohort, codes, RECIPE, 0)(counters, CPU)
+    recipe = replace(RECIPE, dropout={"age": 0.5})
+    named = Batches(cohort, codes, recipe, 0)(counters, CPU)
+    assert torch.equal(plain.images, named.images)
+    assert torch.equal(plain.noise, named.noise)
+    assert named.dropped[:, :2].sum() == 0
+    assert 0.42 < named.dropped[:, 2].float().mean() < 0.58
+    trainer = Trainer(cohort, tiny, recipe, cohort.schema.restrict(["age"]), 0)
+    seen: list[torch.Tensor] = []
+    trainer.denoiser.conditioning.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    trainer.loss(named)
+    assert torch.equal(seen[0], named.dropped[:, [0, 2]])
+    with pytest.raises(MediError, match="'stain' is no attribute; known: class, site, age"):
+        train(cohort, tmp_path, tiny, replace(RECIPE, dropout={"stain": 0.1}), cohort.schema, 0)
 
 
 def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:

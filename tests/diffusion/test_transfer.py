@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, save_model
 from medi.diffusion.denoiser import Denoiser, NetworkSettings
 from medi.diffusion.mixing import Mix
-from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, transfer
+from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, filling, transfer
 from medi.diffusion.unknown import condition_known
 from medi.errors import MediError
 
@@ -99,7 +100,7 @@ def test_a_cohort_at_other_levels(model: Path, known: Cohort, tmp_path: Path) ->
     assert made is not None
     assert len(made) == len(known)
     assert set(made.table["origin"]) == {load_model(model)[1]["hash"]}
-    assert set(made.table["transfer"]) == {"heun, 4 steps, log 0.02 to 60, 1"}
+    assert set(made.table["transfer"]) == {"dpm_solver_2m, 4 steps, log 0.02 to 20, 1"}
     sources = known.table.set_index("sample_id").loc[made.table["source"]]
     assert made.table["patient"].tolist() == sources["patient"].tolist()
     assert made.table["transferred_from"].tolist() == sources["site"].tolist()
@@ -141,6 +142,27 @@ def test_wrong_targets(attribute, levels, words, model: Path, known: Cohort, tmp
     with pytest.raises(MediError, match=words):
         transfer(model, known, at_levels(known, known.schema, attribute, levels), tmp_path / "t", SETTINGS)
     assert not (tmp_path / "t").exists()
+
+
+def test_a_plan_is_filled_from_other_levels(model: Path, known: Cohort, tmp_path: Path) -> None:
+    """Each row of the plan gets a patch of its class from elsewhere, each patch once in a combination (P5: its own
+    patient); a larger plan repeats the patches of a smaller one."""
+    plan = pd.DataFrame({"class": list("aaabc"), "site": list("AABAB")})
+    rows = filling(known, known.schema, "site", plan, seed=0)
+    assert rows.groupby(["class", "site"]).size().to_dict() == plan.groupby(["class", "site"]).size().to_dict()
+    assert (rows["site"] != rows["transferred_from"]).all()
+    assert rows["sample_id"].is_unique
+    sources = known.table.set_index("sample_id").loc[rows["source"]]
+    for column, name in (("patient", "patient"), ("class", "class"), ("site", "transferred_from")):
+        assert rows[name].tolist() == sources[column].tolist()
+    smaller = filling(known, known.schema, "site", plan.iloc[[0, 3]], seed=0)
+    assert set(smaller["sample_id"]) < set(rows["sample_id"])
+    made = transfer(model, known, rows, tmp_path / "t", SETTINGS)
+    assert made.table["sample_id"].tolist() == rows["sample_id"].tolist()
+    alone = transfer(model, known, rows.tail(1), tmp_path / "one", SETTINGS)
+    np.testing.assert_array_equal(alone.images[:][0], made.images[:][-1])
+    with pytest.raises(MediError, match=r"c x B: the plan wants 99 patches, other levels of site hold \d of c"):
+        filling(known, known.schema, "site", pd.DataFrame({"class": ["c"] * 99, "site": "B"}), seed=0)
 
 
 def test_nothing_to_do(known: Cohort) -> None:

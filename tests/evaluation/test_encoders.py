@@ -1,7 +1,12 @@
 """Encoders: one path for real and synthetic (P2), features that depend on nothing but the patch (P3)."""
 
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -11,7 +16,7 @@ from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.errors import MediError
-from medi.evaluation.encoders import COLOUR_TEXTURE, ENCODERS, Features, embed, encoder
+from medi.evaluation.encoders import COLOUR_TEXTURE, Encoder, Features, cached, embed, embed_share, encoder
 
 HELD_OUT = (
     ("acinar", "Elm"), ("acinar", "Willow"), ("columnar", "Alder"), ("columnar", "Hazel"), ("columnar", "Willow"),
@@ -48,12 +53,11 @@ def of(cohort: Cohort, images: np.ndarray) -> Cohort:
 # --- the registry ---
 
 
-@pytest.mark.parametrize("name", ENCODERS)
-def test_features_do_not_depend_on_the_batch_p3(name: str, patches: Cohort) -> None:
-    whole = embed(patches, encoder(name))
+def test_features_do_not_depend_on_the_batch_p3(patches: Cohort) -> None:
+    whole = embed(patches, COLOUR_TEXTURE)
     for batch in (1, 5):
-        assert embed(patches, encoder(name), batch=batch).tobytes() == whole.tobytes()
-    reverse = embed(patches.select(np.arange(len(patches))[::-1].copy()), encoder(name))
+        assert embed(patches, COLOUR_TEXTURE, batch=batch).tobytes() == whole.tobytes()
+    reverse = embed(patches.select(np.arange(len(patches))[::-1].copy()), COLOUR_TEXTURE)
     assert reverse[::-1].tobytes() == whole.tobytes()
 
 
@@ -63,20 +67,19 @@ def test_real_and_synthetic_come_through_the_same_path_p2(patches: Cohort) -> No
 
 
 @pytest.mark.parametrize("size", [32, 33, 50, 64])
-@pytest.mark.parametrize("name", ENCODERS)
-def test_any_square_size_gives_the_stated_dimension_and_finite_numbers(name: str, size: int) -> None:
+def test_any_square_size_gives_the_stated_dimension_and_finite_numbers(size: int) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
     images[1:] = np.array([0, 255], dtype=np.uint8)[:, None, None, None]  # constant black and white
-    features = encoder(name).encode(images)
-    assert features.shape == (3, encoder(name).dimension)
+    features = COLOUR_TEXTURE.encode(images)
+    assert features.shape == (3, COLOUR_TEXTURE.dimension)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
 
 
 def test_an_unknown_encoder_names_the_known_ones() -> None:
-    with pytest.raises(MediError, match=r"'uni'.*colour-texture"):
-        encoder("uni")
+    with pytest.raises(MediError, match=r"'unni'.*colour-texture.*uni2-h"):
+        encoder("unni")
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 40, 3), (1, 16, 16, 3)])
@@ -93,6 +96,86 @@ def test_progress_counts_every_image_once(patches: Cohort) -> None:
 
 def test_no_patches_give_no_rows(patches: Cohort) -> None:
     assert embed(patches.select(np.array([], dtype=np.int64)), COLOUR_TEXTURE).shape == (0, COLOUR_TEXTURE.dimension)
+
+
+def test_jpeg_re_encodes_real_and_synthetic_alike_p2(patches: Cohort) -> None:
+    coded = encoder("colour-texture", jpeg=75)
+    assert coded.name == "colour-texture-jpeg75"
+    assert coded.hash != encoder("colour-texture", jpeg=76).hash != COLOUR_TEXTURE.hash
+    files = [BytesIO() for _ in range(len(patches))]
+    for image, file in zip(patches.images[:], files):
+        Image.fromarray(image).save(file, "JPEG", quality=75)
+    by_hand = np.stack([np.asarray(Image.open(file)) for file in files])
+    assert (by_hand != patches.images[:]).any()
+    assert embed(patches, coded).tobytes() == embed(of(patches, by_hand), COLOUR_TEXTURE).tobytes()
+
+
+# --- features kept in parts: shards, kills, damage ---
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    """The embedded descriptor in batches of two, two of them a part: twelve patches are three parts."""
+    monkeypatch.setattr("medi.evaluation.encoders.embedding.PART", 2)
+    return replace(COLOUR_TEXTURE, batch=2)
+
+
+def test_who_ends_last_joins_the_shards(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
+    seen: list[int] = []
+    assert embed_share(patches, small_parts, tmp_path, (0, 2), seen.append) is None
+    assert sum(seen) == 8, "the first and the last of three parts"
+    whole = embed_share(patches, small_parts, tmp_path, (1, 2))
+    assert whole is not None
+    assert whole.tobytes() == embed(patches, COLOUR_TEXTURE).tobytes()
+    with pytest.raises(MediError, match="0/2 to 1/2"):
+        embed_share(patches, small_parts, tmp_path, (2, 2))
+
+
+def test_processes_of_torchrun_share_too(
+    small_parts: Encoder, patches: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert embed_share(patches, small_parts, tmp_path) is None
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    assert cached(patches, small_parts, tmp_path).shape == (12, 67), "what is needed at once is made here and now"
+
+
+def test_a_kill_loses_one_part_p12(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
+    def killed(images: int) -> None:
+        seen.append(images)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        cached(patches, small_parts, tmp_path, killed)
+    calls: list[int] = []
+
+    def counted(images: np.ndarray) -> Features:
+        calls.append(len(images))
+        return COLOUR_TEXTURE.extract(images)
+
+    again = cached(patches, replace(small_parts, extract=counted), tmp_path)
+    assert sum(calls) == 8, "the first part was kept"
+    assert again.tobytes() == embed(patches, COLOUR_TEXTURE).tobytes()
+    assert cached(patches, replace(small_parts, extract=counted), tmp_path).tobytes() == again.tobytes()
+    assert sum(calls) == 8, "all parts were kept"
+
+
+def test_a_damaged_part_is_named(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
+    cached(patches, small_parts, tmp_path)
+    path = sorted(tmp_path.rglob("*.safetensors"))[1]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(MediError, match=f"{path.name}.*delete it"):
+        cached(patches, small_parts, tmp_path)
+
+
+def test_another_encoder_or_cohort_has_other_parts(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
+    cached(patches, small_parts, tmp_path)
+    cached(patches, replace(small_parts, hash="0123456789abcdef"), tmp_path)
+    cached(patches.select(np.arange(4)), small_parts, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # --- the embedded descriptor ---

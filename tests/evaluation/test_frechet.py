@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from medi.evaluation.frechet import frechet_distance, moments, moments_distance, resampled_distances
+from medi.evaluation.frechet import (
+    frechet_distance,
+    merged,
+    moments,
+    moments_distance,
+    resampled_distances,
+    streamed,
+)
 
 
 def features(n: int, d: int, seed: int) -> np.ndarray:
@@ -87,3 +94,34 @@ def test_counts_mean_repeated_rows(d: int) -> None:
     repeated = np.repeat(x, counts[0].astype(int), axis=0)
     assert found[0, 0] == pytest.approx(moments_distance(moments(repeated), moments(y)), rel=1e-9)
     assert found[:, 1] == pytest.approx([0, 0], abs=1e-8)
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 6), (9, 30), (60, 50)])
+def test_streams_equal_the_whole_in_any_batches(n: int, d: int) -> None:
+    x, y = features(n, d, 1) + 1e4, features(20, d, 2) + 1e4
+    whole = moments(x)
+    for size in (1, 7, n):
+        found = streamed(x[start : start + size] for start in range(0, n, size))
+        assert found.count == n
+        np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12)
+        np.testing.assert_allclose(found.root.T @ found.root, np.cov(x.T), atol=1e-9 * np.cov(x.T).max())
+        assert moments_distance(found, moments(y)) == pytest.approx(frechet_distance(x, y), rel=1e-7)
+    joined = merged(moments(x[: n // 3]), moments(x[n // 3 :]))
+    assert moments_distance(joined, moments(y)) == pytest.approx(frechet_distance(x, y), rel=1e-7)
+
+
+def test_equals_torch_fidelity() -> None:
+    """Its own arithmetic on float64 statistics."""
+    fid = pytest.importorskip("torch_fidelity.metric_fid")
+    x, y = features(70, 32, 1), features(90, 32, 2)
+    stats = [{"mu": part.mean(axis=0), "sigma": np.cov(part, rowvar=False)} for part in (x, y)]
+    (expected,) = fid.fid_statistics_to_metric(*stats, verbose=False).values()
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_draws_that_lost_a_set_are_undefined() -> None:
+    x, y = features(4, 20, 1), features(4, 20, 2)
+    counts = np.array([[1.0, 0, 0, 0], [2.0, 0, 1, 1]])
+    found = resampled_distances(x, [y], counts, [np.ones((2, 4))])
+    assert np.isnan(found[0, 0])
+    assert np.isfinite(found[1, 0])

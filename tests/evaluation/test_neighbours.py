@@ -1,8 +1,11 @@
+"""Neighbourhoods against an independent search and known cases."""
+
 import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from medi.evaluation.neighbours import neighbours, reach
+from medi.evaluation.blocks import Products
+from medi.evaluation.neighbours import jackknife, neighbours, reach
 
 
 def by_trees(real: np.ndarray, synthetic: np.ndarray, k: int) -> dict[str, float]:
@@ -29,29 +32,49 @@ def test_shares_are_those_of_an_independent_search(k: int) -> None:
     assert found is not None
     assert found.values() == pytest.approx(by_trees(real, synthetic, k))
     turned = neighbours(real[::-1], rng.permutation(synthetic), k)
-    assert turned is not None and turned.values() == pytest.approx(found.values()), "order does not matter"
+    assert turned is not None
+    assert turned.values() == pytest.approx(found.values()), "order does not matter"
+
+
+def met(real: np.ndarray, synthetic: np.ndarray) -> dict[str, float]:
+    found = neighbours(real, synthetic)
+    assert found is not None
+    return found.values()
 
 
 def test_known_cases() -> None:
     rng = np.random.default_rng(0)
     real = rng.normal(size=(100, 5))
-    same, far = neighbours(real, real), neighbours(real, real + 100)
-    assert same is not None and far is not None
-    assert same.values() == {"precision": 1, "recall": 1, "coverage": 1, "density": pytest.approx(6 / 5)}
-    assert far.values() == {"precision": 0, "recall": 0, "coverage": 0, "density": 0}
-    one = neighbours(real, np.repeat(real[:1], 100, axis=0))
-    assert one is not None and one.values()["precision"] == 1 and one.values()["recall"] <= 0.01, "collapse"
+    assert met(real, real) == {"precision": 1, "recall": 1, "coverage": 1, "density": pytest.approx(6 / 5)}
+    assert met(real, real + 100) == {"precision": 0, "recall": 0, "coverage": 0, "density": 0}
+    one = met(real, np.repeat(real[:1], 100, axis=0))
+    assert one["precision"] == 1
+    assert one["recall"] <= 0.01, "collapse"
 
 
 def test_undefined_is_none() -> None:
     x = np.random.default_rng(0).normal(size=(20, 3))
-    assert neighbours(x, x[:5]) is None and neighbours(x[:5], x) is None
     broken = x.copy()
     broken[3, 1] = np.nan
-    assert neighbours(x, broken) is None and neighbours(broken, x) is None
+    for other in (x[:5], broken):
+        assert neighbours(x, other) is None
+        assert neighbours(other, x) is None
 
 
 def test_reach_counts_other_rows() -> None:
     line = np.array([[0.0], [1.0], [3.0], [7.0]])
-    assert reach(line, 1).tolist() == [1, 1, 2, 4]
-    assert reach(line, 2).tolist() == [3, 2, 3, 6]
+    distances = (line - line.T) ** 2
+    assert reach(distances, 1).tolist() == [1, 1, 4, 16]
+    assert reach(distances, 2).tolist() == [9, 4, 9, 36]
+
+
+def test_jackknife_is_about_the_spread_over_fresh_synthetic_rows() -> None:
+    rng = np.random.default_rng(1)
+    real = rng.normal(size=(100, 4))
+    made = [rng.normal(0, 0.8, size=(100, 4)) for _ in range(60)]
+    spread = np.std([met(real, rows)["recall"] for rows in made])
+    groups = np.arange(100) % 10
+    errors = [jackknife(Products.of(real).blocks(rows).distances(), groups)["recall"] for rows in made]
+    assert 0.6 * spread < np.sqrt(np.mean(np.square(errors))) < 1.7 * spread
+    few = jackknife(Products.of(real).blocks(made[0][:3]).distances(), np.arange(3))
+    assert np.isnan(few["recall"])

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from medi.evaluation.statistics import Estimate, basic_interval, cluster_bootstrap, cluster_counts, interval
+from medi.evaluation.statistics import (
+    Estimate,
+    cluster_bootstrap,
+    cluster_counts,
+    holm,
+    interval,
+    p_value,
+    student_interval,
+)
 
 
 def mean(totals: np.ndarray) -> np.ndarray:
@@ -87,12 +95,24 @@ def test_mostly_undefined_draws_give_no_interval() -> None:
     assert interval(1.0, np.array([np.nan] * 5 + [1.0] * 95)).low == 1.0
 
 
-def test_basic_interval_undoes_a_bias_that_resampling_repeats() -> None:
-    draws = 1.0 + 0.5 + np.linspace(-1, 1, 2001)
-    found = basic_interval(1.0, draws)
-    assert [found.low, found.high] == pytest.approx([-0.45, 1.45])
-    far = basic_interval(1.0, draws + 5)
-    assert "excludes the value" in far.reason
+def test_student_interval_is_the_spread_of_the_draws_about_the_value() -> None:
+    """Whatever bias resampling adds; p agrees with the interval; few clusters make it wide."""
+    draws = 7.0 + np.random.default_rng(0).normal(size=4000)
+    found = student_interval(2.2, draws, 1000)
+    assert [found.low, found.high] == pytest.approx([2.2 - 1.96, 2.2 + 1.96], abs=0.06)
+    assert found.p_value == pytest.approx(0.028, abs=0.005)
+    assert student_interval(2.2, draws, 3).low < 0 < found.low
+    edge = student_interval(found.high - found.value, draws, 1000)
+    assert edge.p_value == pytest.approx(0.05, abs=1e-9)
+    assert student_interval(0.0, np.zeros(9), 5).p_value == 1
+    assert student_interval(1.0, draws, 0).reason == "one cluster: no interval"
+    assert "20 of 100" in student_interval(1.0, np.array([np.nan] * 20 + [1.0] * 80), 5).reason
+
+
+def test_holm_against_its_definition() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.5, np.nan, 0.9])) == pytest.approx([1.0, np.nan, 1.0], nan_ok=True)
+    assert len(holm(np.array([]))) == 0
 
 
 def test_counts_resample_clusters_within_strata() -> None:
@@ -107,3 +127,21 @@ def test_counts_resample_clusters_within_strata() -> None:
 
 def test_notes_come_once() -> None:
     assert Estimate(1.0, reason="a; b").noting("b; c", "").reason == "b; c; a"
+
+
+def test_p_values_of_a_null_are_even_and_of_an_effect_small() -> None:
+    draws = np.random.default_rng(0).normal(size=1999)
+    assert p_value(draws + 10) == pytest.approx(2 / 2000), "as small as the draws allow"
+    assert p_value(draws + 1.96) == pytest.approx(0.05, abs=0.02)
+    assert p_value(draws) > 0.9
+    assert p_value(np.zeros(100)) == 1.0
+    assert np.isnan(p_value(np.empty(0)))
+
+
+def test_holm_of_a_written_out_example() -> None:
+    """0.01 x 3, 0.03 x 2, 0.04 x 1 but not below the one before; NaN is no comparison (P7)."""
+    found = holm(np.array([0.04, np.nan, 0.01, 0.03]))
+    assert found[0] == pytest.approx(0.06)
+    assert np.isnan(found[1])
+    assert found[2:] == pytest.approx([0.03, 0.06])
+    assert holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]

@@ -10,10 +10,11 @@ import pandas as pd
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.files import write_json, write_table
+from medi.files import read_table, write_json, write_table
 from medi.seeds import generator
 
 CLASSES = ("COAD", "LUAD", "LUSC", "UCEC")
+CHEAP = ("class_weights", "combination_weights", "resampled", "group_dro", "coral", "mixup", "hed_jitter")
 SITES = ("Asterand", "Christiana", "Duke", "Indivumed", "Mayo", "MSKCC", "Pittsburgh", "Roswell")
 HELD_OUT = ((0, 1), (0, 5), (0, 6), (1, 0), (1, 4), (2, 2), (2, 7), (3, 3), (3, 5), (3, 6))
 Fabricate = Callable[..., Path]
@@ -31,8 +32,23 @@ def write_run(
     write_json(run / "holdout" / "certificate.json", _certificate(held))
     write_table(run / "tables" / "training.parquet", _training())
     write_table(run / "tables" / "fidelity.parquet", fidelity)
-    write_table(run / "tables" / "utility.parquet", _utility(classes))
+    write_table(run / "tables" / "utility.parquet", _utility(classes, sites, held))
     _sheet(classes, sites, size).save(run / "sheet")
+    return run
+
+
+def write_more(run: Path, classes: tuple[str, ...] = CLASSES, sites: tuple[str, ...] = SITES) -> Path:
+    """What later stages add to such a run: other measures, control, copies, cheap arms, curves."""
+    held = [(classes[i], sites[j]) for i, j in HELD_OUT if i < len(classes) and j < len(sites)]
+    tables = run / "tables"
+    for name, more in (("fidelity", _beside(classes, sites, held)), ("utility", _rivals(sites))):
+        write_table(tables / f"{name}.parquet", pd.concat([read_table(tables / f"{name}.parquet"), more]))
+    write_table(tables / "control.parquet", _control())
+    write_table(tables / "confusion.parquet", _confusion({"class": classes, "site": sites}))
+    write_table(tables / "copying.parquet", _copying())
+    write_table(tables / "suspects.parquet", _suspects(classes, sites))
+    write_table(tables / "curves.parquet", _curves())
+    _pairs(classes, sites).save(run / "suspects")
     return run
 
 
@@ -163,28 +179,151 @@ def _fidelity(
     return pd.DataFrame(rows, columns=columns).assign(encoder="colour-texture")
 
 
-def _utility(classes: tuple[str, ...]) -> pd.DataFrame:
+UTILITY = ["metric", "arm", "split", "scope", "class", "site", "value", "low", "high", "n_real", "n_synthetic"]
+
+
+def _utility(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[str, str]]) -> pd.DataFrame:
     table = {"seen": (0.913, 0.881, 0.902, 0.921), "unseen": (0.541, 0.442, 0.837, 0.862)}
-    tests = {"seen": (421, 22, 13), "unseen": (409, 21, 12)}
+    tests = {"seen": (421, 0, 22, 13), "unseen": (409, 0, 21, 12)}
     rows = []
     for split, values in table.items():
         for arm, value in zip(("real", "cls", "medi", "oracle"), values):
             train = 4511 if arm == "real" else 9216
-            rows.append(
-                ("balanced_accuracy", arm, split, "", "", value, value - 0.05, value + 0.04, *tests[split], train, "")
-            )
+            place = (value, value - 0.05, value + 0.04, *tests[split], train, "")
+            rows.append(("balanced_accuracy", arm, split, "all", "", "", *place))
             for i, name in enumerate(classes):
-                rows.append(
-                    ("recall", arm, split, name, "", value + 0.03 * (i - 1.5), np.nan, np.nan, 101, 6, 4, train, "")
-                )
+                level = value + 0.03 * (i - 1.5)
+                rows.append(("recall", arm, split, "class", name, "", level, np.nan, np.nan, 101, 0, 6, 4, train, ""))
+            for i, site in enumerate(sites):
+                place = (np.nan, np.nan, np.nan) if i == 2 else (value - 0.02 * i, value - 0.1 - 0.02 * i, value + 0.05)
+                why = "1 class (LUSC): no balanced accuracy" if i == 2 else ""
+                rows.append(("balanced_accuracy", arm, split, "site", "", site, *place, 50, 0, 6, 4, train, why))
+            for name, site in product(classes, sites):
+                if ((name, site) in held) == (split == "unseen"):
+                    place = (name, site, value, np.nan, np.nan, 13, 0, 3, 2, train, "")
+                    rows.append(("recall", arm, split, "combination", *place))
     sizes = (*tests["unseen"], 9216, "")
     for other, value in (("cls", 0.395), ("real", 0.296)):
-        name = f"medi - {other}"
-        rows.append(("balanced_accuracy_difference", name, "unseen", "", "", value, value - 0.1, value + 0.1, *sizes))
+        place = (f"medi - {other}", "unseen", "all", "", "", value, value - 0.1, value + 0.1, *sizes)
+        rows.append(("balanced_accuracy_difference", *place))
     for arm, value in (("cls", -0.31), ("medi", 0.922)):
-        rows.append(("gap_closed", arm, "unseen", "", "", value, 0.78, 1.06, *sizes))
-    columns = ["metric", "arm", "split", "class", "site", "value", "low", "high", "n_real", "n_slides", "n_patients"]
-    return pd.DataFrame(rows, columns=[*columns, "n_train", "reason"])
+        rows.append(("gap_closed", arm, "unseen", "all", "", "", value, 0.78, 1.06, *sizes))
+    columns = [*UTILITY, "n_slides", "n_patients", "n_train", "reason"]
+    return pd.DataFrame(rows, columns=columns).assign(panel="inductive", p_value=np.nan, p_adjusted=np.nan)
+
+
+def _rivals(sites: tuple[str, ...]) -> pd.DataFrame:
+    """Arms that cost no diffusion model, one that sees test images, and measures of every arm."""
+    rng, rows = generator("rivals"), []
+    for arm, split in product((*CHEAP, "site_centred"), ("seen", "unseen")):
+        value = rng.uniform(0.5, 0.9) + 0.05 * (arm == "site_centred")
+        rows.append(("balanced_accuracy", arm, split, "all", "", "", value, value - 0.06, value + 0.05, "", np.nan))
+        place = (f"medi - {arm}", split, "all", "", "", 0.837 - value, 0.77 - value, 0.9 - value, "", 0.04)
+        rows.append(("balanced_accuracy_difference", *place))
+    arms = ("real", "cls", "medi", "oracle", *CHEAP)
+    measured = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "site_readability")
+    gaps = ("equalised_odds_gap", "demographic_parity_gap")
+    for metric, arm, split in product((*measured, *gaps), arms, ("seen", "unseen")):
+        value, scope = rng.uniform(0.1, 0.8), "site" if metric in gaps else "all"
+        rows.append((metric, arm, split, scope, "", "", value, value - 0.05, value + 0.05, "", np.nan))
+    columns = ["metric", "arm", "split", "scope", "class", "site", "value", "low", "high", "reason", "p_adjusted"]
+    sizes = {"n_real": 409, "n_synthetic": 0, "n_slides": 21, "n_patients": 12, "n_train": 4511, "p_value": np.nan}
+    table = pd.DataFrame(rows, columns=columns).assign(**sizes)
+    return table.assign(panel=np.where(table["arm"].str.contains("centred"), "transductive", "inductive"))
+
+
+def _beside(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[str, str]]) -> pd.DataFrame:
+    """Kernel distances and neighbourhoods per combination, their means, and differences with p-values."""
+    typical = {"mmd2": (0.01, 0.2, 0.03), "kid": (0.02, 1.4, 0.2), "precision": (0.9, 0.5, 0.8)}
+    typical |= {"recall": (0.9, 0.3, 0.7), "density": (1.0, 0.4, 0.8), "coverage": (0.95, 0.3, 0.8)}
+    rows = []
+    for metric, values in typical.items():
+        for arm, value in zip(("floor", "cls", "medi"), values):
+            for name, site in product(classes, sites):
+                split = "unseen" if (name, site) in held else "seen"
+                rows.append((metric, arm, "combination", name, site, split, value, np.nan, np.nan, ""))
+            for split in ("seen", "unseen"):
+                rows.append((metric, arm, "combination_mean", "", "", split, value, value * 0.9, value * 1.1, ""))
+        place = (f"{metric}_difference", "cls - medi", "combination_mean", "", "", "unseen")
+        rows.append((*place, values[1] - values[2], np.nan, np.nan, ""))
+    for site, (arm, value) in product(sites, (("floor", 2.0), ("cls", 70.0), ("medi", 8.0))):
+        rows.append(("frechet", arm, "site", "", site, "", value, np.nan, np.nan, ""))
+    columns = ["metric", "arm", "scope", "class", "site", "split", "value", "low", "high", "reason"]
+    sizes = {"n_real": 64, "n_synthetic": 64, "encoder": "colour-texture", "p_value": 0.01, "p_adjusted": 0.02}
+    return pd.DataFrame(rows, columns=columns).assign(**sizes)
+
+
+def _control() -> pd.DataFrame:
+    rows = []
+    levels = {"real": (0.93, 0.97), "cls": (0.88, 0.14), "medi": (0.9, 0.95)}
+    for (arm, values), split in product(levels.items(), ("seen", "unseen")):
+        for attribute, value in zip(("class", "site"), values):
+            rows.append(("obedience", arm, attribute, split, value, value - 0.03, value + 0.02))
+    rows.append(("class_kept", "medi", "site", "", 0.87, 0.84, 0.9))
+    rows += [
+        ("detectability", arm, "", "", value, value - 0.02, value + 0.02)
+        for arm, value in (("cls", 1.0), ("medi", 0.9))
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "arm", "attribute", "split", "value", "low", "high"])
+    sizes = {"encoder": "colour-texture", "scope": "all", "class": "", "site": "", "n_real": 800, "n_synthetic": 960}
+    return table.assign(**sizes, reason="")
+
+
+def _confusion(levels: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+    rows = [
+        (arm, attribute, asked, seen, 100 if asked == seen else 3, right if asked == seen else 0.02)
+        for attribute, names in levels.items()
+        for arm, right in (("real", 0.95), ("cls", 0.4), ("medi", 0.9))
+        for asked, seen in product(names, names)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "attribute", "requested", "recognised", "n", "share"])
+
+
+def _copying() -> pd.DataFrame:
+    rates = {
+        ("copy_rate", "real"): 0.008,
+        ("slide_leak", "reserve"): 0.93,
+        ("copy_rate", "cls"): 0.011,
+        ("copy_rate", "medi"): 0.017,
+        ("slide_leak", "cls"): 0.02,
+        ("slide_leak", "medi"): 0.06,
+    }
+    rows = [(metric, arm, value, value * 0.5, value * 1.7) for (metric, arm), value in rates.items()]
+    table = pd.DataFrame(rows, columns=["metric", "arm", "value", "low", "high"])
+    return table.assign(n_real=300, n_synthetic=960, reason="")
+
+
+def _suspects(classes: tuple[str, ...], sites: tuple[str, ...], count: int = 6) -> pd.DataFrame:
+    ranks = np.arange(1, count + 1)
+    labels = {"class": classes[0], "site": sites[0], "neighbour": [f"train{i}" for i in ranks]}
+    table = pd.DataFrame({"rank": ranks, "arm": ["medi", "cls"] * (count // 2), "sample_id": [f"s{i}" for i in ranks]})
+    return table.assign(**labels, neighbour_slide="slide 3", distance=0.1 * ranks, ratio=0.2 + 0.05 * ranks)
+
+
+def _pairs(classes: tuple[str, ...], sites: tuple[str, ...], size: int = 8, count: int = 6) -> Cohort:
+    rows = [
+        (str(i), ("medi", "cls")[i % 2 == 0], role) for i in range(1, count + 1) for role in ("synthetic", "training")
+    ]
+    table = pd.DataFrame(rows, columns=["rank", "arm", "role"])
+    labels = {"class": classes[0], "site": sites[0], "patient": "", "slide": ""}
+    table = table.assign(sample_id=[f"pair{i}" for i in range(len(rows))], **labels)
+    images = generator("pairs").integers(0, 256, (len(rows), size, size, 3)).astype(np.uint8)
+    schema = Schema(
+        Attribute("class", levels=tuple(sorted(classes))), (Attribute("site", levels=tuple(sorted(sites))),)
+    )
+    return Cohort(table, schema, Pixels.of(images))
+
+
+def _curves() -> pd.DataFrame:
+    rng, rows = generator("curves"), []
+    varied = {"n_train": (250, 500, 1000, 2000, 4000), "ratio": (0.0, 0.5, 1.0, 2.0)}
+    for (name, values), arm, split, seed in product(
+        varied.items(), ("real", "cls", "medi", "mixup"), ("seen", "unseen"), (0, 1, 2)
+    ):
+        for i, x in enumerate(values):
+            y = 0.4 + 0.08 * i + rng.normal(0, 0.02) + 0.1 * (arm == "medi")
+            rows.append((arm, split, "balanced_accuracy", name, float(x), seed, y, y - 0.05, y + 0.05))
+    return pd.DataFrame(rows, columns=["arm", "split", "metric", "x_name", "x", "seed", "value", "low", "high"])
 
 
 def _sheet(classes: tuple[str, ...], sites: tuple[str, ...], size: int, each: int = 2) -> Cohort:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import CLASSES, SITES, Fabricate
+from fabricated import CLASSES, SITES, Fabricate, write_more
 from PIL import Image
 
 from medi.cohort.table import Cohort
 from medi.files import read_table
 from medi.report import figures
+from medi.report.figures import grids, maps
+from medi.report.parts import number, ordered
 
 HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}
 
@@ -42,7 +44,7 @@ def test_maps_show_every_number_and_frame_the_held_out(fabricate: Fabricate) -> 
     svg = figures.distance_maps(rows, "site", HELD)
     assert frames(svg) == 3 * len(HELD)
     assert {*CLASSES, *SITES} <= set(texts(svg))
-    shown = sorted(figures.number(value) for value in rows["value"])
+    shown = sorted(number(value) for value in rows["value"])
     assert not [value for value in shown if value not in texts(svg)]
 
 
@@ -71,23 +73,72 @@ def test_bars_name_each_average(fabricate: Fabricate) -> None:
     rows = fidelity(fabricate(), "class")
     means = rows.groupby("arm")["value"].mean()
     found = " ".join(texts(figures.class_bars(rows)))
-    assert f"MeDi: {figures.number(means['medi'])} on average" in found
-    assert f"CLS: {figures.number(means['cls'])} on average" in found
+    assert f"MeDi: {number(means['medi'])} on average" in found
+    assert f"CLS: {number(means['cls'])} on average" in found
 
 
 def test_forest_shows_every_arm_and_says_why_one_is_undefined(fabricate: Fabricate) -> None:
     utility = read_table(fabricate() / "tables" / "utility.parquet")
     rows = utility[utility["metric"] == "balanced_accuracy"].reset_index(drop=True)
+    rows = rows[rows["scope"] == "all"].assign(axis=lambda table: table["split"], group="")
     rows.loc[(rows["arm"] == "oracle") & (rows["split"] == "seen"), ["value", "reason"]] = [np.nan, "one class"]
-    found = texts(figures.forest(rows, 0.25))
-    assert {"real only", "+ CLS", "+ MeDi", "oracle", "0.84", "undefined (one class)"} <= set(found)
+    axes = [figures.Axis(split, split, "", 0.25, "chance") for split in ("seen", "unseen")]
+    found = texts(figures.forest(rows, axes))
+    assert {"real only", "CLS", "MeDi", "oracle", "0.84", "undefined (one class)", "chance"} <= set(found)
     assert "0.92" not in found
+
+
+def test_forest_stands_arms_of_another_kind_apart() -> None:
+    """Transductive arms have a block of their own, with its name."""
+    rows = pd.DataFrame({"arm": ["real", "site_centred"], "axis": "unseen", "group": ["", "shown test images"]})
+    rows = rows.assign(value=[0.5, 0.9], low=np.nan, high=np.nan, reason="")
+    svg = figures.forest(rows, [figures.Axis("unseen", "unseen")])
+    assert {"site centred", "shown test images", "0.90"} <= set(texts(svg))
+
+
+def test_confusions_stand_by_arm_and_undefined_rows_are_dashes() -> None:
+    """P7: a level that nobody requested has no shares, which is not the same as shares of 0."""
+    rows = [("medi", "a", "a", 0.75), ("medi", "a", "b", 0.25), ("real", "a", "a", 0.9), ("real", "b", "b", 0.8)]
+    table = pd.DataFrame(rows, columns=["arm", "requested", "recognised", "share"])
+    found = texts(figures.confusion_maps(table, "site"))
+    assert {"real, held back", "MeDi", "0.75", "0.25", "0.90", "0.80"} <= set(found)
+    assert found.count("–") == 2  # MeDi was asked for no b
+    assert found.count("0") == 3  # real a as b, real b as a, and the foot of the scale
+
+
+def test_panels_show_each_level(fabricate: Fabricate) -> None:
+    utility = read_table(fabricate() / "tables" / "utility.parquet")
+    rows = utility[(utility["metric"] == "balanced_accuracy") & (utility["scope"] == "site")]
+    axes = [figures.Axis(split, split) for split in ("seen", "unseen")]
+    assert {*SITES, "real only", "MeDi", "oracle"} <= set(
+        texts(figures.panels(rows.assign(axis=rows["split"]), "site", axes, ["real", "cls", "medi", "oracle"]))
+    )
+
+
+def test_curves_have_a_line_per_arm_and_a_panel_per_split(fabricate: Fabricate) -> None:
+    curves = read_table(write_more(fabricate()) / "tables" / "curves.parquet")
+    svg = figures.curves(curves[curves["x_name"] == "n_train"], "n train", "balanced accuracy", 0.25)
+    assert {"seen combinations", "unseen combinations", "real only", "MeDi", "Mixup", "4,000"} <= set(texts(svg))
+
+
+def test_contact_sheet_pairs_by_rank(fabricate: Fabricate) -> None:
+    """Left of each pair the synthetic patch, right its neighbour, pixel for pixel."""
+    pairs = Cohort.load(write_more(fabricate()) / "suspects")
+    shuffled = pairs.select(np.random.default_rng(0).permutation(len(pairs)))
+    mosaic, places = grids._pair_mosaic(shuffled, grids._pairs(shuffled))
+    assert [rank for _, rank in places] == list("123456")
+    for (arm, rank), (bottom, x) in places.items():
+        for role, at in (("synthetic", x), ("training", x + 9)):
+            patch = pairs.where(arm=arm, rank=rank, role=role).images[:][0]
+            np.testing.assert_array_equal(mosaic[bottom - 8 : bottom, at : at + 8, :3], patch)
+    svg = figures.contact_sheet(pairs, {("medi", "1"): "ratio 0.25"})
+    assert {"1 · MeDi", "6 · CLS", "ratio 0.25"} <= set(texts(svg))
 
 
 def test_grid_holds_the_patches_where_they_belong(fabricate: Fabricate) -> None:
     """Figure 4, against the pixels themselves: each patch lies in its level's row and its class's block."""
     sheet = Cohort.load(fabricate() / "sheet")
-    mosaic, left, top = figures._mosaic(sheet, "site", list(SITES), list(CLASSES), 2)
+    mosaic, left, top = grids._mosaic(sheet, "site", list(SITES), list(CLASSES), 2)
     for row in range(0, len(sheet), 7):
         line = sheet.table.iloc[row]
         same = sheet.table[(sheet.table[["class", "site", "source"]] == line[["class", "site", "source"]]).all(axis=1)]
@@ -104,16 +155,35 @@ def test_grid_is_embedded_pixel_for_pixel(fabricate: Fabricate) -> None:
     data = re.search(r'href="data:image/png;base64,([^"]*)"', svg)
     assert data is not None
     picture = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
-    mosaic, *_ = figures._mosaic(sheet, "site", sorted(SITES, key=str.casefold), list(CLASSES), 2)
+    mosaic, *_ = grids._mosaic(sheet, "site", sorted(SITES, key=str.casefold), list(CLASSES), 2)
     np.testing.assert_array_equal(picture[mosaic[..., 3] == 255], mosaic[mosaic[..., 3] == 255])
     assert "image-rendering:pixelated" in svg
     assert frames(svg) == len(HELD)
 
 
+def test_large_patches_are_resampled_to_what_a_mail_can_carry(fabricate: Fabricate) -> None:
+    sheet = Cohort.load(fabricate(classes=CLASSES[:2], sites=SITES[:2], size=64) / "sheet")
+    assert grids._fitted(sheet, 4, 4 * 64 * 64) is sheet
+    assert grids._fitted(sheet, 4, 4 * 20 * 20).images.size == 20
+
+
+def test_maps_without_room_for_numbers_are_pictures() -> None:
+    """One crisp pixel per combination; an empty one is transparent, a held-out one framed all the same."""
+    names = [f"class {i:02}" for i in range(40)]
+    counts = pd.DataFrame({"class": names, "level": "x", "n": range(40)})
+    svg = figures.count_map(counts, "site", {("class 03", "x")})
+    data = re.search(r'href="data:image/png;base64,([^"]*)"', svg)
+    assert data is not None
+    picture = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
+    assert picture.shape[:2] == (1, 40)
+    assert (picture[0, :, 3] == 0).tolist() == [True] + [False] * 39
+    assert frames(svg) == 1
+
+
 def test_grid_leaves_out_what_is_not_there(fabricate: Fabricate) -> None:
     sheet = Cohort.load(fabricate() / "sheet")
     part = sheet.select((sheet.table["source"] != "cls").to_numpy())
-    mosaic, left, _ = figures._mosaic(part, "site", list(SITES), list(CLASSES), 2)
+    mosaic, left, _ = grids._mosaic(part, "site", list(SITES), list(CLASSES), 2)
     assert not mosaic[:, left["COAD", "cls"] : left["COAD", "cls"] + 17].any()
 
 
@@ -149,14 +219,14 @@ def test_colours_are_the_pages_and_ids_do_not_clash(fabricate: Fabricate) -> Non
 
 
 def test_names_are_ordered_as_read() -> None:
-    assert figures.ordered(["site 10", "Site 2", "b", "site 1", "b"]) == ["b", "site 1", "Site 2", "site 10"]
+    assert ordered(["site 10", "Site 2", "b", "site 1", "b"]) == ["b", "site 1", "Site 2", "site 10"]
 
 
 def test_numbers_on_cells_can_be_read() -> None:
     """WCAG AA: the number contrasts at least 4.5 : 1 with its cell, all along both scales."""
-    for name, low, high in (("magma_r", 0.0, 0.85), ("YlGnBu", 0.08, 0.97)):
-        for face in figures._colormap(name, low, high).colors:
-            text = figures._readable(face)
+    for name, low, high in (maps.DISTANCE, maps.COUNT, maps.SHARE):
+        for face in maps.colormap(name, low, high).colors:
+            text = maps.readable(face)
             assert _contrast(face[:3], [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]) >= 4.5
 
 

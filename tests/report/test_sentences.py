@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from fabricated import CLASSES, SITES, Fabricate
 
+from medi.report.run import read
 from medi.report.sentences import distance, gain, limits, summary
 
 EMPTY = pd.DataFrame()
@@ -35,14 +37,15 @@ def fidelity(*cells: tuple[str, float, float], mean: tuple[float, float] | None 
     ]
     if mean:
         rows.append(("frechet_difference", "cls - medi", "combination_mean", "", "", "unseen", 1.0, *mean, ""))
-    columns = ["metric", "arm", "scope", "class", "site", "seen", "value", "low", "high", "reason"]
+    columns = ["metric", "arm", "scope", "class", "site", "split", "value", "low", "high", "reason"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def utility(*rows: tuple[str, str, str, float, float, float, str]) -> pd.DataFrame:
     """Rows (metric, arm, class, value, low, high, reason) on unseen combinations."""
     table = pd.DataFrame(rows, columns=["metric", "arm", "class", "value", "low", "high", "reason"])
-    return table.assign(split="unseen", site="")
+    scopes = ["class" if name else "all" for name in table["class"]]
+    return table.assign(split="unseen", site="", scope=scopes, panel="inductive")
 
 
 def test_medi_closer() -> None:
@@ -93,7 +96,7 @@ DIFFERENCE = "balanced_accuracy_difference"
 )
 def test_gain_follows_the_paired_interval(accuracy: float, bounds: tuple[float, float], verdict: str) -> None:
     table = utility((DIFFERENCE, "medi - real", "", accuracy - 0.54, *bounds, ""))
-    assert verdict in gain(results(accuracy=accuracy), table, "site")
+    assert verdict in gain(results(accuracy=accuracy), table)
 
 
 def test_rows_of_a_class_or_another_arm_do_not_decide() -> None:
@@ -102,15 +105,15 @@ def test_rows_of_a_class_or_another_arm_do_not_decide() -> None:
         (DIFFERENCE, "medi - real", "COAD", 0.0, -0.2, 0.2, ""),
         (DIFFERENCE, "medi - real", "", 0.3, 0.2, 0.4, ""),
     )
-    assert "a classifier gains by MeDi’s images:" in gain(results(), table, "site")
+    assert "a classifier gains by MeDi’s images:" in gain(results(), table)
 
 
 def test_the_gap_has_its_interval_and_its_sign() -> None:
     table = utility(("gap_closed", "medi", "", 0.94, 0.8, 1.04, ""))
-    assert "this closes 94 % [80 %, 104 %] of the gap" in gain(results(), table, "site")
-    assert "the gap to the oracle widens by 20 %" in gain(results(gap=-0.2), table, "site")
+    assert "this closes 94 % [80 %, 104 %] of the gap" in gain(results(), table)
+    assert "the gap to the oracle widens by 20 %" in gain(results(gap=-0.2), table)
     undefined = utility(("gap_closed", "medi", "", np.nan, np.nan, np.nan, "the oracle is no better than real images"))
-    assert "is undefined (the oracle is no better" in gain(results(gap=None), undefined, "site")
+    assert "is undefined (the oracle is no better" in gain(results(gap=None), undefined)
 
 
 def test_limits_name_what_is_negative() -> None:
@@ -137,10 +140,76 @@ def test_undefined_distances_are_counted() -> None:
     assert "MeDi’s distance is undefined in 1 of 2 combinations" in limits(results(), table, EMPTY, "site")
 
 
-def test_three_sentences() -> None:
-    for text in summary(
-        results(), fidelity(("COAD", 90, 6)), utility(("gap_closed", "medi", "", 0.94, 0.8, 1.0, "")), "site"
-    ):
+FIRED = "collapse guard: medi's recall 0.31 is below floor's 0.90, 'closer' is withheld"
+
+
+def test_a_guard_that_fired_withholds_closer() -> None:
+    """A distance that is low because images are alike is no success: the numbers are said, the verdict is not."""
+    table = fidelity(("COAD", 90, 6), mean=(2.0, 9.0))
+    fired = table.assign(reason=np.where(table["scope"] == "combination_mean", "n <= d; " + FIRED, ""))
+    text = distance(results(), fired, "site")
+    assert text.endswith("collapse guard: MeDi’s recall 0.31 is below floor's 0.90, 'closer' is withheld.")
+    assert "closer to real ones" not in text
+    assert "6" in text
+    assert "90" in text
+    one = table.assign(reason=np.where(table["scope"] == "combination", FIRED, ""))
+    assert "are closer" in distance(results(), one, "site")  # one combination does not withhold the whole
+
+
+def test_another_way_that_does_better_is_named() -> None:
+    """A cheap arm that beats MeDi is the finding: it is said, with its certainty and with what it was shown."""
+    table = utility(
+        ("balanced_accuracy", "coral", "", 0.9, 0.85, 0.95, ""),
+        (DIFFERENCE, "medi - coral", "", -0.06, -0.1, -0.02, ""),
+        ("balanced_accuracy", "site_centred", "", 0.86, 0.8, 0.9, ""),
+        ("balanced_accuracy", "mixup", "", 0.5, 0.4, 0.6, ""),
+    )
+    table.loc[table["arm"] == "site_centred", "panel"] = "transductive"
+    text = gain(results(), table)
+    assert (
+        "2 of 3 other ways do better without MeDi’s images: CORAL (0.90), site centred (0.86, with unlabelled" in text
+    )
+    assert "test images, not for certain)" in text
+
+
+def test_the_best_of_the_others_is_named_where_none_does_better() -> None:
+    table = utility(
+        ("balanced_accuracy", "mixup", "", 0.5, 0.4, 0.6, ""),
+        ("balanced_accuracy", "medi_filtered", "", 0.9, 0.8, 0.95, ""),
+        ("balanced_accuracy", "coral", "", np.nan, np.nan, np.nan, "one class"),
+    )
+    assert "no other way does better (the best of 1: Mixup with 0.50)" in gain(results(), table)
+
+
+def test_copies_and_disobedience_are_held_against() -> None:
+    copying = pd.DataFrame(
+        [("copy_rate", "medi", 0.08, 0.06, 0.1, "")], columns=["metric", "arm", "value", "low", "high", "reason"]
+    )
+    rows = [
+        (arm, a, v)
+        for arm, values in {"real": (0.9, 0.9), "medi": (0.89, 0.6)}.items()
+        for a, v in zip(("class", "site"), values)
+    ]
+    control = pd.DataFrame(rows, columns=["arm", "attribute", "value"]).assign(
+        metric="obedience", scope="all", split="unseen"
+    )
+    text = limits(results(), EMPTY, EMPTY, "site", control, copying)
+    assert "8 % [6 %, 10 %] of MeDi’s images count as copies of training patches (1 % would be no sign of it)" in text
+    assert "a probe recognises the site in 60 % (90 % in real ones)" in text
+    assert "the class in" not in text
+    fine = limits(results(), EMPTY, EMPTY, "site", control.assign(value=0.9), copying.assign(low=0.005))
+    assert "copies" not in fine
+    assert "recognises" not in fine
+
+
+def test_several_trainings_are_not_called_one() -> None:
+    assert "trained once" not in limits(results(seeds=[0, 1, 2]), EMPTY, EMPTY, "site")
+
+
+def test_three_sentences(fabricate: Fabricate) -> None:
+    sentences = summary(read(fabricate(classes=CLASSES[:2], sites=SITES[:2])))
+    assert len(sentences) == 3
+    for text in sentences:
         assert text.endswith(".")
         assert "nan" not in text
         assert "None" not in text

@@ -21,9 +21,10 @@ from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.generation import load_on_device
 from medi.diffusion.unknown import met_missing, trained_with_dropout
 from medi.errors import MediError
-from medi.evaluation.encoders import Encoder, embed, encoder
+from medi.evaluation.encoders import Encoder, embed
 from medi.files import read_json, read_table
 from medi.settings import StudySettings, read_study
+from medi.study import reopen
 
 MODEL_FILE = "model.safetensors"
 NEEDED = ("run.json", "study.yaml", "cohort/cohort.json", "holdout/certificate.json")
@@ -59,7 +60,7 @@ class Model:
 
     @property
     def guidable(self) -> bool:
-        return trained_with_dropout(self.config)
+        return any(trained_with_dropout(self.config, a.name) for a in self.schema.conditions)
 
     def levels(self, attribute: Attribute) -> list[str]:
         """What may be chosen: all levels, and "" where the model can be told that it is not known."""
@@ -183,14 +184,14 @@ class Workbench:
 
     @cached_property
     def encoder(self) -> Encoder:
-        return encoder(self.settings.evaluation.encoder)
+        return reopen(str(self.folder)).encoder()
 
     @cached_property
     def _features(self) -> Float32[np.ndarray, "n d"]:
         """Of the training patches: as the study has them, else computed."""
-        path = self.folder / "embeddings" / "train.parquet"
-        if path.is_file() and (found := read_table(path)).shape == (len(self.training), self.encoder.dimension):
-            return found.to_numpy(dtype=np.float32)
+        path = self.folder / "embeddings" / "cohort.parquet"
+        if path.is_file() and (found := read_table(path)).shape == (len(self.whole), self.encoder.dimension):
+            return found[(self.whole.table["split"] == "train").to_numpy()].to_numpy(dtype=np.float32)
         return embed(self.training, self.encoder)
 
     @cached_property

@@ -1,6 +1,8 @@
 """Which patches a model never sees: combinations held out, patients never split, and a certificate to check it (P5).
 
-A patient with one patch in a held-out combination is on the test side with all patches.
+A patient with one patch in a held-out combination is on the test side with all patches. Where most patients have one
+(every slide shows every class) that leaves little: with `Rule.set_aside` patients are shared first, and the held-out
+patches of those who train are set aside, for no model to see.
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from medi.files import check_format, read_json, read_table, write_json, write_ta
 
 FORMAT_VERSION = 1
 SIDES = {"train": 0, "reserve": 0, "validation": 1, "test_seen": 2, "test_unseen": 2}
+ASIDE = "set_aside"  # of patients who train or validate; an oracle may use them, nothing else
 PUBLISHED_RATE = 0.7  # training share of the combinations in Drexlin et al. 2025
 
 Mask = Bool[np.ndarray, " k"]
@@ -41,6 +44,8 @@ class Rule:
     `sites`: one of `folds` parts of the levels of a column, the classes spread evenly over the parts;
     `published`: the split of Drexlin et al. 2025 over (site, gender, race).
     `test_seen` and `validation` are shares of the patients not held out, `reserve` a share of the training patches.
+    `set_aside`: no patient is held out for a patch in a held-out combination; of the patients in `test_seen` (now a
+    share of all) such patches are test_unseen, of the others they are set aside.
     """
 
     kind: Literal["random", "named", "sites", "published"] = "random"
@@ -53,6 +58,7 @@ class Rule:
     test_seen: float = 0.15
     validation: float = 0.10
     reserve: float = 0.02
+    set_aside: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
@@ -63,6 +69,8 @@ class Rule:
             raise MediError(f"every level must keep at least one patient in training, not {self.min_patients}")
         if self.kind == "named" and not self.held:
             raise MediError("a named hold-out needs the combinations or levels to hold out")
+        if self.set_aside and (self.kind != "named" or not self.test_seen):
+            raise MediError("patches are set aside for named combinations only, and a share of the patients must test")
         if self.kind == "sites" and not 0 <= self.fold < self.folds:
             raise MediError(f"fold {self.fold} is none of the {self.folds} folds 0 to {self.folds - 1}")
 
@@ -123,12 +131,15 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
     rule = rule or Rule()
     patient = _patients(table)
     cells, held = _held(table, schema, rule, patient, seed)
-    split, emptied = _sides(cells, held, patient)
+    nobody = np.zeros_like(held)
+    split, emptied = _sides(cells, nobody if rule.set_aside else held, patient)
     if not (split == SPLITS.index("train")).any():
         raise MediError("every patient has a patch in a held-out combination: nothing is left to train on")
     columns = over(schema, tuple(dict.fromkeys(("class", *cells.columns))))
     strata = Cells.of(table, columns).index
     _share(table, columns, strata, rule, patient, seed, split)
+    if rule.set_aside:
+        _set_aside(cells, held, split)
     _reserve(table, strata, rule, seed, split)
     assigned = table.assign(split=np.asarray(SPLITS, dtype=object)[split])
     missing = {name: list(schema.attribute(name).missing) for name in cells.columns}
@@ -365,6 +376,21 @@ def _share(
         free = free[~np.isin(free, taken)]
 
 
+def _set_aside(cells: Cells, held: Mask, split: Ids) -> None:
+    """Take the held-out patches away from those who train or validate, and make those of the others unseen (in place).
+
+    MediError where that leaves nothing to train on or to test.
+    """
+    inside = (cells.index >= 0) & held[cells.index]
+    tested = split == SPLITS.index("test_seen")
+    split[inside & tested] = SPLITS.index("test_unseen")
+    split[inside & ~tested] = SPLITS.index(ASIDE)
+    if not (inside & tested).any():
+        raise MediError("no patient who tests has a held-out patch: raise the share test_seen")
+    if not (split == SPLITS.index("train")).any():
+        raise MediError("every training patch is of a held-out combination: nothing is left to train on")
+
+
 def _first_patients(who: pd.DataFrame, column: str, rank: pd.Series, number: int) -> set[int]:
     """The first patients by rank of every level or combination: those that training keeps."""
     pairs = who.loc[who[column] >= 0, [column, "patient"]].drop_duplicates()
@@ -437,10 +463,11 @@ def verify(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
 def _torn(table: pd.DataFrame, column: str) -> list[str]:
     """Patients or slides on two sides."""
     ids, names = pd.factorize(table[column], use_na_sentinel=False)
-    side = table["split"].map(SIDES).to_numpy(dtype=np.int64)
-    owner = np.zeros(len(names), dtype=np.int64)
-    owner[ids] = side
-    torn = pd.unique(ids[owner[ids] != side])
+    side = table["split"].map(SIDES | {ASIDE: -1}).to_numpy(dtype=np.int64)
+    free = side < 0
+    owner = np.full(len(names), -1, dtype=np.int64)
+    owner[ids[~free]] = side[~free]
+    torn = pd.unique(ids[np.where(free, owner[ids] == SIDES["test_seen"], owner[ids] != side)])
     return [f"{len(torn)} {column}(s) on two sides, first {names[torn[0]]!r}"] if len(torn) else []
 
 
@@ -452,12 +479,13 @@ def _leaks(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
     index, first = joint_ids(codes)
     found = table[columns].iloc[first].astype("str").itertuples(index=False, name=None)
     inside = np.array([combination in held for combination in found], dtype=bool)[index]
-    unseen = (table["split"] == "test_unseen").to_numpy(dtype=bool)
+    out = ["test_unseen", *([ASIDE] if certificate["rule"].get("set_aside") else [])]
+    unseen = table["split"].isin(out).to_numpy(dtype=bool)
     problems = []
     for wrong, words in ((inside & ~unseen, "of held-out combinations outside"), (unseen & ~inside, "seen in")):
         if wrong.any():
             first_sample = table["sample_id"].iloc[int(np.argmax(wrong))]
-            problems.append(f"{int(wrong.sum())} row(s) {words} test_unseen, first {first_sample!r}")
+            problems.append(f"{int(wrong.sum())} row(s) {words} {' and '.join(out)}, first {first_sample!r}")
     return problems
 
 
@@ -477,8 +505,10 @@ def _thin(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
 
 
 def _changes(certificate: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Counts and hashes that differ from the certificate."""
+    """Counts and hashes that differ from the certificate; a split that an older one does not know must be empty."""
     problems = []
+    empty = {"rows": 0, "slides": 0, "patients": 0, "ids": _hash_ids(pd.Series([], dtype="str"))}
+    certificate = certificate | {what: dict.fromkeys(SPLITS, none) | certificate[what] for what, none in empty.items()}
     for name in SPLITS:
         for what in ("rows", "slides", "patients"):
             if found[what][name] != certificate[what][name]:

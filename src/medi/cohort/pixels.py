@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -180,9 +181,27 @@ def tissue_share(images: Images) -> Float32[np.ndarray, " n"]:
     return ((density > TISSUE[0]) & (density < TISSUE[1])).mean(axis=(1, 2), dtype=np.float32)
 
 
-def resize(images: Images, size: int) -> UInt8[np.ndarray, "n {size} {size} 3"]:
-    """Antialiased (Lanczos) resampling of each patch to size x size; the same patches back where nothing is to do."""
+def resize(
+    images: Images, size: int, resampling: Image.Resampling = Image.Resampling.LANCZOS
+) -> UInt8[np.ndarray, "n {size} {size} 3"]:
+    """Antialiased resampling of each patch to size x size; the same patches back where nothing is to do."""
     if images.shape[1] == size:
         return images
-    resized = [Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS) for image in images]
-    return np.stack([np.asarray(image) for image in resized])
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), resampling)) for image in images])
+
+
+def middle(images: Images, size: int) -> UInt8[np.ndarray, "n {size} {size} 3"]:
+    """The middle size x size pixels of each patch."""
+    start = (images.shape[1] - size) // 2
+    return images[:, start : start + size, start : start + size]
+
+
+def jpeg(images: Images, quality: int) -> Images:
+    """Each patch as it comes back from a JPEG file of this quality (4:2:0)."""
+    return np.stack([_through_jpeg(image, quality) for image in images])
+
+
+def _through_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+    file = BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(file))

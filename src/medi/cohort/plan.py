@@ -187,6 +187,20 @@ def images(wanted: pd.DataFrame) -> pd.DataFrame:
     return wanted[columns].iloc[cell].reset_index(drop=True).assign(sample_id=noise_ids, noise_id=noise_ids)
 
 
+def with_siblings(rows: pd.DataFrame, attribute: str, count: int) -> pd.DataFrame:
+    """The rows of `expand`, where the first `count` of each class and level of `attribute` have siblings.
+
+    Siblings, one at each level, share their noise and everything but the attribute: what differs between their images
+    is its doing.
+    """
+    number = rows.groupby(["class", attribute], sort=False).cumcount()
+    chosen = number < count
+    name = rows["class"] + "." + number.astype(str)
+    shared = [column for column in rows.columns if column not in ("sample_id", "class", attribute, "request", "fill")]
+    first = rows[chosen].groupby(name[chosen], sort=False)[shared].transform("first")
+    return rows.assign(**{column: rows[column].where(~chosen, first[column]) for column in shared})
+
+
 @dataclass(frozen=True)
 class _Training:
     """What the training rows hold: counts per combination, the levels seen in each column, the rows to draw from."""

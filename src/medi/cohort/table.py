@@ -15,7 +15,7 @@ from medi.errors import MediError
 from medi.files import check_format, content_hash, read_json, read_table, write_json, write_table
 
 FORMAT_VERSION = 1
-SPLITS = ("train", "validation", "test_seen", "test_unseen", "reserve")
+SPLITS = ("train", "validation", "test_seen", "test_unseen", "reserve", "set_aside")
 
 
 @dataclass(frozen=True)

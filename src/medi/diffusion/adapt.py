@@ -2,8 +2,8 @@
 
 First its vector alone, all weights as they are (textual inversion: Gal et al., ICLR 2023, section 4). Where the
 class of patches is not known, the model says how likely each class is, and the vector is learned again from these. With
-old patches at hand all weights are then tuned lightly on new and old ones (rehearsal); a held-back part of the new
-patches decides whether that is kept.
+old patches at hand the weights are then tuned lightly on new and old ones (rehearsal), by low-rank changes and all of
+them; a held-back part of the new patches decides which of the three is kept.
 """
 
 import copy
@@ -25,6 +25,7 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import check_scale, load_model, load_tensors, save_model, save_tensors
 from medi.diffusion.denoiser import Denoiser
+from medi.diffusion.low_rank import changes_of, check_installed, merged, weights_of, with_changes
 from medi.diffusion.training import Batch, Batches, DenoisingLoss, Recipe
 from medi.diffusion.unknown import condition_known, met_missing
 from medi.errors import MediError
@@ -38,28 +39,32 @@ LEVELS = np.geomspace(0.1, 10.0, 10)  # noise levels at which classes are told a
 Progress = Callable[[int, int], None]
 Counters = Int64[np.ndarray, " n"]
 Loss = Callable[[Counters], Float[Tensor, ""]]
+Draw = Callable[[Counters], Batch]
+VECTOR, LOW_RANK, TUNED = "vector", "low_rank", "tuned"  # what was learned: the vector alone, or weights too
+CHANGE = "change."  # prefix of low-rank changes in a level's file
 
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """Images drawn for the vector (twice where classes are not known) and for tuning all weights; rates at the start,
-    falling to 0. Half of each batch of the tuning is rehearsal."""
+    """Images drawn for the vector (twice where classes are not known), for low-rank changes and for all weights; rates
+    at the start, falling to 0. Half of each batch of the tuning is rehearsal."""
 
     vector_images: int = 2_400
     vector_rate: float = 0.03
     tune_images: int = 3_200
+    low_rank_rate: float = 3e-3
     tune_rate: float = 5e-4
     batch: int = 32
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.vector_images) < 1 or self.tune_images < 0:
-            raise MediError(f"an adaptation needs at least one image: {self!r}")
+        if self.batch < 2 or min(self.vector_images, self.tune_images) < self.batch:
+            raise MediError(f"an adaptation needs at least one batch of two images: {self!r}")
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """The model that knows the new level, and how it came to: `method` is "vector" or "tuned"."""
+    """The model that knows the new level, and how it came to; `method` is VECTOR, LOW_RANK or TUNED."""
 
     path: Path
     method: str
@@ -79,11 +84,11 @@ def adapt(
     """Write out/model.safetensors, which knows `name` as a further level of `attribute`, learned from `patches`.
 
     Their conditions are columns of the table, "" where not known; the column `attribute` need not be there. With the
-    vector alone old levels stay as they were, bit for bit, and out/level.safetensors holds the vector for `join`.
-    With `rehearsal` (packed patches of the old levels) all weights are tuned too, and kept so if the held-back patches
-    are denoised better; the drift is the loss on rehearsal patches before and after. Refused before anything is
-    written: a name that exists, fewer than FEWEST patches, patches of another size or without tissue, and unlabelled
-    ones where the model knows no class-free condition.
+    vector alone old levels stay as they were, bit for bit. With `rehearsal` (packed patches of the old levels) weights
+    are tuned too, by low-rank changes and all of them, and what denoises the held-back patches best is kept; the drift
+    is the loss on rehearsal patches, in the record per method. out/level.safetensors holds the vector, and low-rank
+    changes, for `join`. Refused before anything is written: a name that exists, fewer than FEWEST patches, patches of
+    another size or without tissue, and unlabelled ones where the model knows no class-free condition.
     """
     started, s = time.perf_counter(), settings or AdaptSettings()
     base, config = load_model(model)
@@ -95,24 +100,25 @@ def adapt(
     denoiser, patches = extended(base, attribute, name), patches.with_columns(**{attribute: name})
     condition_known(denoiser, config, patches.table)  # refuses what the model cannot be told
     unknown = unlabelled(patches, base.schema)
-    total = s.vector_images * (2 if unknown else 1) + s.tune_images * (rehearsal is not None)
+    total = s.vector_images * (2 if unknown else 1) + 2 * s.tune_images * (rehearsal is not None)
     task = _Task(config, attribute, s, _Count(progress, total))
     fitted, held = task.find_vector(denoiser, *_hold_back(patches, s.seed))
-    made, losses, drift = {"vector": denoiser}, {"vector": task.loss(denoiser, held)}, None
-    if rehearsal is not None:
-        made["tuned"], drift = task.tuned(denoiser, fitted, rehearsal)
-        losses["tuned"] = task.loss(made["tuned"], held)
-    method = min(losses, key=lambda kind: losses[kind])
-    record = {"attribute": attribute, "name": name, "base": config["hash"], "method": method, "held_back_loss": losses}
-    record |= {"drift": drift, "patches": len(patches), "unlabelled": unknown, "data": patches.digest()}
-    record |= {"combinations": counts(patches.table, denoiser.schema), "settings": asdict(s)}
+    made = {VECTOR: denoiser} if rehearsal is None else task.tuned(denoiser, fitted, rehearsal)
+    held_loss = {kind: task.loss(found, held) for kind, found in made.items()}
+    old_loss = {} if rehearsal is None else {kind: task.loss(found, rehearsal) for kind, found in made.items()}
+    method = min(held_loss, key=lambda kind: held_loss[kind])
+    record = {"attribute": attribute, "name": name, "base": config["hash"], "method": method}
+    record |= {"held_back_loss": held_loss, "old_loss": old_loss, "settings": asdict(s)}
+    record |= {"patches": len(patches), "unlabelled": unknown, "data": patches.digest()}
+    record["combinations"] = counts(patches.table, denoiser.schema)
     record["seconds"] = round(time.perf_counter() - started, 1)
     _save(out, made[method], config, record)
     return Adapted(out / "model.safetensors", method, record)
 
 
 def join(model: Path, levels: Sequence[Path], out: Path) -> Path:
-    """Write out/model.safetensors: `model` with the levels that `adapt` learned for it, each from its small file."""
+    """Write out/model.safetensors: `model` with the levels that `adapt` learned for it, each from its small file; the
+    low-rank changes of several are added up."""
     base, config = load_model(model)
     _check_out(model, out)
     denoiser, records = base, []
@@ -120,11 +126,15 @@ def join(model: Path, levels: Sequence[Path], out: Path) -> Path:
         tensors, found = load_tensors(path)
         record = found.get("adaptation")
         if record is None or "vector" not in tensors:
-            raise MediError(f"{path}: holds no level; `medi adapt` writes level.safetensors where the vector is enough")
+            raise MediError(
+                f"{path}: holds no level; `medi adapt` writes level.safetensors unless it tunes all weights"
+            )
         if record["base"] != config["hash"]:
             raise MediError(f"{path}: was learned for another model ({record['base']}) than {model} ({config['hash']})")
         _check_new(denoiser.schema, record["attribute"], record["name"])
         denoiser = extended(denoiser, record["attribute"], record["name"], tensors["vector"])
+        changes = {key.removeprefix(CHANGE): value for key, value in tensors.items() if key.startswith(CHANGE)}
+        denoiser = merged(with_changes(denoiser, changes)) if changes else denoiser
         records.append(record)
     _write(out / "model.safetensors", denoiser, config, records)
     return out / "model.safetensors"
@@ -256,18 +266,23 @@ class _Task:
         self.learn_vector(denoiser, fitted)
         return fitted, held
 
-    def tuned(self, denoiser: Denoiser, fitted: Cohort, rehearsal: Cohort) -> tuple[Denoiser, dict[str, float]]:
-        """A copy with all weights tuned, half of each batch new patches, half old ones; the loss on old ones before
-        and after."""
-        made = copy.deepcopy(denoiser)
-        new, old, loss = self._draws(made, fitted, balance=0.0), self._draws(made, rehearsal), DenoisingLoss(made)
+    def tuned(self, denoiser: Denoiser, fitted: Cohort, rehearsal: Cohort) -> dict[str, Denoiser]:
+        """The denoiser as it is, a copy with low-rank changes, and one with all weights tuned."""
+        new, old = (self._draws(denoiser, fitted, balance=0.0), self._draws(denoiser, rehearsal))
+        small, whole = with_changes(denoiser), copy.deepcopy(denoiser)
+        self._tune(small, weights_of(small), new, old, self.settings.low_rank_rate)
+        self._tune(whole, list(whole.parameters()), new, old, self.settings.tune_rate)
+        return {VECTOR: denoiser, LOW_RANK: small, TUNED: whole}
+
+    def _tune(self, denoiser: Denoiser, weights: list[nn.Parameter], new: Draw, old: Draw, rate: float) -> None:
+        """Half of each batch new patches, half old ones."""
+        loss = DenoisingLoss(denoiser)
 
         def both(counters: Counters) -> Float[Tensor, ""]:
             half = len(counters) // 2
             return (loss(new(counters[:half])) + loss(old(counters[half:]))) / 2
 
-        self._descend(list(made.parameters()), both, self.settings.tune_images, self.settings.tune_rate)
-        return made, {"before": self.loss(denoiser, rehearsal), "after": self.loss(made, rehearsal)}
+        self._descend(weights, both, self.settings.tune_images, rate)
 
     @torch.inference_mode()
     def loss(self, denoiser: Denoiser, patches: Cohort) -> float:
@@ -276,7 +291,7 @@ class _Task:
         starts = range(0, JUDGED, 64)
         return float(np.mean([loss(draw(np.arange(start, start + 64) + 10**9)).item() for start in starts]))
 
-    def _draws(self, denoiser: Denoiser, patches: Cohort, **changes: float) -> Callable[[Counters], Batch]:
+    def _draws(self, denoiser: Denoiser, patches: Cohort, **changes: float) -> Draw:
         """Batches of the patches as the model's recipe draws them, with changes; a condition that is not known is
         dropped where training never met a row without it."""
         known: dict[str, Any] = {
@@ -351,6 +366,7 @@ def _check_patches(patches: Cohort, config: dict[str, Any]) -> None:
 
 def _check_rehearsal(rehearsal: Cohort, schema: Schema, config: dict[str, Any]) -> None:
     """Old patches, of levels that the model knows; a new one among them would have no vector yet."""
+    check_installed()
     check_scale(rehearsal, config)
     schema.encode(rehearsal.table)
 
@@ -361,11 +377,13 @@ def _check_out(model: Path, out: Path) -> None:
 
 
 def _save(out: Path, denoiser: Denoiser, config: dict[str, Any], record: dict[str, Any]) -> None:
-    """The checkpoint and, for a vector alone, the small file first."""
-    if record["method"] == "vector":
-        vector = level_vector(denoiser, record["attribute"], record["name"])
-        save_tensors(out / "level.safetensors", {"vector": vector}, {"adaptation": record})
-    _write(out / "model.safetensors", denoiser, config, [record])
+    """The small file first, unless all weights were tuned; then the checkpoint, plain weights in each case."""
+    changes = changes_of(denoiser) if record["method"] == LOW_RANK else {}
+    if record["method"] != TUNED:
+        tensors = {"vector": level_vector(denoiser, record["attribute"], record["name"])}
+        tensors |= {CHANGE + name: value for name, value in changes.items()}
+        save_tensors(out / "level.safetensors", tensors, {"adaptation": record})
+    _write(out / "model.safetensors", merged(denoiser) if changes else denoiser, config, [record])
 
 
 def _write(path: Path, denoiser: Denoiser, config: dict[str, Any], records: list[dict[str, Any]]) -> None:

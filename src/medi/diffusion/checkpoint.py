@@ -1,9 +1,11 @@
 """Checkpoints: one safetensors file that carries its own config, vocabularies included (P1, P11, P12)."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,13 +22,24 @@ SAME_SCALE = 1.1  # magnifications that differ by less are one
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Path:
     """Write tensors and a JSON config, atomically."""
-    metadata = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return write_atomic(path, lambda temporary: save_file(plain, temporary, metadata))
+    metadata = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
+    metadata["sum"] = _checksum(plain, metadata["config"])
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata)
+        except SafetensorError as error:  # what safetensors makes of a full disk
+            raise OSError(str(error)) from error
+
+    return write_atomic(path, write)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and config of a file that `save_tensors` wrote; a truncated or foreign file is one clear error."""
+    """Tensors and config of a file that `save_tensors` wrote; a truncated, foreign or altered file is one clear error.
+
+    Files from before there were checksums are read as they are.
+    """
     if not path.exists():
         raise MediError(f"{path}: no such checkpoint; train the model first")
     try:
@@ -37,7 +50,20 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise MediError(f"{path}: not a whole checkpoint ({error}); delete it and train again") from error
     version = metadata.get("format_version", "")
     check_format(int(version) if version.isdigit() else None, FORMAT_VERSION, path)
+    if "sum" in metadata and metadata["sum"] != _checksum(tensors, metadata["config"]):
+        raise MediError(
+            f"{path}: its weights or settings are not those that were written; use a whole copy or train again"
+        )
     return tensors, json.loads(metadata["config"])
+
+
+def _checksum(tensors: dict[str, Tensor], config: str) -> str:
+    """Sixteen hex digits over the config and the name and bytes of every tensor."""
+    hasher = hashlib.sha256(config.encode())
+    for name in sorted(tensors):
+        hasher.update(name.encode())
+        hasher.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()[:16]
 
 
 def save_model(path: Path, denoiser: Denoiser, config: dict[str, Any]) -> Path:

@@ -5,18 +5,19 @@ z_t + z_cond, so what they see is exactly additive in class and metadata. Two ot
 compare with: `additive` sums embeddings of full width, `linear` mixes the concatenated ones by a learned matrix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
 from medi.cohort.schema import Attribute, Codes, Schema
 from medi.errors import MediError
 
 Join = Literal["concat", "additive", "linear"]
+Dropout = float | dict[str, float]  # of every condition alike, or by its name: then no other one is dropped
 FREQUENCIES = 16  # octaves of a standardised continuous value: periods from 32 scales down to 1/1024 of one
 
 
@@ -26,6 +27,11 @@ def slice_widths(dimension: int, conditions: int) -> tuple[int, ...]:
         raise MediError(f"{conditions} conditions do not fit into a vector of {dimension}; widen the network")
     share = dimension // conditions
     return (dimension - share * (conditions - 1), *[share] * (conditions - 1))
+
+
+def dropout_rates(dropout: Dropout, names: Iterable[str]) -> Float64[np.ndarray, " k"]:
+    """The share of draws in which each of these conditions is dropped."""
+    return np.array([dropout.get(name, 0.0) if isinstance(dropout, dict) else dropout for name in names], dtype=float)
 
 
 class LevelEmbedding(nn.Module):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from medi.cohort.schema import Schema
 from medi.diffusion.conditioning import Conditioning, Join
@@ -21,6 +22,7 @@ from medi.errors import MediError
 SIGMA_DATA = 0.5  # assumed standard deviation of images in [-1, 1]
 TIME_SCALE = 250.0  # natural logarithm of sigma -> the time steps that sinusoidal embeddings expect
 DDPM_STEPS, DDPM_BETAS = 1000, (1e-4, 0.02)  # linear (Ho et al., NeurIPS 2020, section 4)
+Precision = Literal["auto", "bf16", "fp32"]  # of convolutions and matrix products
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,26 @@ def build_network(settings: NetworkSettings) -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
+def gflop_per_image(denoiser: Denoiser) -> float:
+    """10^9 floating-point operations of one evaluation of D on one image."""
+    size, device = denoiser.settings.size, denoiser.device
+    x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
+    z = torch.zeros(1, denoiser.settings.condition_width, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        denoiser(x, sigma, z)
+    return 1e-9 * counter.get_total_flops()
+
+
 def _in_fp32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Autocast leaves this norm in bf16 on a CPU, less exact and three times slower; on a GPU it does the same."""
     return tuple(value.float() for value in inputs)
+
+
+def in_bf16(precision: str) -> bool:
+    """Whether products are taken in bf16 here: auto where that is faster, on a GPU or with AVX512-BF16 or AMX."""
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    units = torch.cuda.is_available() or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return units if precision == "auto" else precision == "bf16"
 
 
 def ddpm_sigmas() -> Float[Tensor, " steps"]:

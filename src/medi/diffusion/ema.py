@@ -12,13 +12,13 @@ class Ema:
 
     def __init__(self, module: nn.Module, gamma: float) -> None:
         self.gamma = gamma
-        self.weights = list(module.parameters())
+        self.weights = [value.detach() for value in module.parameters()]  # the same memory
         self.average = {name: value.detach().float().clone() for name, value in module.named_parameters()}
 
     @torch.no_grad()
     def update(self, before: int, after: int) -> None:
         """Take in the weights as they are now, from image `before` to `after`: beta = (before / after)^(gamma + 1)."""
-        current = [value.detach().float() for value in self.weights]
+        current = [value.float() for value in self.weights]
         torch._foreach_lerp_(list(self.average.values()), current, 1.0 - (before / after) ** (self.gamma + 1))
 
     @torch.no_grad()

@@ -19,13 +19,17 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
 from medi.diffusion.denoiser import Denoiser
+from medi.diffusion.guidance import Guidance
 from medi.diffusion.mixing import as_text, resolve
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
-from medi.files import content_hash, read_json, write_atomic, write_json
+from medi.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
+from medi.memory import keep_freed_memory
+from medi.shards import WHOLE, Shard, process, share
+from medi.workers import Summed, side_by_side
 
 Progress = Callable[[int, int], None]
-Shard = tuple[int, int]  # part i of n, counted from 0
+BATCHES_EACH = 4  # that a worker should have, to be worth its start
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
 
 
@@ -36,8 +40,9 @@ def generate(
     seed: int,
     settings: SamplerSettings,
     progress: Progress = lambda images, total: None,
-    shard: Shard = (0, 1),
+    shard: Shard = WHOLE,
     weak: Path | None = None,
+    workers: int = 1,
 ) -> Cohort | None:
     """The synthetic cohort of a plan's rows (`Plan.expand`), written to `folder`; goes on after an interruption.
 
@@ -45,7 +50,7 @@ def generate(
     finds all batches there writes the cohort; the others return None. Rows carry the model's hash in `origin`, and
     the columns STAMPS. Unknown levels are refused before the first image, and so is a folder with images of another
     model, plan or setting. `weak` is the model that guides where settings.guidance.weak is set; `progress(images,
-    total)` counts those of this part.
+    total)` counts those of this part. `workers`: processes that share this part and the machine's cores.
     """
     rows, (denoiser, config) = as_text(rows), load_on_device(model)
     weaker, weak_hash = _load_weak(weak, denoiser)
@@ -55,8 +60,49 @@ def generate(
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, weak=weaker)
-    table = _table(rows, config["hash"], seed, settings)
-    return produce(folder, chunks, work, Made(table, denoiser, made_by), progress, shard)
+    made = Made(_table(rows, config["hash"], seed, settings), denoiser, made_by)
+    if workers > 1:
+        _claim(folder, made_by)
+    if workers > 1 and not _finished(folder):
+        task = {"model": model, "weak": weak, "seed": seed, "settings": settings, "shard": shard, "workers": workers}
+        _fill_by_workers(folder, rows, task, progress)
+    return produce(folder, chunks, work, made, progress, shard)
+
+
+def workers_worthwhile(images: int, batch: int) -> int:
+    """How many processes of one thread make so many images soonest here: each takes seconds to start, and a GPU, or
+    the cores of a process under torchrun, are taken already."""
+    if torch.cuda.is_available() or process("WORLD_SIZE", 1) > 1:
+        return 1
+    return max(1, min(os.cpu_count() or 1, images // (batch * BATCHES_EACH)))
+
+
+def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], progress: Progress) -> None:
+    """Let worker k of w make part k of w of this shard, each on its share of the cores."""
+    write_table(folder / "parts" / "rows.parquet", rows)
+    write_json(folder / "parts" / "task.json", task)
+    calls = {f"{k}": ("medi.diffusion.generation:_work", str(folder), f"{k}") for k in range(task["workers"])}
+    side_by_side(calls, Summed(progress))
+
+
+def _work(folder: str, worker: str, advance: Progress) -> None:
+    """Worker: its part of the shard that task.json describes, unless others have made all before it began."""
+    home = Path(folder)
+    try:
+        task, rows = read_json(home / "parts" / "task.json"), read_table(home / "parts" / "rows.parquet")
+    except MediError:
+        if _finished(home):
+            return
+        raise
+    (i, n), k, weak = task["shard"], int(worker), task["weak"]
+    settings = SamplerSettings(**task["settings"] | {"guidance": Guidance(**_guidance(task["settings"]["guidance"]))})
+    shard = (i + k * n, n * task["workers"])
+    generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, weak and Path(weak))
+
+
+def _guidance(found: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a Guidance that JSON has kept, which knows no tuples."""
+    return found | {"interval": found["interval"] and tuple(found["interval"])}
 
 
 @dataclass(frozen=True)
@@ -74,16 +120,17 @@ def produce(
     work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
     made: Made,
     progress: Progress = lambda images, total: None,
-    shard: Shard = (0, 1),
+    shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort in `folder` whose images `work` makes from chunks of rows; goes on after an interruption (P12).
 
     Part i of n (`shard`), and within it each process, makes every n-th chunk. Who finds all chunks there writes the
     cohort; the others return None. A folder whose images were made by anything else than `made.made_by` is refused.
     """
+    keep_freed_memory()
     starts = np.cumsum([0, *map(len, chunks)])[:-1]
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
-    mine = _share(paths, shard)
+    mine = share(paths, shard)
     _claim(folder, made.made_by)
     if not _finished(folder):
         todo = dict(zip(paths, chunks))
@@ -137,19 +184,6 @@ def _claim(folder: Path, made_by: dict[str, Any]) -> None:
 
 def _finished(folder: Path) -> bool:
     return (folder / "cohort.json").exists()
-
-
-def _share(paths: Sequence[Path], shard: Shard) -> Sequence[Path]:
-    """The batches of a shard, and of these the ones of this process."""
-    i, n = shard
-    if not 0 <= i < n:
-        raise MediError(f"shard {i}/{n}: shards are counted from 0/{n} to {n - 1}/{n}")
-    return paths[i::n][process("RANK", 0) :: process("WORLD_SIZE", 1)]
-
-
-def process(name: str, default: int) -> int:
-    """What torchrun and accelerate tell a process about itself; sampling needs no more of them."""
-    return int(os.environ.get(name, default))
 
 
 def _fill(

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medi.cohort.schema import Schema
+from medi.diffusion.conditioning import Dropout, dropout_rates
 from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.mixing import condition
 from medi.diffusion.solvers import Denoise
@@ -41,15 +42,15 @@ class Guidance:
         within = f" for sigma {self.interval[0]:g} to {self.interval[1]:g}" if parts and self.interval else ""
         return ", ".join(parts) + within
 
-    def check(self, schema: Schema, dropout: float, weak: bool) -> None:
+    def check(self, schema: Schema, dropout: Dropout, weak: bool) -> None:
         """Refuse what a model of this schema, trained with this conditioning dropout, cannot do."""
-        for name in self.weights:
+        for name, weight in self.weights.items():
             schema.attribute(name)
-        if any(self.weights.values()) and not dropout:
-            raise MediError(
-                "this model was trained without conditioning dropout and does not know images without a condition: "
-                "guide it by a weaker model, or train with dropout (training: {dropout: 0.1})"
-            )
+            if weight and not dropout_rates(dropout, [name]).any():
+                raise MediError(
+                    f"this model was trained without conditioning dropout of {name} and does not know images without "
+                    "it: guide it by a weaker model, or train with dropout (training: {dropout: 0.1})"
+                )
         if bool(self.weak) != weak:
             raise MediError("guidance by a weaker model needs both the model and its weight")
 

@@ -1,15 +1,32 @@
-"""Named settings of network, training and sampler.
+"""Named settings of network and training. PACKED is what `medi pack` wrote of a cohort with a hold-out; `--cls` makes
+the baseline of the same preset. With G GPUs, `torchrun --nproc_per_node G -m medi.cli` stands in place of `medi`.
 
 paper: Drexlin et al. as their code trains it (128 px; DDPM, noise prediction, no augmentation, no average of weights):
-800,000 updates of 64 images, a cosine over the 3 M updates they planned, DDIM with 100 steps. Published result: FID per
-cancer type, averaged, 37.73 (CLS 50.65). 415.0 M parameters; `denoiser.network` is a stock UNet2DModel.
+800,000 updates of 64 images, a cosine over the 3 M updates they planned. 415.0 M parameters; `denoiser.network` is a
+stock UNet2DModel.
+    medi train PACKED --preset paper --out paper
+    medi sample paper PLAN --solver ddim_clipped --schedule leading --steps 100 --out samples
+Published result: FID per cancer type, averaged, 37.73 (CLS 50.65). Not trained by us yet.
 
-demo: the network of `medi demo`, two CPU cores; its results are in the README.
+demo: the network of `medi demo`, 32 px, 1.1 M parameters, for two CPU cores.
+    medi train PACKED --preset demo --out demo
+    medi sample demo PLAN --steps 12 --out samples
+Result on the phantom: benchmarks/results/study.json.
 
-patch64, patch128, patch256: EDM, attention where images are small, averaged weights, for one GPU or several. No result
-is known yet.
+patch64: EDM, attention at 16 and 8 px, averaged weights, 64 px, 16.8 M parameters, for one GPU.
+    medi train PACKED --preset patch64 --out patch64
+    medi sample patch64 PLAN --out samples
+Not trained yet. On a CPU or a small GPU add `--batch 64 --micro-batch 16`.
 
-Command, for each: `medi train PACKED --holdout HOLDOUT --preset NAME --out MODEL`.
+patch128: the same for 128 px, attention at 16 and 8 px, 92.0 M parameters, for one GPU or several.
+    medi train PACKED --preset patch128 --out patch128
+    medi sample patch128 PLAN --out samples
+Not trained yet.
+
+patch256: the same on images of 256 px, folded 4 x 4, 92.1 M parameters.
+    medi train PACKED --preset patch256 --out patch256
+    medi sample patch256 PLAN --out samples
+Not trained yet.
 """
 
 from dataclasses import dataclass
@@ -83,7 +100,7 @@ PRESETS = {
     "demo": Preset(
         NetworkSettings(),
         Recipe(
-            images=66_000,
+            images=100_000,
             learning_rate=2e-3,
             warmup=4_000,
             balance=1.0,

@@ -2,10 +2,13 @@
 
 import json
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,25 +19,42 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 from PIL import Image
 from scipy.special import ndtri
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from medi import seeds
 from medi.cohort.cells import counts
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Codes, Schema
 from medi.cohort.table import Cohort
+from medi.diffusion.ahead import Ahead, Counters
 from medi.diffusion.checkpoint import load_tensors, save_model, save_tensors
-from medi.diffusion.conditioning import as_tensors
-from medi.diffusion.denoiser import DDPM_STEPS, Denoiser, NetworkSettings, ddpm_sigmas
+from medi.diffusion.conditioning import Dropout, as_tensors, dropout_rates
+from medi.diffusion.denoiser import (
+    DDPM_STEPS,
+    Denoiser,
+    NetworkSettings,
+    Precision,
+    ddpm_sigmas,
+    gflop_per_image,
+    in_bf16,
+)
 from medi.diffusion.ema import Ema
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
 from medi.files import write_atomic, write_text
+from medi.memory import keep_freed_memory
 
 SHEET = 8  # classes and levels on a sheet of samples
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
 Progress = Callable[[int, int], None]
 Over = Literal["combination", "class", "nested"]
+QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
+    lambda image: image,
+    lambda image: image[:, :, ::-1].swapaxes(1, 2),
+    lambda image: image[:, ::-1, ::-1],
+    lambda image: image.swapaxes(1, 2)[:, :, ::-1],
+)
+BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
+LOADER_THREADS = 8  # at most, for each GPU
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
 
@@ -50,7 +70,8 @@ class Recipe:
     combinations, so that a class with few combinations is not drawn rarely.
     noise: "log_normal", ln sigma normal with `noise_mean` and `noise_std` (EDM, table 1), or "ddpm", uniform steps.
     dihedral: turn and mirror images at random, as tissue has no upright.
-    dropout: share of draws in which a condition is replaced by its null vector, independently per condition.
+    dropout: share of draws in which a condition is replaced by its null vector, independently per condition: a number
+    for all, or by name ({class: 0.1, site: 0.2}), others never.
     ema_gamma: length of the averaging memory; 1e9 is no average. micro_batch: images at once, 0 for the whole batch;
     a batch in parts needs less memory and gives the same update. compile: torch.compile, which needs a C++ compiler
     on a CPU. precision: of convolutions and matrix products; weights and averages are fp32 always. auto is bf16 on a
@@ -74,12 +95,12 @@ class Recipe:
     noise_mean: float = -1.0
     noise_std: float = 1.2
     dihedral: bool = True
-    dropout: float = 0.0
+    dropout: Dropout = 0.0
     ema_gamma: float = 16.0
     save_every: int = 8_000
     micro_batch: int = 0
     compile: bool = False
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Precision = "auto"
     keep: int = 0
     sheets: bool = False
     tensorboard: bool = False
@@ -89,6 +110,9 @@ class Recipe:
             raise MediError(f"training needs at least one batch: images {self.images}, batch {self.batch}")
         if self.save_every % self.batch:
             raise MediError(f"save_every {self.save_every} must be a multiple of the batch, {self.batch}")
+        rates = self.dropout.values() if isinstance(self.dropout, dict) else [self.dropout]
+        if not all(0 <= rate <= 1 for rate in rates):
+            raise MediError(f"dropout is a share of draws, 0 to 1, not {self.dropout}")
 
     def rate(self, images: int) -> float:
         """Learning rate after so many images: linear warm-up, then the schedule."""
@@ -99,26 +123,29 @@ class Recipe:
         left = (horizon - images) / max(self.decay * horizon, 1)
         return self.learning_rate * min(1.0, rising, max(left, 0.0))
 
-    def mixed_precision(self) -> Literal["bf16", "no"]:
-        """What accelerate calls the precision on this machine."""
-        return "bf16" if self.precision == "bf16" or (self.precision == "auto" and has_bf16_units()) else "no"
-
-
-def has_bf16_units() -> bool:
-    """Whether products of bf16 numbers are faster here than those of fp32: a GPU, or a CPU with AVX512-BF16 or AMX."""
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.cuda.is_available() or bool(known.get("avx512_bf16") or known.get("amx_bf16"))
-
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean images in [-1, 1], their codes, noise levels, unit noise and dropped conditions."""
+    """Clean images in [-1, 1], their codes, noise levels, unit noise and dropped conditions, k in the codes' order."""
 
     images: Float[Tensor, "n 3 h w"]
     codes: dict[str, Shaped[Tensor, " n"]]
     sigma: Float[Tensor, " n"]
     noise: Float[Tensor, "n 3 h w"]
     dropped: Bool[Tensor, "n k"]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Batch]") -> "Batch":
+        """The images of all parts in order."""
+        codes = {name: torch.cat([part.codes[name] for part in parts]) for name in parts[0].codes}
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in BATCH_TENSORS}
+        return cls(codes=codes, **joined)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a GPU, copied from pinned memory, so that neither waits for the other."""
+        codes = {name: column.to(device) for name, column in self.codes.items()}
+        tensors = {name: getattr(self, name).pin_memory().to(device, non_blocking=True) for name in BATCH_TENSORS}
+        return Batch(codes=codes, **tensors)
 
 
 class Batches:
@@ -127,6 +154,7 @@ class Batches:
     def __init__(self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int) -> None:
         self.pixels, self.codes, self.recipe, self.seed = cohort.images, codes, recipe, seed
         self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance, recipe.balance_over))
+        self.dropout = dropout_rates(recipe.dropout, codes)
         self.offset = seeds.generator("sigma", seed).random()
 
     def __call__(self, counters: Int64[np.ndarray, " n"], device: torch.device) -> Batch:
@@ -138,7 +166,7 @@ class Batches:
             rng = seeds.generator("train", self.seed, int(counter))
             rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
             turns[i] = rng.integers(8) * self.recipe.dihedral
-            dropped[i] = rng.random(len(self.codes)) < self.recipe.dropout
+            dropped[i] = rng.random(len(self.codes)) < self.dropout
             rng.standard_normal(out=noise[i], dtype=np.float32)
         images = dihedral(to_float(self.pixels[rows]), turns)
         return Batch(
@@ -181,8 +209,11 @@ def _groups(*columns: Codes) -> Int64[np.ndarray, " n"]:
 
 def dihedral(images: Float32[np.ndarray, "n c s s"], turns: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n c s s"]:
     """Turn image i by a quarter turns[i] % 4 times and mirror it where turns[i] >= 4: tissue has no upright."""
-    turned = [np.rot90(image, k % 4, axes=(1, 2)) for image, k in zip(images, turns)]
-    return np.stack([image[:, :, ::-1] if k >= 4 else image for image, k in zip(turned, turns)])
+    views = np.empty_like(images)
+    for view, image, k in zip(views, images, turns):
+        turned = QUARTERS[k % 4](image)
+        view[:] = turned[:, :, ::-1] if k >= 4 else turned
+    return views
 
 
 def utilisation(gflop_per_second: float, processes: int = 1) -> float | None:
@@ -202,7 +233,8 @@ class DenoisingLoss(nn.Module):
         self.denoiser = denoiser
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
-        z = self.denoiser.conditioning(batch.codes, batch.dropped)
+        places = [list(batch.codes).index(condition.name) for condition in self.denoiser.schema.conditions]
+        z = self.denoiser.conditioning(batch.codes, batch.dropped[:, places])
         noisy = batch.images + batch.sigma[:, None, None, None] * batch.noise
         error = (self.denoiser(noisy, batch.sigma, z) - batch.images).square().mean(dim=(1, 2, 3))
         return (self.denoiser.loss_weight(batch.sigma) * error).mean()
@@ -217,8 +249,9 @@ class Trainer:
     def __init__(self, cohort: Cohort, settings: NetworkSettings, recipe: Recipe, schema: Schema, seed: int) -> None:
         from accelerate import Accelerator
 
+        keep_freed_memory()
         torch.manual_seed(seeds.integer("weights", seed))
-        self.accelerator = Accelerator(mixed_precision=recipe.mixed_precision())
+        self.accelerator = Accelerator(mixed_precision="no")  # its precision is the process's, ours is the recipe's
         self.recipe, self.images = recipe, 0
         self.denoiser = Denoiser(settings, schema)
         optimizer = torch.optim.AdamW(
@@ -233,19 +266,20 @@ class Trainer:
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
+        self.ahead: Ahead[Batch] | None = None
+        if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
+            threads = min(LOADER_THREADS, max(1, (os.cpu_count() or 1) // self.accelerator.num_processes))
+            self.ahead = Ahead(partial(self.batches, device=torch.device("cpu")), Batch.join, threads)
 
     def step(self) -> Float[Tensor, ""]:
         """One update on the next batch; returns its loss, still on the device."""
         stop = min(self.images + self.recipe.batch, self.recipe.images)
-        counters = np.arange(self.images, stop)[self.accelerator.process_index :: self.accelerator.num_processes]
-        loss = torch.zeros((), device=self.accelerator.device)
-        size = self.recipe.micro_batch or len(counters)
-        for start in range(0, len(counters), size):
-            part = counters[start : start + size]
-            share = self.loss(self.batches(part, self.accelerator.device)) * (len(part) / len(counters))
+        parts, loss = self._parts(self.images), torch.zeros((), device=self.accelerator.device)
+        for part, following in pairwise([*parts, *self._parts(stop)[:1], np.arange(0)][: len(parts) + 1]):
+            share = self.loss_of(self._batch(part, following)) * (len(part) / sum(map(len, parts)))
             self.accelerator.backward(share)
             loss += share.detach()
-        self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
+        self._clip()
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.images)
         self.optimizer.step()
@@ -253,6 +287,32 @@ class Trainer:
         self.ema.update(self.images, stop)
         self.images = stop
         return loss
+
+    def _clip(self) -> None:
+        """Shorten the gradient to `recipe.clip`. A CPU sees for itself whether there is anything to do; a GPU would
+        have to be waited for."""
+        if self.accelerator.device.type != "cpu":
+            self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
+            return
+        norm = nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        if norm + 1e-6 > self.recipe.clip:
+            nn.utils.clip_grads_with_norm_(self.weights, self.recipe.clip, norm)
+
+    def loss_of(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss in the recipe's precision."""
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=in_bf16(self.recipe.precision)):
+            return self.loss(batch)
+
+    def _parts(self, images: int) -> list[Counters]:
+        """The images of the update that begins at `images`, those of this process, as many as are taken at once."""
+        stop = min(images + self.recipe.batch, self.recipe.images)
+        counters = np.arange(images, stop)[self.accelerator.process_index :: self.accelerator.num_processes]
+        size = self.recipe.micro_batch or self.recipe.batch
+        return [counters[start : start + size] for start in range(0, len(counters), size)]
+
+    def _batch(self, counters: Counters, following: Counters) -> Batch:
+        device = self.accelerator.device
+        return self.batches(counters, device) if self.ahead is None else self.ahead(counters, following).to(device)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
@@ -287,12 +347,7 @@ class Trainer:
 
     def gflop_per_image(self) -> float:
         """10^9 floating-point operations of one image's forward and backward pass, the latter counted as two."""
-        size, device = self.denoiser.settings.size, self.accelerator.device
-        x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
-        z = torch.zeros(1, self.denoiser.settings.condition_width, device=device)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.denoiser(x, sigma, z)
-        return 3e-9 * counter.get_total_flops()
+        return 3 * gflop_per_image(self.denoiser)
 
     @torch.inference_mode()
     def validation_loss(self, cohort: Cohort, batch: int = 64) -> float:
@@ -319,19 +374,26 @@ def train(
 
     Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
     state.safetensors while in training, and the last `recipe.keep` averages in snapshots/. The same call goes on where
-    an interrupted one stopped; other settings or data are refused. `progress(images, total)` is
-    called after every update.
+    an interrupted one stopped, and does nothing where it ended; other settings or data are refused.
+    `progress(images, total)` is called after every update.
     """
     if cohort.images.size != settings.size:
         raise MediError(
             f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
         )
+    for name in recipe.dropout if isinstance(recipe.dropout, dict) else ():
+        cohort.schema.attribute(name)  # refuses what is none, also for CLS, which is trained by the same recipe
     if recipe.tensorboard and find_spec("tensorboard") is None:
         raise MediError("TensorBoard is not installed: pip install 'medi-histo[track]', or leave it out")
     config = {"recipe": asdict(recipe), "seed": seed, "data": cohort.digest(), "info": cohort.info}
+    config["network"], config["conditions"] = asdict(settings), {a.name: a.levels for a in schema.conditions}
     config["combinations"] = counts(cohort.table, cohort.schema)
+    model, state = folder / "model.safetensors", folder / "state.safetensors"
+    if model.exists():
+        _check_same(model, load_tensors(model)[1], config)
+        return model
     trainer = Trainer(cohort, settings, recipe, schema, seed)
-    log = _resume(trainer, folder / "state.safetensors", config)
+    log = _resume(trainer, state, config)
     gflop = trainer.gflop_per_image()
     started, pending, since = time.perf_counter(), torch.zeros((), device=trainer.denoiser.device), trainer.images
     while trainer.images < recipe.images:
@@ -347,9 +409,9 @@ def train(
         _show(trainer, folder, log[-1], seed)
         started, pending, since = time.perf_counter(), torch.zeros_like(pending), trainer.images
     trainer.ema.copy_to(trainer.denoiser)
-    save_model(folder / "model.safetensors", trainer.denoiser, config | {"images": trainer.images, "mpp": cohort.mpp})
-    (folder / "state.safetensors").unlink(missing_ok=True)
-    return folder / "model.safetensors"
+    save_model(model, trainer.denoiser, config | {"images": trainer.images, "mpp": cohort.mpp})
+    state.unlink(missing_ok=True)
+    return model
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -440,11 +502,17 @@ def _resume(trainer: Trainer, path: Path, config: dict[str, Any]) -> list[dict[s
     if not path.exists():
         return []
     state, saved = load_tensors(path)
-    expected = json.loads(json.dumps(config))
-    if changed := [line for key in expected for line in _differences(key, saved.get(key), expected[key])]:
-        raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
+    _check_same(path, saved, config)
     trainer.load(state, saved["images"])
     return saved["log"]
+
+
+def _check_same(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuse what was trained otherwise; what an older file does not say is taken for the same."""
+    expected = json.loads(json.dumps(config))
+    known = [key for key in expected if key in saved]
+    if changed := [line for key in known for line in _differences(key, saved[key], expected[key])]:
+        raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
 
 
 def _differences(name: str, old: Any, new: Any) -> list[str]:

@@ -14,20 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
+from medi import seeds
 from medi.cohort.pixels import to_float, to_uint8
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import check_scale
 from medi.diffusion.denoiser import Denoiser
-from medi.diffusion.generation import Made, Progress, Shard, load_on_device, produce
+from medi.diffusion.generation import Made, Progress, load_on_device, produce
 from medi.diffusion.guidance import bare
 from medi.diffusion.solvers import SOLVERS, Sigmas
 from medi.diffusion.unknown import condition_known
 from medi.errors import MediError
 from medi.files import content_hash
+from medi.shards import WHOLE, Shard
 
 STAMPS = ("source", "transferred_from", "transfer")  # columns of a transferred row beside its conditions
 
@@ -41,11 +43,11 @@ class TransferSettings:
     returns there: a last step to 0 would smooth it.
     """
 
-    steps: int = 30
+    steps: int = 15
     strength: float = 1.0
     sigma_min: float = 0.02
-    sigma_max: float = 60.0
-    solver: str = "heun"
+    sigma_max: float = 20.0
+    solver: str = "dpm_solver_2m"
     batch: int = 64
 
     def __post_init__(self) -> None:
@@ -105,18 +107,53 @@ def at_levels(cohort: Cohort, schema: Schema, attribute: str, levels: Sequence[s
     """
     if not levels:
         raise MediError(f"name at least one {attribute} to transfer to; known: {', '.join(_known(schema, attribute))}")
-    _known(schema, attribute)
-    lacking = [a.name for a in schema.conditions if a.name not in cohort.table]
-    if lacking:
-        raise MediError(f"the patches lack the columns {', '.join(lacking)} that the model is conditioned on")
-    table = cohort.table.loc[cohort.table.index.repeat(len(levels))]
-    target = np.tile(np.array(levels, dtype=object), len(cohort))
-    marks = {"source": table["sample_id"], "transferred_from": table[attribute]}
-    moved = table.assign(**marks, **{attribute: target, "sample_id": table["sample_id"] + "@" + target})
+    _check_columns(cohort, schema, attribute)
+    every = np.repeat(np.arange(len(cohort)), len(levels))
+    moved = _moved(cohort.table, every, attribute, np.tile(np.array(levels, dtype=object), len(cohort)))
     kept = moved if own else moved[moved["transferred_from"] != moved[attribute]]
     if kept.empty:
         raise MediError(f"all patches are at {attribute} {', '.join(levels)} already: nothing to transfer")
     return kept.reset_index(drop=True)
+
+
+def filling(cohort: Cohort, schema: Schema, attribute: str, plan: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A row for every row of a plan: a patch of that class from another level, at the level that the plan names.
+
+    The arm of a utility study that stands beside synthetic images of the same plan, for `transfer`. Patches are drawn
+    without replacement in each combination, from all other levels as they come; what the plan says beside class and
+    level gives way to what holds for the patch. Give training patches alone (P5).
+    """
+    _check_columns(cohort, schema, attribute)
+    table, known = cohort.table, cohort.table[attribute].isin(_known(schema, attribute))
+    places, targets = [], []
+    for (class_, level), rows in plan.groupby(["class", attribute]):
+        donors = np.flatnonzero(known & (table["class"] == class_) & (table[attribute] != level))
+        if len(donors) < len(rows):
+            raise MediError(
+                f"{class_} x {level}: the plan wants {len(rows)} patches, other levels of {attribute} hold "
+                f"{len(donors)} of {class_}; lower the plan"
+            )
+        places.append(seeds.generator("filling", seed, str(class_), str(level)).permutation(donors)[: len(rows)])
+        targets.append(np.full(len(rows), level, dtype=object))
+    index, target = np.concatenate(places), np.concatenate(targets)
+    order = np.argsort(index, kind="stable")  # the rows of a patch stand together: it is inverted once
+    return _moved(table, index[order], attribute, target[order])
+
+
+def _moved(
+    table: pd.DataFrame, index: Int64[np.ndarray, " m"], attribute: str, target: Shaped[np.ndarray, " m"]
+) -> pd.DataFrame:
+    """These rows of a table at their targets, with what they were."""
+    rows = table.iloc[index].reset_index(drop=True)
+    marks = {"source": rows["sample_id"], "transferred_from": rows[attribute]}
+    return rows.assign(**marks, **{attribute: target, "sample_id": rows["sample_id"] + "@" + target})
+
+
+def _check_columns(cohort: Cohort, schema: Schema, attribute: str) -> None:
+    _known(schema, attribute)
+    lacking = [a.name for a in schema.conditions if a.name not in cohort.table]
+    if lacking:
+        raise MediError(f"the patches lack the columns {', '.join(lacking)} that the model is conditioned on")
 
 
 def _known(schema: Schema, attribute: str) -> tuple[str, ...]:
@@ -133,9 +170,9 @@ def transfer(
     folder: Path,
     settings: TransferSettings,
     progress: Progress = lambda images, total: None,
-    shard: Shard = (0, 1),
+    shard: Shard = WHOLE,
 ) -> Cohort | None:
-    """The cohort of the transferred patches that `rows` (of `at_levels`) names, written to `folder`; resumable.
+    """The cohort of the patches that `rows` (of `at_levels` or `filling`) names, written to `folder`; resumable.
 
     Each patch is inverted once for all its targets. Shards, processes and refusals are those of
     `generation.generate`. Rows carry the model's hash in `origin` and the columns STAMPS; unknown levels, and patches

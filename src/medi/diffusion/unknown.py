@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from medi.diffusion.conditioning import dropout_rates
 from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.mixing import condition
 from medi.errors import MediError
@@ -24,16 +25,17 @@ def condition_known(denoiser: Denoiser, config: dict[str, Any], rows: pd.DataFra
     z = condition(denoiser, rows)
     if not unknown.to_numpy().any():
         return z
-    if not trained_with_dropout(config):
-        raise MediError(_untold(unknown))
+    for name in unknown.columns[unknown.any()]:
+        if not trained_with_dropout(config, name):
+            raise MediError(_untold(unknown[name]))
     for pattern, part in unknown.groupby(list(unknown.columns)):
         dropped = [name for name, missing in zip(unknown.columns, pattern) if missing]
         z[list(part.index)] = condition(denoiser, rows.loc[part.index], dropped)
     return z
 
 
-def trained_with_dropout(config: dict[str, Any]) -> bool:
-    return bool(config.get("recipe", {}).get("dropout", 0.0))
+def trained_with_dropout(config: dict[str, Any], name: str) -> bool:
+    return bool(dropout_rates(config.get("recipe", {}).get("dropout", 0.0), [name]).any())
 
 
 def met_missing(config: dict[str, Any], name: str, spellings: tuple[str, ...]) -> bool:
@@ -45,9 +47,8 @@ def met_missing(config: dict[str, Any], name: str, spellings: tuple[str, ...]) -
     return any(row[at] in spellings for row in known["rows"])
 
 
-def _untold(unknown: pd.DataFrame) -> str:
-    name = next(name for name in unknown.columns if unknown[name].any())
+def _untold(unknown: pd.Series) -> str:
     return (
-        f"{name} is not known (row {int(unknown[name].to_numpy().argmax())}), and the model was trained on rows that "
+        f"{unknown.name} is not known (row {int(unknown.to_numpy().argmax())}), and the model was trained on rows that "
         f"all have it, without conditioning dropout: state it, or train with dropout (training: {{dropout: 0.1}})"
     )

@@ -8,10 +8,12 @@ in that set; a point counts where it lies in a ball of the other set. All four g
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
-from scipy.spatial.distance import cdist
+from jaxtyping import Bool, Float, Float64, Int64
+
+from medi.evaluation.blocks import Blocks, Products, usable
 
 NEIGHBOURS = 5
+ROUNDING = 1e-12  # of the largest squared norm: a row that lies on the edge of a ball is in it, however sums round
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,42 @@ def neighbours(
 
     Equal n and m: the user's duty. None too where a feature is not finite.
     """
-    if min(len(real), len(synthetic)) <= k or not (np.isfinite(real).all() and np.isfinite(synthetic).all()):
+    if not usable(real, synthetic):
         return None
-    across = cdist(real.astype(np.float64), synthetic.astype(np.float64))
-    real_reach, synthetic_reach = reach(real, k), reach(synthetic, k)
-    held = across <= real_reach[:, None]
+    return meetings(Products.of(real).blocks(synthetic).distances(), k)
+
+
+def meetings(distances: Blocks, k: int = NEIGHBOURS) -> Neighbours | None:
+    """The neighbourhoods from squared distances; None where a set has no k-th neighbour."""
+    if min(distances.across.shape) <= k:
+        return None
+    slack = ROUNDING * float(max(part.max() for part in (distances.first, distances.second, distances.across)))
+    held = distances.across <= reach(distances.first, k)[:, None] + slack
     return Neighbours(
-        precise=held.any(axis=0),
+        precise=np.asarray(held.any(axis=0)),
         density=float(held.sum() / (k * held.shape[1])),
-        recalled=(across <= synthetic_reach[None, :]).any(axis=1),
-        covered=held.any(axis=1),
+        recalled=np.asarray((distances.across <= reach(distances.second, k)[None, :] + slack).any(axis=1)),
+        covered=np.asarray(held.any(axis=1)),
     )
 
 
-def reach(rows: Float[np.ndarray, "n d"], k: int) -> Float64[np.ndarray, " n"]:
-    """The distance of each row to its k-th nearest other row."""
-    z = rows.astype(np.float64)
-    return np.asarray(np.partition(cdist(z, z), k, axis=1)[:, k])  # each row is the nearest to itself
+def reach(distances: Float64[np.ndarray, "n n"], k: int) -> Float64[np.ndarray, " n"]:
+    """The squared distance of each row to its k-th nearest other row; each row is the nearest to itself."""
+    return np.asarray(np.partition(distances, k, axis=1)[:, k])
+
+
+def jackknife(distances: Blocks, groups: Int64[np.ndarray, " m"]) -> dict[str, float]:
+    """Standard errors of recall and coverage from the choice of synthetic rows: a group of them is left out at a time.
+
+    A bootstrap would repeat rows, and a row's own copy is its nearest neighbour. The choice of real rows is not in it.
+    """
+    met = [meetings(_without(distances, groups == group)) for group in np.unique(groups)]
+    values = [each.values() for each in met if each is not None]
+    if len(values) < max(len(met), 2):
+        return {"recall": float("nan"), "coverage": float("nan")}
+    factor = np.sqrt(len(values) - 1)
+    return {name: float(factor * np.std([value[name] for value in values])) for name in ("recall", "coverage")}
+
+
+def _without(distances: Blocks, out: Bool[np.ndarray, " m"]) -> Blocks:
+    return Blocks(distances.first, distances.second[np.ix_(~out, ~out)], distances.across[:, ~out])

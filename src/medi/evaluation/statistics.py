@@ -1,14 +1,16 @@
-"""Percentile intervals for patches that are not independent: whole slides or patients are resampled (P9).
+"""Intervals for patches that are not independent: whole slides or patients are resampled (P9).
 
 A statistic is a function of sums over rows, so a bootstrap draw is one row of weights times the sums per cluster.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
+from scipy import stats
 
 from medi.seeds import Key, generator
 
@@ -20,12 +22,16 @@ Labels = Sequence[str] | pd.Series | np.ndarray
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; NaN where undefined, and then `reason` says why (P7)."""
+    """A value with its 95 % interval; NaN where undefined, and then `reason` says why (P7).
+
+    `p_value`: of the hypothesis that the value is 0, where it is a difference.
+    """
 
     value: float
     low: float = float("nan")
     high: float = float("nan")
     reason: str = ""
+    p_value: float = float("nan")
 
     def noting(self, *notes: str) -> "Estimate":
         """The same estimate with these notes before its reason, each once."""
@@ -44,15 +50,34 @@ def interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
     return Estimate(value, float(low), float(high))
 
 
-def basic_interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
-    """The percentile interval reflected about the value: for statistics whose resamples repeat the sample's own bias.
+def student_interval(value: float, draws: Float64[np.ndarray, " draws"], degrees: int) -> Estimate:
+    """value +- t x the standard deviation of the draws, and the p-value of 0: `degrees` of freedom of Student's t.
 
-    It is about the limit at large n, and where that bias is large it need not contain the value; `reason` then says so.
+    For statistics whose resamples are biased (a resample repeats rows) but spread as the statistic does. The interval
+    is about the statistic's own expectation at this n. Unlike a share of draws, p can be as small as a correction
+    for many comparisons asks for. With few clusters t is wide, which makes up for a spread from few clusters.
     """
-    found = interval(value, draws)
-    low, high = 2 * value - found.high, 2 * value - found.low
-    outside = "the interval corrects small-sample bias and excludes the value" if not low <= value <= high else ""
-    return replace(found, low=low, high=high).noting(outside if np.isfinite(low) else "")
+    if not np.isfinite(value) or degrees < 1:
+        return Estimate(value, reason="one cluster: no interval" if np.isfinite(value) else "")
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < max(DEFINED * len(draws), 2):
+        return Estimate(value, reason=f"undefined in {len(draws) - len(defined)} of {len(draws)} resamples")
+    spread = float(defined.std(ddof=1))
+    half = float(stats.t.ppf(0.975, degrees)) * spread
+    p = 2 * float(stats.t.sf(abs(value) / spread, degrees)) if spread > 0 else float(value == 0)
+    return Estimate(value, value - half, value + half, p_value=p)
+
+
+def holm(p: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
+    """p-values adjusted for their number (Holm 1979): one of all true hypotheses falls below a with chance <= a.
+
+    Undefined ones stay undefined and do not count.
+    """
+    adjusted, known = np.full(len(p), np.nan), np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 def cluster_bootstrap(
@@ -63,14 +88,32 @@ def cluster_bootstrap(
     `statistic` gets one array [draws, *k] of sums per entry of `values` and returns [draws]; several entries see
     the same draws, so a statistic that subtracts them is a paired comparison. Fewer than two clusters: no interval.
     """
-    totals = [rows.sum(axis=0, keepdims=True) for rows in values]
-    value = float(statistic(*totals)[0])
+    value, found = cluster_draws(statistic, clusters, *values, draws=draws, key=key)
+    if np.isfinite(value) and not len(found):
+        return Estimate(value, reason=f"{len(set(clusters))} cluster: no interval")
+    return interval(value, found)
+
+
+def cluster_draws(
+    statistic: Statistic, clusters: Labels, *values: Float64[np.ndarray, "n *k"], draws: int, key: Sequence[Key]
+) -> tuple[float, Float64[np.ndarray, " draws"]]:
+    """The statistic and its resamples; none where it is undefined or there are fewer than two clusters."""
+    value = float(statistic(*(rows.sum(axis=0, keepdims=True) for rows in values))[0])
     index = cluster_index(clusters)
     count = int(index.max(initial=-1)) + 1
     if not np.isfinite(value) or count < 2:
-        return Estimate(value, reason="" if count > 1 else f"{count} cluster: no interval")
-    weights = _weights(count, draws, key)
-    return interval(value, statistic(*(np.tensordot(weights, _sums(rows, index, count), 1) for rows in values)))
+        return value, np.empty(0)
+    weights = _weights(count, draws, tuple(key))
+    return value, statistic(*(np.tensordot(weights, _sums(rows, index, count), 1) for rows in values))
+
+
+def p_value(draws: Float64[np.ndarray, " draws"]) -> float:
+    """Two-sided, of a difference being 0: how often its resamples fall on the other side. NaN without resamples."""
+    found = draws[np.isfinite(draws)]
+    if not len(found):
+        return float("nan")
+    tail = min(int((found <= 0).sum()), int((found >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (len(found) + 1))
 
 
 def cluster_counts(
@@ -90,9 +133,12 @@ def cluster_index(clusters: Labels) -> Int64[np.ndarray, " n"]:
     return np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
-def _weights(clusters: int, draws: int, key: Sequence[Key]) -> Float64[np.ndarray, "draws clusters"]:
+@lru_cache(maxsize=16)  # the arms of a comparison come one after another and share their draws
+def _weights(clusters: int, draws: int, key: tuple[Key, ...]) -> Float64[np.ndarray, "draws clusters"]:
     uniform = np.full(clusters, 1 / clusters)
-    return generator("bootstrap", *key).multinomial(clusters, uniform, size=draws).astype(np.float64)
+    found = generator("bootstrap", *key).multinomial(clusters, uniform, size=draws).astype(np.float64)
+    found.setflags(write=False)
+    return found
 
 
 def _sums(

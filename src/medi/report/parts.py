@@ -10,6 +10,30 @@ import pandas as pd
 
 DASH = "–"
 ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+OTHER_ARMS = {
+    "combination_weights": "class × attribute weights",
+    "group_dro": "GroupDRO",
+    "dfr": "DFR",
+    "coral": "CORAL",
+    "mixup": "Mixup",
+    "lisa": "LISA",
+    "macenko": "Macenko normalisation",
+    "reinhard": "Reinhard normalisation",
+    "hed_jitter": "HED jitter",
+    "randstainna": "RandStainNA",
+    "cls_only": "CLS only",
+    "medi_only": "MeDi only",
+    "medi_filtered": "MeDi, filtered",
+}
+SPLITS = ("seen", "unseen")
+METRICS = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "mcc": "MCC",
+    "frechet": "Fréchet distance",
+    "mmd2": "MMD²",
+    "kid": "KID",
+}
 COLUMNS = {
     "cls": "CLS",
     "medi": "MeDi",
@@ -18,10 +42,13 @@ COLUMNS = {
     "determination": "1 − H(class | attribute) / H(class)",
     "single_class": "share in levels of one class",
     "nmi": "NMI",
+    "p_value": "p",
+    "p_adjusted": "p, adjusted",
     "n_real": "n real",
     "images_per_second": "images/s",
 }
 ROWS_SHOWN = 200  # a browser table; the CSV beside it holds every row
+CSV, PLAIN = "%.8g", ",;:/()-+="  # digits of the CSV (all of them lie in the Parquet tables); what an address may hold
 
 
 @dataclass(frozen=True)
@@ -110,16 +137,48 @@ def cell(value: Any) -> Cell:
 
 
 def label(column: str) -> str:
-    return COLUMNS.get(column, column.replace("_", " "))
+    return COLUMNS.get(column, METRICS.get(column, column.replace("_", " ")))
+
+
+def probed_name(arm: str) -> str:
+    """How an arm is called whose images a probe looks at."""
+    return "real, held back" if arm == "real" else arm_name(arm)
+
+
+def arm_name(arm: str) -> str:
+    """How an arm, or a difference of two ('medi - class_weights'), is called."""
+    names = ARMS | OTHER_ARMS
+    return " − ".join(names.get(part, part.replace("_", " ")) for part in arm.split(" - "))
+
+
+def metric_name(metric: str) -> str:
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def splits_of(values: Iterable[Any]) -> list[str]:
+    """Each split once: seen, unseen, then the others as they come."""
+    found = [str(value) for value in dict.fromkeys(values)]
+    return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
+
+
+def split_title(split: str) -> str:
+    return f"{split} combinations" if split in SPLITS else split.replace("_", " ")
+
+
+def in_order(arms: Iterable[Any]) -> list[str]:
+    """Each arm once: the known ones as in ARMS, then the others as they come."""
+    found = [str(arm) for arm in dict.fromkeys(arms)]
+    return [arm for arm in ARMS if arm in found] + [arm for arm in found if arm not in ARMS]
 
 
 def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
     """A table of a frame; columns without a word are left to the CSV; a Cell is shown as it is and saved by its key."""
-    csv = frame.map(lambda value: value.key if isinstance(value, Cell) else value).to_csv(index=False)
+    csv = frame.map(lambda value: value.key if isinstance(value, Cell) else value).to_csv(index=False, float_format=CSV)
     shown = frame.loc[:, ~(frame == "").all()] if len(frame) else frame
     rows = [[cell(value) for value in row] for row in shown.head(ROWS_SHOWN).astype(object).itertuples(index=False)]
     columns = [label(str(name)) for name in shown.columns]
-    return Table(title, columns, rows, f"data:text/csv;charset=utf-8,{quote(csv)}", len(frame), open, kind)
+    address = f"data:text/csv;charset=utf-8,{quote(csv, safe=PLAIN)}"
+    return Table(title, columns, rows, address, len(frame), open, kind)
 
 
 def facts(title: str, content: Mapping[str, Any], open: bool = True) -> Table:
@@ -133,7 +192,7 @@ def _flat(content: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{key}.")
         else:
-            yield f"{above}{key}", value
+            yield f"{above}{key}", "none" if value == "" or (isinstance(value, (list, tuple)) and not value) else value
 
 
 def ordered(names: Iterable[Any]) -> list[str]:

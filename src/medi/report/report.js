@@ -30,5 +30,6 @@ for (const table of document.querySelectorAll("table.table")) {
     button.textContent = head.textContent;
     button.addEventListener("click", () => sort(table, column));
     head.replaceChildren(button);
+    head.setAttribute("aria-sort", "none");
   });
 }

@@ -1,93 +1,20 @@
-"""Encoders: named, hashed feature extractors, and `embed`, the one way from pixels to features (P2).
+"""The embedded encoder, "colour-texture": no weights, 67 numbers a patch.
 
-The embedded one, "colour-texture", needs no weights: colour moments and quantiles carry the stain, energies,
-correlations and anisotropy of the optical density at several scales carry the tissue.
+Colour moments and quantiles carry the stain; energies, correlations and anisotropy of the optical density at several
+scales carry the tissue.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache as memoised
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
-from medi.cohort.table import Cohort
-from medi.errors import MediError
-from medi.files import content_hash, read_table, safe_name, write_table
+from medi.evaluation.encoders.contract import Encoder, Features, Images
+from medi.files import content_hash
 
-Images = UInt8[np.ndarray, "n h w 3"]
-Features = Float32[np.ndarray, "n d"]
 Channel = Float32[np.ndarray, "n h w"]
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A feature extractor: `dimension` numbers from each square patch of at least `smallest` pixels a side.
-
-    `hash` changes with everything that changes a feature (weights, constants, transform); features of different hashes
-    are not comparable.
-    """
-
-    name: str
-    dimension: int
-    smallest: int
-    licence: str
-    hash: str
-    extract: Callable[[Images], Features]
-
-    def encode(self, images: Images) -> Features:
-        """Features float32 [n, dimension] of uint8 patches, the same whatever patches are beside them.
-
-        Raises MediError for patches that are too small or not square.
-        """
-        height, width = images.shape[1:3]
-        if height != width or height < self.smallest:
-            raise MediError(
-                f"encoder {self.name} takes square patches of at least {self.smallest} px, not {height} x {width}"
-            )
-        return self.extract(images)
-
-
-def encoder(name: str) -> Encoder:
-    """The encoder of this name; an unknown name is an error that lists the known ones."""
-    if name not in ENCODERS:
-        raise MediError(f"encoder {name!r} is unknown; known: {', '.join(ENCODERS)}")
-    return ENCODERS[name]
-
-
-def embed(
-    cohort: Cohort, chosen: Encoder, batch: int = 512, progress: Callable[[int], None] | None = None
-) -> Float32[np.ndarray, "n d"]:
-    """Features of every patch of a cohort, in its order; `progress` is told the images of each finished batch.
-
-    Real and synthetic cohorts come through here alike (P2); the batch size changes nothing.
-    """
-    out = np.empty((len(cohort), chosen.dimension), dtype=np.float32)
-    for start in range(0, len(cohort), batch):
-        images = cohort.images[slice(start, start + batch)]
-        out[start : start + len(images)] = chosen.encode(images)
-        if progress:
-            progress(len(images))
-    return out
-
-
-def cached(
-    cohort: Cohort, chosen: Encoder, cache: Path | None, progress: Callable[[int], None] | None = None
-) -> Float32[np.ndarray, "n d"]:
-    """`embed`, kept in a folder under the hashes of cohort and encoder; without a folder it is `embed`."""
-    if cache is None:
-        return embed(cohort, chosen, progress=progress)
-    path = cache / f"{cohort.digest()}-{safe_name(chosen.name)}-{chosen.hash}.parquet"
-    if not path.exists():
-        write_table(path, pd.DataFrame(embed(cohort, chosen, progress=progress)).add_prefix("f"))
-    elif progress:
-        progress(len(cohort))
-    return read_table(path).to_numpy(dtype=np.float32)
-
-
-# --- the embedded descriptor -----------------------------------------------------------------------------------------
 
 VERSION = 1  # raise it when the code gives other numbers from the same constants
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -229,4 +156,3 @@ def _constants_hash() -> str:
 
 
 COLOUR_TEXTURE = Encoder("colour-texture", 67, 32, "Apache-2.0 (part of medi)", _constants_hash(), describe)
-ENCODERS = {COLOUR_TEXTURE.name: COLOUR_TEXTURE}

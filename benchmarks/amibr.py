@@ -1,0 +1,117 @@
+"""The study on AMi-Br, repeat by repeat: two hold-outs, several seeds, CLS against MeDi on held-out combinations.
+
+python benchmarks/amibr.py --source AMI_BR/metadata.csv [--seeds 0 1 2] [--studies ami_br ami_br_2] [--out runs/amibr]
+
+Runs `medi run` once per study and seed as a user would, one after another; every run resumes, finished ones are read
+again. A figure's spread is its range over the repeats; the intervals of each repeat resample slides and stand in its
+own tables. The last line is one JSON object.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common import figure, report
+from medi.files import read_json, read_table, write_json
+
+Figures = dict[str, dict[str, Any]]
+
+
+def run(study: str, seed: int, source: Path, out: Path) -> Path:
+    """The run folder of one repeat, with its wall time in cost.json."""
+    folder = out / f"{study}-{seed}"
+    if not (folder / "cost.json").exists():
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "medi.cli", "run", study, "--source", str(source), "--seed", str(seed)]
+        subprocess.run([*command, "--out", str(folder)], check=True)
+        write_json(folder / "cost.json", {"minutes": (time.perf_counter() - start) / 60})
+    return folder
+
+
+def distances(folder: Path) -> pd.DataFrame:
+    """Mean distances over held-out combinations and their paired difference, a row per encoder and arm."""
+    table = read_table(folder / "tables" / "fidelity.parquet")
+    return table[(table["scope"] == "combination_mean") & (table["split"] == "unseen")]
+
+
+def accuracies(folder: Path) -> pd.DataFrame:
+    table = read_table(folder / "tables" / "utility.parquet")
+    return table[(table["scope"] == "all") & (table["split"] == "unseen")]
+
+
+def values(tables: list[pd.DataFrame], **wanted: str) -> list[float]:
+    """The one value of each table in the row that `wanted` names."""
+    found = []
+    for table in tables:
+        rows = table[np.logical_and.reduce([table[name] == value for name, value in wanted.items()])]
+        found.append(float(rows["value"].iloc[0]) if len(rows) else float("nan"))
+    return found
+
+
+def interval(table: pd.DataFrame, **wanted: str) -> str:
+    rows = table[np.logical_and.reduce([table[name] == value for name, value in wanted.items()])]
+    if rows.empty:
+        return "not measured"
+    row = rows.iloc[0]
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def figures(folders: list[Path]) -> Figures:
+    """Every figure over all repeats."""
+    n, found = len(folders), Figures()
+    minutes = [read_json(folder / "cost.json")["minutes"] for folder in folders]
+    found["minutes"] = figure(minutes, "min", "<= 60", n, "one seed and one hold-out, CLS and MeDi")
+    measured, scored = [distances(f) for f in folders], [accuracies(f) for f in folders]
+    for encoder in sorted(set(measured[0]["encoder"])):
+        frechet = {
+            arm: values(measured, encoder=encoder, metric="frechet", arm=arm) for arm in ("floor", "cls", "medi")
+        }
+        name = encoder.split(" ")[0].split("@")[0]
+        ratio = [m / c for m, c in zip(frechet["medi"], frechet["cls"])]
+        excess = [(m - f) / (c - f) for f, c, m in zip(*frechet.values())]
+        found[f"{name}_ratio"] = figure(ratio, "", "<= 0.75", n, "MeDi / CLS, held-out combinations")
+        found[f"{name}_excess_ratio"] = figure(excess, "", None, n, "(MeDi - floor) / (CLS - floor)")
+        found |= {f"{name}_frechet_{arm}": figure(v, "", None, n, "held-out") for arm, v in frechet.items()}
+    arms = sorted(set(scored[0]["arm"][scored[0]["metric"] == "balanced_accuracy"]))
+    for arm in arms:
+        found[f"accuracy_{arm}"] = figure(values(scored, metric="balanced_accuracy", arm=arm), "", None, n, "held-out")
+        if arm != "medi":
+            gain = values(scored, metric="balanced_accuracy_difference", arm=f"medi - {arm}")
+            target = "> 0" if arm in ("real", "cls") else None
+            found[f"medi_minus_{arm}"] = figure(gain, "", target, n, "balanced accuracy, held-out combinations")
+    return found
+
+
+def show(folders: list[Path]) -> None:
+    """The intervals of each repeat."""
+    for folder in folders:
+        table = distances(folder)
+        for encoder in sorted(set(table["encoder"])):
+            wanted = {"encoder": encoder, "metric": "frechet_difference", "arm": "cls - medi"}
+            print(f"{folder.name}: {encoder}: Frechet CLS - MeDi {interval(table, **wanted)}")
+        for arm in ("real", "cls"):
+            wanted = {"metric": "balanced_accuracy_difference", "arm": f"medi - {arm}"}
+            print(f"{folder.name}: balanced accuracy MeDi - {arm} {interval(accuracies(folder), **wanted)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="metadata.csv of AMi-Br")
+    parser.add_argument("--studies", nargs="+", default=["ami_br", "ami_br_2"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/amibr"))
+    options = parser.parse_args()
+    folders = [run(study, seed, options.source, options.out) for study, seed in product(options.studies, options.seeds)]
+    show(folders)
+    report("amibr", figures(folders), ("torch", "diffusers", "numpy"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Utility: do intervals cover, are the many probes fast, and what does MeDi buy beside everything that is free?
+
+python benchmarks/utility.py coverage | speed | runs RUN... [--out runs/utility] [--budget SECONDS] [--quick]
+
+Times are CPU seconds, so that other work on the machine hardly counts: run it with one thread (OMP_NUM_THREADS=1).
+What is done is kept in --out: after --budget CPU seconds it stops, and the same command goes on.
+
+coverage: intervals over patients and over patches on a hierarchical null. speed: all arms x seeds x ratios on made-up
+embeddings, against scikit-learn's fits one by one on a stated part of the same grid. runs: every arm on the unseen
+combinations of finished runs of `medi demo`. The last line is one JSON object.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from common import figure, report
+from medi.cohort.table import Cohort
+from medi.evaluation.arms import AUGMENTATIONS, STAIN, STAINS, Arm, join, stained, standard_arms, take
+from medi.evaluation.comparison import study_arms
+from medi.evaluation.encoders import Encoder, encoder
+from medi.evaluation.fidelity import Embedded
+from medi.evaluation.probes import GRID, Pool, tuned, tuned_at
+from medi.evaluation.regimes import points
+from medi.evaluation.scores import BALANCED_ACCURACY, Answers
+from medi.evaluation.statistics import cluster_bootstrap
+from medi.evaluation.utility import prepared
+from medi.files import content_hash, read_json, write_atomic, write_json, write_table
+from medi.study import Study, reopen
+
+OVER = ("class", "site")
+PLAIN_FITS = 12  # of scikit-learn, drawn over the grid
+FREE = ("real", "unweighted", "combination_weights", "resampled", "cls")  # what MeDi must beat
+
+
+def coverage(repeats: int) -> dict[str, dict[str, Any]]:
+    """A classifier that is right in a share of patches that differs by patient, 24 patients of 10 patches."""
+    covered = {"patients": 0, "patches": 0}
+    for repeat in range(repeats):
+        rng = np.random.default_rng(repeat)
+        patient = np.repeat(np.arange(24), 10)
+        right = rng.random(240) < rng.beta(2, 1, 24)[patient]  # 2/3 on average
+        labels = patient % 2
+        votes = np.eye(2)[np.where(right, labels, 1 - labels)]
+        rows = BALANCED_ACCURACY.rows(Answers(labels, votes, votes, labels))
+        for name, clusters in (("patients", patient), ("patches", np.arange(240))):
+            key = ("coverage", repeat)
+            found = cluster_bootstrap(BALANCED_ACCURACY.statistic, clusters.astype(str), rows, draws=1000, key=key)
+            covered[name] += found.low <= 2 / 3 <= found.high
+    share = {name: count / repeats for name, count in covered.items()}
+    return {
+        "coverage_patients": figure([share["patients"]], "", ">= 0.9", repeats, "95 % interval, hierarchical null"),
+        "coverage_patches": figure([share["patches"]], "", "< 0.9", repeats, "the same data, patches resampled"),
+    }
+
+
+def cohort(n: int, d: int) -> tuple[Embedded, dict[str, Embedded], Embedded, dict[str, Embedded]]:
+    """Embeddings with a class and a stronger site, spectrum falling as in encoders: n rows with MeDi's, half real."""
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(d, d)).astype(np.float32) * (np.arange(1, d + 1) ** -0.7).astype(np.float32)
+    axes = rng.normal(size=(10, d)).astype(np.float32)
+    cells = [(c, s) for c in range(2) for s in range(8)]
+
+    def made(name: str, chosen: list[tuple[int, int]], rows: int, origin: str) -> Embedded:
+        cell = np.array(chosen)[np.arange(rows) % len(chosen)]
+        x = rng.normal(size=(rows, d)).astype(np.float32) @ spread.T + axes[cell[:, 0]] + 1.5 * axes[2 + cell[:, 1]]
+        table = pd.DataFrame({"sample_id": [f"{name}{i}" for i in range(rows)]})
+        table = table.assign(**{"class": [f"c{k}" for k in cell[:, 0]], "site": [f"s{k}" for k in cell[:, 1]]})
+        owner = [f"{name}{c}{s}-{i // 160}" if origin == "real" else "" for i, (c, s) in enumerate(cell)]
+        return x, table.assign(patient=owner, slide=owner, origin=origin)
+
+    held = [(0, 1), (1, 2), (0, 5), (1, 6)]
+    seen = [cell for cell in cells if cell not in held]
+    synthetic = {"cls": made("c", seen, n // 2, "hash1"), "medi": made("m", cells, n // 2, "hash2")}
+    tests = {"unseen": made("t", held, 400, "real"), "seen": made("u", seen, 400, "real")}
+    return made("r", seen, n // 2, "real"), synthetic, made("o", held, n // 2, "real"), tests
+
+
+def grid_points(arm: Arm, seed: int) -> list[np.ndarray]:
+    """The ratios of an arm with synthetic rows; every other arm has one point."""
+    table = arm.table if arm.name != "oracle" else arm.table.assign(origin=_as_synthetic(arm))
+    found = [point.rows for point in points(table, OVER, seed) if point.x_name == "ratio"]
+    return [rows.astype(np.float64) for rows in found] if arm.trains is None else []
+
+
+def _as_synthetic(arm: Arm) -> np.ndarray:
+    return np.where(arm.table["sample_id"].str.startswith("o"), "o", "real")
+
+
+class Kept:
+    """Parts of a benchmark that are done, as JSON or arrays in a folder."""
+
+    def __init__(self, folder: Path, budget: float) -> None:
+        self.folder, self.budget = folder, budget
+
+    def json(self, name: str, make: Callable[[], Any]) -> Any:
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            self._go_on()
+            write_json(path, make())
+        return read_json(path)
+
+    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            self._go_on()
+            found = make()
+            write_atomic(path, lambda temporary: _save(temporary, found))
+        return np.load(path)
+
+    def _go_on(self) -> None:
+        if time.process_time() > self.budget:
+            raise SystemExit("budget spent; the same command goes on")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as handle:
+        np.save(handle, array)
+
+
+def arm_fits(arm: Arm, seeds: int) -> dict[str, float]:
+    """Fits and CPU seconds of an arm: C once per seed, then every ratio at it. The matrix is factored for it alone."""
+    start, fits = time.process_time(), 0
+    pool = Pool.of(arm.embeddings, arm.table.reset_index(drop=True), over=OVER, trains=arm.trains)
+    for seed in range(seeds):
+        made = prepared(arm, pool, seed)
+        chosen, ratios = tuned(made), grid_points(arm, seed)
+        if ratios:
+            tuned_at(made, np.stack(ratios), chosen.c)
+        fits += (4 * len(GRID) + 1) * len(made.weights) + len(ratios)
+    return {"fits": fits, "seconds": time.process_time() - start}
+
+
+def plain_fit(arm: Arm, c: float) -> float:
+    """CPU seconds of scikit-learn's fit of an arm's rows less one fold."""
+    x = arm.embeddings.astype(np.float64)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    rows = np.arange(len(z)) % 4 > 0
+    start = time.process_time()
+    LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(z[rows], arm.table["class"][rows])
+    return time.process_time() - start
+
+
+def speed(kept: Kept, quick: bool) -> dict[str, dict[str, Any]]:
+    n, d, seeds = (2000, 64, 2) if quick else (20000, 1024, 5)
+    real, synthetic, oracle, tests = cohort(n, d)
+    arms = list(standard_arms(real, synthetic, tests, over=OVER, seed=0, oracle=oracle))
+    arms += [Arm(name, *join(real, (real[0] + 0.1, real[1]))) for name in ("hed_jitter", "randstainna")]
+    arms += [Arm(name, real[0] + 0.1, real[1]) for name in ("macenko", "reinhard")]
+    ours = {arm.name: kept.json(f"speed-{n}-{arm.name}", partial(arm_fits, arm, seeds)) for arm in arms}
+    plain = []
+    for number, (arm, c) in enumerate(product(arms, GRID)):
+        if number % (len(arms) * len(GRID) // PLAIN_FITS) == 0:
+            plain.append(kept.json(f"plain-{n}-{arm.name}-{c:g}", partial(plain_fit, arm, c)))
+    fits, seconds = sum(found["fits"] for found in ours.values()), sum(found["seconds"] for found in ours.values())
+    whole, grid = fits * float(np.mean(plain)), f"{len(arms)} arms, {seeds} seeds, 5 ratios, {n} x {d}"
+    print({name: (found["fits"], round(found["seconds"], 1)) for name, found in ours.items()})
+    return {
+        "fits_minutes": figure([seconds / 60], "CPU min", "<= 10", fits, grid),
+        "plain_fit_seconds": figure(plain, "CPU s", None, len(plain), "scikit-learn, one fit at a time"),
+        "speed_up": figure([whole / seconds], "x", ">= 5", len(plain), f"{fits} plain fits, from these ones' mean"),
+    }
+
+
+def material(folder: Path) -> tuple[Study, dict[str, Embedded], dict[str, Cohort]]:
+    study = reopen(str(folder))
+    return study, study._embedded(), study._sets()
+
+
+def run(folder: Path, kept: Kept) -> pd.DataFrame:
+    """The utility table of one finished demo, every arm included."""
+    study, sets, cohorts = material(folder)
+    unseen, reference = study.unseen(), sets["reference"]
+    held = np.array([cell in unseen for cell in reference[1][list(OVER)].itertuples(index=False, name=None)])
+    tests = {"seen": take(reference, ~held), "unseen": take(reference, held)}
+    patches = {"seen": cohorts["reference"].select(~held), "unseen": cohorts["reference"].select(held)}
+    fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
+    synthetic = {name: take(sets[name], fill) for name in ("cls", "medi")}
+    seed, chosen = study.settings.seed, encoder(study.settings.evaluation.encoder)
+    place = f"{folder.name}-{content_hash(str(folder.resolve()))}"
+    stained = [stain_arm(name, cohorts["train"], sets["train"], patches, chosen, seed, kept, place) for name in STAIN]
+    oracle, start = like(sets["oracle"], synthetic["medi"][1]), time.process_time()
+    table, curve = study_arms(sets["train"], synthetic, tests, over=OVER, seed=seed, oracle=oracle, stained=stained)
+    print(folder, len(table), len(curve), f"{time.process_time() - start:.1f} s", flush=True)
+    return table.assign(run=str(folder), seconds=time.process_time() - start)
+
+
+def stain_arm(
+    name: str,
+    train: Cohort,
+    real: Embedded,
+    tests: dict[str, Cohort],
+    chosen: Encoder,
+    seed: int,
+    kept: Kept,
+    place: str,
+) -> Arm:
+    """What `arms.stain_arms` makes, set by set."""
+    transform = STAINS[name](train.images[:], seed).apply
+    changed = kept.array(f"{place}-{name}", partial(stained, train, transform, chosen))
+    if name in AUGMENTATIONS:
+        return Arm(name, *join(real, (changed, real[1])))
+    moved = {
+        split: kept.array(f"{place}-{name}-{split}", partial(stained, cohort, transform, chosen))
+        for split, cohort in tests.items()
+    }
+    return Arm(name, changed, real[1], tests=moved)
+
+
+def stain_seconds(folder: Path) -> dict[str, float]:
+    """CPU seconds per 1,000 patches, stained and embedded."""
+    train, found = material(folder)[2]["train"], {}
+    some, chosen = train.select(np.arange(min(1000, len(train)))), encoder("colour-texture")
+    for name in STAIN:
+        transform = STAINS[name](train.images[:], 0).apply
+        start = time.process_time()
+        stained(some, transform, chosen)
+        found[name] = (time.process_time() - start) * 1000 / len(some)
+    return found
+
+
+def like(pool: Embedded, wanted: pd.DataFrame) -> Embedded:
+    """As many rows of every combination as `wanted` has."""
+    needed = wanted.groupby(list(OVER)).size()
+    rank = pool[1].groupby(list(OVER)).cumcount()
+    return take(pool, (rank < pool[1].set_index(list(OVER)).index.map(needed).fillna(0)).to_numpy(dtype=bool))
+
+
+def runs(folders: list[Path], kept: Kept) -> dict[str, dict[str, Any]]:
+    found = pd.concat([run(folder, kept) for folder in folders], ignore_index=True)
+    write_table(kept.folder / "utility.parquet", found)
+    unseen = found[(found["split"] == "unseen") & (found["scope"] == "all")]
+    n, seconds = len(folders), found.groupby("run")["seconds"].first()
+    made = {"stage_seconds": figure(seconds, "CPU s", "<= 40", n, "all arms and curves, stains embedded before")}
+    for name, value in kept.json("stain-seconds", partial(stain_seconds, folders[0])).items():
+        made[f"stain_{name}"] = figure([value], "CPU s per 1,000 patches", None, 1, "stained and embedded, 32 px")
+    for metric, unit in (("balanced_accuracy", ""), ("gap_closed", "")):
+        for arm, rows in unseen[unseen["metric"] == metric].groupby("arm", sort=False):
+            made[f"{metric}_{arm}"] = figure(rows["value"], unit, None, n, "unseen combinations")
+    for pair, rows in unseen[unseen["metric"] == "balanced_accuracy_difference"].groupby("arm", sort=False):
+        other = str(pair).removeprefix("medi - ")
+        target = "> 0" if other in FREE else None
+        made[f"medi_minus_{other}"] = figure(rows["value"], "", target, n, "paired, unseen combinations")
+        made[f"medi_minus_{other}_low"] = figure(
+            rows["low"], "", target, n, "lower end of the 95 % interval over patients"
+        )
+        made[f"medi_minus_{other}_high"] = figure(rows["high"], "", None, n, "upper end")
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["coverage", "speed", "runs"])
+    parser.add_argument("folders", type=Path, nargs="*")
+    parser.add_argument("--out", type=Path, default=Path("runs/utility"))
+    parser.add_argument("--budget", type=float, default=float("inf"), help="CPU seconds of this process")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    kept = Kept(options.out, options.budget)
+    parts: Mapping[str, Any] = {
+        "coverage": lambda: coverage(50 if options.quick else 600),
+        "speed": lambda: speed(kept, options.quick),
+        "runs": lambda: runs(options.folders, kept),
+    }
+    report("utility", parts[options.part](), ("numpy", "scikit-learn"))
+
+
+if __name__ == "__main__":
+    main()

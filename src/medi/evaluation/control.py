@@ -1,0 +1,305 @@
+"""Does a sample show what was asked for? Probes of class and attributes, trained on real images only, look at it.
+
+Also: with the noise kept and one attribute changed, does the class survive? And can synthetic images be told from
+real ones at all? All on embeddings; probes are fitted on real training patches and tested on other patients (P5).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64, Shaped
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from medi.errors import MediError
+from medi.evaluation.matching import REAL, Cell, Embedded, check, slides_of
+from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
+from medi.evaluation.utility import Probe
+from medi.seeds import Key, generator
+
+DRAWS = 1000
+DETECTOR_DRAWS = 200  # each sorts all rows
+FOLDS = 4  # of the detector
+MIN_ROWS = 20  # of each side, for a detector
+PENALTY = 0.1  # C of the detector: embeddings of hundreds of numbers, hundreds of rows
+FIRST = ("metric", "encoder", "arm", "attribute", "scope")
+LAST = ("split", "value", "low", "high", "n_real", "n_synthetic", "reason")
+Labels = Shaped[np.ndarray, " n"]  # text objects
+Mask = Bool[np.ndarray, " n"]
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Two tidy tables: `figures` (obedience, class_kept, detectability) and `confusion` (requested by recognised)."""
+
+    figures: pd.DataFrame
+    confusion: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One arm under one probe: for each row what was requested, what is recognised, its place and what it hangs on."""
+
+    arm: str
+    attribute: str
+    requested: Labels
+    recognised: Labels
+    table: pd.DataFrame  # class, attributes and split of the rows that the probe can judge
+    clusters: list[str]
+    reason: str
+
+
+def control(
+    train: Embedded,
+    test: Embedded,
+    synthetic: Mapping[str, Embedded],
+    *,
+    over: Sequence[str],
+    seed: int,
+    encoder: str,
+    held_out: frozenset[Cell] = frozenset(),
+) -> Control:
+    """Probe of every column in `over`, trained on `train`, on each arm and on real patches `test` (arm "real").
+
+    Metric "obedience": the share of images in which the probe sees the requested level, per combination ("combination")
+    and averaged over combinations ("all", and per level: the column's name as scope). The real arm's value is what the
+    probe can reach. "class_kept": of images that show their class, the share of siblings (same noise_id, only
+    `attribute` changed) that show it too. "detectability": AUROC of a detector of synthetic images, cross-validated
+    over slides, as many real as synthetic rows of every combination; 0.5 is undetectable. Intervals resample real
+    slides and noise_ids. Raises MediError where a slide or patient trains and tests (P5).
+    """
+    check({REAL: train, "test": test, **synthetic}, over)
+    _check_apart(train[1], test[1])
+    arms = {REAL: test, **synthetic}
+    seen = [look for attribute in over for look in _looks(train, arms, attribute, over, seed, held_out)]
+    rows = [row for look in seen for row in _obedience(look, over, seed)]
+    for look in seen:
+        if look.attribute == "class" and look.arm != REAL:
+            rows += [_kept(look, attribute, over, seed) for attribute in over if attribute != "class"]
+    for arm, embedded in synthetic.items():
+        rows += _detectabilities(arm, test, embedded, over, seed, held_out)
+    figures = pd.DataFrame(rows).assign(encoder=encoder)
+    return Control(figures[[*FIRST, *over, *LAST]], _confusion(seen))
+
+
+def _check_apart(train: pd.DataFrame, test: pd.DataFrame) -> None:
+    for column in ("patient", "slide", "sample_id"):
+        if shared := (set(train[column]) & set(test[column])) - {""}:
+            raise MediError(f"{column} {min(shared)!r} trains the probes and tests them; split them apart")
+
+
+def _looks(
+    train: Embedded,
+    arms: Mapping[str, Embedded],
+    attribute: str,
+    over: Sequence[str],
+    seed: int,
+    held_out: frozenset[Cell],
+) -> Iterator[_Seen]:
+    """Every arm under the probe of this attribute, rows of levels that no training patch has left out."""
+    probe, reason = _probe(train, attribute, over, seed)
+    for arm, (features, table) in arms.items():
+        known = np.isin(table[attribute].to_numpy(dtype=object), probe.classes if probe else ())
+        known &= np.isfinite(features).all(axis=1)
+        rows = table[known].reset_index(drop=True)
+        cells = rows[list(over)].itertuples(index=False, name=None)
+        place = rows[list(over)].assign(split=["unseen" if cell in held_out else "seen" for cell in cells])
+        place["noise_id"] = rows["noise_id"] if "noise_id" in rows else rows["sample_id"]
+        found = probe.predict(features[known]) if probe and known.any() else np.empty(0, dtype=object)
+        note = reason or _left_out(known)
+        owner = slides_of(rows) if arm == REAL else place["noise_id"]
+        requested = rows[attribute].to_numpy(dtype=object)
+        yield _Seen(arm, attribute, requested, found, place, owner.astype(str).tolist(), note)
+
+
+def _left_out(known: Mask) -> str:
+    return f"{(~known).sum()} of {len(known)} images without a level to judge" if not known.all() else ""
+
+
+def _probe(train: Embedded, attribute: str, over: Sequence[str], seed: int) -> tuple[Probe | None, str]:
+    """A probe of this column: to it, the column is the class and the class an attribute."""
+    features, table = train
+    whole = np.isfinite(features).all(axis=1) & table[attribute].ne("").to_numpy(dtype=bool)
+    rows = table[whole].reset_index(drop=True)
+    levels = rows[attribute].nunique()
+    if levels < 2:
+        return None, f"{levels} level of {attribute} among the training patches: no probe"
+    swapped = rows.assign(**{"class": rows[attribute], attribute: rows["class"]})
+    return Probe.fit(features[whole], swapped, over=list(over), seed=seed), ""
+
+
+def _obedience(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
+    """Rows per split: over all combinations, per level of the attribute, and per combination."""
+    nowhere = dict.fromkeys(over, "")
+    splits = look.table["split"].to_numpy(dtype=object)
+    for split in sorted(set(splits)) or [""]:
+        here = splits == split
+        yield _share(look, here, "all", nowhere, split, over, seed)
+        for level in sorted(set(look.requested[here])):
+            place = nowhere | {look.attribute: level}
+            yield _share(look, here & (look.requested == level), look.attribute, place, split, over, seed)
+        for cell in sorted(set(look.table.loc[here, list(over)].itertuples(index=False, name=None))):
+            rows = here & (look.table[list(over)] == list(cell)).all(axis=1).to_numpy()
+            yield _share(look, rows, "combination", dict(zip(over, cell)), split, over, seed)
+
+
+def _share(
+    look: _Seen, rows: Mask, scope: str, place: dict[str, str], split: str, over: Sequence[str], seed: int
+) -> Row:
+    """Obedience among these rows, every combination weighing alike."""
+    head: Row = {"metric": "obedience", "arm": look.arm, "attribute": look.attribute, "scope": scope}
+    size = {
+        "n_real": int(rows.sum()) if look.arm == REAL else 0,
+        "n_synthetic": 0 if look.arm == REAL else int(rows.sum()),
+    }
+    if not rows.any():
+        found = Estimate(np.nan, reason=look.reason or "no images")
+    else:
+        hits = (look.recognised[rows] == look.requested[rows]).astype(np.float64)
+        key: tuple[Key, ...] = ("control", seed, look.attribute, scope, split, *place.values())
+        owners = np.array(look.clusters, dtype=object)[rows]
+        found = cluster_bootstrap(_balanced, owners, _tallies(hits, look.table[rows], over), draws=DRAWS, key=key)
+    return head | place | {"split": split} | vars(found.noting(look.reason)) | size
+
+
+def _tallies(hits: Float64[np.ndarray, " n"], table: pd.DataFrame, over: Sequence[str]) -> Float64[np.ndarray, "n 2 k"]:
+    """Per combination: row is of it; row is of it and a hit."""
+    number = table.groupby(list(over)).ngroup().to_numpy()
+    of_cell = (number[:, None] == np.arange(number.max() + 1)).astype(np.float64)
+    return np.stack([of_cell, of_cell * hits[:, None]], axis=1)
+
+
+def _balanced(totals: Float64[np.ndarray, "draws 2 k"]) -> Float64[np.ndarray, " draws"]:
+    """The mean share over combinations; a draw that lost one is averaged over the others."""
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(totals[:, 1] / totals[:, 0], axis=1)
+
+
+def _kept(look: _Seen, attribute: str, over: Sequence[str], seed: int) -> Row:
+    """Of images that show their class, the share of siblings with the same noise that show it at another level."""
+    shared = ["noise_id", *(column for column in over if column != attribute)]
+    groups = look.table.assign(hit=look.recognised == look.requested).groupby(shared, sort=True)
+    levels, rows, hits = groups[attribute].nunique(), groups["hit"].size(), groups["hit"].sum()
+    paired = (levels == rows) & (rows > 1)
+    head: Row = {"metric": "class_kept", "arm": look.arm, "attribute": attribute, "scope": "all"}
+    place: Row = {**dict.fromkeys(over, ""), "split": ""}
+    size: Row = {"n_real": 0, "n_synthetic": int(rows[paired].sum())}
+    if not paired.any():
+        reason = f"no images share noise_id and differ in {attribute} alone"
+        return head | place | vars(Estimate(np.nan, reason=reason)) | size
+    n, h = rows[paired].to_numpy(dtype=np.float64), hits[paired].to_numpy(dtype=np.float64)
+    names = rows[paired].index.get_level_values("noise_id").astype(str)
+    key = ("class kept", seed, look.arm, attribute)
+    found = cluster_bootstrap(_ratio, np.asarray(names), h * (h - 1), h * (n - 1), draws=DRAWS, key=key)
+    return head | place | vars(found) | size
+
+
+def _ratio(part: Float64[np.ndarray, " draws"], whole: Float64[np.ndarray, " draws"]) -> Float64[np.ndarray, " draws"]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return part / whole
+
+
+def _detectabilities(
+    arm: str, real: Embedded, made: Embedded, over: Sequence[str], seed: int, held_out: frozenset[Cell]
+) -> Iterator[Row]:
+    pairs = {"": None, "seen": False, "unseen": True} if held_out else {"": None}
+    for split, unseen in pairs.items():
+        tables = (real[1], made[1])
+        x, y = (_matched(side, over, tables, seed, held_out, unseen) for side in (real, made))
+        size = {"n_real": len(x[1]), "n_synthetic": len(y[1])}
+        found = _detectability(x, y, seed)
+        head: Row = {"metric": "detectability", "arm": arm, "attribute": "", "scope": "all"}
+        yield head | dict.fromkeys(over, "") | {"split": split} | vars(found) | size
+
+
+def _matched(
+    side: Embedded,
+    over: Sequence[str],
+    tables: Sequence[pd.DataFrame],
+    seed: int,
+    held_out: frozenset[Cell],
+    unseen: bool | None,
+) -> Embedded:
+    """As many rows of every combination as both tables have."""
+    counts = [table.groupby(list(over)).size() for table in tables]
+    number = pd.concat(counts, axis=1, join="inner").min(axis=1)
+    features, table = side
+    order = np.argsort(table["sample_id"].to_numpy(dtype=object), kind="stable")
+    order = order[generator("detect", seed).permutation(len(order))]
+    ordered = table.iloc[order]
+    cells = list(ordered[list(over)].itertuples(index=False, name=None))
+    wanted = [int(number.get(cell, 0)) if _allowed(cell, held_out, unseen) else 0 for cell in cells]
+    rows = order[ordered.groupby(list(over)).cumcount().to_numpy() < np.array(wanted, dtype=np.int64)]
+    return features[rows], table.iloc[rows].reset_index(drop=True)
+
+
+def _allowed(cell: Cell, held_out: frozenset[Cell], unseen: bool | None) -> bool:
+    return unseen is None or (cell in held_out) == unseen
+
+
+def _detectability(real: Embedded, made: Embedded, seed: int) -> Estimate:
+    features = np.concatenate([real[0], made[0]]).astype(np.float64)
+    if len(real[1]) < MIN_ROWS:
+        return Estimate(np.nan, reason=f"{len(real[1])} real rows to match: fewer than {MIN_ROWS}")
+    if not np.isfinite(features).all():
+        return Estimate(np.nan, reason="embeddings are not finite")
+    noise = made[1]["noise_id" if "noise_id" in made[1] else "sample_id"]
+    owners = [f"r{name}" for name in slides_of(real[1])] + [f"s{name}" for name in noise]
+    truth = np.repeat([0.0, 1.0], [len(real[1]), len(made[1])])
+    folds = _folds(owners, truth, seed)
+    if len(set(folds[truth == 0])) < 2:
+        return Estimate(np.nan, reason="one real slide: no cross-validation")
+    scores = _out_of_fold(features, truth, folds)
+    counts = cluster_counts(owners, truth.astype(int), draws=DETECTOR_DRAWS, key=("detect", seed))
+    draws = np.array([_auroc(truth, scores, weights) for weights in counts])
+    return interval(_auroc(truth, scores, np.ones(len(truth))), draws)
+
+
+def _auroc(
+    truth: Float64[np.ndarray, " n"], scores: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]
+) -> float:
+    both = weights[truth == 0].sum() > 0 and weights[truth == 1].sum() > 0
+    return float(roc_auc_score(truth, scores, sample_weight=weights)) if both else float("nan")
+
+
+def _folds(owners: Sequence[str], truth: Float64[np.ndarray, " n"], seed: int) -> Int64[np.ndarray, " n"]:
+    """The fold of each row: owners of either side dealt out in turn."""
+    folds = np.empty(len(owners), dtype=np.int64)
+    for side in (0.0, 1.0):
+        index = cluster_index(np.asarray(owners, dtype=object)[truth == side])
+        order = generator("detector folds", seed, int(side)).permutation(int(index.max()) + 1)
+        folds[truth == side] = order[index] % FOLDS
+    return folds
+
+
+def _out_of_fold(
+    features: Float64[np.ndarray, "n d"], truth: Float64[np.ndarray, " n"], folds: Int64[np.ndarray, " n"]
+) -> Float64[np.ndarray, " n"]:
+    """Scores by a detector that saw neither the row nor its slide; ranks within a fold, as fits differ in scale."""
+    scores = np.empty(len(truth))
+    for fold in sorted(set(folds)):
+        out = folds == fold
+        mean, scale = features[~out].mean(axis=0), features[~out].std(axis=0)
+        scale[scale == 0] = 1.0
+        model = LogisticRegression(C=PENALTY, max_iter=500, tol=1e-3).fit((features[~out] - mean) / scale, truth[~out])
+        found = model.decision_function((features[out] - mean) / scale)
+        scores[out] = np.argsort(np.argsort(found)) / len(found)
+    return scores
+
+
+def _confusion(seen: Sequence[_Seen]) -> pd.DataFrame:
+    """How often each level was recognised where another (or itself) was requested."""
+    columns = ["arm", "attribute", "requested", "recognised"]
+    pairs = [
+        pd.DataFrame({"arm": s.arm, "attribute": s.attribute, "requested": s.requested, "recognised": s.recognised})
+        for s in seen
+        if len(s.recognised)
+    ]
+    if not pairs:
+        return pd.DataFrame(columns=[*columns, "n", "share"])
+    counts = pd.concat(pairs).groupby(columns, sort=True).size().rename("n").reset_index()
+    total = counts.groupby(columns[:3])["n"].transform("sum")
+    return counts.assign(share=counts["n"] / total)

@@ -1,0 +1,271 @@
+"""Networks of pretrained encoders: built as published, filled with weights by strict keys, run batch by batch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import init_empty_weights
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from medi.errors import MediError
+from medi.evaluation.encoders import weights
+from medi.evaluation.encoders.contract import Features, Shown
+from medi.evaluation.encoders.published import Published, Transform, Triple
+from medi.evaluation.encoders.weights import State
+from medi.shards import process
+
+# --- what a network is made of ---------------------------------------------------------------------------------------
+
+
+class Normalised(nn.Module):
+    """A network behind its normalisation: uint8 patches in, whatever the network gives out."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, normalisation: tuple[Triple, Triple]) -> None:
+        super().__init__()
+        self.body = body
+        for name, values in zip(("mean", "std"), normalisation):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1))
+
+    def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Tensor:
+        scaled = images.permute(0, 3, 1, 2).float().contiguous() / 255
+        found: Tensor = self.body((scaled - self.mean) / self.std)
+        return found
+
+
+class TokenAndMean(nn.Module):
+    """The class token beside the mean of the patch tokens; registers, which stand between them, are left out."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        tokens = self.body(images)
+        return torch.cat([tokens[:, 0], tokens[:, self.body.num_prefix_tokens :].mean(dim=1)], dim=-1)
+
+
+class Pooler(nn.Module):
+    """One learned query that attends to all tokens, as CoCa pools an image."""
+
+    def __init__(self, dimension: int, width: int, heads: int = 8) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(1, dimension))
+        self.attn = nn.MultiheadAttention(dimension, heads, kdim=width, vdim=width, batch_first=True)
+        self.ln_q, self.ln_k = nn.LayerNorm(dimension), nn.LayerNorm(width)
+
+    def forward(self, tokens: Float[Tensor, "n t w"]) -> Float[Tensor, "n d"]:
+        keys, query = self.ln_k(tokens), self.ln_q(self.query).expand(len(tokens), -1, -1)
+        return self.attn(query, keys, keys, need_weights=False)[0][:, 0]
+
+
+class Conch(nn.Module):
+    """The visual tower of CONCH before its projection, which is what its authors advise for other tasks than text."""
+
+    def __init__(self, trunk: Any, dimension: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.attn_pool_contrast = Pooler(dimension, trunk.embed_dim)
+        self.ln_contrast = nn.LayerNorm(dimension)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        pooled: Tensor = self.ln_contrast(self.attn_pool_contrast(self.trunk.forward_features(images)))
+        return pooled
+
+
+class Inception(nn.Module):
+    """torch-fidelity's Inception, which enlarges and normalises uint8 patches itself, at its last pooling layer."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        ours = BytesIO()  # it would unpickle whatever a file holds; these are the tensors that were read as data (P11)
+        torch.save(state, ours)
+        ours.seek(0)
+        self.body = FeatureExtractorInceptionV3("medi", ["2048"], feature_extractor_weights_path=ours)
+
+    def forward(self, images: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 2048"]:
+        found: Tensor = self.body(images.permute(0, 3, 1, 2))[0]
+        return found
+
+
+# --- published keys --------------------------------------------------------------------------------------------------
+
+
+def timm_names(state: State) -> State:
+    """DINOv2 as its authors published it has a mask token, of use in training alone, and other names for its SwiGLU."""
+    names = {name: name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2.") for name in state}
+    return {names[name]: value for name, value in state.items() if name != "mask_token"}
+
+
+def names_of_transformers(state: State) -> State:
+    """Dinov2Model's tensors under timm's names; query, key and value are one matrix there."""
+    state = dict(state)
+    for name in [name for name in state if ".attention.attention.query." in name]:
+        three = [name.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
+        if all(part in state for part in three):
+            qkv = torch.cat([state.pop(part) for part in three])
+            state[name.replace(".attention.attention.query.", ".attn.qkv.")] = qkv
+    state.pop("embeddings.mask_token", None)
+    return {_from_transformers(name): value for name, value in state.items()}
+
+
+def _from_transformers(name: str) -> str:
+    for theirs, timm in (
+        ("embeddings.cls_token", "cls_token"),
+        ("embeddings.position_embeddings", "pos_embed"),
+        ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
+        ("encoder.layer.", "blocks."),
+        (".attention.output.dense.", ".attn.proj."),
+        (".layer_scale1.lambda1", ".ls1.gamma"),
+        (".layer_scale2.lambda1", ".ls2.gamma"),
+        ("layernorm.", "norm."),
+    ):
+        name = name.replace(theirs, timm)
+    return name
+
+
+def names_of_conch(state: State) -> State:
+    """The visual tower as far as `Conch` goes: no text, no captions, no projection."""
+    left_out = ("visual.attn_pool_caption.", "visual.ln_caption.", "visual.proj_contrast")
+    wanted = [name for name in state if name.startswith("visual.") and not name.startswith(left_out)]
+    return {name.removeprefix("visual."): state[name] for name in wanted}
+
+
+KEYS: dict[str, Callable[[State], State]] = {
+    "timm": timm_names,
+    "transformers": names_of_transformers,
+    "conch": names_of_conch,
+}
+
+
+# --- building and filling --------------------------------------------------------------------------------------------
+
+
+def published(model: Published, path: Path) -> nn.Module:
+    """The network of a published model with the weights of a file: uint8 [n, h, w, 3] in, [n, dimension] out."""
+    _need(model)
+    state = weights.read(path)
+    if model.keys == "inception":
+        return _inception(state, path)
+    with init_empty_weights(include_buffers=False):  # no random weights are drawn for what is replaced at once
+        trunk = _timm(model.architecture, **model.arguments)
+        body = Conch(trunk, model.dimension) if model.keys == "conch" else trunk
+    _fill(body, KEYS[model.keys](state), path)
+    return Normalised(TokenAndMean(body) if model.pool == "token+mean" else body, model.transform.normalisation)
+
+
+def _need(model: Published) -> None:
+    if lacking := weights.lacking(model):
+        raise MediError(f"encoder {model.name} needs {' and '.join(lacking)}: {weights.INSTALL}")
+
+
+def _timm(architecture: str, **arguments: Any) -> Any:
+    import timm
+
+    if "mlp_layer" in arguments:
+        arguments["mlp_layer"] = getattr(timm.layers, arguments["mlp_layer"])
+    return timm.create_model(architecture, pretrained=False, **arguments)
+
+
+def _inception(state: State, path: Path) -> nn.Module:
+    try:
+        return Inception(state)
+    except RuntimeError as error:  # load_state_dict
+        raise MediError(f"{path}: not the weights of torch-fidelity's Inception; give that file") from error
+
+
+def _fill(body: nn.Module, state: State, path: Path) -> None:
+    """Give a network its weights as fp32; every tensor must be there, in its shape, and no other."""
+    expected = body.state_dict()
+    wrong = [name for name in state if name in expected and state[name].shape != expected[name].shape]
+    problems = {"lacks": expected.keys() - state.keys(), "has unknown": state.keys() - expected.keys()}
+    problems["has in another shape"] = set(wrong)
+    if any(problems.values()):
+        said = [f"{verb} {len(names)} tensors such as {min(names)}" for verb, names in problems.items() if names]
+        raise MediError(f"{path}: not the weights of this architecture: {', '.join(said)}")
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    body.load_state_dict(floats, strict=True, assign=True)
+
+
+def from_timm(architecture: str, path: Path) -> tuple[nn.Module, Transform]:
+    """Any architecture of timm without its classifier, and the transform that timm states for it."""
+    if find_spec("timm") is None:
+        raise MediError(f"timm is not installed: {weights.INSTALL}")
+    import timm
+
+    if not timm.is_model(architecture):
+        raise MediError(f"timm {timm.__version__} has no architecture {architecture!r}; timm.list_models() names them")
+    with init_empty_weights(include_buffers=False):
+        body = _timm(architecture, num_classes=0)
+    heads = body.pretrained_cfg.get("classifier") or ()
+    heads = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
+    _fill(body, {name: value for name, value in weights.read(path).items() if not name.startswith(heads)}, path)
+    transform = _stated(timm.data.resolve_model_data_config(body))
+    return Normalised(body, transform.normalisation), transform
+
+
+def _stated(config: dict[str, Any]) -> Transform:
+    """timm's description of a transform as ours."""
+    crop, way = config["input_size"][-1], config["interpolation"]
+    mean, std = (tuple(map(float, config[name])) for name in ("mean", "std"))
+    kind: Any = "bilinear" if way == "bilinear" else "bicubic"
+    return Transform(int(crop / config["crop_pct"]), crop, kind, (mean, std))  # type: ignore[arg-type]
+
+
+def from_torchscript(path: Path, transform: Transform) -> nn.Module:
+    """A TorchScript module behind a normalisation."""
+    try:
+        module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise MediError(f"{path}: not readable as TorchScript; save it by torch.jit.save") from error
+    return Normalised(module, transform.normalisation)
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Runner:
+    """`extract` of an encoder: loads its network on first use, on this process's GPU if there is one."""
+
+    load: Callable[[], nn.Module]
+    dtype: str = "float32"  # of the arithmetic; weights stay float32
+
+    @cached_property
+    def network(self) -> nn.Module:
+        return self.load().eval().requires_grad_(False).to(_device())
+
+    def __call__(self, images: Shown) -> Features:
+        device = _device()
+        patches = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        with torch.inference_mode(), _arithmetic(device, getattr(torch, self.dtype)):
+            found = self.network(patches)
+        if not isinstance(found, Tensor) or found.ndim != 2:
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise MediError(
+                f"an encoder must give features [n, d], this network gives {shape} for {len(images)} patches"
+            )
+        return found.float().cpu().numpy()
+
+
+def _device() -> torch.device:
+    return torch.device(f"cuda:{process('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+
+
+def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """fp32 is fp32: no TF32 in convolutions; else mixed precision, weights staying as they are."""
+    if dtype != torch.float32:
+        return torch.autocast(device.type, dtype)
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -1,0 +1,76 @@
+"""Are the images new? Copy rates against real patches of the same slides, and the most suspicious pairs."""
+
+import pandas as pd
+
+from medi.report import figures
+from medi.report.figures import Axis
+from medi.report.parts import Picture, Section, arm_name, in_order, metric_name, number, table_of
+from medi.report.run import Run
+from medi.report.sections.words import each_n, spoken
+from medi.report.sentences import COPIES, LEAKS
+
+RATES = {"copy_rate": ("copies of patches", COPIES), "slide_leak": ("leaks of slides", LEAKS)}
+REAL = {"real": "real, other patients", "reserve": "real, same slides"}
+
+
+def copying(run: Run) -> Section:
+    section = ("copying", "Are the images new?")
+    if run.copying.empty:
+        return Section(*section, ["Nobody has looked for copies of training patches yet."])
+    text = (
+        "A copy is nearer to a training patch, in any flip or rotation, than all but 1 % of real patches of the same "
+        "slides that no model saw; a leak of slide identity is nearer to one training slide than all but 5 % of "
+        "patches of other patients. Images that copy nothing therefore lie at the dotted lines, not at zero."
+    )
+    return Section(*section, [text], blocks=[_rates(run.copying), *_suspects(run)])
+
+
+def _rates(copying: pd.DataFrame) -> Picture:
+    order = in_order(copying["arm"])
+    shown = copying.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
+    shown = shown[~shown["metric"].str.endswith("_difference")].assign(axis=lambda table: table["metric"], group="")
+    axes = [_axis(metric) for metric in dict.fromkeys(shown["metric"])]
+    return Picture(
+        "Copy rates",
+        figures.forest(shown, axes, "copying", _called),
+        spoken(shown, "metric", "Share of images", _called),
+        f"Dot: share of the images; line: its interval. {each_n(shown)}",
+        table_of("Copy rates and leaks", copying, open=False),
+    )
+
+
+def _axis(metric: str) -> Axis:
+    title, line = RATES.get(metric, (metric_name(metric), 0.0))
+    return Axis(metric, title, "share of images", line)
+
+
+def _called(arm: str) -> str:
+    """Real patches are judged as well, to compare with."""
+    return REAL.get(arm, arm_name(arm))
+
+
+def _suspects(run: Run) -> list[Picture]:
+    """The pairs that resemble each other most, as a contact sheet."""
+    if run.pairs is None or not len(run.pairs):
+        return []
+    count = run.pairs.table.groupby(["arm", "rank"]).ngroups
+    arms = ", ".join(arm_name(arm) for arm in in_order(run.pairs.table["arm"]))
+    said = "; ".join(f"{key[1]} {arm_name(key[0])}: {note}" for key, note in _notes(run.suspects).items())
+    return [
+        Picture(
+            "The most suspicious pairs",
+            figures.contact_sheet(run.pairs, _notes(run.suspects)),
+            f"{count} pairs of {arms}: a synthetic patch and the training patch that it resembles most. {said}".strip(),
+            "In each pair left the synthetic patch, right its nearest training patch; below rank, model and the "
+            "ratio to the threshold: below 1 counts as a copy.",
+            table_of("The suspicious pairs", run.suspects if len(run.suspects) else run.pairs.table, open=False),
+        )
+    ]
+
+
+def _notes(suspects: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(arm, rank) -> 'ratio 0.31'."""
+    if suspects.empty:
+        return {}
+    rows = suspects.itertuples()
+    return {(str(row.arm), str(row.rank)): f"ratio {number(row.ratio)}" for row in rows}

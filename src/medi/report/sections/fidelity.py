@@ -1,0 +1,144 @@
+"""How close the images are to real ones: the paper's Figure 3, maps with floors, other measures, the guard."""
+
+import pandas as pd
+
+from medi.report import figures
+from medi.report.figures import Axis
+from medi.report.parts import SPLITS, Picture, Section, Table, in_order, metric_name, split_title, splits_of, table_of
+from medi.report.run import Run, pick
+from medi.report.sections.words import each_n, spoken
+from medi.report.sentences import guarded
+
+DISTANCES = ("frechet", "frechet_difference")
+CLOSER = {"mmd2": "lower is closer", "kid": "lower is closer"}
+COVERED = {
+    "precision": "share of images that look real",
+    "recall": "share of real ones that are covered",
+    "density": "real-looking neighbours, 1 is real",
+    "coverage": "share of real ones with an image near",
+    "duplicates": "share of images that repeat others",
+}
+OTHERS = (*CLOSER, *COVERED)
+
+
+def fidelity(run: Run) -> Section:
+    section = ("fidelity", "How close are the images to real ones?")
+    if run.fidelity.empty:
+        return Section(*section, ["No distances have been measured yet."])
+    encoder, measured = run.results.get("encoder", {}), run.main(run.fidelity)
+    rows = measured[measured["metric"] == "frechet"]
+    blocks = [
+        _class_bars(run, measured),
+        *(_level_bars(measured, name) for name in run.crossed if name in measured),
+        _distance_maps(run, measured, rows[rows["scope"] == "combination"]),
+        _beside(measured),
+        _encoders(run.fidelity),
+    ]
+    text = (
+        "Fréchet distance between real and generated images, lower is closer. The floor is the distance between two "
+        "sets of real images at the same n: nothing can be expected to be closer."
+    )
+    name = f"Descriptor: {encoder.get('name')}, {encoder.get('dimension')} numbers." if encoder.get("name") else ""
+    return Section(*section, [f"{text} {name}".strip()], _guard(measured), [block for block in blocks if block])
+
+
+def _guard(measured: pd.DataFrame) -> list[str]:
+    """The notes of the collapse guard: a distance that is low because images are alike is no success."""
+    places = {("combination_mean", split): split_title(split) for split in SPLITS} | {("class_mean", ""): "per class"}
+    found = {text: guarded(measured, split, scope) for (scope, split), text in places.items()}
+    return [f"{text.capitalize()}: {note}" for text, notes in found.items() for note in notes]
+
+
+def _level_bars(measured: pd.DataFrame, attribute: str) -> Picture | None:
+    rows = pick(measured, metric="frechet", scope=attribute)
+    if rows.empty:
+        return None
+    listed = pick(measured, metric=DISTANCES, scope=[attribute, f"{attribute}_mean"])
+    return Picture(
+        f"Distance per {attribute}",
+        figures.class_bars(rows, attribute),
+        spoken(rows, attribute, "Fréchet distance"),
+        f"All images of a {attribute} together, mixed over classes alike for every arm. {each_n(rows)}",
+        table_of(f"Distances per {attribute}", listed, open=False),
+    )
+
+
+def _class_bars(run: Run, measured: pd.DataFrame) -> Picture | None:
+    rows = pick(measured, metric="frechet", scope="class")
+    if rows.empty:
+        return None
+    return Picture(
+        "Distance per class",
+        figures.class_bars(rows),
+        spoken(rows, "class", "Fréchet distance"),
+        f"All images of a class together, mixed over {run.attribute} as the real ones are, for both models alike; "
+        f"dotted: averages over classes. {each_n(rows)}",
+        table_of(
+            "Distances per class",
+            pick(measured[measured["scope"].str.startswith("class")], metric=DISTANCES),
+            open=False,
+        ),
+    )
+
+
+def _distance_maps(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture | None:
+    if rows.empty:
+        return None
+    floor = " Next to each other: the floor and both models." if (rows["arm"] == "floor").any() else ""
+    cut = f" Only the first {figures.MAP_ROWS} levels." if rows[run.attribute].nunique() > figures.MAP_ROWS else ""
+    return Picture(
+        f"Distance per class and {run.attribute}",
+        figures.distance_maps(rows, run.attribute, run.unseen),
+        spoken(rows, "split", "Mean Fréchet distance over combinations"),
+        "Darker is farther from real; one logarithmic colour scale for all maps."
+        f"{floor} Framed: without a training patch. {each_n(rows)}{cut}",
+        table_of(
+            "Distances and paired differences per combination",
+            pick(measured[measured["scope"].str.startswith("combination")], metric=DISTANCES),
+            open=False,
+        ),
+    )
+
+
+def _beside(measured: pd.DataFrame) -> Picture | None:
+    """The other measures, averaged over combinations, for seen and unseen ones."""
+    rows = _means(pick(measured, metric=OTHERS))
+    if rows.empty:
+        return None
+    axes = [Axis(metric, metric_name(metric)) for metric in OTHERS if (rows["metric"] == metric).any()]
+    blocks = [rows[rows["split"] == split].assign(group=split_title(split)) for split in splits_of(rows["split"])]
+    said = [f"{metric_name(axis.key)}: {(CLOSER | COVERED)[axis.key]}" for axis in axes]
+    return Picture(
+        "Other measures of the same images",
+        figures.forest(pd.concat(blocks).assign(axis=lambda table: table["metric"]), axes, "beside"),
+        " ".join(
+            spoken(rows[rows["metric"] == axis.key], "split", metric_name(axis.key).capitalize()) for axis in axes
+        ),
+        f"Means over combinations. {'; '.join(said)}. A generator whose images are all alike can have a low distance; "
+        "its recall and coverage fall.",
+        table_of("Other measures, all combinations and differences", _others(measured), open=False),
+    )
+
+
+def _others(measured: pd.DataFrame) -> pd.DataFrame:
+    return measured[~measured["metric"].isin(DISTANCES)]
+
+
+def _means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over combinations as measured, or of the combinations where no mean was."""
+    if rows.empty or (rows["scope"] == "combination_mean").any():
+        return pick(rows, scope="combination_mean")
+    cells = rows[rows["scope"] == "combination"].groupby(["metric", "split", "arm"], sort=False, as_index=False)
+    return cells.agg(value=("value", "mean")).assign(low=float("nan"), high=float("nan"), reason="")
+
+
+def _encoders(fidelity: pd.DataFrame) -> Table | None:
+    """The mean distance by every encoder that measured, where more than one did."""
+    rows = pick(fidelity, metric="frechet", scope="combination_mean")
+    if rows.empty or rows["encoder"].nunique() < 2:
+        return None
+    lines = []
+    for (encoder, split), part in rows.groupby(["encoder", "split"], sort=False):
+        means = part.groupby("arm")["value"].mean()
+        lines.append({"encoder": encoder, "split": split} | {arm: means[arm] for arm in in_order(part["arm"])})
+    return table_of("Mean Fréchet distance by each encoder", pd.DataFrame(lines))

@@ -1,0 +1,28 @@
+"""Loss curves of both models."""
+
+import pandas as pd
+
+from medi.report import figures
+from medi.report.parts import Picture, Section, arm_name, number, table_of
+from medi.report.run import Run
+
+
+def training(run: Run) -> Section:
+    section = ("training", "How were the models trained?")
+    if run.training.empty:
+        return Section(*section, ["No model has been trained yet."])
+    ends = "; ".join(_end(str(model), rows) for model, rows in run.training.groupby("model", sort=False))
+    picture = Picture(
+        "Training curves",
+        figures.training_curves(run.training),
+        f"Loss over images seen. At the end {ends}.",
+        f"Both models are trained alike. {ends}. The losses of CLS and MeDi are no measure of their images’ quality.",
+        table_of("Loss and speed along training", run.training, open=False),
+    )
+    return Section(*section, blocks=[picture])
+
+
+def _end(model: str, rows: pd.DataFrame) -> str:
+    last = rows.iloc[-1]
+    speed = f"{number(last['images_per_second'])} images/s"
+    return f"{arm_name(model)}: {number(last['images'])} images seen, loss {number(last['loss'])}, {speed}"

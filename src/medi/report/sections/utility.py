@@ -1,0 +1,241 @@
+"""Does a classifier gain? Every arm with its interval, paired differences, curves, levels, groups, all measures."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from medi.report import figures
+from medi.report.figures import Axis
+from medi.report.parts import (
+    Picture,
+    Section,
+    Table,
+    arm_name,
+    in_order,
+    label,
+    metric_name,
+    split_title,
+    splits_of,
+    table_of,
+)
+from medi.report.run import Run, pick
+from medi.report.sections.words import measures, split_axes, spoken, with_interval
+
+MAIN, DIFFERENCE = "balanced_accuracy", "balanced_accuracy_difference"
+MAIN_ARMS = ("real", "cls", "medi", "oracle")
+PANELS = {
+    "inductive": "Trained on training data alone",
+    "transductive": "Also shown unlabelled test images",
+}
+GAPS = {"equalised_odds_gap": "equalised-odds gap", "demographic_parity_gap": "demographic-parity gap"}
+VARIED = {
+    "n_train": "training patches",
+    "ratio": "synthetic images per real one",
+    "sites": "random training sites",
+    "real_per_class": "real images a class at most",
+}
+OTHERS = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "site_readability", "robustness_index")
+
+
+def utility(run: Run) -> Section:
+    section = ("accuracy", "Does the classifier gain?")
+    rows = pick(run.utility, metric=MAIN, scope="all")
+    if rows.empty:
+        return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
+    text = "The same classifier on the same frozen descriptors, trained on each set and tested on real patches only."
+    blocks = [_titled(block, task) for task in run.tasks for block in _blocks(run.of_task(task))]
+    return Section(*section, [text], blocks=blocks)
+
+
+def _titled(block: Table | Picture, task: str) -> Table | Picture:
+    return replace(block, title=f"{block.title}: {task}") if task not in ("", "all") else block
+
+
+def _blocks(run: Run) -> list[Table | Picture]:
+    """Everything about one task; nothing where it has no accuracy."""
+    rows = pick(run.utility, metric=MAIN, scope="all")
+    if rows.empty:
+        return []
+    blocks = [
+        accuracy_table(rows),
+        _forest(run, rows),
+        _differences(run),
+        *_curves(run),
+        *_levels(run),
+        _recalls(run),
+        _gaps(run),
+        *_measures(run),
+        table_of("All figures of all classifiers", run.utility, open=False),
+    ]
+    return [block for block in blocks if block]
+
+
+def arm_label(arm: str) -> str:
+    """What an arm trains on, as a row's name."""
+    return f"+ {arm_name(arm)}" if arm in ("cls", "medi") else arm_name(arm)
+
+
+def panel_of(rows: pd.DataFrame) -> pd.Series:
+    """inductive, or transductive for arms that see unlabelled test images."""
+    return rows["panel"].replace("", "inductive") if "panel" in rows else pd.Series("inductive", rows.index)
+
+
+def ranked(rows: pd.DataFrame) -> list[str]:
+    """The arms from the best to the worst on the last split that is there: unseen combinations."""
+    last = rows[rows["split"] == ("unseen" if (rows["split"] == "unseen").any() else splits_of(rows["split"])[-1])]
+    values = last.groupby("arm")["value"].mean()
+    arms = in_order(rows["arm"])
+    return sorted(arms, key=lambda arm: -values.get(arm, float("nan")) if pd.notna(values.get(arm)) else float("inf"))
+
+
+def _by_rank(rows: pd.DataFrame) -> pd.DataFrame:
+    order = ranked(rows)
+    return rows.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
+
+
+def accuracy_table(rows: pd.DataFrame) -> Table:
+    """One row per arm: accuracy with interval and n of each test set, and n of training."""
+    lines = []
+    several = panel_of(rows).nunique() > 1
+    for arm in ranked(rows):
+        line: dict[str, Any] = {"training set": arm_label(arm)}
+        for row in rows[rows["arm"] == arm].assign(panel=panel_of).itertuples():
+            line |= {"n train": row.n_train, str(row.split): with_interval(row)}
+            line |= {f"n patches, {row.split}": row.n_real, f"n slides, {row.split}": row.n_slides}
+            line |= {"panel": row.panel} if several else {}
+        lines.append(line)
+    return table_of("Balanced accuracy on seen and unseen combinations, with intervals", pd.DataFrame(lines))
+
+
+def _forest(run: Run, rows: pd.DataFrame) -> Picture:
+    """All arms; those that saw test images stand apart."""
+    panels = panel_of(rows)
+    several = panels.nunique() > 1
+    shown = [
+        _by_rank(rows[panels == panel]).assign(group=PANELS.get(panel, panel) if several else "")
+        for panel in sorted(set(panels))
+    ]
+    axes = split_axes(rows, "balanced accuracy", run.chance, "chance")
+    apart = " Arms that are also shown unlabelled test images stand in a block of their own." if several else ""
+    return Picture(
+        "Balanced accuracy by training set",
+        figures.forest(pd.concat(shown).assign(axis=lambda table: table["split"]), axes, "forest", arm_label),
+        spoken(rows, "split", "Balanced accuracy"),
+        "Dot: balanced accuracy on real test patches; line: its interval, which resamples slides or patients, not "
+        f"patches. Further right is better; the dotted line is chance.{apart}",
+        table_of("Balanced accuracies", rows, open=False),
+    )
+
+
+def _differences(run: Run) -> Picture | None:
+    """MeDi against each other arm, paired: what the intervals of single arms cannot tell."""
+    rows = pick(run.utility, metric=DIFFERENCE, scope="all")
+    rows = rows[rows["arm"].str.startswith("medi - ")] if len(rows) else rows
+    if rows.empty:
+        return None
+    shown = rows.assign(arm=rows["arm"].str.removeprefix("medi - "), axis=rows["split"], group="")
+    order = list(reversed(ranked(shown)))
+    shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
+    axes = split_axes(rows, "balanced accuracy of MeDi minus this arm", 0.0)
+    adjusted = " p-values, adjusted for the number of arms, stand in the data." if "p_adjusted" in rows else ""
+    return Picture(
+        "MeDi against each other arm, paired",
+        figures.forest(shown, axes, "differences", lambda arm: f"MeDi − {arm_name(arm)}"),
+        spoken(shown, "split", "Balanced accuracy of MeDi minus that of another arm"),
+        "Right of the dotted line MeDi’s images do better than the arm that is named, left of it worse; a line that "
+        f"crosses it leaves it open. Both arms meet the same resampled slides.{adjusted}",
+        table_of("Paired differences", rows, open=False),
+    )
+
+
+def _curves(run: Run) -> list[Picture]:
+    """Learning curves and sweeps: one figure per thing that was varied."""
+    if run.curves.empty:
+        return []
+    names = list(dict.fromkeys(run.curves["x_name"]))
+    return [_curve(run, run.curves[run.curves["x_name"] == name], str(name)) for name in names]
+
+
+def _curve(run: Run, rows: pd.DataFrame, x_name: str) -> Picture:
+    metric = MAIN if (rows["metric"] == MAIN).any() else str(rows["metric"].iloc[0])
+    shown, varied = rows[rows["metric"] == metric], VARIED.get(x_name, label(x_name))
+    seeds = shown["seed"].nunique()
+    band = f"The band spans {seeds} seeds" if seeds > 1 else "The band is the interval"
+    ends = shown[shown["x"] == shown["x"].max()]
+    return Picture(
+        f"{metric_name(metric).capitalize()} over {varied}",
+        figures.curves(shown, varied, metric_name(metric), run.chance if metric == MAIN else None),
+        spoken(ends, "split", f"At {shown['x'].max():g} {varied}, {metric_name(metric)}"),
+        f"{band}; the line is the mean.{' Dotted: chance.' if metric == MAIN else ''}",
+        table_of(f"Results over {varied}", rows, open=False),
+    )
+
+
+def _levels(run: Run) -> list[Picture]:
+    """How the main arms do at each level of each attribute."""
+    rows = pick(run.utility, metric=MAIN, arm=MAIN_ARMS)
+    scopes = [name for name in run.crossed if name in rows and (rows["scope"] == name).any()]
+    return [_level(run, rows[rows["scope"] == name], name) for name in scopes]
+
+
+def _level(run: Run, rows: pd.DataFrame, attribute: str) -> Picture:
+    arms, undefined = in_order(rows["arm"]), int(rows["value"].isna().sum())
+    dashes = f" {undefined} of {len(rows)} are undefined, mostly for want of a second class." if undefined else ""
+    return Picture(
+        f"Balanced accuracy per {attribute}",
+        figures.panels(rows.assign(axis=rows["split"]), attribute, split_axes(rows, "balanced accuracy"), arms),
+        spoken(rows, attribute, f"Balanced accuracy per {attribute}, mean of the splits"),
+        f"A row per {attribute}, a dot per training set.{dashes}",
+        table_of(f"Balanced accuracy per {attribute}", rows, open=False),
+    )
+
+
+def _recalls(run: Run) -> Picture | None:
+    """Which combinations are recognised, in each arm."""
+    rows = pick(run.utility, metric="recall", scope="combination", arm=MAIN_ARMS)
+    if rows.empty or run.attribute not in rows:
+        return None
+    return Picture(
+        f"Recall per class and {run.attribute}",
+        figures.recall_maps(rows, run.attribute, run.unseen),
+        spoken(rows, "split", "Mean recall over combinations"),
+        "Share of the real test patches of a combination that the classifier names rightly; darker is more. Framed: "
+        "without a real training patch.",
+        table_of("Recall per combination", rows, open=False),
+    )
+
+
+def _gaps(run: Run) -> Picture | None:
+    """How differently the levels of a column are treated."""
+    rows = pick(run.utility, metric=list(GAPS))
+    if rows.empty:
+        return None
+    split = "unseen" if (rows["split"] == "unseen").any() else splits_of(rows["split"])[0]
+    shown = rows[rows["split"] == split]
+    axes = [Axis(key, text, "", 0.0) for key, text in GAPS.items() if (shown["metric"] == key).any()]
+    order = in_order(shown["arm"])
+    shown = shown.assign(axis=shown["metric"], group="between levels of " + shown["scope"])
+    shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
+    return Picture(
+        f"Gaps between groups, {split_title(split)}",
+        figures.forest(shown, axes, "gaps", arm_label),
+        spoken(shown, "metric", "Gaps"),
+        "Further left is fairer: 0 is no difference. Equalised odds: the largest difference in how often a class is "
+        "recognised, or wrongly given; demographic parity: in how often it is given at all.",
+        table_of("Gaps of every split", rows, open=False),
+    )
+
+
+def _measures(run: Run) -> list[Table]:
+    """Every other measure, a table per split: arms by measures."""
+    rows = pick(run.utility, metric=OTHERS, scope="all")
+    if rows.empty:
+        return []
+    names = [name for name in OTHERS if (rows["metric"] == name).any()]
+    return [_measure_table(rows[rows["split"] == split], split, names) for split in splits_of(rows["split"])]
+
+
+def _measure_table(rows: pd.DataFrame, split: str, names: Sequence[str]) -> Table:
+    return table_of(f"Other measures, {split_title(split)}", measures(rows, names), open=split == "unseen")

@@ -1,0 +1,41 @@
+"""Sheets of patches, real ones left and a model's right, a PNG per level: the look that no number replaces."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from medi.cohort.pixels import mosaic
+from medi.cohort.table import Cohort
+from medi.files import safe_name, write_atomic
+
+ROWS, COLUMNS = 8, 12
+GAP, ZOOM = 12, 2  # pixels between the halves; pixels of the sheet per pixel of a patch
+WHITE = 255
+
+
+def write_sheets(real: Cohort, synthetic: Cohort, attribute: str, folder: Path) -> list[Path]:
+    """folder/<level>.png for every level of which both have a patch: ROWS x COLUMNS of each, classes in turn."""
+    levels = sorted(set(real.table[attribute]) & set(synthetic.table[attribute]) - {""})
+    return [
+        _write(folder / f"{safe_name(level)}.png", [_grid(c, attribute, level) for c in (real, synthetic)])
+        for level in levels
+    ]
+
+
+def _grid(cohort: Cohort, attribute: str, level: str) -> UInt8[np.ndarray, "y x 3"]:
+    """The first patches of a level, one of each class in turn; white where there are fewer."""
+    rows = np.flatnonzero((cohort.table[attribute] == level).to_numpy())
+    turn = cohort.table.iloc[rows].groupby("class").cumcount().to_numpy()
+    chosen = rows[np.argsort(turn, kind="stable")][: ROWS * COLUMNS]
+    size = cohort.images.size
+    patches = np.full((ROWS * COLUMNS, size, size, 3), WHITE, dtype=np.uint8)
+    patches[: len(chosen)] = cohort.images[chosen]
+    return mosaic(patches.reshape(ROWS, COLUMNS, size, size, 3))
+
+
+def _write(path: Path, halves: list[UInt8[np.ndarray, "y x 3"]]) -> Path:
+    gap = np.full((halves[0].shape[0], GAP, 3), WHITE, dtype=np.uint8)
+    whole = np.concatenate([halves[0], gap, halves[1]], axis=1).repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+    return write_atomic(path, lambda temporary: Image.fromarray(whole).save(temporary, "PNG"))

@@ -1,0 +1,149 @@
+"""The study arm "unseen hospital": a level that training never saw, learned from its first k unlabelled patches.
+
+For each k images of every class are sampled at the new level and added to the real patches of the old ones; the probe
+is tested at the new level, beside old patches alone and beside labelled patches of the new level (oracle). k = 0 is the
+mean of the known levels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from medi.cohort.table import Cohort
+from medi.diffusion.adapt import AdaptSettings, adapt, extended
+from medi.diffusion.checkpoint import load_model, save_model
+from medi.diffusion.generation import generate
+from medi.diffusion.sampling import SamplerSettings
+from medi.evaluation import fidelity, utility
+from medi.evaluation.encoders import Encoder, embed
+from medi.evaluation.matching import FLOOR, Embedded
+from medi.files import write_table
+from medi.seeds import generator
+
+COUNTS = (0, 10, 30, 60, 240)
+SPLIT = "unseen"
+REAL, ORACLE = "real", "oracle"  # names that `utility` knows
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A level and its patches, no slide in two sets: `learn` in the order in which they come (a class "" is not known),
+    `test` and `floor` to measure with, `oracle` to compare with; all but `learn` labelled."""
+
+    attribute: str
+    name: str
+    learn: Cohort
+    test: Cohort
+    floor: Cohort
+    oracle: Cohort
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How far to go: counts of patches, images per class to add and per distance, how to learn and to sample."""
+
+    counts: tuple[int, ...] = COUNTS
+    per_class: int = 150
+    distance_images: int = 100
+    adapting: AdaptSettings = field(default_factory=AdaptSettings)
+    sampling: SamplerSettings = field(default_factory=SamplerSettings)
+    seed: int = 0
+
+
+def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: Encoder, asked: Asked) -> pd.DataFrame:
+    """The curve over k: rows arm, split, metric, x_name, x, seed, value, low, high; goes on after an interruption.
+
+    `old` are the training patches of `model`, which does not know the level. Arms real, oracle and floor do not depend
+    on k and stand at each. Metrics: balanced_accuracy, gap_closed (intervals resample slides), frechet (mean over the
+    classes of the test), frechet_worst_ratio (the largest class's over its floor), seconds (of the adaptation).
+    Writes out/k<k>/ (model and samples) and out/tables/ (utility, fidelity, curves).
+    """
+    made: dict[str, Cohort] = {}
+    seconds = {}
+    for k in asked.counts:
+        path, seconds[k] = _learned(model, old, new, k, out / f"k{k}", asked)
+        made[arm_of(k)] = _sampled(path, old, new, out / f"k{k}" / "samples", asked)
+    over = ("class", new.attribute)
+    sets: dict[str, Embedded] = {name: (embed(cohort, extractor), cohort.table) for name, cohort in made.items()}
+    real, test, floor, more = ((embed(c, extractor), c.table) for c in (old, new.test, new.floor, new.oracle))
+    arms = [utility.Arm(REAL, *real), utility.Arm(ORACLE, *joined(real, more))]
+    arms += [utility.Arm(name, *joined(real, extra)) for name, extra in sets.items()]
+    accuracy = utility.evaluate(arms, {SPLIT: test}, over=over, seed=asked.seed)
+    distance = fidelity.per_combination(
+        test, floor, sets, over=over, n=asked.distance_images, seed=asked.seed, encoder=extractor.name
+    )
+    table = _curves(accuracy, distance, seconds, asked)
+    for name, found in (("utility", accuracy), ("fidelity", distance), ("curves", table)):
+        write_table(out / "tables" / f"{name}.parquet", found)
+    return table
+
+
+def arm_of(k: int) -> str:
+    """How the tables name the arm that learned from k patches."""
+    return f"medi, {k} patches"
+
+
+def joined(a: Embedded, b: Embedded) -> Embedded:
+    """Two sets as one."""
+    return np.concatenate([a[0], b[0]]), pd.concat([a[1], b[1]], ignore_index=True)
+
+
+def _learned(model: Path, old: Cohort, new: Newcomer, k: int, out: Path, asked: Asked) -> tuple[Path, float]:
+    """The model that knows the level from its first k patches, and how long that took."""
+    path = out / "model.safetensors"
+    if not path.exists() and k == 0:
+        denoiser, config = load_model(model)
+        save_model(path, extended(denoiser, new.attribute, new.name), config | {"base": config["hash"]})
+    elif not path.exists():
+        patches = new.learn.select(np.arange(k))
+        adapt(model, patches, new.attribute, new.name, out, asked.adapting, rehearsal=old)
+    records = load_model(path)[1].get("adaptations", [])
+    return path, float(records[-1]["seconds"]) if k else 0.0
+
+
+def _sampled(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -> Cohort:
+    """As many images of every class at the new level; other attributes are drawn from old patches of the class."""
+    classes = sorted(set(new.test.table["class"]))
+    donors = [_donors(old, name, asked) for name in classes]
+    others = [a.name for a in old.schema.attributes if a.name != new.attribute]
+    rows = old.table.iloc[np.concatenate(donors)][["class", *others]].reset_index(drop=True)
+    names = [f"{name}.{new.name}.{i:06d}" for name in classes for i in range(asked.per_class)]
+    rows = rows.assign(sample_id=names, noise_id=names, **{new.attribute: new.name})
+    made = generate(model, rows, out, asked.seed, asked.sampling)
+    assert made is not None, "this process alone samples all batches"
+    return made.with_columns(**{new.attribute: new.test.table[new.attribute].iloc[0]})
+
+
+def _donors(old: Cohort, class_: str, asked: Asked) -> Int64[np.ndarray, " n"]:
+    """Positions of the old patches of a class that lend their other attributes."""
+    found = np.flatnonzero(old.table["class"] == class_)
+    return found[generator("unseen level", asked.seed, class_).integers(len(found), size=asked.per_class)]
+
+
+def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, float], asked: Asked) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    whole = accuracy[accuracy["scope"] == "all"]
+    for k in asked.counts:
+        place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}
+        named = {REAL: REAL, ORACLE: ORACLE, arm_of(k): "medi"}
+        for row in whole[whole["arm"].isin(named)].itertuples():
+            found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value}
+            rows.append(place | found | {"low": row.low, "high": row.high})
+        for metric, arm, value in (*_distances(distance, k), ("seconds", "medi", seconds[k])):
+            rows.append(place | {"arm": arm, "metric": metric, "value": value, "low": np.nan, "high": np.nan})
+    return pd.DataFrame(rows)[["arm", "split", "metric", "x_name", "x", "seed", "value", "low", "high"]]
+
+
+def _distances(table: pd.DataFrame, k: int) -> Sequence[tuple[str, str, float]]:
+    """metric, arm and value: means over classes, and the worst class's ratio to its floor."""
+    cells = table[(table["metric"] == "frechet") & (table["scope"] == "combination")]
+    wide = cells.pivot(index="class", columns="arm", values="value")
+    made, floor = wide[arm_of(k)], wide[FLOOR]
+    ratio = ("frechet_worst_ratio", "medi", float((made / floor).max()))
+    return [("frechet", "medi", float(made.mean())), ("frechet", FLOOR, float(floor.mean())), ratio]

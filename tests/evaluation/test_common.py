@@ -1,0 +1,93 @@
+"""What holds for every measure of two sets, from one table: order, batches, origin, and undefined sets."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from medi.evaluation.frechet import frechet_distance, moments_distance, streamed
+from medi.evaluation.kernels import kid, mmd2
+from medi.evaluation.neighbours import neighbours
+
+Measure = Callable[[np.ndarray, np.ndarray], float]
+
+
+def share(name: str) -> Measure:
+    def measure(x: np.ndarray, y: np.ndarray) -> float:
+        found = neighbours(x, y)
+        return np.nan if found is None else found.values()[name]
+
+    return measure
+
+
+def in_batches(x: np.ndarray, y: np.ndarray) -> float:
+    if min(len(x), len(y)) < 2:
+        return float("nan")
+    return moments_distance(*(streamed(part[i : i + 17] for i in range(0, len(part), 17)) for part in (x, y)))
+
+
+MEASURES: dict[str, Measure] = {
+    "frechet": frechet_distance,
+    "frechet in batches": in_batches,
+    "mmd2": mmd2,
+    "kid": kid,
+    **{name: share(name) for name in ("precision", "recall", "density", "coverage")},
+}
+SETS = [(60, 8), (40, 90)]
+
+
+def sets(n: int, d: int, kind: type = np.float64) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n)
+    mixing = rng.normal(size=(d, d)) / np.sqrt(d)
+    return (rng.normal(size=(n, d)) @ mixing).astype(kind), (rng.normal(0.3, 0.9, size=(n, d)) @ mixing).astype(kind)
+
+
+@pytest.mark.parametrize("shape", SETS)
+@pytest.mark.parametrize("name", MEASURES)
+def test_order_changes_nothing(name: str, shape: tuple[int, int]) -> None:
+    x, y = sets(*shape)
+    rng = np.random.default_rng(0)
+    assert MEASURES[name](rng.permutation(x), rng.permutation(y)) == pytest.approx(MEASURES[name](x, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SETS)
+@pytest.mark.parametrize("name", MEASURES)
+def test_batches_change_nothing(name: str, shape: tuple[int, int]) -> None:
+    """Features that came in another memory layout, or joined from parts, are the same features."""
+    x, y = sets(*shape)
+    joined = [np.concatenate([part[:7], part[7:20], part[20:]]) for part in (np.asfortranarray(x), y)]
+    assert MEASURES[name](*joined) == pytest.approx(MEASURES[name](x, y), rel=1e-9)
+    assert in_batches(x, y) == pytest.approx(frechet_distance(x, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_origin_does_not_matter(name: str) -> None:
+    x, y = sets(60, 8)
+    assert MEASURES[name](x + 1e4, y + 1e4) == pytest.approx(MEASURES[name](x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_float32_is_computed_in_float64(name: str) -> None:
+    x, y = sets(60, 8, np.float32)
+    assert MEASURES[name](x, y) == MEASURES[name](x.astype(np.float64), y.astype(np.float64))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_or_one_image_is_undefined(name: str, n: int) -> None:
+    """P7."""
+    x, y = sets(60, 8)
+    assert np.isnan(MEASURES[name](x, y[:n]))
+    assert np.isnan(MEASURES[name](x[:n], y))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_features_that_are_not_finite_are_undefined(name: str) -> None:
+    """P7: never a number."""
+    x, y = sets(60, 8)
+    for bad in (np.nan, np.inf):
+        broken = y.copy()
+        broken[3, 2] = bad
+        with np.errstate(all="ignore"):
+            if name != "frechet in batches":
+                assert np.isnan(MEASURES[name](x, broken))

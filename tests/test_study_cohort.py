@@ -1,0 +1,137 @@
+"""A study of one's own cohort through the CLI: images on disk and a table, or packed; held-out patches set aside."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from command_line import Medi, fine, refused
+from medi.cohort import phantom
+from medi.cohort.table import Cohort
+from medi.files import read_json, read_table
+
+SITES = ("Alder", "Birch", "Cedar")
+HELD = [["solid", "Alder"], ["spindle", "Birch"]]
+STUDY = {
+    "title": "own",
+    "attribute": "site",
+    "cohort": {
+        "source": "patches/metadata.csv",
+        "read": {"kind": "table", "attributes": ["site"], "label": "class", "image": "file"},
+        "size": 32,
+    },
+    "holdout": {
+        "kind": "named",
+        "held": HELD,
+        "set_aside": True,
+        "test_seen": 0.4,
+        "validation": 0.1,
+        "min_patients": 1,
+    },
+    "network": {"size": 32, "fold": 4, "channels": [16, 16]},
+    "training": {"images": 128, "batch": 16, "save_every": 128},
+    "plan": {"to": 20, "minimum": 12},
+    "sampling": {"steps": 2},
+    "evaluation": {"distance_images": 12, "encoders": ["colour-texture", "learned"]},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Patches of 2 classes x 3 sites as PNG files, every patient with both classes, a table and a study file."""
+    folder = tmp_path_factory.mktemp("own")
+    cells = [(name, site) for name in ("solid", "spindle") for site in SITES]
+    cohort = phantom.fresh(cells, 40, 0, "own", 32, 4)
+    (folder / "patches").mkdir()
+    for name, image in zip(cohort.table["sample_id"], cohort.images[:]):
+        Image.fromarray(image).save(folder / "patches" / f"{name}.png")
+    table = cohort.table[["sample_id", "class", "site"]]
+    slide = cohort.table.groupby(["class", "site"]).cumcount().floordiv(4).astype(str)
+    table = table.assign(
+        file=table["sample_id"] + ".png", patient=table["site"] + slide, slide=table["site"] + "s" + slide
+    )
+    table.to_csv(folder / "patches" / "metadata.csv", index=False)
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    return folder
+
+
+@pytest.fixture
+def run(medi: Medi, home: Path, tmp_path: Path) -> Path:
+    fine(medi("run", home / "study.yaml", "--out", tmp_path / "run"))
+    return tmp_path / "run"
+
+
+def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: Medi, home: Path) -> None:
+    results = read_json(run / "results.json")
+    assert set(results["balanced_accuracy"]["unseen"]) == {"real", "cls", "medi", "oracle"}
+    assert set(results["frechet"]["unseen"]) == {"floor", "cls", "medi"}
+    assert results["phantom"] == ""
+    assert (run / "report.html").stat().st_size > 50_000
+    split = read_table(run / "holdout" / "split.parquet").set_index("sample_id")["split"]
+    table = Cohort.load(run / "cohort").table
+    table = table.assign(split=table["sample_id"].map(split))
+    held = pd.Series(list(zip(table["class"], table["site"]))).isin([tuple(cell) for cell in HELD])
+    assert set(table["split"][held]) == {"test_unseen", "set_aside"}
+    tests = table["split"].isin(["test_seen", "test_unseen"])
+    assert not set(table["patient"][tests]) & set(table["patient"][~tests])
+    utility = read_table(run / "tables" / "utility.parquet")
+    overall = utility[(utility["metric"] == "balanced_accuracy") & (utility["scope"] == "all")]
+    trained = dict(zip(overall["arm"], overall["n_train"]))
+    aside = (table["split"] == "set_aside").sum()
+    assert trained["real"] < trained["oracle"] <= trained["real"] + aside
+    again = fine(medi("run", home / "study.yaml", "--out", run))
+    assert "cohort: 240 patches" in again
+    assert again.count("(done before)") >= 9
+
+
+def test_a_packed_cohort_is_taken_as_it_is(run: Path, medi: Medi, home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packed-run"
+    packed = {**STUDY, "cohort": {"size": 32, "source": str(run / "cohort")}}
+    (home / "packed.yaml").write_text(yaml.safe_dump(packed))
+    fine(medi("run", home / "packed.yaml", "--out", out))
+    assert (out / "cohort" / "pixels.npy").samefile(run / "cohort" / "pixels.npy")
+    first, second = (read_json(folder / "results.json") for folder in (run, out))
+    assert first["balanced_accuracy"] == second["balanced_accuracy"]
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(medi: Medi, home: Path, tmp_path: Path) -> None:
+    shown = fine(medi("run", home / "study.yaml", "--dry-run", "--out", tmp_path / "none"))
+    assert "cohort: 240 patches of 30 patients" in shown
+    assert "holdout: 2 combinations; train" in shown
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("LUAD", "LUSC", "UCS"):
+        for code in ("18", "NA", "44", "05"):
+            for patient in range(3):
+                folder = tmp_path / "tree" / name / "0" / f"TCGA-{code}-{name[-2:]}{patient:02d}-01Z-00-DX1"
+                folder.mkdir(parents=True)
+                pixels = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / "0_0_521.jpg")
+    study = {"attribute": "site_code", "preset": "paper", "cohort": {"source": "tree", "size": 128}}
+    study["cohort"] |= {"read": {"kind": "tcga_ut", "attributes": ["site_code"]}}
+    study["holdout"] = {"rate": 0.2, "min_patients": 1, "test_seen": 0.2}
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(study))
+    shown = fine(medi("run", tmp_path / "mini.yaml", "--dry-run"))
+    assert "cohort: 36 patches of 36 patients" in shown
+    assert "415.0 M parameters, 51,200,000 images" in shown
+    refused(medi("run", "tcga_ut", "--dry-run"), "does not exist", "--source")
+
+
+def test_wrong_cohorts_are_refused_before_anything_is_written(medi: Medi, home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for change, *words in (
+        ({"attribute": "hospital"}, "'hospital' is no attribute"),
+        ({"cohort": STUDY["cohort"] | {"mode": "fold"}}, "cohort.mode"),
+        ({"cohort": {"source": "none.csv"}}, "none.csv does not exist"),
+        ({"preset": "huge"}, "preset 'huge' is unknown"),
+    ):
+        (home / "wrong.yaml").write_text(yaml.safe_dump(STUDY | change))
+        refused(medi("run", home / "wrong.yaml", "--out", out), *words)
+        assert not out.exists() or not any(out.iterdir())
+    refused(medi("run", "no-such-study"), "no such study file; medi brings ami_br")
