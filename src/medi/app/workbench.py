@@ -27,6 +27,7 @@ from medi.settings import StudySettings, read_study
 from medi.study import reopen
 
 MODEL_FILE = "model.safetensors"
+LEARNED = "encoders/learned.safetensors"
 NEEDED = ("run.json", "study.yaml", "cohort/cohort.json", "holdout/certificate.json")
 SOURCES = {  # where real patches of a combination come from, best first, and how a person is told
     "train": "training patches",
@@ -52,6 +53,11 @@ class Model:
     @cached_property
     def denoiser(self) -> Denoiser:
         return load_on_device(self.path)[0]
+
+    @property
+    def size(self) -> int:
+        """Pixels along a side of its patches."""
+        return int(self.config["network"]["size"])
 
     @property
     def guidable(self) -> bool:
@@ -126,6 +132,7 @@ class Workbench:
         self.models[name] = Model(name, path, made.config, base.learned | {level: patches})
         return self.models[name]
 
+    @cached_property
     def counts(self) -> pd.DataFrame:
         """Training patches per class (rows) and level of the crossed attribute (columns)."""
         schema = self.first.schema
