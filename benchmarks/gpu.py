@@ -40,6 +40,7 @@ SCHEMA = Schema(
 )
 PAPER = SamplerSettings(steps=100, solver="ddim_clipped", schedule="leading", batch=64)
 OURS = SamplerSettings(batch=64)
+HALF = torch.float16 if torch.cuda.is_available() else torch.bfloat16  # CPUs have no fast fp16
 Step = Callable[[], object]
 
 
@@ -78,7 +79,7 @@ def plain(chosen: Preset, cohort: Cohort) -> Step:
         t, noise = torch.randint(1000, (len(clean),), device=where), torch.randn_like(clean)
         share = kept[t][:, None, None, None]
         z = torch.randn(len(clean), settings.condition_width, device=where)
-        with torch.autocast(where.type, torch.float16):
+        with torch.autocast(where.type, HALF):
             predicted = network(share.sqrt() * clean + (1 - share).sqrt() * noise, t, class_labels=z).sample
         scaler.scale(nn.functional.mse_loss(predicted.float(), noise)).backward()
         scaler.unscale_(optimizer)
@@ -201,7 +202,7 @@ def published(denoiser: Denoiser, batch: int) -> Step:
     def step() -> None:
         x = torch.randn(batch, channels, edge, edge, device=where)
         for t in scheduler.timesteps:
-            with torch.autocast(where.type, torch.float16):
+            with torch.autocast(where.type, HALF):
                 predicted = network(x, t, class_labels=z).sample
             x = scheduler.step(predicted.float(), t, x).prev_sample
         x.cpu()
