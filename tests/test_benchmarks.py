@@ -1,4 +1,4 @@
-"""The benchmark that needs a GPU: its code runs here on tiny networks, so that it does not fail where a GPU is paid for."""
+"""The benchmark that needs a GPU: its code runs here on tiny networks, so that it works where a GPU is paid for."""
 
 import json
 import sys
