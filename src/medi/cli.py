@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.table import Table
 
-from medi import cli_adapt, cli_cohort, cli_diffusion, cli_evaluation, cli_stress, cli_transfer
+from medi import cli_adapt, cli_app, cli_cohort, cli_diffusion, cli_doctor, cli_evaluation, cli_stress, cli_transfer
 from medi.cli_terminal import Terminal, console, printable, say
 from medi.errors import MediError
 
@@ -87,6 +87,8 @@ cli_evaluation.register(app)
 cli_transfer.register(app)
 cli_adapt.register(app)
 cli_stress.register(app)
+cli_app.register(app)
+cli_doctor.register(app)
 
 
 def _run(settings: Any, out: Path, redo: bool) -> None:

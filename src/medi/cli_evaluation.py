@@ -331,7 +331,7 @@ def _control(
 ) -> "Control":
     from medi.evaluation.control import control
     from medi.evaluation.fidelity import halves
-    from medi.evaluation.utility import groups
+    from medi.evaluation.probes import groups
 
     if is_split:
         train = whole[1]["split"].eq("train").to_numpy(dtype=bool)

@@ -75,11 +75,15 @@ class EvaluationSettings(_Section):
     """Fresh real patches per combination and per slide in each reference set, images per distance, and encoders.
 
     encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches.
+    arms: classifiers to compare beside the study's own: all, none, or names; stains: stain arms, which embed the
+    training patches again each.
     """
 
     patches: int = Field(default=200, ge=10)
     patches_per_slide: int = Field(default=10, ge=1)
     distance_images: int = Field(default=100, ge=3)
+    arms: tuple[str, ...] = ("all",)
+    stains: tuple[str, ...] = ()
     encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 

@@ -33,9 +33,12 @@ Mask = Bool[np.ndarray, " n"]
 
 @runtime_checkable
 class Source(Protocol):
-    """What a study asks of the origin of its patches. `drawn` names the sets that are made beside the cohort."""
+    """What a study asks of the origin of its patches."""
 
-    drawn: tuple[str, ...]
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The names of the sets that are made beside the cohort."""
+        ...
 
     def check(self) -> None:
         """Refuse settings that cannot work before anything is written."""
@@ -69,7 +72,7 @@ def source_of(settings: StudySettings) -> Source:
 class Phantom:
     """Any number of patches of any combination can be drawn, so every set has slides of its own."""
 
-    drawn = REFERENCES
+    drawn: tuple[str, ...] = REFERENCES
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings = settings
@@ -99,7 +102,7 @@ class Phantom:
         return concatenate(parts)
 
     def sets(self, table: pd.DataFrame) -> dict[str, Mask]:
-        return {"train": _of(table, "train")}
+        return {"train": _of(table, "train"), "reserve": _of(table, "reserve")}
 
 
 class Collected:
@@ -109,7 +112,7 @@ class Collected:
     training patches and those. Else the test slides are shared between reference and floor, and there is no oracle.
     """
 
-    drawn = ()
+    drawn: tuple[str, ...] = ()
 
     def __init__(self, settings: StudySettings) -> None:
         self.settings, self.path = settings, Path(settings.cohort.source)
@@ -139,12 +142,13 @@ class Collected:
         raise MediError(f"{name} patches cannot be drawn: they are rows of {self.path}")
 
     def sets(self, table: pd.DataFrame) -> dict[str, Mask]:
-        train, tests, aside = _of(table, "train"), _of(table, *TESTS), _of(table, ASIDE)
+        tests, aside = _of(table, *TESTS), _of(table, ASIDE)
+        own = {"train": _of(table, "train"), "reserve": _of(table, "reserve")}
         if aside.any():
-            return {"train": train, "reference": tests, "floor": train | aside, "oracle": aside}
+            return own | {"reference": tests, "floor": own["train"] | aside, "oracle": aside}
         first = np.zeros(len(table), dtype=bool)
         first[tests] = halves(table[tests], ("class", self.settings.attribute), self.settings.seed)
-        return {"train": train, "reference": first, "floor": tests & ~first}
+        return own | {"reference": first, "floor": tests & ~first}
 
     def read(self) -> Cohort:
         """Table and schema; the pixels as well where the source is packed."""

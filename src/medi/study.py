@@ -27,6 +27,10 @@ from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import train
 from medi.evaluation import fidelity, learned, utility
+from medi.evaluation.arms import stain_arms
+from medi.evaluation.comparison import study_arms
+from medi.evaluation.control import control
+from medi.evaluation.copying import Patches, copying
 from medi.evaluation.encoders import Encoder, embed, encoder
 from medi.evaluation.fidelity import Embedded
 from medi.files import read_table, safe_name, write_json, write_table, write_text
@@ -59,7 +63,9 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.learn()  # an encoder of the training patches' own, where one is asked for
     study.embed()
     study.measure_fidelity()  # distances per combination and per class
-    study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle
+    study.measure_control()  # does an image show the class and the level that were asked for?
+    study.measure_copying()  # is an image new, or a training patch again?
+    study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle, and on what is free
     return study.conclude()  # results.json, picture sheet, report.html
 
 
@@ -251,28 +257,66 @@ class Study:
         classes = fidelity.per_class(real, floor, arms, marginal, **shared)
         return pd.concat([cells, classes], ignore_index=True)
 
+    def measure_control(self) -> None:
+        s = self.settings
+
+        def work(path: Path) -> str:
+            sets = self._embedded()
+            arms = {model: sets[model] for model in MODELS}
+            named: dict[str, Any] = {"over": self.over, "seed": s.seed, "encoder": self.encoder().label}
+            found = control(sets["train"], sets["reference"], arms, held_out=frozenset(self.unseen()), **named)
+            write_table(path.with_name("confusion.parquet"), found.confusion)
+            write_table(path, found.figures)
+            seen = _pick(found.figures, metric="obedience", scope="all", split="unseen", attribute=s.attribute)
+            return f"{s.attribute} as asked: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in seen.itertuples())
+
+        self.stages.stage("tables/control.parquet", work, [s.attribute, s.seed], ["embeddings"])
+
+    def measure_copying(self) -> None:
+        s = self.settings
+
+        def work(path: Path) -> str:
+            parts = self._patches()
+            synthetic = {model: parts[model] for model in MODELS}
+            reserve = parts["reserve"] if len(parts["reserve"]) else None
+            found = copying(parts["train"], synthetic, reserve, parts["reference"], over=self.over, seed=s.seed)
+            write_table(path.with_name("suspects.parquet"), found.suspects)
+            if found.sheet is not None:
+                found.sheet.save(self.folder / "suspects")
+            write_table(path, found.figures)
+            rates = _pick(found.figures, metric="copy_rate")
+            return "copies: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in rates.itertuples())
+
+        self.stages.stage("tables/copying.parquet", work, [s.attribute, s.seed], ["embeddings"])
+
     def measure_utility(self) -> None:
         s = self.settings
 
         def work(path: Path) -> str:
-            sets, unseen = self._embedded(), self.unseen()
-            fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
-            real = sets["train"]
+            sets = self._embedded()
+            real, fill = sets["train"], sets["medi"][1]["fill"].to_numpy(dtype=bool)
             added = {model: _take(sets[model], fill) for model in MODELS}
-            if "oracle" in sets:
-                added["oracle"] = _like(sets["oracle"], added["medi"][1], self.over)
-            arms = [utility.Arm("real", *real)]
-            arms += [utility.Arm(name, *_join(real, extra)) for name, extra in added.items()]
-            reference = sets["reference"]
-            is_unseen = np.array([cell in unseen for cell in _cells(reference[1], self.over)])
-            tests = {"seen": _take(reference, ~is_unseen), "unseen": _take(reference, is_unseen)}
-            tests = {name: test for name, test in tests.items() if len(test[1])}
-            table = utility.evaluate(arms, tests, over=self.over, seed=s.seed)
+            oracle = _like(sets["oracle"], added["medi"][1], self.over) if "oracle" in sets else None
+            tests = {name: _take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
+            with self.stages.show.bars("classifiers") as (advance,):
+                table, curves = study_arms(
+                    real,
+                    added,
+                    tests,
+                    over=self.over,
+                    seed=s.seed,
+                    oracle=oracle,
+                    stained=self._stained(real, list(tests)),
+                    only=s.evaluation.arms,
+                    progress=advance,
+                )
+            write_table(path.with_name("curves.parquet"), curves)
             write_table(path, table)
             overall = _pick(table, metric="balanced_accuracy", scope="all", split="unseen")
-            return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in overall.itertuples())
+            named = overall[overall["arm"].isin(["real", *MODELS, "oracle"])]
+            return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in named.itertuples())
 
-        self.stages.stage("tables/utility.parquet", work, [s.attribute, s.seed], ["embeddings"])
+        self.stages.stage("tables/utility.parquet", work, [s.evaluation, s.attribute, s.seed], ["embeddings"])
 
     def conclude(self) -> dict[str, Any]:
         """results.json, the sheet of pictures and report.html, always written anew from what the stages left."""
@@ -346,6 +390,27 @@ class Study:
         cohort = found.pop("cohort")
         return {name: _take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
 
+    def _patches(self) -> dict[str, Patches]:
+        """Pixels and features of each set."""
+        embedded = self._embedded()
+        return {name: Patches(cohort, embedded[name][0]) for name, cohort in self._sets().items()}
+
+    def _tests(self, table: pd.DataFrame) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which of the test rows are of combinations that training saw, and which not; the empty one is left out."""
+        unseen = self.unseen()
+        is_unseen = np.array([cell in unseen for cell in _cells(table, self.over)], dtype=bool)
+        return {name: rows for name, rows in (("seen", ~is_unseen), ("unseen", is_unseen)) if rows.any()}
+
+    def _stained(self, real: Embedded, splits: Sequence[str]) -> list[utility.Arm]:
+        """The stain arms that the study asks for, on its first encoder's features."""
+        if not self.settings.evaluation.stains:
+            return []
+        sets = self._sets()
+        masks = self._tests(sets["reference"].table)
+        tests = {split: sets["reference"].select(masks[split]) for split in splits}
+        seed, names = self.settings.seed, self.settings.evaluation.stains
+        return stain_arms(sets["train"], real, tests, self.encoder(), seed, names)
+
     def _sheet(self, per_cell: int = 3) -> Cohort:
         """The first few real and synthetic patches of every combination, with a column `source`."""
         sets = self._sets()
@@ -368,7 +433,10 @@ class Study:
         s = self.settings
         accuracy = _pick(read_table(self.folder / "tables/utility.parquet"), metric="balanced_accuracy", scope="all")
         distance = _pick(
-            read_table(self.folder / "tables/fidelity.parquet"), metric="frechet", scope="combination_mean"
+            read_table(self.folder / "tables/fidelity.parquet"),
+            metric="frechet",
+            scope="combination_mean",
+            encoder=self.encoder().label,
         )
         measured = {"balanced_accuracy": accuracy, "frechet": distance}
         tables = {

@@ -21,7 +21,7 @@ from medi.diffusion.generation import generate
 from medi.diffusion.sampling import SamplerSettings
 from medi.evaluation import fidelity, utility
 from medi.evaluation.encoders import Encoder, embed
-from medi.evaluation.fidelity import FLOOR, Embedded
+from medi.evaluation.matching import FLOOR, Embedded
 from medi.files import write_table
 from medi.seeds import generator
 

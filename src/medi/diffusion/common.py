@@ -22,7 +22,7 @@ from medi.diffusion.generation import Made, Progress, load_on_device, produce
 from medi.diffusion.transfer import TransferSettings, at_levels, transfer
 from medi.errors import MediError
 from medi.files import content_hash
-from medi.shards import WHOLE, Shard
+from medi.shards import Shard
 
 FEWEST = 8  # patches of a pair of levels
 RIDGE = 1e-5  # of the mean square of the features
@@ -102,7 +102,7 @@ def transfer_in_common(
     learn_from: int = 64,
     seed: int = 0,
     progress: Progress = lambda images, total: None,
-    shard: Shard = WHOLE,
+    shard: Shard = (0, 1),
 ) -> Cohort | None:
     """`transfer` by the common change of each pair of levels, learned from `learn_from` patches of each level.
 

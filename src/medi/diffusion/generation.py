@@ -1,6 +1,7 @@
 """Generation: a plan becomes a synthetic cohort, batch by batch, by any number of processes, resumable (P3, P12)."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

@@ -136,7 +136,7 @@ def load(path: Path) -> Encoder:
 
     def extract(images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
         with torch.inference_mode():
-            parts = torch.from_numpy(to_float(images)).split(128)
+            parts = torch.split(torch.from_numpy(to_float(images)), 128)
             return torch.cat([network(part) for part in parts]).numpy()
 
     licence = "that of the patches it was learned from"

@@ -1,0 +1,99 @@
+"""A browser with what its tests ask again and again, and the app as a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+ARTEFACTS = ROOT / "test-artefacts" / "browser"
+
+
+class Browser:
+    """A driver with what these tests ask again and again."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, url: str) -> None:
+        self.driver.get("about:blank")
+        self.messages()
+        self.requests()
+        self.driver.get(url)
+
+    def until(self, condition: Callable[[], Any], seconds: float = 300) -> Any:
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        wait = WebDriverWait(self.driver, seconds, 0.1, (StaleElementReferenceException, IndexError))
+        return wait.until(lambda _: condition())
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> Any:
+        return self.until(lambda: self.all(selector)[0])
+
+    def click(self, selector: str) -> None:
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.one(selector))
+        self.one(selector).click()
+
+    def text(self, selector: str) -> str:
+        return self.one(selector).text
+
+    def sources(self, selector: str) -> list[str]:
+        return [image.get_attribute("src") for image in self.all(f"{selector} img")]
+
+    def alts(self, selector: str) -> list[str]:
+        return [image.get_attribute("alt") for image in self.all(f"{selector} img")]
+
+    def messages(self) -> list[str]:
+        """Errors of the console since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def requests(self) -> set[str]:
+        """URLs asked for since the last call, data aside."""
+        entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        urls = [e["params"]["request"]["url"] for e in entries if e["method"] == "Network.requestWillBeSent"]
+        return {url for url in urls if not url.startswith(("data:", "about:", "chrome"))}
+
+    def dark(self, on: bool) -> None:
+        features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def keep(self, name: str) -> None:
+        """A picture of the page among the test's artefacts."""
+        ARTEFACTS.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(ARTEFACTS / f"{name}.png"))
+
+    def audit(self) -> list[str]:
+        """Serious and critical findings of axe, as "rule: element"."""
+        import axe_core_python
+
+        self.driver.execute_script((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
+        run = "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done)"
+        found = self.driver.execute_async_script(run)["violations"]
+        serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
+        return [f"{rule['id']}: {node['html'][:160]}" for rule in serious for node in rule["nodes"]]
+
+
+@contextmanager
+def serving(run: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`medi app RUN` as a process of its own, started in `folder`, and its URL."""
+    command = [sys.executable, "-m", "medi.cli", "app", str(run)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
+    assert process.stdout is not None
+    try:
+        found = next((m for line in process.stdout if (m := re.search(r"open (http://\S+) in a browser", line))), None)
+        assert found, "the app did not start"
+        yield found[1].rstrip("/"), process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)

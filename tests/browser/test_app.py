@@ -1,0 +1,242 @@
+"""The app as a person meets it: choose, generate, stop, switch the site, carry a patch, drop a table; and what it
+must never do: fetch, serve or read anything that is not its own (P10, P11)."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from driving import Browser, serving
+from PIL import Image
+from selenium.webdriver.common.keys import Keys
+
+import tiny_run
+
+pytestmark = pytest.mark.usefixtures("app")
+
+
+@pytest.fixture
+def page(browser: Browser, app: str) -> Browser:
+    browser.open(app)
+    browser.until(lambda: browser.sources("#real"))
+    return browser
+
+
+def tab(page: Browser, number: int) -> None:
+    page.until(lambda: page.all("button[role=tab]")[number]).click()
+
+
+def generate(page: Browser) -> list[str]:
+    before = page.sources("#generated")
+    page.click("#generate")
+    page.until(lambda: "new images" in page.text("#status"))
+    page.until(lambda: len(page.sources("#nearest")) == 16 and page.sources("#generated") != before)
+    return page.sources("#generated")
+
+
+def test_the_first_look(page: Browser, app: str) -> None:
+    """It opens on what training never saw, says so, and asks nobody else for anything."""
+    assert "LUSC × Rowan" in page.text("#status")
+    assert "never seen in training" in page.text("#status")
+    assert "real patches that training never saw" in page.text("#real")
+    assert page.one("#map button[aria-pressed=true]").get_attribute("aria-label").startswith("LUSC × Rowan: never")
+    page.keep("app-light")
+    assert page.messages() == []
+    assert {url.split("?")[0] for url in page.requests() if not url.startswith(app)} == set()
+    assert page.driver.execute_script("return window.hacked") is None
+    assert tiny_run.EVIL in page.text("#head"), "a name is shown as it is written"
+
+
+def test_choose_generate_switch_site(page: Browser) -> None:
+    real, first = page.sources("#real"), generate(page)
+    assert len(first) == 16
+    assert "distance" in page.text("#nearest")
+    page.keep("app-generated")
+    page.click("#map button[data-cell='0,0']")
+    page.until(lambda: "LUAD × NA" in page.text("#status"))
+    assert "training patches" in page.text("#status")
+    page.until(lambda: page.sources("#real") != real)
+    second = generate(page)
+    assert second != first
+    assert page.messages() == []
+
+
+def test_a_mix_of_two_sites(page: Browser) -> None:
+    page.one("#mix input").click()
+    page.until(lambda: [option for option in page.all("[role=option]") if option.text == "NA"])[0].click()
+    page.until(lambda: "mixed with" in page.text("#status"))
+    assert {"LUSC × Rowan", "LUSC × NA"} <= {alt[6:].split(" × grade")[0] for alt in page.alts("#real")}
+    half = generate(page)
+    slider = page.one("#share input[type=range]")
+    slider.send_keys(Keys.END)
+    page.until(lambda: "mixed with" not in page.text("#status"))
+    assert generate(page) != half
+
+
+def test_a_model_without_sites_hides_them(page: Browser) -> None:
+    page.one("#model input").click()
+    page.until(lambda: [option for option in page.all("[role=option]") if option.text.startswith("cls")])[0].click()
+    page.until(lambda: not page.all("#choose-1"))
+    assert "LUSC" in page.text("#status")
+    assert len(generate(page)) == 16
+
+
+def test_stop_ends_the_sampling(page: Browser) -> None:
+    page.driver.execute_script("arguments[0].click()", page.all(".controls .label-wrap")[0])
+    steps = page.one("#steps input[type=number]")
+    steps.send_keys(Keys.CONTROL, "a")
+    steps.send_keys("100", Keys.TAB)
+    page.click("#generate")
+    page.until(lambda: "sampling" in page.text("#status"))
+    page.click("#stop-generate")
+    page.until(lambda: "stopped" in page.text("#status"))
+
+
+def test_one_patch_across_hospitals(page: Browser) -> None:
+    tab(page, 1)
+    page.click("#carry")
+    page.until(lambda: len(page.sources("#stops")) == 3)
+    there = page.sources("#journey")
+    slider = page.one("#share-across input[type=range]")
+    slider.send_keys(Keys.HOME)
+    page.until(lambda: page.sources("#journey")[1] != there[1])
+    assert page.sources("#journey")[0] == there[0], "the patch itself stays"
+    page.keep("app-patch")
+    assert page.messages() == []
+
+
+def test_a_new_hospital_from_dropped_patches(page: Browser, tmp_path: Path, run_folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path in paths:
+        Image.fromarray(rng.integers(90, 200, (tiny_run.SIZE, tiny_run.SIZE, 3), dtype=np.uint8)).save(path)
+    tab(page, 2)
+    page.one("#patches input[type=file]").send_keys("\n".join(map(str, paths)))
+    page.until(lambda: len(page.sources("#given")) == 6)
+    page.click("#learn")
+    page.until(lambda: len(page.sources("#learned")) == 8, 300)
+    page.keep("app-new-level")
+    assert not list((run_folder / "models").glob("*+*")), "the run's models stay as they are"
+    tab(page, 0)
+    page.one("#model input").click()
+    page.until(lambda: [option for option in page.all("[role=option]") if "new site" in option.text])
+    assert page.messages() == []
+
+
+def test_a_table_is_audited_and_forgotten(page: Browser, tmp_path: Path, run_folder: Path) -> None:
+    table = tmp_path / "metadata.csv"
+    rows = [f"p{i},{'LUAD' if i % 2 else 'LUSC'},{'NA' if i % 2 else tiny_run.EVIL}" for i in range(40)]
+    table.write_text("\n".join(["patch,label,site", *rows]))
+    tab(page, 3)
+    page.one("#table input[type=file]").send_keys(str(table))
+    page.until(lambda: "determines the class" in page.text("#audit"))
+    assert tiny_run.EVIL in page.text("#audit")
+    assert page.driver.execute_script("return window.hacked") is None
+    page.keep("app-table")
+    kept = [path for path in run_folder.rglob("*") if path.is_file() and b"LUAD" in path.read_bytes()]
+    assert not [path for path in kept if ".app-" in str(path) and path.suffix == ".csv"], "nothing is kept"
+    assert page.messages() == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("number", range(4))
+def test_axe_finds_nothing_serious(number: int, dark: bool, page: Browser) -> None:
+    page.dark(dark)
+    try:
+        page.open(page.driver.current_url)
+        page.until(lambda: page.sources("#real"))
+        tab(page, number)
+        page.keep(f"app-tab-{number}-{'dark' if dark else 'light'}")
+        assert page.audit() == []
+    finally:
+        page.dark(False)
+
+
+def test_tab_reaches_the_controls(page: Browser) -> None:
+    """Map, lists and buttons without a mouse; Enter on a cell chooses it."""
+    reached = []
+    page.driver.execute_script("document.activeElement.blur()")
+    for _ in range(40):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        element = page.driver.switch_to.active_element
+        reached.append(element.get_attribute("id") or element.get_attribute("data-cell") or element.accessible_name)
+    assert {"0,0", "1,2", "generate", "stop-generate"} <= set(reached), reached
+    page.one("#map button[data-cell='0,2']").send_keys(Keys.ENTER)
+    page.until(lambda: "LUAD × Rowan" in page.text("#status"))
+
+
+# --- what it must never do --------------------------------------------------------------------------------------------
+
+
+def answer(url: str, content: object = None) -> tuple[int, str]:
+    data = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return reply.status, reply.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(errors="replace")
+
+
+def test_no_file_is_served(app: str, run_folder: Path) -> None:
+    """P11: neither the system's files, nor those beside the app, nor even the run's own."""
+    secret = run_folder.parent / "secret.txt"
+    secret.write_text("what-only-the-file-says")
+    for path in ("/etc/passwd", secret, run_folder / "study.yaml", run_folder / ".." / "secret.txt", "study.yaml"):
+        for way in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/"):
+            code, text = answer(f"{app}{way}{path}")
+            assert code >= 400, (way, path)
+            assert "what-only" not in text
+            assert "root:" not in text
+
+
+def event(app: str, number: int, data: list[object], session: str) -> str:
+    """What the server says to an event, sent as the page sends it."""
+    body = {"data": data, "fn_index": number, "session_hash": session, "event_data": None, "trigger_id": None}
+    code, text = answer(f"{app}/gradio_api/queue/join", body)
+    return text if code >= 400 else answer(f"{app}/gradio_api/queue/data?session_hash={session}")[1]
+
+
+def upload(app: str, path: Path) -> str:
+    """The server's own name of an uploaded file."""
+    mark = "medi-boundary"
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="files"; filename="{path.name}"\r\n\r\n'
+    content = head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode()
+    types = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{app}/gradio_api/upload", content, types)) as reply:
+        return json.load(reply)[0]
+
+
+def test_a_request_cannot_name_a_file_to_read(app: str, run_folder: Path) -> None:
+    """A client may claim to have uploaded any path: every event that takes a file refuses all but uploads."""
+    secret = run_folder.parent / "secret.csv"
+    secret.write_text("patch,label,site\na,SECRET,x\nb,SECRET2,y\n")
+    config = json.loads(answer(f"{app}/config")[1])
+    files = {c["id"]: c["props"].get("file_count") == "multiple" for c in config["components"] if c["type"] == "file"}
+    events = [d for d in config["dependencies"] if d["backend_fn"] and set(d["inputs"]) & set(files)]
+    assert len(events) >= 4
+
+    def tried(path: str) -> str:
+        claimed = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        given = [[([claimed] if files[i] else claimed) if i in files else None for i in e["inputs"]] for e in events]
+        return "".join(event(app, e["id"], data, f"thief{e['id']}") for e, data in zip(events, given))
+
+    assert "SECRET2" in tried(upload(app, secret)), "an upload is read"
+    for path in (secret, run_folder / "study.yaml", "../secret.csv"):
+        assert "SECRET" not in tried(str(path))
+
+
+def test_it_listens_to_this_machine_alone(app: str) -> None:
+    assert app.startswith("http://127.0.0.1:")
+
+
+def test_what_it_wrote_is_gone_when_it_ends(tmp_path: Path) -> None:
+    run = tiny_run.write_run(tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with serving(run, tmp_path) as (url, process):
+        assert answer(url)[0] == 200
+        assert list(run.glob(".app-*"))
+    assert process.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
