@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from common import figure, report
 from medi import seeds
 from medi.cohort import phantom
+from medi.cohort.holdout import Holdout
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
@@ -36,11 +37,10 @@ from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, filling
 from medi.evaluation import utility
 from medi.evaluation.encoders import embed, encoder
 from medi.files import read_table
-from medi.study import reopen
 from medi.unseen import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
-COMMON = 48  # training patches of a site
+COMMON = 32  # training patches of a site
 STEPS = (5, 10, 15, 30)
 SOLVERS = ("dpm_solver_2m", "heun")
 SPEED = 5  # single patches timed
@@ -143,6 +143,13 @@ class World:
     def to(self, site: str) -> Cohort:
         """The patches that are not of this site."""
         return self.source.select((self.source.table["site"] != site).to_numpy())
+
+
+def training(folder: Path) -> Cohort:
+    """The patches that the run's models have learned from."""
+    cohort = Cohort.load(folder / "cohort")
+    table = Holdout.load(folder / "holdout").apply(cohort.table)
+    return Cohort(table, cohort.schema, cohort.pixels).where(split="train")
 
 
 def sites_of(cohort: Cohort, seed: int) -> dict[str, Images]:
@@ -257,8 +264,8 @@ def learned(folder: Path, train: Cohort, seed: int, out: Path, settings: Transfe
 
 def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common: dict[Pair, Change]) -> pd.DataFrame:
     """Balanced accuracy of the probe on the run's tests, where other patches take the place of the synthetic ones."""
-    study = reopen(str(folder))
-    train, unseen = study.split().where(split="train"), study.unseen()
+    train = training(folder)
+    seen_cells = set(zip(train.table["class"], train.table["site"]))
     plan = read_table(folder / "plan" / "rows.parquet")
     plan = plan[plan["fill"].to_numpy(dtype=bool)]
     rows = filling(train, train.schema, "site", plan, seed)
@@ -268,7 +275,7 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
     print(f"seed {seed}: {len(made)} patches transferred, {time.perf_counter() - start:.0f} s", flush=True)
     extractor = encoder("colour-texture")
     reference = Cohort.load(folder / "references" / "reference")
-    seen = np.array([cell not in unseen for cell in zip(reference.table["class"], reference.table["site"])])
+    seen = np.array([cell in seen_cells for cell in zip(reference.table["class"], reference.table["site"])])
     x = embed(reference, extractor)
     tests = {"seen": (x[seen], reference.table[seen]), "unseen": (x[~seen], reference.table[~seen])}
     added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
@@ -308,7 +315,7 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
     bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
     trained = {tuple(row[:2]) for row in config["combinations"]["rows"]}
-    train, out = reopen(str(folder)).split().where(split="train"), out / f"seed{seed}"
+    train, out = training(folder), out / f"seed{seed}"
     world, common = World.of(seed, per_cell, train), learned(folder, train, seed, out, bridge.settings)
     start = time.perf_counter()
     rows = pd.DataFrame(measure(world, bridge, common, set(phantom.CELLS) - trained))
