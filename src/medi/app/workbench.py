@@ -27,7 +27,6 @@ from medi.settings import StudySettings, read_study
 from medi.study import reopen
 
 MODEL_FILE = "model.safetensors"
-LEARNED = "encoders/learned.safetensors"
 NEEDED = ("run.json", "study.yaml", "cohort/cohort.json", "holdout/certificate.json")
 SOURCES = {  # where real patches of a combination come from, best first, and how a person is told
     "train": "training patches",
