@@ -21,7 +21,8 @@ def commands(page: Path) -> list[str]:
     blocks = re.findall(r"```(?:bash)?\n(.*?)```", text, re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     inline = re.findall(r"`(medi [a-z][^`\n]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return [line for line in [*lines, *inline] if line.startswith(PREFIXES)]
+    parts = [part.strip() for line in [*lines, *inline] for part in line.split("&&")]
+    return [part for part in parts if part.startswith(PREFIXES)]
 
 
 def arguments(command: str) -> list[str]:
