@@ -140,10 +140,6 @@ class World:
         references = {"": sites_of(train, seed), "_crossed": sites_of(crossed, seed)}
         return cls(seed, source, truth, noisy, references, {c: probe(seed, c) for c in ("class", "site")})
 
-    def to(self, site: str) -> Cohort:
-        """The patches that are not of this site."""
-        return self.source.select((self.source.table["site"] != site).to_numpy())
-
 
 def training(folder: Path) -> Cohort:
     """The patches that the run's models have learned from."""
@@ -277,7 +273,7 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
     reference = Cohort.load(folder / "references" / "reference")
     seen = np.array([cell in seen_cells for cell in zip(reference.table["class"], reference.table["site"])])
     x = embed(reference, extractor)
-    tests = {"seen": (x[seen], reference.table[seen]), "unseen": (x[~seen], reference.table[~seen])}
+    tests = {name: (x[at], reference.select(at).table) for name, at in (("seen", seen), ("unseen", ~seen))}
     added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
     added["transfer_common"] = carried(train, made, lambda patches, *pair: common[pair](patches))
     references = sites_of(train, seed)
