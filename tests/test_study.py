@@ -37,7 +37,7 @@ def quick(tmp_path_factory) -> tuple[Path, str]:
 def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
     results = read_json(quick[0] / "results.json")
     for split in ("seen", "unseen"):
-        assert set(results["balanced_accuracy"][split]) == {"real", "cls", "medi", "oracle"}
+        assert {"real", "cls", "medi", "oracle", "combination_weights"} <= set(results["balanced_accuracy"][split])
         assert all(0 <= value <= 1 for value in results["balanced_accuracy"][split].values())
         assert set(results["frechet"][split]) == {"floor", "cls", "medi"}
         assert results["frechet"][split]["floor"] < results["frechet"][split]["medi"]
@@ -48,7 +48,10 @@ def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
     assert results["seed"] == 0
     assert {"medi", "torch", "python"} <= set(results["versions"])
     stages = {"cohort", "audit", "holdout", "references", "models", "plan", "samples", "embeddings"}
-    assert stages | {"tables/fidelity.parquet", "tables/utility.parquet"} <= set(results["seconds"])
+    tables = {f"tables/{name}.parquet" for name in ("fidelity", "control", "copying", "utility")}
+    assert stages | tables <= set(results["seconds"])
+    assert set(results["control"]["unseen"]) == {"real", "cls", "medi"}
+    assert set(results["copy_rate"]) == {"real", "cls", "medi"}
 
 
 def test_terminal_shows_every_stage_the_summary_and_the_report(quick: tuple[Path, str]) -> None:
@@ -149,7 +152,7 @@ def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str]) ->
         ("seed: x", "seed: Input should be a valid integer"),
         ("network: {size: 30}", "image size 30 is no multiple of 8"),
         ("attribute: hospital", "'hospital' is no attribute"),
-        ("evaluation: {encoders: [uni]}", "encoder 'uni' is unknown; known: colour-texture"),
+        ("evaluation: {encoders: [mine]}", "encoder 'mine' is unknown; known: colour-texture"),
         ("cohort: {size: 48}", "cohort.size: the phantom has 32 or 64 px, not 48"),
         ("cohort: {source: nowhere.csv}", "nowhere.csv does not exist; it is relative to the study file"),
         ("cohort: {read: {label: x}}", "there is no cohort.source to read"),

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from medi import __version__
 from medi.errors import MediError
-from medi.files import check_format, file_hash, read_json, read_table
+from medi.files import check_format, read_json, read_table
 
 DISTRIBUTION = "medi-histo"
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -239,8 +239,10 @@ def _stages(path: Path) -> str:
 
 def _made(path: Path, model: Path) -> str:
     """A model of a run, and whether the samples are its own."""
+    from medi.diffusion.checkpoint import model_hash
+
     text, samples = _model(model), path / "samples" / model.parent.name / "table.parquet"
-    if samples.is_file() and set(read_table(samples)["origin"]) != {file_hash(model)}:
+    if samples.is_file() and set(read_table(samples)["origin"]) != {model_hash(model)}:
         raise MediError(f"{model}: the samples were made by another model; run the same command with --redo")
     return text + (", which made the samples" if samples.is_file() else "")
 

@@ -76,7 +76,8 @@ class PlanSettings(_Section):
 class EvaluationSettings(_Section):
     """Fresh real patches per combination and per slide in each reference set, images per distance, and encoders.
 
-    encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches.
+    encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches,
+    on so many draws of them (learned_images).
     arms: classifiers to compare beside the study's own: all, none, or names; stains: stain arms, which embed the
     training patches again each.
     """
@@ -84,6 +85,7 @@ class EvaluationSettings(_Section):
     patches: int = Field(default=200, ge=10)
     patches_per_slide: int = Field(default=10, ge=1)
     distance_images: int = Field(default=100, ge=3)
+    learned_images: int = Field(default=60_000, ge=64)
     arms: tuple[str, ...] = ("all",)
     stains: tuple[str, ...] = ()
     encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)

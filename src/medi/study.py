@@ -200,11 +200,12 @@ class Study:
         def work(path: Path) -> str:
             patches = self.split().where(split="train")
             with self.stages.show.bars("learning an encoder") as (advance,):
-                learned.learn(patches, path, s.seed, progress=advance)
+                task = learned.LearnSettings(images=s.evaluation.learned_images)
+                learned.learn(patches, path, s.seed, task, advance)
             return f"from {len(patches):,} training patches"
 
         if learned.NAME in s.evaluation.encoders:
-            self.stages.stage(LEARNED, work, [s.seed], ["holdout"])
+            self.stages.stage(LEARNED, work, [s.seed, s.evaluation.learned_images], ["holdout"])
 
     def embed(self) -> None:
         for name in self.settings.evaluation.encoders:

@@ -79,12 +79,12 @@ def load_model(path: Path) -> tuple[Denoiser, dict[str, Any]]:
         denoiser.load_state_dict(tensors)
     except RuntimeError as error:
         raise MediError(f"{path}: weights do not fit the network that its config describes: {error}") from error
-    return denoiser.eval(), config | {"hash": _name_of(path)}
+    return denoiser.eval(), config | {"hash": model_hash(path)}
 
 
-def _name_of(path: Path) -> str:
-    """The checksum in the header: the same for the same training. The file's own bytes differ from write to write, as
-    the header's keys have no order; older files have nothing else."""
+def model_hash(path: Path) -> str:
+    """What names a model in `origin`: the checksum in the header, the same for the same training. The file's own bytes
+    differ from write to write, as the header's keys have no order; older files have nothing else."""
     with safe_open(path, framework="pt") as handle:
         return (handle.metadata() or {}).get("sum") or file_hash(path)
 
