@@ -65,6 +65,10 @@ def unfinished(path: Path) -> None:
     write_json(path, content)
 
 
+def other(path: Path) -> None:
+    shutil.copyfile(path.parents[1] / "medi" / path.name, path)
+
+
 @pytest.mark.parametrize(
     ("name", "harm", "words"),
     [
@@ -74,7 +78,8 @@ def unfinished(path: Path) -> None:
         ("cohort/table.parquet", cut, "not readable as Parquet"),
         ("samples/medi/table.parquet", cut, "not readable as Parquet"),
         ("models/medi/model.safetensors", cut, "not a whole checkpoint"),
-        ("models/cls/model.safetensors", lambda path: flip(path, -5), "the samples were made by another model"),
+        ("models/cls/model.safetensors", lambda path: flip(path, -5), "not those that were written"),
+        ("models/cls/model.safetensors", lambda path: other(path), "the samples were made by another model"),
         ("holdout/split.parquet", lambda path: _mix_up(path), "the certificate does not hold"),
         ("run.json", unfinished, "unfinished run: stage samples is not finished"),
         ("run.json", newer, "format_version 99 is newer"),

@@ -66,4 +66,4 @@ def measures(rows: Rows, metrics: Sequence[str]) -> Rows:
         for row in rows[rows["arm"] == arm].itertuples():
             line.setdefault(metric_name(str(row.metric)), with_interval(row, "{:.2f}".format))
         lines.append(line)
-    return Rows(lines).reindex(columns=["arm", *map(metric_name, metrics)]).fillna("")
+    return Rows(lines).reindex(columns=["arm", *map(metric_name, metrics)]).astype(object).fillna("")
