@@ -5,11 +5,16 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import typer
 
-from command_line import Medi, fine
+from command_line import Medi, fine, refused
 from medi.cli import app
+from medi.cohort.pixels import Pixels
+from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,6 +73,29 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def write_packed(folder: Path, size: int) -> None:
+    """A packed cohort of a few grey patches of that size, all for training."""
+    table = pd.DataFrame([(c, s) for c in "ab" for s in "xy"], columns=["class", "hospital"])
+    table = table.assign(sample_id=list("1234"), patient=list("1234"), slide=list("1234"), split="train")
+    pixels = Pixels.of(np.full((4, size, size, 3), 128, dtype=np.uint8))
+    Cohort(table, Schema.infer(table, ["hospital"]), pixels).save(folder)
+
+
+def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path) -> None:
+    """Every documented `medi train`, torchrun's among them, on packed cohorts of the sizes that the pages pack."""
+    write_packed(tmp_path / "my-packed", 64)
+    write_packed(tmp_path / "ut-packed", 128)
+    found = [arguments(command) for page in PAGES for command in commands(page)]
+    training = [given for given in found if given[0] == "train"]
+    assert len(training) > 5
+    for given in training:
+        shown = fine(medi(*given, "--dry-run"))
+        assert "4 patches; conditions: class" in shown
+        assert "GFLOP an image" in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"my-packed", "ut-packed"}, "nothing is written"
+    refused(medi("train", "my-packed", "--preset", "patch128", "--dry-run"), "64 px", "128")
 
 
 def test_dry_runs_of_our_studies_run(medi: Medi) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from medi.cohort.table import Cohort
     from medi.diffusion.conditioning import Dropout
+    from medi.diffusion.denoiser import Denoiser
     from medi.diffusion.guidance import Guidance
     from medi.diffusion.training import Recipe
 
@@ -42,6 +43,7 @@ def train(
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile; on a CPU it needs a C++ compiler.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train a diffusion model on the class and metadata of a cohort's training patches; resumes bitwise.
@@ -51,6 +53,7 @@ def train(
     Example: medi train my-packed --preset patch64 --out my-model
     """
     from medi.diffusion import training
+    from medi.diffusion.denoiser import Denoiser
     from medi.diffusion.presets import preset as named
 
     chosen = named(preset)
@@ -62,6 +65,10 @@ def train(
     patches, validation = cohort.where(split="train"), cohort.where(split="validation")
     conditions = ", ".join(attribute.name for attribute in schema.conditions)
     say(f"{len(patches):,} patches; conditions: {conditions}; {recipe.images:,} images in batches of {recipe.batch}")
+    if dry_run:
+        training.check_size(patches, chosen.network)
+        say(_cost(Denoiser(chosen.network, schema), recipe))
+        return
     with Terminal().bars("training") as (advance,):
         model = training.train(patches, out, chosen.network, recipe, schema, seed, validation, advance)
     last = training.read_log(out)[-1]
@@ -142,6 +149,14 @@ def export(
     from medi.diffusion.export import export as write
 
     say(f"pipeline and model card: {write(model_file(model), out, class_name, data_licence)}")
+
+
+def _cost(denoiser: "Denoiser", recipe: "Recipe") -> str:
+    from medi.diffusion.denoiser import gflop_per_image
+
+    weights, gflop = sum(p.numel() for p in denoiser.parameters()), 3 * gflop_per_image(denoiser)
+    whole = gflop * recipe.images / 1e6
+    return f"{weights / 1e6:,.1f} M parameters, {gflop:,.1f} GFLOP an image, {whole:,.1f} PFLOP in all"
 
 
 def _packed(folder: Path, size: int) -> "Cohort":

@@ -378,10 +378,7 @@ def train(
     an interrupted one stopped, and does nothing where it ended; other settings or data are refused.
     `progress(images, total)` is called after every update.
     """
-    if cohort.images.size != settings.size:
-        raise MediError(
-            f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
-        )
+    check_size(cohort, settings)
     for name in recipe.dropout if isinstance(recipe.dropout, dict) else ():
         cohort.schema.attribute(name)  # refuses what is none, also for CLS, which is trained by the same recipe
     if recipe.tensorboard and find_spec("tensorboard") is None:
@@ -413,6 +410,14 @@ def train(
     save_model(model, trainer.denoiser, config | {"images": trainer.images, "mpp": cohort.mpp})
     state.unlink(missing_ok=True)
     return model
+
+
+def check_size(cohort: Cohort, settings: NetworkSettings) -> None:
+    """Refuse patches of another size than the network's."""
+    if cohort.images.size != settings.size:
+        raise MediError(
+            f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
+        )
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
