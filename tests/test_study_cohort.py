@@ -136,6 +136,11 @@ def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> 
     assert "cohort: 36 patches of 36 patients" in shown
     assert "415.0 M parameters, 51,200,000 images" in shown
     refused(medi("run", "tcga_ut", "--dry-run"), "does not exist", "--source")
+    refused(medi("run", "tcga_ut", "--source", tmp_path / "tree", "--dry-run"), "tissue_source_sites.tsv")
+    codes = "".join(f"{code}\tHospital {i % 2}\tStudy\n" for i, code in enumerate(("18", "NA", "44", "05")))
+    (tmp_path / "tissue_source_sites.tsv").write_text("TSS Code\tSource Site\tStudy Name\n" + codes)
+    shown = fine(medi("run", "tcga_ut", "--source", tmp_path / "tree", "--dry-run"))
+    assert "class x hospital: 6 combinations" in shown
 
 
 def test_wrong_cohorts_are_refused_before_anything_is_written(medi: Medi, home: Path, tmp_path: Path) -> None:

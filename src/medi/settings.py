@@ -131,14 +131,15 @@ def find_study(study: Path, source: Path | None = None, seed: int | None = None)
     if not study.exists() and not ours.exists():
         known = sorted(path.stem for path in ours.parent.glob("*.yaml"))
         raise MediError(f"{study}: no such study file; medi brings {', '.join(known)}")
-    settings = read_study(study if study.exists() else ours)
-    if source is not None:
-        settings = settings.model_copy(update={"cohort": settings.cohort.model_copy(update={"source": str(source)})})
+    settings = read_study(study if study.exists() else ours, source)
     return settings if seed is None else settings.model_copy(update={"seed": seed})
 
 
-def read_study(path: Path) -> StudySettings:
-    """The settings in a YAML study file; a wrong key or value is one error that names it."""
+def read_study(path: Path, source: Path | None = None) -> StudySettings:
+    """The settings in a YAML study file; a wrong key or value is one error that names it.
+
+    `source` replaces that of the file; the other files that its cohort names then lie beside it.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -146,15 +147,16 @@ def read_study(path: Path) -> StudySettings:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     found = parse_study({} if content is None else content, str(path))
-    return found.model_copy(update={"cohort": _beside(found.cohort, path.parent)})
+    return found.model_copy(update={"cohort": _beside(found.cohort, path.parent, source)})
 
 
-def _beside(cohort: CohortSettings, folder: Path) -> CohortSettings:
-    """The same cohort with paths that start from the folder of the study file."""
-    if not cohort.source:
+def _beside(cohort: CohortSettings, folder: Path, source: Path | None) -> CohortSettings:
+    """The same cohort with paths that start from the folder of the study file, or from that of the given source."""
+    if source is None and not cohort.source:
         return cohort
-    read = {name: str(folder / value) if name in PATHS else value for name, value in cohort.read.items()}
-    return cohort.model_copy(update={"source": str(folder / cohort.source), "read": read})
+    home = folder if source is None else source.parent
+    read = {name: str(home / value) if name in PATHS else value for name, value in cohort.read.items()}
+    return cohort.model_copy(update={"source": str(source or folder / cohort.source), "read": read})
 
 
 def parse_study(content: object, name: str) -> StudySettings:

@@ -23,7 +23,7 @@ from medi.errors import MediError
 from medi.evaluation.fidelity import halves
 from medi.files import file_hash
 from medi.runs import Advance, Show
-from medi.settings import StudySettings
+from medi.settings import PATHS, StudySettings
 
 REFERENCES = ("reference", "floor", "oracle")
 TESTS = ("test_seen", "test_unseen")
@@ -154,7 +154,8 @@ class Collected:
         """Table and schema; the pixels as well where the source is packed."""
         if (self.path / "cohort.json").exists():
             return Cohort.load(self.path)
-        options = dict(self.settings.cohort.read)
+        given = self.settings.cohort.read
+        options = {name: Path(value) if name in PATHS else value for name, value in given.items()}
         cohort = readers.read(options.pop("kind", "auto"), self.path, **options)
         if not cohort.info.get("root"):
             raise MediError(
