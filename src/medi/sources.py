@@ -155,7 +155,7 @@ class Collected:
         if (self.path / "cohort.json").exists():
             return Cohort.load(self.path)
         given = self.settings.cohort.read
-        options = {name: Path(value) if name in PATHS else value for name, value in given.items()}
+        options: dict[str, Any] = {name: Path(text) if name in PATHS else text for name, text in given.items()}
         cohort = readers.read(options.pop("kind", "auto"), self.path, **options)
         if not cohort.info.get("root"):
             raise MediError(
