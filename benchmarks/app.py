@@ -54,9 +54,7 @@ def carried(bench: Workbench, seed: int) -> float:
 def learned(bench: Workbench, seed: int) -> float:
     """A site in the stain of one that the model knows, from labelled patches of half of the classes."""
     cells = [(class_, phantom.SITES[0]) for class_ in phantom.CLASSES[:2]]
-    fresh = phantom.fresh(
-        cells, PATCHES // len(cells), seed, "benchmark of the app", bench.first.denoiser.settings.size
-    )
+    fresh = phantom.fresh(cells, PATCHES // len(cells), seed, "benchmark of the app", bench.first.size)
     patches = Cohort(fresh.table, bench.first.schema, fresh.pixels)
     name = f"{NEW_SITE} {seed}"
 
@@ -107,7 +105,14 @@ def _driver() -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     with tempfile.TemporaryDirectory() as profile:
-        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"):
+        for flag in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            f"--user-data-dir={profile}",
+        ):
             options.add_argument(flag)
         driver = webdriver.Chrome(service=Service(shutil.which("chromedriver")), options=options)
         yield driver

@@ -33,7 +33,7 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.diffusion.denoiser import build_network, in_bf16
-from medi.diffusion.presets import preset
+from medi.diffusion.presets import Preset, preset
 from medi.diffusion.training import Trainer, train
 
 DEMO = preset("demo")
@@ -43,9 +43,10 @@ TURNS, APART = 3, ("example", "given back")  # what runs in a process of its own
 Step = Callable[[], object]
 
 
-def ours(cohort: Cohort) -> Step:
-    """An update as `train` makes it, but for the log and the states: `whole` has these too."""
-    return Trainer(cohort, DEMO.network, replace(DEMO.recipe, images=10**9), cohort.schema, 0).step
+def trainer(cohort: Cohort, chosen: Preset = DEMO) -> Trainer:
+    """A preset's trainer with the demo's batch. Its step is an update as `train` makes it, but for log and states."""
+    recipe = replace(chosen.recipe, images=10**9, batch=BATCH, save_every=BATCH)
+    return Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
 
 
 def whole(cohort: Cohort, updates: int) -> float:
@@ -62,15 +63,15 @@ def whole(cohort: Cohort, updates: int) -> float:
     return updates * BATCH / (time.process_time() - began[0])
 
 
-def bare(cohort: Cohort) -> Step:
+def bare(cohort: Cohort, chosen: Preset = DEMO) -> Step:
     """Forward and backward of the loss and the update, on one fixed batch: no data, no clipping, no average, no log."""
-    trainer = Trainer(cohort, DEMO.network, replace(DEMO.recipe, images=10**9), cohort.schema, 0)
-    batch = trainer.batches(np.arange(BATCH), trainer.accelerator.device)
+    made = trainer(cohort, chosen)
+    batch = made.batches(np.arange(BATCH), made.accelerator.device)
 
     def step() -> None:
-        trainer.accelerator.backward(trainer.loss_of(batch))
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
+        made.accelerator.backward(made.loss_of(batch))
+        made.optimizer.step()
+        made.optimizer.zero_grad()
 
     return step
 
@@ -187,8 +188,8 @@ def train_twice(batch: int) -> None:
     """Two updates, for the moments of the optimiser stand beside the second one's activations."""
     chosen, cohort = preset("patch64"), phantom.cohort(0, 64, 200)
     recipe = replace(chosen.recipe, images=2 * batch, batch=batch, save_every=batch)
-    trainer = Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
-    trainer.step(), trainer.step()
+    made = Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
+    made.step(), made.step()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
@@ -210,7 +211,7 @@ def main() -> None:
     rounds, updates = (1, 2) if given.quick else (3, 15)
     cohort, warm_up = phantom.cohort(0, DEMO.network.size, 400), 0.0
     steps: dict[str, Step] = {
-        "ours": ours(cohort),
+        "ours": trainer(cohort).step,
         "bare": bare(cohort),
         "unet": unet(),
         "fp32": unet(bf16=False),
@@ -227,6 +228,8 @@ def main() -> None:
         found = {name: np.append(found.get(name, ()), values) for name, values in new.items()}
     n, place = TURNS * rounds * updates, f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
     trained = whole(cohort, 2 if given.quick else 300)
+    large, patch64 = phantom.cohort(0, 64, 200), preset("patch64")
+    larger = rates({"ours": trainer(large, patch64).step, "bare": bare(large, patch64)}, 1 if given.quick else 4, 1)
 
     def over(one: str, other: str, target: str | None, against: str) -> dict[str, Any]:
         ratios = found[one] / found[other]
@@ -234,6 +237,9 @@ def main() -> None:
 
     figures = {
         "loop_over_bare": over("ours", "bare", ">= 0.95", "forward, backward and update of the same loss"),
+        "loop_over_bare_patch64": figure(
+            larger["ours"] / larger["bare"], "", ">= 0.95", len(larger["bare"]), f"the same with patch64, batch {BATCH}"
+        ),
         "loop_over_unet": over("ours", "unet", None, "the UNet alone: neither conditioning nor loss"),
         "training_over_bare": figure(trained / found["bare"], "", None, 300, "the same; with log, state and model"),
         "loop_over_example": over("ours", "example", ">= 1.3", "diffusers' example loop, fp32, images from PNG files"),

@@ -36,7 +36,6 @@ from medi.evaluation.frechet import frechet_distance
 from medi.evaluation.kernels import mmd_test
 from medi.evaluation.matching import slides_of
 from medi.evaluation.measures import WITHHELD
-from medi.files import read_table
 from medi.study import reopen
 
 Figures = dict[str, dict[str, Any]]
@@ -196,23 +195,16 @@ def many(name: str, rng: np.random.Generator, classes: int, sites: int = 20, d: 
 def finished(folder: Path, quick: bool) -> Figures:
     """What a demo run shows: the floor among half-splits, and whether the models obey."""
     study = reopen(str(folder))
-    names = ("train", "reference", "floor", "medi", "cls")
-    sets = {name: (features(folder, name), cohort.table) for name, cohort in study._sets().items() if name in names}
+    sets = study._embedded()
     return floors(sets, study.over, 20 if quick else 200) | obedience(sets, study)
-
-
-def features(folder: Path, name: str) -> np.ndarray:
-    return read_table(folder / "embeddings" / f"{name}.parquet").to_numpy(dtype=np.float64)
 
 
 def floors(sets: dict[str, Embedded], over: tuple[str, str], splits: int) -> Figures:
     """Where the distance of reference and floor lies among distances of slide-disjoint halves of both, at its n."""
     inside = []
-    joined = [
-        (np.concatenate(parts), pd.concat(tables, ignore_index=True))
-        for parts, tables in [zip(sets["reference"], sets["floor"])]
-    ]
-    whole, table = joined[0]
+    pair = [sets["reference"], sets["floor"]]
+    whole = np.concatenate([features for features, _ in pair])
+    table = pd.concat([rows for _, rows in pair], ignore_index=True)
     for _, rows in sorted(table.groupby(list(over)).indices.items()):
         own, slides = table.iloc[rows].reset_index(drop=True), slides_of(table.iloc[rows]).to_numpy()
         first = np.arange(len(rows)) < (table.iloc[rows]["sample_id"].isin(sets["reference"][1]["sample_id"])).sum()

@@ -40,6 +40,7 @@ SCHEMA = Schema(
 )
 PAPER = SamplerSettings(steps=100, solver="ddim_clipped", schedule="leading", batch=64)
 OURS = SamplerSettings(batch=64)
+HALF = torch.float16 if torch.cuda.is_available() else torch.bfloat16  # CPUs have no fast fp16
 Step = Callable[[], object]
 
 
@@ -78,7 +79,7 @@ def plain(chosen: Preset, cohort: Cohort) -> Step:
         t, noise = torch.randint(1000, (len(clean),), device=where), torch.randn_like(clean)
         share = kept[t][:, None, None, None]
         z = torch.randn(len(clean), settings.condition_width, device=where)
-        with torch.autocast(where.type, torch.float16):
+        with torch.autocast(where.type, HALF):
             predicted = network(share.sqrt() * clean + (1 - share).sqrt() * noise, t, class_labels=z).sample
         scaler.scale(nn.functional.mse_loss(predicted.float(), noise)).backward()
         scaler.unscale_(optimizer)
@@ -166,15 +167,16 @@ def training(name: str, chosen: Preset, seconds: float, compiled: bool) -> dict[
     return {f"training_{name}_{key}": value for key, value in figures.items()}
 
 
-def sampling(name: str, chosen: Preset, seconds: float) -> dict[str, Any]:
+def sampling(name: str, chosen: Preset, seconds: float, quick: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     denoiser = Denoiser(chosen.network, SCHEMA).eval().to(device())
     settings = PAPER if chosen.network.parameterisation == "ddpm" else OURS
+    settings = replace(settings, batch=2, steps=4) if quick else settings
     rows, found = patches(chosen.network.size, settings.batch).table, {}
     for precision in ("fp32", "bf16"):
         asked = replace(settings, precision=precision)
         found[precision] = measure(lambda: sample_images(denoiser, rows, 0, asked), settings.batch, seconds)  # noqa: B023
-    found["plain"] = measure(published(denoiser, settings.batch), settings.batch, seconds)
+    found["plain"] = measure(published(denoiser, settings.batch, 4 if quick else 100), settings.batch, seconds)
     figures = {}
     for kind, measured in found.items():
         place = f"batch {settings.batch}, " + ("DDIM-100 of diffusers, fp16" if kind == "plain" else str(settings))
@@ -186,14 +188,14 @@ def sampling(name: str, chosen: Preset, seconds: float) -> dict[str, Any]:
     return {f"sampling_{name}_{key}": value for key, value in figures.items()}
 
 
-def published(denoiser: Denoiser, batch: int) -> Step:
-    """DDIM-100 by diffusers' scheduler around the same network, contiguous, fp16 autocast."""
+def published(denoiser: Denoiser, batch: int, steps: int) -> Step:
+    """DDIM by diffusers' scheduler around the same network, contiguous, fp16 autocast."""
     from diffusers import DDIMScheduler
 
     settings, where = denoiser.settings, device()
     network = build_network(settings).eval().to(where, memory_format=torch.contiguous_format)
     scheduler = DDIMScheduler(1000, beta_schedule="linear")
-    scheduler.set_timesteps(100)
+    scheduler.set_timesteps(steps)
     edge, channels = settings.size // settings.fold, 3 * settings.fold**2
     z = torch.randn(batch, settings.condition_width, device=where)
 
@@ -201,7 +203,7 @@ def published(denoiser: Denoiser, batch: int) -> Step:
     def step() -> None:
         x = torch.randn(batch, channels, edge, edge, device=where)
         for t in scheduler.timesteps:
-            with torch.autocast(where.type, torch.float16):
+            with torch.autocast(where.type, HALF):
                 predicted = network(x, t, class_labels=z).sample
             x = scheduler.step(predicted.float(), t, x).prev_sample
         x.cpu()
@@ -220,11 +222,11 @@ def main() -> None:
         print("skipped: this machine has no GPU that torch can use; --quick runs the code on a CPU")
         return
     figures: dict[str, Any] = {}
-    seconds = 0.3 if given.quick else given.seconds
+    seconds = 0.1 if given.quick else given.seconds
     for name in given.presets:
         chosen = tiny(preset(name)) if given.quick else preset(name)
         figures |= training(name, chosen, seconds, compiled=not given.quick)
-        figures |= sampling(name, chosen, seconds)
+        figures |= sampling(name, chosen, seconds, given.quick)
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     figures |= {"gpu": figure([torch.cuda.device_count()], card, None, 1, "torch " + torch.__version__)}
     report("gpu", figures, ("torch", "diffusers", "accelerate"))

@@ -1,6 +1,7 @@
 """Sampling: a plan of 200 combinations x 32 images against loops over combinations, and few steps against DDIM-100.
 
-python benchmarks/sampling.py [--run RUN] [--skip-speed] [--combinations 200] [--n 100] [--cells 32] [--quick]
+python benchmarks/sampling.py [--run RUN] [--keep FOLDER] [--skip-speed] [--n 100] [--cells 32] [--combinations 200]
+    [--quick]
 
 Ours is `medi sample` from its start to the finished cohort, on the whole machine. All loops may use all cores too, with
 images kept in memory, 32 at once, no start-up counted, with the same solver and number of steps:
@@ -149,25 +150,20 @@ def speed(name: str, settings: NetworkSettings, combinations: int, part: int) ->
     return {f"{name}_{key}": value for key, value in figures.items()}
 
 
-def quality(run: Path, cells: int, n: int) -> dict[str, Any]:
-    """Mean distance per combination of each sampler, the same noise for all, and the floor with its spread."""
+def quality(run: Path, cells: int, n: int, folder: Path) -> dict[str, Any]:
+    """Mean distance per combination of each sampler, the same noise for all, and the floor with its spread; samples
+    are kept in `folder`."""
     extractor = encoder("colour-texture")
     reference = Cohort.load(run / "references" / "reference")
     real = _by_cell(reference, embed(reference, extractor), cells)
     model = run / "models" / "medi" / "model.safetensors"
     rows = _rows(load_model(model)[0].schema, list(real), n)
     distances = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, settings in SAMPLERS.items():
-            start = time.perf_counter()
-            cohort = generate(model, rows, Path(folder) / name, 0, settings)
-            assert cohort is not None
-            made = _by_cell(cohort, embed(cohort, extractor), cells)
-            distances[name] = _distances(real, made, n)
-            print(
-                f"{name}: {distances[name].mean():.2f}, {len(rows) / (time.perf_counter() - start):.1f} images/s",
-                flush=True,
-            )
+    for name, settings in SAMPLERS.items():
+        cohort = generate(model, rows, folder / name, 0, settings)
+        assert cohort is not None
+        distances[name] = _distances(real, _by_cell(cohort, embed(cohort, extractor), cells), n)
+        print(f"{name}: {distances[name].mean():.2f}", flush=True)
     floor = np.stack([_floor(real, n, draw) for draw in range(DRAWS)]).mean(axis=1)
     spread = float(2 * floor.std(ddof=1))
     size = len(rows)
@@ -223,6 +219,7 @@ def main() -> None:
     parser.add_argument("--combinations", type=int, default=200)
     parser.add_argument("--n", type=int, default=100, help="images per distance; at most half the reference's")
     parser.add_argument("--cells", type=int, default=32, help="combinations that distances are averaged over")
+    parser.add_argument("--keep", type=Path, help="keep the samples here; what a cut run left is gone on with")
     parser.add_argument("--skip-speed", action="store_true", help="distances alone")
     parser.add_argument("--quick", action="store_true", help="a tenth of the plan, 20 images of 4 combinations")
     options = parser.parse_args()
@@ -234,7 +231,9 @@ def main() -> None:
     ):
         found |= speed(name, study.network, combinations, part)
     if options.run:
-        found |= quality(options.run, *((4, 20) if options.quick else (options.cells, options.n)))
+        with tempfile.TemporaryDirectory() as folder:
+            size = (4, 20) if options.quick else (options.cells, options.n)
+            found |= quality(options.run, *size, options.keep or Path(folder))
     report("sampling", found, ("torch", "diffusers", "numpy"))
 
 

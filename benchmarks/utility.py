@@ -24,20 +24,43 @@ from sklearn.linear_model import LogisticRegression
 
 from common import figure, report
 from medi.cohort.table import Cohort
-from medi.evaluation.arms import AUGMENTATIONS, STAIN, STAINS, Arm, join, stained, standard_arms, take
-from medi.evaluation.comparison import study_arms
+from medi.evaluation.arms import (
+    AUGMENTATIONS,
+    STAIN,
+    STAINS,
+    Arm,
+    centred_arm,
+    coral_arm,
+    filtered_arm,
+    join,
+    real_arms,
+    stained,
+    standard_arms,
+    take,
+)
 from medi.evaluation.encoders import Encoder, encoder
 from medi.evaluation.fidelity import Embedded
 from medi.evaluation.probes import GRID, Pool, tuned, tuned_at
 from medi.evaluation.regimes import points
 from medi.evaluation.scores import BALANCED_ACCURACY, Answers
 from medi.evaluation.statistics import cluster_bootstrap
-from medi.evaluation.utility import prepared
-from medi.files import content_hash, read_json, write_atomic, write_json, write_table
+from medi.evaluation.utility import adjusted, evaluate, prepared
+from medi.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
 from medi.study import Study, reopen
 
 OVER = ("class", "site")
-PLAIN_FITS = 12  # of scikit-learn, drawn over the grid
+PLAIN_FITS = 12  # of scikit-learn, spread over arms and penalties
+MEASURED_SEEDS = 1
+GIVEN = ("real", "cls", "medi", "oracle")
+PARTS = (  # arms that are compared in one go
+    ("unweighted", "combination_weights", "resampled"),
+    ("group_dro", "mixup"),
+    ("lisa", "coral"),
+    ("dfr", "medi_filtered"),
+    ("medi_only", "site_centred"),
+    ("macenko", "hed_jitter"),
+    ("reinhard", "randstainna"),
+)
 FREE = ("real", "unweighted", "combination_weights", "resampled", "cls")  # what MeDi must beat
 
 
@@ -116,6 +139,13 @@ class Kept:
             write_atomic(path, lambda temporary: _save(temporary, found))
         return np.load(path)
 
+    def table(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        path = self.folder / f"{name}.parquet"
+        if not path.exists():
+            self._go_on()
+            write_table(path, make())
+        return read_table(path)
+
     def _go_on(self) -> None:
         if time.process_time() > self.budget:
             raise SystemExit("budget spent; the same command goes on")
@@ -126,21 +156,21 @@ def _save(path: Path, array: np.ndarray) -> None:
         np.save(handle, array)
 
 
-def arm_fits(arm: Arm, seeds: int) -> dict[str, float]:
-    """Fits and CPU seconds of an arm: C once per seed, then every ratio at it. The matrix is factored for it alone."""
-    start, fits = time.process_time(), 0
+def arm_fits(make: Callable[[], Arm], seed: int) -> dict[str, float]:
+    """Fits and CPU seconds of an arm in one seed, its making and the factors of its matrix included: C, then ratios."""
+    start, arm = time.process_time(), make()
     pool = Pool.of(arm.embeddings, arm.table.reset_index(drop=True), over=OVER, trains=arm.trains)
-    for seed in range(seeds):
-        made = prepared(arm, pool, seed)
-        chosen, ratios = tuned(made), grid_points(arm, seed)
-        if ratios:
-            tuned_at(made, np.stack(ratios), chosen.c)
-        fits += (4 * len(GRID) + 1) * len(made.weights) + len(ratios)
+    made = prepared(arm, pool, seed)
+    chosen, ratios = tuned(made), grid_points(arm, seed)
+    if ratios:
+        tuned_at(made, np.stack(ratios), chosen.c)
+    fits = (4 * len(GRID) + 1) * len(made.weights) + len(ratios)
     return {"fits": fits, "seconds": time.process_time() - start}
 
 
-def plain_fit(arm: Arm, c: float) -> float:
+def plain_fit(make: Callable[[], Arm], c: float) -> float:
     """CPU seconds of scikit-learn's fit of an arm's rows less one fold."""
+    arm = make()
     x = arm.embeddings.astype(np.float64)
     z = (x - x.mean(axis=0)) / x.std(axis=0)
     rows = np.arange(len(z)) % 4 > 0
@@ -149,24 +179,52 @@ def plain_fit(arm: Arm, c: float) -> float:
     return time.process_time() - start
 
 
+def makers(n: int, d: int) -> dict[str, Callable[[], Arm]]:
+    """Every arm, made when it is asked for."""
+    real, synthetic, oracle, tests = cohort(n, d)
+    moved = real[0] + np.float32(0.1), real[1]  # as large as stained ones
+    found = {arm.name: partial(_same, arm) for arm in real_arms(real, to=n)}
+    found |= {"coral": partial(coral_arm, real, tests, OVER), "site_centred": partial(centred_arm, real, tests, OVER)}
+    both = join(real, synthetic["medi"])
+    found |= {name: partial(_joined, name, real, rows) for name, rows in {**synthetic, "oracle": oracle}.items()}
+    found |= {"medi_filtered": partial(filtered_arm, real, synthetic["medi"], OVER, 0)}
+    found |= {"medi_only": partial(Arm, "medi_only", *both, trains=np.arange(len(both[1])) >= len(real[1]))}
+    found |= {name: partial(_joined, name, real, moved) for name in AUGMENTATIONS}
+    return found | {name: partial(Arm, name, *moved) for name in STAIN if name not in AUGMENTATIONS}
+
+
+def _same(arm: Arm) -> Arm:
+    return arm
+
+
+def _joined(name: str, real: Embedded, rows: Embedded) -> Arm:
+    return Arm(name, *join(real, rows))
+
+
 def speed(kept: Kept, quick: bool) -> dict[str, dict[str, Any]]:
     n, d, seeds = (2000, 64, 2) if quick else (20000, 1024, 5)
-    real, synthetic, oracle, tests = cohort(n, d)
-    arms = list(standard_arms(real, synthetic, tests, over=OVER, seed=0, oracle=oracle))
-    arms += [Arm(name, *join(real, (real[0] + 0.1, real[1]))) for name in ("hed_jitter", "randstainna")]
-    arms += [Arm(name, real[0] + 0.1, real[1]) for name in ("macenko", "reinhard")]
-    ours = {arm.name: kept.json(f"speed-{n}-{arm.name}", partial(arm_fits, arm, seeds)) for arm in arms}
+    made = makers(n, d)
+    ours = {
+        name: [kept.json(f"speed-{n}-{name}-{seed}", partial(arm_fits, make, seed)) for seed in range(MEASURED_SEEDS)]
+        for name, make in made.items()
+    }
     plain = []
-    for number, (arm, c) in enumerate(product(arms, GRID)):
-        if number % (len(arms) * len(GRID) // PLAIN_FITS) == 0:
-            plain.append(kept.json(f"plain-{n}-{arm.name}-{c:g}", partial(plain_fit, arm, c)))
-    fits, seconds = sum(found["fits"] for found in ours.values()), sum(found["seconds"] for found in ours.values())
-    whole, grid = fits * float(np.mean(plain)), f"{len(arms)} arms, {seeds} seeds, 5 ratios, {n} x {d}"
-    print({name: (found["fits"], round(found["seconds"], 1)) for name, found in ours.items()})
+    for number, (name, c) in enumerate(product(made, GRID)):
+        if number % (len(made) * len(GRID) // PLAIN_FITS) == 0:
+            plain.append(kept.json(f"plain-{n}-{name}-{c:g}", partial(plain_fit, made[name], c)))
+    found = [one for arm in ours.values() for one in arm]
+    times = seeds / MEASURED_SEEDS
+    fits, seconds = round(times * sum(one["fits"] for one in found)), times * sum(one["seconds"] for one in found)
+    grid = (
+        f"{len(made)} arms, {seeds} seeds, 5 ratios, {n} x {d}; {MEASURED_SEEDS} of the seeds measured, times {times:g}"
+    )
+    print({name: (arm[0]["fits"], round(arm[0]["seconds"], 1)) for name, arm in ours.items()})
     return {
         "fits_minutes": figure([seconds / 60], "CPU min", "<= 10", fits, grid),
         "plain_fit_seconds": figure(plain, "CPU s", None, len(plain), "scikit-learn, one fit at a time"),
-        "speed_up": figure([whole / seconds], "x", ">= 5", len(plain), f"{fits} plain fits, from these ones' mean"),
+        "speed_up": figure(
+            [fits * float(np.mean(plain)) / seconds], "x", ">= 5", len(plain), "plain fits, from their mean"
+        ),
     }
 
 
@@ -184,13 +242,21 @@ def run(folder: Path, kept: Kept) -> pd.DataFrame:
     patches = {"seen": cohorts["reference"].select(~held), "unseen": cohorts["reference"].select(held)}
     fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
     synthetic = {name: take(sets[name], fill) for name in ("cls", "medi")}
-    seed, chosen = study.settings.seed, encoder(study.settings.evaluation.encoder)
+    seed, chosen = study.settings.seed, study.encoder()
     place = f"{folder.name}-{content_hash(str(folder.resolve()))}"
     stained = [stain_arm(name, cohorts["train"], sets["train"], patches, chosen, seed, kept, place) for name in STAIN]
-    oracle, start = like(sets["oracle"], synthetic["medi"][1]), time.process_time()
-    table, curve = study_arms(sets["train"], synthetic, tests, over=OVER, seed=seed, oracle=oracle, stained=stained)
-    print(folder, len(table), len(curve), f"{time.process_time() - start:.1f} s", flush=True)
-    return table.assign(run=str(folder), seconds=time.process_time() - start)
+    oracle = like(sets["oracle"], synthetic["medi"][1])
+    tables = []
+    for names in PARTS:
+
+        def compared(names: tuple[str, ...] = names) -> pd.DataFrame:
+            made = standard_arms(sets["train"], synthetic, tests, over=OVER, seed=seed, oracle=oracle)
+            arms = [arm for arm in (*made, *stained) if arm.name in (*GIVEN, *names)]
+            return evaluate(arms, tests, over=OVER, seed=seed)
+
+        tables.append(kept.table(f"{place}-{'-'.join(names)}", compared))
+    keys = ["metric", "arm", "split", "scope", *OVER]
+    return adjusted(pd.concat(tables, ignore_index=True).drop_duplicates(keys, ignore_index=True)).assign(run=place)
 
 
 def stain_arm(
@@ -237,9 +303,10 @@ def like(pool: Embedded, wanted: pd.DataFrame) -> Embedded:
 def runs(folders: list[Path], kept: Kept) -> dict[str, dict[str, Any]]:
     found = pd.concat([run(folder, kept) for folder in folders], ignore_index=True)
     write_table(kept.folder / "utility.parquet", found)
+    show = found[(found["scope"] == "all") & (found["metric"] == "balanced_accuracy_difference")]
+    print(show[["run", "split", "arm", "value", "low", "high", "p_adjusted"]].to_string())
     unseen = found[(found["split"] == "unseen") & (found["scope"] == "all")]
-    n, seconds = len(folders), found.groupby("run")["seconds"].first()
-    made = {"stage_seconds": figure(seconds, "CPU s", "<= 40", n, "all arms and curves, stains embedded before")}
+    n, made = len(folders), {}
     for name, value in kept.json("stain-seconds", partial(stain_seconds, folders[0])).items():
         made[f"stain_{name}"] = figure([value], "CPU s per 1,000 patches", None, 1, "stained and embedded, 32 px")
     for metric, unit in (("balanced_accuracy", ""), ("gap_closed", "")):

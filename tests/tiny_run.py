@@ -53,8 +53,7 @@ def write_run(folder: Path, dropout: float = 0.1) -> Path:
         )
         generate(path, _plan(schema), folder / "samples" / name, 0, SamplerSettings(steps=2, batch=16))
     settings = StudySettings(title=f"Tiny & {EVIL}", network=NETWORK, sampling=SamplerSettings(steps=3))
-    text = yaml.safe_dump(settings.model_copy(update={"evaluation": _evaluation(settings)}).model_dump(mode="json"))
-    write_text(folder / "study.yaml", text)
+    write_text(folder / "study.yaml", yaml.safe_dump(settings.model_dump(mode="json")))
     write_json(
         folder / "results.json", {"format_version": 1, "title": settings.title, "settings": {"attribute": "site"}}
     )
@@ -62,10 +61,6 @@ def write_run(folder: Path, dropout: float = 0.1) -> Path:
     record = {name: {"key": "k", "seconds": 0.1, "line": "done"} for name in stages}
     write_json(folder / "run.json", {"format_version": 1, "stages": record})
     return folder
-
-
-def _evaluation(settings: StudySettings):
-    return settings.evaluation.model_copy(update={"encoder": "colour-texture"})
 
 
 def _cohort(n: int) -> Cohort:

@@ -32,7 +32,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of cohort, hold-out and models.")] = 0,
     redo: Redo = False,
 ) -> None:
-    """The whole study on the embedded phantom cohort, about eleven minutes on two cores.
+    """The whole study on the embedded phantom cohort, about eight minutes on two cores.
 
     Example: medi demo --out my-demo
     """

@@ -365,7 +365,10 @@ def _copying(
 
     train = part(["train"]) or Patches(cohort, whole[0])
     made = {arm: Patches(arms[arm], sets[arm][0]) for arm in arms}
-    found = copying(train, made, part(["reserve"]), part(SPLITS), over=columns, seed=seed)
+    reserve, others = part(["reserve"]), part(SPLITS)
+    total = sum(len(each) for each in (*made.values(), reserve, others) if each)
+    with _counting("nearest training patches", total) as count:
+        found = copying(train, made, reserve, others, over=columns, seed=seed, progress=count)
     if found.sheet is not None:
         found.sheet.save(out / "suspects")
     return {"copying": found.figures, "suspects": found.suspects}

@@ -26,7 +26,8 @@ class CohortSettings(_Section):
     """Patches of `size` pixels: of the embedded phantom, `patches` of them, or of the user's own `source`.
 
     source: a packed cohort, or anything the readers take with the options in `read` (those of `medi audit`), packed as
-    mode and mpp say (those of `medi pack`). Paths are relative to the study file.
+    mode and mpp say (those of `medi pack`); licence: of the source, for the report. Paths are relative to the study
+    file.
     """
 
     source: str = ""
@@ -34,6 +35,7 @@ class CohortSettings(_Section):
     size: int = Field(default=32, ge=8)
     mode: Mode = "resize"
     mpp: float | None = None
+    licence: str = ""
     patches: int = Field(default=4000, ge=200)
 
     @model_validator(mode="after")

@@ -429,6 +429,13 @@ class Study:
         paths = {model: self.folder / "models" / model / "log.jsonl" for model in MODELS}
         return pd.concat([pd.read_json(path, lines=True).assign(model=model) for model, path in paths.items()])
 
+    def _named(self, table: str, **wanted: str) -> dict[str, Any]:
+        """Values by arm, and by split where there are any, of the rows of a result table that `wanted` names."""
+        rows = _pick(read_table(self.folder / "tables" / f"{table}.parquet"), **wanted)
+        if "split" not in rows:
+            return dict(zip(rows["arm"], rows["value"].astype(float)))
+        return {str(split): _column(rows, str(split)) for split in sorted(set(rows["split"]))}
+
     def _results(self) -> dict[str, Any]:
         s = self.settings
         accuracy = _pick(read_table(self.folder / "tables/utility.parquet"), metric="balanced_accuracy", scope="all")
@@ -450,7 +457,10 @@ class Study:
             **tables,
             "gap_closed": gap_closed(tables["balanced_accuracy"]["unseen"]),
             "seconds": self.stages.seconds,
-            "encoder": {"name": extractor.name, "hash": extractor.hash, "dimension": extractor.dimension},
+            "control": self._named("control", metric="obedience", scope="all", attribute=s.attribute),
+            "copy_rate": self._named("copying", metric="copy_rate"),
+            "encoder": {name: getattr(extractor, name) for name in ("name", "hash", "dimension", "licence")},
+            "licences": {"data": s.cohort.licence} if s.cohort.licence else {},
             "phantom": "" if s.cohort.source else phantom.parameters_hash(),
             "versions": {"medi": __version__, "python": platform.python_version()} | _versions(),
             "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},

@@ -32,8 +32,8 @@ def test_never_seen_combinations_are_known(bench: Workbench) -> None:
     assert bench.unseen_levels(bench.first, site, "LUSC") == ["Rowan"]
     assert bench.unseen_levels(bench.first, site, "LUAD") == []
     assert bench.trained(bench.first, {"class": "LUSC", "site": "Rowan"}) == 0
-    assert bench.counts().loc["LUSC", "Rowan"] == 0
-    assert bench.counts().to_numpy().sum() == len(bench.training)
+    assert bench.counts.loc["LUSC", "Rowan"] == 0
+    assert bench.counts.to_numpy().sum() == len(bench.training)
 
 
 def test_real_patches_are_those_of_training_or_else_said_to_be_kept(bench: Workbench) -> None:

@@ -21,6 +21,15 @@ def test_round_trip(denoiser: Denoiser, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]  # nothing half-written is left
 
 
+def test_the_same_weights_and_settings_have_the_same_hash_p3(denoiser: Denoiser, tmp_path) -> None:
+    """Whatever the order in which the file's header was written; it goes into every synthetic row as `origin`."""
+    notes = ["x"] * 6 + ["y"]
+    paths = [save_model(tmp_path / f"{i}.safetensors", denoiser, {"note": note}) for i, note in enumerate(notes)]
+    hashes = [load_model(path)[1]["hash"] for path in paths]
+    assert len(set(hashes[:6])) == 1
+    assert hashes[6] != hashes[0]
+
+
 def test_truncated_file_is_one_clear_error(denoiser: Denoiser, tmp_path) -> None:
     path = save_model(tmp_path / "m.safetensors", denoiser, {})
     path.write_bytes(path.read_bytes()[:-100])

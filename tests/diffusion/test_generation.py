@@ -15,7 +15,7 @@ from medi import files
 from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.checkpoint import save_model
 from medi.diffusion.denoiser import Denoiser, NetworkSettings
-from medi.diffusion.generation import generate, workers_worthwhile
+from medi.diffusion.generation import generate, worker, workers_worthwhile
 from medi.diffusion.guidance import Guidance
 from medi.diffusion.mixing import Mix
 from medi.diffusion.sampling import SamplerSettings
@@ -111,6 +111,15 @@ def test_two_processes_at_once_make_the_same_cohort(model, cohort, whole, tmp_pa
     running = [subprocess.Popen(command, env=shared | {"RANK": str(i)}) for i in range(2)]
     assert [process.wait() for process in running] == [0, 0]
     assert Cohort.load(out).digest() == whole.digest()
+
+
+def test_a_worker_that_comes_late_has_nothing_to_do(whole: Cohort, tmp_path: Path) -> None:
+    """Others have made all images and tidied up before it could read its task."""
+    seen: list[int] = []
+    worker(str(tmp_path / "whole"), "5", lambda count, total: seen.append(count))
+    assert not seen
+    with pytest.raises(MediError, match=r"task\.json: no such file"):
+        worker(str(tmp_path / "empty"), "0", lambda count, total: None)
 
 
 def test_workers_start_where_they_pay(monkeypatch) -> None:

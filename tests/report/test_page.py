@@ -324,6 +324,19 @@ def test_a_cohort_without_oracle_and_floor_has_a_page(small: Path) -> None:
     assert "oracle 0" not in outline.text
 
 
+def test_each_task_has_its_own_figures(small: Path) -> None:
+    """Classifiers on two choices of classes never share a figure; the sentences are about the first."""
+    path = small / "tables" / "utility.parquet"
+    table = read_table(path)
+    write_table(path, pd.concat([table.assign(task="nsclc"), table.assign(task="uterine", value=0.1)]))
+    run = read(small)
+    assert run.tasks == ["nsclc", "uterine"]
+    assert set(run.of_task("uterine").utility["value"]) == {0.1}
+    titles = [block.title for block in utility(run).blocks]
+    assert "Balanced accuracy by training set: nsclc" in titles
+    assert "Balanced accuracy by training set: uterine" in titles
+
+
 def test_licences_are_named_or_their_absence_is() -> None:
     assert "Apache-2.0" in licences({"phantom": "9f31"})["data"]
     assert "not stated" in licences({})["data"]

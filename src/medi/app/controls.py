@@ -51,7 +51,7 @@ def control(model: Model, attribute: Attribute, value: str, elem_id: str, marked
 
 def default_conditions(bench: Workbench) -> dict[str, str]:
     """What the page opens with: a combination that training never saw, if there is one; else the commonest."""
-    counts, schema = bench.counts(), bench.first.schema
+    counts, schema = bench.counts, bench.first.schema
     seen = counts.loc[counts.sum(axis=1) > 0]
     empty = [(c, level) for c in seen.index for level in seen.columns if not seen.loc[c, level] and seen[level].sum()]
     row, column = divmod(int(counts.to_numpy().argmax()), counts.shape[1])

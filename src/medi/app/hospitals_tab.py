@@ -50,7 +50,7 @@ class PatchTab:
 
     def _controls(self) -> None:
         bench, first = self.bench, self.bench.first
-        classes, seen = first.schema.classes, bench.counts().sum().sort_values(ascending=False)
+        classes, seen = first.schema.classes, bench.counts.sum().sort_values(ascending=False)
         own, other = (str(level) for level in seen.index[[0, -1]])
         self.class_ = control(first, classes, self.start["class"], "patch-class")
         levels = [(level, i) for i, level in enumerate(self.attribute.levels)]
@@ -133,7 +133,7 @@ class LevelTab:
             with gr.Column(scale=1, min_width=260, elem_classes="controls"):
                 self._controls()
             with gr.Column(scale=4, min_width=320):
-                size = bench.first.denoiser.settings.size
+                size = bench.first.size
                 self.status = gr.HTML(
                     pictures.status(
                         f"Drop five or more patches of {size} × {size} px from a {escape(self.attribute.name)} that "

@@ -77,7 +77,7 @@ def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
     """Tell the images of a request, a few at a time, and at last the training patches nearest to them."""
     model, settings = bench.model(wish.model), _settings(wish)
     settings.guidance.check(model.schema, model.config.get("recipe", {}).get("dropout", 0.0), weak=False)
-    rows, made = wish.rows(), np.empty((0, *[model.denoiser.settings.size] * 2, 3), dtype=np.uint8)
+    rows, made = wish.rows(), np.empty((0, *[model.size] * 2, 3), dtype=np.uint8)
     total = evaluations(settings) * -(-wish.n // AT_ONCE)
     with counted(model.denoiser, total, "sampling", tell):
         for start in range(0, wish.n, AT_ONCE):

@@ -107,7 +107,7 @@ class SamplesTab:
         chosen: dict[str, Any] = {"fn": self.choose, "inputs": self.values, "outputs": shown, **QUIET}
         for listed in (self.model, *self.fields.values(), self.other):
             listed.input(**chosen)
-        self.share.release(**chosen)
+        self.share.input(**chosen, trigger_mode="always_last")  # by keyboard there is no release
         ends = [self.fields["class"], self.fields[self.bench.crossed]]
         self.map.pick(self.pick, None, ends, **QUIET).then(**chosen)
         outputs = [self.status, self.generated, self.nearest]
@@ -140,8 +140,8 @@ class SamplesTab:
             if isinstance(told, str):
                 yield [told, gr.skip(), gr.skip()]
                 continue
-            took = f"in {time.perf_counter() - started:.1f} s"
-            line = f"<strong>{len(told.images)} new images</strong> of {_cells(wish)} {took}"
+            took = f"{len(told.images)} new images in {time.perf_counter() - started:.1f} s"
+            line = f"{self._marked(self.bench.model(wish.model), wish.cells())} · {took}"
             yield [pictures.status(line) if told.nearest else gr.skip(), *self._made(wish, told)]
 
     def read(self, values: Any) -> Wish:
@@ -192,16 +192,18 @@ class SamplesTab:
             f"Training patches per class and {escape(crossed)}. <strong>Pick a cell</strong>: blue ones the model has "
             "trained on, the stronger the more; hollow ones it has never seen"
         )
-        return pictures.counts_map(self.bench.counts(), (conditions["class"], conditions[crossed]), caption)
+        return pictures.counts_map(self.bench.counts, (conditions["class"], conditions[crossed]), caption)
 
     def _status(self, model: Model, conditions: dict[str, str], wish: Wish | None = None) -> str:
-        cells = [conditions] if wish is None else wish.cells()
+        return pictures.status(self._marked(model, [conditions] if wish is None else wish.cells()))
+
+    def _marked(self, model: Model, cells: list[dict[str, str]]) -> str:
+        """Combinations, each with the number of its training patches."""
         parts = []
         for cell in cells:
-            cell = {key: level for key, level in cell.items() if self._attribute(model, key).kind == "categorical"}
-            n = self.bench.trained(model, cell)
-            parts.append(f"<strong>{pictures.name(cell)}</strong> {_badge(n)}")
-        return pictures.status(" mixed with ".join(parts))
+            levels = {key: level for key, level in cell.items() if self._attribute(model, key).kind == "categorical"}
+            parts.append(f"<strong>{pictures.name(levels)}</strong> {_badge(self.bench.trained(model, levels))}")
+        return " mixed with ".join(parts)
 
     def _stored(self, model: Model, conditions: dict[str, str]) -> str:
         wanted = {key: conditions[key] for key in ("class", self.bench.crossed) if key in conditions}
@@ -217,8 +219,11 @@ class SamplesTab:
             return pictures.empty("Real", "no real patch of this combination is in the run folder", BATCH)
         images = [image for shown in there for image in shown.images]
         alts = [f"real, {pictures.name(shown.conditions)}" for shown in there for _ in shown.images]
-        notes = dict.fromkeys(f"{shown.what}: {pictures.name(shown.conditions)}" for shown in there)
-        return pictures.grid("Real", "; ".join(notes), images, alts, BATCH)
+        named = {
+            what: [pictures.name(s.conditions) for s in there if s.what == what] for what in {s.what for s in there}
+        }
+        note = "; ".join(f"{what}: {' and '.join(dict.fromkeys(names))}" for what, names in sorted(named.items()))
+        return pictures.grid("Real", note, images, alts, BATCH)
 
     def _made(self, wish: Wish, made: Made) -> list[Any]:
         title = _cells(wish)

@@ -54,6 +54,11 @@ class Model:
         return load_on_device(self.path)[0]
 
     @property
+    def size(self) -> int:
+        """Pixels along a side of its patches."""
+        return int(self.config["network"]["size"])
+
+    @property
     def guidable(self) -> bool:
         return any(trained_with_dropout(self.config, a.name) for a in self.schema.conditions)
 
@@ -126,6 +131,7 @@ class Workbench:
         self.models[name] = Model(name, path, made.config, base.learned | {level: patches})
         return self.models[name]
 
+    @cached_property
     def counts(self) -> pd.DataFrame:
         """Training patches per class (rows) and level of the crossed attribute (columns)."""
         schema = self.first.schema

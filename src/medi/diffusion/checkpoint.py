@@ -72,14 +72,21 @@ def save_model(path: Path, denoiser: Denoiser, config: dict[str, Any]) -> Path:
 
 
 def load_model(path: Path) -> tuple[Denoiser, dict[str, Any]]:
-    """A denoiser in evaluation mode and its config; `config["hash"]` names the file's content."""
+    """A denoiser in evaluation mode and its config; `config["hash"]` names its weights and settings."""
     tensors, config = load_tensors(path)
     denoiser = Denoiser.from_config(config)
     try:
         denoiser.load_state_dict(tensors)
     except RuntimeError as error:
         raise MediError(f"{path}: weights do not fit the network that its config describes: {error}") from error
-    return denoiser.eval(), config | {"hash": file_hash(path)}
+    return denoiser.eval(), config | {"hash": _name_of(path)}
+
+
+def _name_of(path: Path) -> str:
+    """The checksum in the header: the same for the same training. The file's own bytes differ from write to write, as
+    the header's keys have no order; older files have nothing else."""
+    with safe_open(path, framework="pt") as handle:
+        return (handle.metadata() or {}).get("sum") or file_hash(path)
 
 
 def load_schema(path: Path) -> Schema:

@@ -81,11 +81,11 @@ def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], pro
     """Let worker k of w make part k of w of this shard, each on its share of the cores."""
     write_table(folder / "parts" / "rows.parquet", rows)
     write_json(folder / "parts" / "task.json", task)
-    calls = {f"{k}": ("medi.diffusion.generation:_work", str(folder), f"{k}") for k in range(task["workers"])}
+    calls = {f"{k}": ("medi.diffusion.generation:worker", str(folder), f"{k}") for k in range(task["workers"])}
     side_by_side(calls, Summed(progress))
 
 
-def _work(folder: str, worker: str, advance: Progress) -> None:
+def worker(folder: str, number: str, advance: Progress) -> None:
     """Worker: its part of the shard that task.json describes, unless others have made all before it began."""
     home = Path(folder)
     try:
@@ -94,7 +94,7 @@ def _work(folder: str, worker: str, advance: Progress) -> None:
         if _finished(home):
             return
         raise
-    (i, n), k, weak = task["shard"], int(worker), task["weak"]
+    (i, n), k, weak = task["shard"], int(number), task["weak"]
     settings = SamplerSettings(**task["settings"] | {"guidance": Guidance(**_guidance(task["settings"]["guidance"]))})
     shard = (i + k * n, n * task["workers"])
     generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, weak and Path(weak))

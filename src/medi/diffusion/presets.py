@@ -100,7 +100,7 @@ PRESETS = {
     "demo": Preset(
         NetworkSettings(),
         Recipe(
-            images=66_000,
+            images=100_000,
             learning_rate=2e-3,
             warmup=4_000,
             balance=1.0,

@@ -294,7 +294,8 @@ class Trainer:
         if self.accelerator.device.type != "cpu":
             self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
             return
-        norm = nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(gradients))))
         if norm + 1e-6 > self.recipe.clip:
             nn.utils.clip_grads_with_norm_(self.weights, self.recipe.clip, norm)
 

@@ -133,7 +133,7 @@ def synthetic_arms(real: Embedded, synthetic: Mapping[str, Embedded], over: Sequ
     for name, rows in synthetic.items():
         yield Arm(name, *join(real, rows))
     if MEDI in synthetic:
-        yield _filtered(real, synthetic[MEDI], over, seed)
+        yield filtered_arm(real, synthetic[MEDI], over, seed)
         both = join(real, synthetic[MEDI])
         yield Arm(f"{MEDI}_only", *both, trains=np.arange(len(both[1])) >= len(real[1]))
 
@@ -192,7 +192,8 @@ def stained(
     return out
 
 
-def _filtered(real: Embedded, synthetic: Embedded, over: Sequence[str], seed: int) -> Arm:
+def filtered_arm(real: Embedded, synthetic: Embedded, over: Sequence[str], seed: int) -> Arm:
+    """Real rows, and MeDi's whose class a probe of the real rows agrees with."""
     name = f"{MEDI}_filtered"
     if real[1]["class"].nunique() < 2:
         return Arm(name, *real, reason="real rows of one class: no probe that could agree")

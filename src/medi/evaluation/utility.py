@@ -83,7 +83,7 @@ def measure(
     rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
     table = pd.DataFrame(rows)
     labels = list(over)
-    return _adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
+    return adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
 
 
 def fit_arms(
@@ -214,7 +214,7 @@ def _robustness(
             yield {"metric": "robustness_index", "arm": arm.name, "split": "", "scope": "all"} | vars(found) | sizes
 
 
-def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
     """p-values adjusted over the arms of each metric and split."""
     differences = table["p_value"].notna()
     for _, rows in table[differences].groupby(["metric", "split"]):

@@ -79,6 +79,17 @@ class Run:
         rows = self.fidelity[(self.fidelity["split"] == "unseen") & (self.fidelity["scope"] == "combination")]
         return self.framed | set(zip(rows["class"], rows[self.attribute]))
 
+    @property
+    def tasks(self) -> list[str]:
+        """The choices of classes that classifiers were compared on, the first the study's own."""
+        return list(dict.fromkeys(self.utility["task"])) if "task" in self.utility else [""]
+
+    def of_task(self, task: str) -> "Run":
+        """The same run with the classifiers of one task."""
+        tables = {name: getattr(self, name) for name in ("utility", "curves")}
+        chosen: dict[str, Any] = {name: pick(t, task=task) for name, t in tables.items() if "task" in t}
+        return replace(self, **chosen)
+
     def main(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of the study's own encoder, where a table was measured by several."""
         if table.empty or "encoder" not in table:

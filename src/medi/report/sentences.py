@@ -19,10 +19,11 @@ OBEDIENT = 0.95  # of the probe's accuracy on real images
 def summary(run: Run) -> list[str]:
     """What was found on combinations that training never showed; each sentence follows the sign of its numbers."""
     fidelity, attribute = run.main(run.fidelity), run.attribute
+    utility = run.of_task(run.tasks[0]).utility
     return [
         distance(run.results, fidelity, attribute),
-        gain(run.results, run.utility),
-        limits(run.results, fidelity, run.utility, attribute, run.main(run.control), run.copying),
+        gain(run.results, utility),
+        limits(run.results, fidelity, utility, attribute, run.main(run.control), run.copying),
     ]
 
 

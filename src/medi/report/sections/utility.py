@@ -1,6 +1,7 @@
 """Does a classifier gain? Every arm with its interval, paired differences, curves, levels, groups, all measures."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -44,6 +45,19 @@ def utility(run: Run) -> Section:
     if rows.empty:
         return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
     text = "The same classifier on the same frozen descriptors, trained on each set and tested on real patches only."
+    blocks = [_titled(block, task) for task in run.tasks for block in _blocks(run.of_task(task))]
+    return Section(*section, [text], blocks=blocks)
+
+
+def _titled(block: Table | Picture, task: str) -> Table | Picture:
+    return replace(block, title=f"{block.title}: {task}") if task not in ("", "all") else block
+
+
+def _blocks(run: Run) -> list[Table | Picture]:
+    """Everything about one task; nothing where it has no accuracy."""
+    rows = pick(run.utility, metric=MAIN, scope="all")
+    if rows.empty:
+        return []
     blocks = [
         accuracy_table(rows),
         _forest(run, rows),
@@ -55,7 +69,7 @@ def utility(run: Run) -> Section:
         *_measures(run),
         table_of("All figures of all classifiers", run.utility, open=False),
     ]
-    return Section(*section, [text], blocks=[block for block in blocks if block])
+    return [block for block in blocks if block]
 
 
 def arm_label(arm: str) -> str:
