@@ -90,8 +90,9 @@ def in_browser(run: Path, repeats: int) -> dict[str, list[float]]:
                 "document.querySelector('#generate').click();"
             )
             _until(lambda: "new images" in driver.find_element("css selector", "#status").text)
-            found["first"].append(driver.execute_script("return window.first") / 1000)
-            found["all"].append(driver.execute_script("return window.full") / 1000)
+            if driver.execute_script("return window.full"):  # 0 where the observer saw no image: not measured
+                found["first"].append(driver.execute_script("return window.first") / 1000)
+                found["all"].append(driver.execute_script("return window.full") / 1000)
             driver.find_elements("css selector", "#map button")[0].click()
             _until(lambda: "new images" not in driver.find_element("css selector", "#status").text)
     return found
@@ -144,8 +145,9 @@ def figures(run: Path, repeats: int, adaptations: int) -> dict[str, dict[str, An
         found["new_site"] = figure(seconds, "s", "<= 60", adaptations, f"{PATCHES} patches, samples shown")
     if shutil.which("chromium") and shutil.which("chromedriver"):
         clicks = in_browser(run, repeats)
-        found["browser_first_image"] = figure(clicks["first"], "s", "<= 10", repeats, "from the click to the page")
-        found["browser_all_images"] = figure(clicks["all"], "s", None, repeats, "from the click to the page")
+        if n := len(clicks["all"]):
+            found["browser_first_image"] = figure(clicks["first"], "s", "<= 10", n, "from the click to the page")
+            found["browser_all_images"] = figure(clicks["all"], "s", None, n, "from the click to the page")
     return found
 
 
