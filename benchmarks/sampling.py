@@ -8,7 +8,9 @@ images kept in memory, 32 at once, no start-up counted, with the same solver and
 - strict: our own denoiser in the precision it takes by itself, one combination after another; fp32: the same in fp32.
 - published: the same UNet in PyTorch's default layout under diffusers' DPMSolverMultistepScheduler, as its pipelines
   run it.
-- processes: `medi sample` for one combination, start-up and model load counted, times the number of combinations.
+- processes: `medi sample` for one combination, start-up and model load counted, times the number of combinations;
+  scripts: the same with the sampler of the published scripts, DDIM of 100 steps in fp32.
+Ours is measured as it is by default and with --compile: with the compilation, and again where torch kept it.
 Loops are measured on a part of the plan and scaled to the whole, which favours them; so are processes: their figures
 say on how many. Two networks with random weights: that of `medi demo --quick` ("small") and that of `medi demo`.
 
@@ -45,6 +47,8 @@ from medi.settings import embedded_study
 
 Cell = tuple[str, str]
 CLASSES, PER_COMBINATION, STEPS, PROCESSES, DRAWS = 10, 32, 16, 3, 10
+FEW: tuple[object, ...] = ("--steps", STEPS)
+SCRIPTS = ("--solver", "ddim_clipped", "--schedule", "leading", "--steps", 100, "--precision", "fp32")
 LOOPS = {
     "strict": "our denoiser, its precision",
     "fp32": "our denoiser in fp32",
@@ -78,7 +82,7 @@ def command(model: Path, rows: pd.DataFrame, folder: Path, *options: object) -> 
     folder.mkdir()
     table = folder / "plan.csv"
     rows.to_csv(table, index=False)
-    line = [sys.executable, "-m", "medi.cli", "sample", model, table, "--out", folder / "out", "--steps", STEPS]
+    line = [sys.executable, "-m", "medi.cli", "sample", model, table, "--out", folder / "out"]
     start = time.perf_counter()
     subprocess.run([*map(str, line), *map(str, options)], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
@@ -129,21 +133,30 @@ def speed(name: str, settings: NetworkSettings, combinations: int, part: int) ->
             "published": lambda: published(settings, part),
         }
         loops = {key: [way() * n] for key, way in ways.items()}
-        ours = command(model, rows, home / "ours")
+        ours = command(model, rows, home / "ours", *FEW)
+        compiled, again = (command(model, rows, home / f"compiled{i}", *FEW, "--compile") for i in range(2))
         loops = {key: [*loops[key], way() * n] for key, way in ways.items()}
-        one = command(model, some, home / "one", "--workers", 1)
-        alone = [
-            command(model, rows.iloc[i * PER_COMBINATION :][:PER_COMBINATION], home / f"alone{i}") * combinations
-            for i in range(PROCESSES)
-        ]
+        one = command(model, some, home / "one", *FEW, "--workers", 1)
+        alone, scripts = (
+            [
+                command(model, rows.iloc[i * PER_COMBINATION :][:PER_COMBINATION], home / f"{name}{i}", *options)
+                for i in range(PROCESSES)
+            ]
+            for name, options in (("alone", FEW), ("script", SCRIPTS))
+        )
     loop = f"measured on {part} of {combinations} combinations and scaled; all cores, batch 32, in memory"
     processes = f"{PROCESSES} processes measured, times {combinations}"
     figures = {
         **{
-            f"over_{key}_loop": figure(np.array(loops[key]) / ours, "", ">= 3", n, f"{against}; {loop}")
+            f"{way}over_{key}_loop": figure(np.array(loops[key]) / seconds, "", ">= 3", n, f"{against}; {loop}")
             for key, against in LOOPS.items()
+            for way, seconds in (("", ours), ("compiled_", again))
         },
-        "over_processes": figure(np.array(alone) / ours, "", ">= 10", n, processes),
+        "over_processes": figure(
+            np.array(alone) * combinations / ours, "", ">= 10", n, f"the same sampler; {processes}"
+        ),
+        "over_scripts": figure(np.array(scripts) * combinations / ours, "", ">= 10", n, f"DDIM-100, fp32; {processes}"),
+        "compilation": figure([compiled - again], "s", None, 1, "the first time"),
         "images_per_second": figure([n / ours], "images/s", None, n, "start-up counted, all cores"),
         "one_process": figure([len(some) / one], "images/s", None, len(some), "--workers 1, start-up counted"),
     }

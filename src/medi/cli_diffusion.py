@@ -101,6 +101,9 @@ def sample(
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile, for long plans; on a CPU it needs a C++ compiler.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
     ] = None,
@@ -120,7 +123,7 @@ def sample(
     from medi.shards import process
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
-    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision)
+    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision, compile)
     rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
     workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
     weaker = None if weak is None else model_file(weak)

@@ -1,5 +1,6 @@
 """Images from rows: sample i is sample i (P3), whatever stands beside it; settings are checked."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,25 @@ def test_internal_batches_of_1_and_64_agree_within_one_grey_level(
     wide = sample_images(denoiser, rows, 3, replace(one, batch=64)).astype(int)
     narrow = np.concatenate([sample_images(denoiser, rows.iloc[[i]], 3, one) for i in range(7)])
     assert np.abs(wide - narrow).max() <= 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_gives_the_same_images_within_one_grey_level(denoiser: Denoiser, cohort: Cohort) -> None:
+    rows, exact = cohort.table.head(7), replace(SETTINGS, precision="fp32")  # bf16 rounds less often when compiled
+    plain, compiled = sample_images(denoiser, rows, 3, exact).astype(int), replace(exact, compile=True)
+    found = sample_images(denoiser, rows, 3, compiled)
+    assert np.abs(plain - found).max() <= 1
+    assert (found[2:] == sample_images(denoiser, rows.tail(5), 3, compiled)).all()  # P3
+
+
+def test_without_a_compiler_compile_is_one_line(denoiser: Denoiser, cohort: Cohort, monkeypatch) -> None:
+    def fail(self: Denoiser, dynamic: bool) -> None:
+        self.forward = lambda *inputs: torch.ones(2) @ torch.ones(3)  # a RuntimeError at the first evaluation
+
+    monkeypatch.setattr(Denoiser, "compile", fail)
+    with pytest.raises(MediError, match=r"torch.compile failed .*; leave compile off or install a C") as stopped:
+        sample_images(denoiser, cohort.table.head(2), 3, replace(SETTINGS, compile=True))
+    assert "\n" not in str(stopped.value)
 
 
 def test_an_image_is_the_solver_run_on_its_noise(denoiser: Denoiser, cohort: Cohort) -> None:

@@ -75,7 +75,7 @@ class Denoiser(nn.Module):
 
     def __init__(self, settings: NetworkSettings, schema: Schema) -> None:
         super().__init__()
-        self.settings, self.schema = settings, schema
+        self.settings, self.schema, self._is_compiled = settings, schema, False
         self.conditioning = Conditioning(schema, settings.condition_width, settings.join)
         self.network = build_network(settings)
         self.register_buffer("ddpm_log_sigmas", ddpm_sigmas().log(), persistent=False)
@@ -111,6 +111,12 @@ class Denoiser(nn.Module):
     def loss_weight(self, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Weight of |D - image|^2: EDM's lambda, or 1 / sigma^2, which makes it DDPM's plain error of the noise."""
         return sigma**-2 if self.settings.parameterisation == "ddpm" else loss_weight(sigma)
+
+    def compile_once(self) -> None:
+        """torch.compile for batches of one size; the work is done at the next evaluation, once in each process."""
+        if not self._is_compiled:
+            self.compile(dynamic=False)
+            self._is_compiled = True
 
     @property
     def device(self) -> torch.device:
@@ -159,6 +165,12 @@ def gflop_per_image(denoiser: Denoiser) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         denoiser(x, sigma, z)
     return 1e-9 * counter.get_total_flops()
+
+
+def compile_failed(error: RuntimeError) -> MediError:
+    return MediError(
+        f"torch.compile failed ({str(error).splitlines()[0]}); leave compile off or install a C++ compiler"
+    )
 
 
 def _in_fp32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from medi import seeds
 from medi.cohort.pixels import to_uint8
-from medi.diffusion.denoiser import Denoiser, Precision, in_bf16
+from medi.diffusion.denoiser import Denoiser, Precision, compile_failed, in_bf16
 from medi.diffusion.guidance import Guidance, guided
 from medi.diffusion.solvers import SCHEDULES, SOLVERS
 from medi.errors import MediError
@@ -23,7 +23,8 @@ class SamplerSettings:
     solver: dpm_solver_2m, ddim, ddim_clipped (one evaluation a step) or heun (two); schedule: log, edm, or DDPM's
     leading and linspace, whose range is that of the betas. The published recipe samples with ddim_clipped, leading,
     100 steps. precision: of convolutions and matrix products; auto is bf16 on machines with units for it, which moves
-    pixels by one grey level at most on the demo, but fp32 for noise prediction, whose errors grow with sigma.
+    pixels by one grey level at most on the demo, but fp32 for noise prediction, whose errors grow with sigma. compile:
+    torch.compile, which pays from some thousand images on and needs a C++ compiler on a CPU.
     """
 
     steps: int = 16
@@ -34,6 +35,7 @@ class SamplerSettings:
     schedule: str = "log"
     guidance: Guidance = field(default_factory=Guidance)
     precision: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000 or not 0 < self.sigma_min < self.sigma_max:
@@ -66,9 +68,16 @@ def sample_images(
     """
     padded = rows.iloc[np.arange(settings.batch) % len(rows)]
     size, sigmas = denoiser.settings.size, settings.sigmas()
+    for model in filter(None, (denoiser, weak) if settings.compile else ()):
+        model.compile_once()
     noise = torch.from_numpy(seeds.noise(seed, list(padded["noise_id"]), (3, size, size))).to(denoiser.device)
     denoise = guided(denoiser, padded, settings.guidance, weak)
     exact = settings.precision == "auto" and denoiser.settings.parameterisation == "ddpm"
     with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=not exact and in_bf16(settings.precision)):
-        images = SOLVERS[settings.solver](denoise, noise * float(sigmas[0]), sigmas)
+        try:
+            images = SOLVERS[settings.solver](denoise, noise * float(sigmas[0]), sigmas)
+        except RuntimeError as error:
+            if settings.compile and "memory" not in str(error):
+                raise compile_failed(error) from error
+            raise
     return to_uint8(images[: len(rows)].cpu().numpy())

@@ -33,6 +33,7 @@ from medi.diffusion.denoiser import (
     Denoiser,
     NetworkSettings,
     Precision,
+    compile_failed,
     ddpm_sigmas,
     gflop_per_image,
     in_bf16,
@@ -431,9 +432,7 @@ def _step(trainer: Trainer) -> Float[Tensor, ""]:
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
         recipe = trainer.recipe
         if "memory" not in str(error) and recipe.compile:
-            raise MediError(
-                f"torch.compile failed ({str(error).splitlines()[0]}); leave compile off or install a C++ compiler"
-            ) from error
+            raise compile_failed(error) from error
         if "memory" not in str(error):
             raise
         raise MediError(

@@ -98,17 +98,20 @@ class Pool:
     ) -> "Pool":
         """All rows, or those that `trains` tells; real ones that do not train still validate."""
         chosen = np.ones(len(table), dtype=bool) if trains is None else trains
-        x, labels = embeddings.astype(np.float64), text(table["class"])
-        mean, scale = x[chosen].mean(axis=0), x[chosen].std(axis=0)
-        if not standardise:
-            mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        scale[scale == 0] = 1.0
+        mine, labels = embeddings if chosen.all() else embeddings[chosen], text(table["class"])
+        # In the embeddings' own precision: copies in float64 cost as much as the fits.
+        mean, scale = mine.mean(axis=0, dtype=np.float64).astype(mine.dtype), np.ones(mine.shape[1])
+        if standardise:
+            scale = np.sqrt(np.square(mine - mean).mean(axis=0, dtype=np.float64))
+            scale[scale == 0] = 1.0
+        else:
+            mean = np.zeros_like(mean)
         classes = tuple(sorted(set(labels[chosen])))
         targets = (labels[:, None] == np.array(classes, dtype=object)).astype(np.float64)
-        rows = Rows.of((x - mean) / scale, targets)
+        rows = Rows.of((embeddings - mean) / scale.astype(mine.dtype), targets)
         places = [column for column in over if column != "class"]
         return cls(
-            *(rows, targets, classes, mean, scale, chosen[None].astype(np.float64)),
+            *(rows, targets, classes, mean.astype(np.float64), scale, chosen[None].astype(np.float64)),
             folds=np.full(len(table), -1),
             checks=is_real(table) & (targets.sum(axis=1) > 0),
             combinations=codes(table, over),

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64
 
 from medi.evaluation.arms import Arm
 from medi.evaluation.fidelity import Embedded
-from medi.evaluation.probes import Pool, Probe, groups, is_real, tuned_at
+from medi.evaluation.probes import Pool, Probe, codes, groups, is_real, tuned_at
 from medi.evaluation.reweighting import plain
 from medi.evaluation.scores import DRAWS, OVERALL
 from medi.evaluation.statistics import Estimate, cluster_bootstrap
@@ -138,10 +138,10 @@ def _sites(table: pd.DataFrame, over: Sequence[str], seed: int) -> Iterator[Poin
     places = [column for column in over if column != "class"]
     if not places:
         return
-    names = table[places].agg("\x1f".join, axis=1).to_numpy(dtype=object).astype(str)
-    order = generator("sites", seed).permutation(np.unique(names))
+    site = codes(table, places)
+    order = generator("sites", seed).permutation(np.unique(site))
     for k in sorted({min(2**power, len(order)) for power in range(len(order).bit_length() + 1)}):
-        yield Point("sites", float(k), np.isin(names, order[:k]))
+        yield Point("sites", float(k), np.isin(site, order[:k]))
 
 
 def _rank(rows: np.ndarray, name: str, seed: int) -> Float64[np.ndarray, " n"]:
