@@ -4,9 +4,10 @@ python benchmarks/adapt.py [--worlds 0:Elm 0:Birch ...] [--out runs/adapt] [--qu
 
 A world is a seed and a site. For each a MeDi model is trained as in `medi demo`, but with conditioning dropout and on
 all other sites of the phantom only (kept in --out). It learns the site from k patches of two of the four classes,
-classes not given; then images of all four are sampled there. The probe is tested on fresh patches of that site: real
-images of the other sites alone, with the sampled images, and with 240 labelled real patches of the site (oracle). k = 0
-is the mean of the known sites. The last line is one JSON object.
+classes not given; then 150 training patches of each of the four classes are carried there, and as many images sampled
+("sampled_"). The probe is tested on fresh patches of that site: real images of the other sites alone, with either set,
+and with 240 labelled real patches of the site (oracle). k = 0 is the mean of the known sites. The last line is one JSON
+object.
 """
 
 import argparse
@@ -89,13 +90,18 @@ def figures(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     n = rows[["seed", "site"]].drop_duplicates().shape[0]
     found = {}
     for k, part in rows.groupby("k"):
-        ratio = part["frechet medi"] / part["frechet floor"]
+        arms = []
+        for arm, name in (("transfer", ""), ("medi", "sampled_")):
+            ratio = part[f"frechet {arm}"] / part["frechet floor"]
+            arms += [
+                (f"{name}gap_closed", part[f"gap_closed {arm}"], "", ">= 0.65", "real only to 240 labelled patches"),
+                (f"{name}accuracy", part[f"balanced_accuracy {arm}"], "", None, "balanced, at the site"),
+                (f"{name}frechet_over_floor", ratio, "", "<= 4", "means over classes, as other real patches"),
+                (f"{name}frechet_worst_over_floor", part[f"frechet_worst_ratio {arm}"], "", None, "the worst class"),
+            ]
         for key, values, unit, target, against in (
             ("seconds", part["seconds medi"], "s", "<= 60", "adaptation alone"),
-            ("gap_closed", part["gap_closed medi"], "", ">= 0.65", "real only to 240 labelled patches of the site"),
-            ("accuracy", part["balanced_accuracy medi"], "", None, "balanced, at the site"),
-            ("frechet_over_floor", ratio, "", "<= 4", "means over classes, as other real patches"),
-            ("frechet_worst_over_floor", part["frechet_worst_ratio medi"], "", None, "the worst class"),
+            *arms,
             ("drift", part["drift"], "", None, "relative loss on old patches, 0 for a vector alone"),
             ("low_rank", (part["method"] == LOW_RANK) * 1.0, "", None, "share where low-rank changes were kept"),
             ("tuned", (part["method"] == TUNED) * 1.0, "", None, "share where all weights were tuned"),

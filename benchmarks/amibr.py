@@ -4,7 +4,9 @@ python benchmarks/amibr.py --source AMI_BR/metadata.csv [--seeds 0 1 2] [--studi
 
 Runs `medi run` once per study and seed as a user would, one after another; every run resumes, finished ones are read
 again. A figure's spread is its range over the repeats; the intervals of each repeat resample slides and stand in its
-own tables. The last line is one JSON object.
+own tables. In the held-out combinations the domain says the other class than in training: a classifier that has learned
+the domain is below chance there, one that has learned its reverse above; the mean of both splits (both_) rewards
+neither. The last line is one JSON object.
 """
 
 import argparse
@@ -41,9 +43,9 @@ def distances(folder: Path) -> pd.DataFrame:
     return table[(table["scope"] == "combination_mean") & (table["split"] == "unseen")]
 
 
-def accuracies(folder: Path) -> pd.DataFrame:
+def accuracies(folder: Path, split: str = "unseen") -> pd.DataFrame:
     table = read_table(folder / "tables" / "utility.parquet")
-    return table[(table["scope"] == "all") & (table["split"] == "unseen")]
+    return table[(table["scope"] == "all") & (table["split"] == split)]
 
 
 def values(tables: list[pd.DataFrame], **wanted: str) -> list[float]:
@@ -69,6 +71,7 @@ def figures(folders: list[Path]) -> Figures:
     minutes = [read_json(folder / "cost.json")["minutes"] for folder in folders]
     found["minutes"] = figure(minutes, "min", "<= 60", n, "one seed and one hold-out, CLS and MeDi")
     measured, scored = [distances(f) for f in folders], [accuracies(f) for f in folders]
+    of_seen = [accuracies(f, "seen") for f in folders]
     for encoder in sorted(set(measured[0]["encoder"])):
         frechet = {
             arm: values(measured, encoder=encoder, metric="frechet", arm=arm) for arm in ("floor", "cls", "medi")
@@ -81,7 +84,11 @@ def figures(folders: list[Path]) -> Figures:
         found |= {f"{name}_frechet_{arm}": figure(v, "", None, n, "held-out") for arm, v in frechet.items()}
     arms = sorted(set(scored[0]["arm"][scored[0]["metric"] == "balanced_accuracy"]))
     for arm in arms:
-        found[f"accuracy_{arm}"] = figure(values(scored, metric="balanced_accuracy", arm=arm), "", None, n, "held-out")
+        unseen, seen = (values(tables, metric="balanced_accuracy", arm=arm) for tables in (scored, of_seen))
+        target = "> 0.5" if arm == "medi" else None
+        found[f"accuracy_{arm}"] = figure(unseen, "", target, n, "held-out combinations")
+        found[f"seen_{arm}"] = figure(seen, "", None, n, "combinations that training has")
+        found[f"both_{arm}"] = figure(np.add(unseen, seen) / 2, "", None, n, "the mean of both; chance 0.5")
         if arm != "medi":
             gain = values(scored, metric="balanced_accuracy_difference", arm=f"medi - {arm}")
             target = "> 0" if arm in ("real", "cls") else None

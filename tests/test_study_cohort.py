@@ -41,7 +41,12 @@ STUDY = {
     "training": {"images": 128, "batch": 16, "save_every": 128},
     "plan": {"to": 20, "minimum": 12},
     "sampling": {"steps": 2},
-    "evaluation": {"distance_images": 12, "encoders": ["colour-texture", "learned"], "learned_images": 512},
+    "evaluation": {
+        "distance_images": 12,
+        "encoders": ["colour-texture", "learned"],
+        "learned_images": 512,
+        "transfer": True,
+    },
 }
 
 
@@ -93,6 +98,9 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     trained = dict(zip(overall["arm"], overall["n_train"]))
     aside = (table["split"] == "set_aside").sum()
     assert trained["real"] < trained["oracle"] <= trained["real"] + aside
+    carried = Cohort.load(run / "transferred").table
+    assert trained["transfer"] == trained["real"] + len(carried) <= trained["medi"]
+    assert set(carried["patient"]) <= set(table["patient"][table["split"] == "train"])
     again = fine(medi("run", home / "study.yaml", "--out", run))
     assert "cohort: 240 patches" in again
     assert again.count("(done before)") >= 9

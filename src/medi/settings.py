@@ -79,7 +79,7 @@ class EvaluationSettings(_Section):
     encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches,
     on so many draws of them (learned_images).
     arms: classifiers to compare beside the study's own: all, none, or names; stains: stain arms, which embed the
-    training patches again each.
+    training patches again each; transfer: an arm of training patches carried by MeDi where the plan wants images.
     """
 
     patches: int = Field(default=200, ge=10)
@@ -88,6 +88,7 @@ class EvaluationSettings(_Section):
     learned_images: int = Field(default=60_000, ge=64)
     arms: tuple[str, ...] = ("all",)
     stains: tuple[str, ...] = ()
+    transfer: bool = False
     encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 

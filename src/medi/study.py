@@ -26,6 +26,7 @@ from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import train
+from medi.diffusion.transfer import TransferSettings, filling, transfer
 from medi.evaluation import fidelity, learned, utility
 from medi.evaluation.arms import stain_arms
 from medi.evaluation.comparison import study_arms
@@ -45,6 +46,7 @@ FORMAT_VERSION = 1
 SETTINGS = "study.yaml"  # in the run folder
 LEARNED = "encoders/learned.safetensors"
 MODELS = ("cls", "medi")  # class alone (the baseline), class and metadata
+TRANSFER, CARRIED = "transfer", "transferred"  # arm and set of transferred training patches, and their stage
 SIBLINGS = 12  # images of a combination that share their noise with the other levels of the attribute
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 
@@ -60,6 +62,7 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.train()  # CLS: p(image | class), MeDi: p(image | class, metadata)
     study.plan()  # fill every combination to the same count
     study.sample()
+    study.carry()  # training patches at the levels that the plan fills, an arm where one is asked for
     study.learn()  # an encoder of the training patches' own, where one is asked for
     study.embed()
     study.measure_fidelity()  # distances per combination and per class
@@ -194,6 +197,21 @@ class Study:
 
         self.stages.stage("samples", work, [s.sampling, s.seed], ["plan", "models"])
 
+    def carry(self) -> None:
+        s, carrying = self.settings, TransferSettings()
+
+        def work(path: Path) -> str:
+            patches, plan = self.split().where(split="train"), read_table(self.folder / "plan" / "rows.parquet")
+            wanted = plan[plan["fill"].to_numpy(dtype=bool)]
+            rows = filling(patches, patches.schema, s.attribute, wanted, s.seed)
+            model = self.folder / "models" / "medi" / "model.safetensors"
+            with self.stages.show.bars("transfer") as (advance,):
+                transfer(model, patches, rows, path, carrying, advance)
+            return f"{len(rows):,} training patches at another {s.attribute}, of {len(wanted):,} that the plan wants"
+
+        if s.evaluation.transfer:
+            self.stages.stage(CARRIED, work, [carrying, s.attribute, s.seed], ["plan", "models"])
+
     def learn(self) -> None:
         s = self.settings
 
@@ -230,6 +248,7 @@ class Study:
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
         reads = ["holdout", "samples", *(["references"] if self.source.drawn else [])]
+        reads += [CARRIED] if self.settings.evaluation.transfer else []
         self.stages.stage(self._embeddings(name), work, [extractor.name, extractor.hash], reads)
 
     def measure_fidelity(self) -> None:
@@ -297,6 +316,7 @@ class Study:
             sets = self._embedded()
             real, fill = sets["train"], sets["medi"][1]["fill"].to_numpy(dtype=bool)
             added = {model: _take(sets[model], fill) for model in MODELS}
+            added |= {name: sets[name] for name in (TRANSFER,) if name in sets}
             oracle = _like(sets["oracle"], added["medi"][1], self.over) if "oracle" in sets else None
             tests = {name: _take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
             with self.stages.show.bars("classifiers") as (advance,):
@@ -365,6 +385,8 @@ class Study:
         """All patches there are, real and synthetic: the cohort, the sets drawn beside it, the samples."""
         drawn = {name: Cohort.load(self.folder / "references" / name) for name in self.source.drawn}
         samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
+        if self.settings.evaluation.transfer:
+            samples[TRANSFER] = Cohort.load(self.folder / CARRIED)
         return {"cohort": self.split(), **drawn, **samples}
 
     def _sets(self) -> dict[str, Cohort]:

@@ -1,8 +1,8 @@
-"""The study arm "unseen hospital": a level that training never saw, learned from its first k unlabelled patches.
+"""The study arms "unseen hospital": a level that training never saw, learned from its first k unlabelled patches.
 
-For each k images of every class are sampled at the new level and added to the real patches of the old ones; the probe
-is tested at the new level, beside old patches alone and beside labelled patches of the new level (oracle). k = 0 is the
-mean of the known levels.
+For each k two sets of every class at the new level are added to the real patches of the old ones: images sampled there
+("medi") and old patches carried there, their tissue kept ("transfer"). The probe is tested at the new level, beside old
+patches alone and beside labelled patches of the new level (oracle). k = 0 is the mean of the known levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +19,7 @@ from medi.diffusion.adapt import AdaptSettings, adapt, extended
 from medi.diffusion.checkpoint import load_model, save_model
 from medi.diffusion.generation import generate
 from medi.diffusion.sampling import SamplerSettings
+from medi.diffusion.transfer import TransferSettings, filling, transfer
 from medi.evaluation import fidelity, utility
 from medi.evaluation.encoders import Encoder, embed
 from medi.evaluation.matching import FLOOR, Embedded
@@ -28,6 +29,7 @@ from medi.seeds import generator
 COUNTS = (0, 10, 30, 60, 240)
 SPLIT = "unseen"
 REAL, ORACLE = "real", "oracle"  # names that `utility` knows
+SAMPLED, CARRIED = "medi", "transfer"
 Progress = Callable[[int, int], None]
 
 
@@ -46,13 +48,14 @@ class Newcomer:
 
 @dataclass(frozen=True)
 class Asked:
-    """How far to go: counts of patches, images per class to add and per distance, how to learn and to sample."""
+    """How far to go: counts of patches, images per class to add and per distance, how to learn, sample and carry."""
 
     counts: tuple[int, ...] = COUNTS
     per_class: int = 150
     distance_images: int = 100
     adapting: AdaptSettings = field(default_factory=AdaptSettings)
     sampling: SamplerSettings = field(default_factory=SamplerSettings)
+    carrying: TransferSettings = field(default_factory=TransferSettings)
     seed: int = 0
 
 
@@ -62,13 +65,14 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
     `old` are the training patches of `model`, which does not know the level. Arms real, oracle and floor do not depend
     on k and stand at each. Metrics: balanced_accuracy, gap_closed (intervals resample slides), frechet (mean over the
     classes of the test), frechet_worst_ratio (the largest class's over its floor), seconds (of the adaptation).
-    Writes out/k<k>/ (model and samples) and out/tables/ (utility, fidelity, curves).
+    Writes out/k<k>/ (model, samples, transferred) and out/tables/ (utility, fidelity, curves).
     """
     made: dict[str, Cohort] = {}
     seconds = {}
     for k in asked.counts:
         path, seconds[k] = _learned(model, old, new, k, out / f"k{k}", asked)
-        made[arm_of(k)] = _sampled(path, old, new, out / f"k{k}" / "samples", asked)
+        made[arm_of(SAMPLED, k)] = _sampled(path, old, new, out / f"k{k}" / "samples", asked)
+        made[arm_of(CARRIED, k)] = _carried(path, old, new, out / f"k{k}" / "transferred", asked)
     over = ("class", new.attribute)
     sets: dict[str, Embedded] = {name: (embed(cohort, extractor), cohort.table) for name, cohort in made.items()}
     real, test, floor, more = ((embed(c, extractor), c.table) for c in (old, new.test, new.floor, new.oracle))
@@ -84,9 +88,9 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
     return table
 
 
-def arm_of(k: int) -> str:
-    """How the tables name the arm that learned from k patches."""
-    return f"medi, {k} patches"
+def arm_of(kind: str, k: int) -> str:
+    """How the tables name an arm that learned from k patches; kind is SAMPLED or CARRIED."""
+    return f"{kind}, {k} patches"
 
 
 def joined(a: Embedded, b: Embedded) -> Embedded:
@@ -115,8 +119,21 @@ def _sampled(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -
     rows = old.table.iloc[np.concatenate(donors)][["class", *others]].reset_index(drop=True)
     names = [f"{name}.{new.name}.{i:06d}" for name in classes for i in range(asked.per_class)]
     rows = rows.assign(sample_id=names, noise_id=names, **{new.attribute: new.name})
-    made = generate(model, rows, out, asked.seed, asked.sampling)
-    assert made is not None, "this process alone samples all batches"
+    return _as_test(generate(model, rows, out, asked.seed, asked.sampling), new)
+
+
+def _carried(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -> Cohort:
+    """As many old patches of every class at the new level, all of a class that has fewer."""
+    schema, known = load_model(model)[0].schema, old.table["class"].value_counts()
+    wanted = [name for name in sorted(set(new.test.table["class"])) for _ in range(min(asked.per_class, known[name]))]
+    plan = pd.DataFrame({"class": wanted, new.attribute: new.name})
+    rows = filling(old, schema, new.attribute, plan, asked.seed)
+    return _as_test(transfer(model, old, rows, out, asked.carrying), new)
+
+
+def _as_test(made: Cohort | None, new: Newcomer) -> Cohort:
+    """Under the name that the test patches have for the level."""
+    assert made is not None, "this process alone makes all batches"
     return made.with_columns(**{new.attribute: new.test.table[new.attribute].iloc[0]})
 
 
@@ -131,11 +148,11 @@ def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, f
     whole = accuracy[accuracy["scope"] == "all"]
     for k in asked.counts:
         place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}
-        named = {REAL: REAL, ORACLE: ORACLE, arm_of(k): "medi"}
+        named = {REAL: REAL, ORACLE: ORACLE, arm_of(SAMPLED, k): SAMPLED, arm_of(CARRIED, k): CARRIED}
         for row in whole[whole["arm"].isin(named)].itertuples():
             found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value}
             rows.append(place | found | {"low": row.low, "high": row.high})
-        for metric, arm, value in (*_distances(distance, k), ("seconds", "medi", seconds[k])):
+        for metric, arm, value in (*_distances(distance, k), ("seconds", SAMPLED, seconds[k])):
             rows.append(place | {"arm": arm, "metric": metric, "value": value, "low": np.nan, "high": np.nan})
     return pd.DataFrame(rows)[["arm", "split", "metric", "x_name", "x", "seed", "value", "low", "high"]]
 
@@ -144,6 +161,9 @@ def _distances(table: pd.DataFrame, k: int) -> Sequence[tuple[str, str, float]]:
     """metric, arm and value: means over classes, and the worst class's ratio to its floor."""
     cells = table[(table["metric"] == "frechet") & (table["scope"] == "combination")]
     wide = cells.pivot(index="class", columns="arm", values="value")
-    made, floor = wide[arm_of(k)], wide[FLOOR]
-    ratio = ("frechet_worst_ratio", "medi", float((made / floor).max()))
-    return [("frechet", "medi", float(made.mean())), ("frechet", FLOOR, float(floor.mean())), ratio]
+    found = [("frechet", FLOOR, float(wide[FLOOR].mean()))]
+    for kind in (SAMPLED, CARRIED):
+        made = wide[arm_of(kind, k)]
+        found += [("frechet", kind, float(made.mean()))]
+        found += [("frechet_worst_ratio", kind, float((made / wide[FLOOR]).max()))]
+    return found

@@ -161,6 +161,15 @@ def test_learning_rate_warms_up_holds_and_decays_to_zero() -> None:
     assert recipe.rate(1000) == 0.0
 
 
+def test_a_collapse_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
+    """Seen on real patches: the loss jumped from 0.25 to 0.75 and stayed there, finite to the end."""
+    step, recipe = Trainer.step, Recipe(images=3_000, batch=100, save_every=1_000)
+    monkeypatch.setattr(Trainer, "step", lambda self: step(self) * (3 if self.images > 1_000 else 1))
+    with pytest.raises(MediError, match=r"collapsed: the loss was .* after 2,000 images; the last good state is kept"):
+        train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
+    assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 1_000
+
+
 def test_divergence_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self: step(self) * (float("nan") if self.images > 40 else 1.0))

@@ -161,8 +161,11 @@ def test_a_plan_is_filled_from_other_levels(model: Path, known: Cohort, tmp_path
     assert made.table["sample_id"].tolist() == rows["sample_id"].tolist()
     alone = transfer(model, known, rows.tail(1), tmp_path / "one", SETTINGS)
     np.testing.assert_array_equal(alone.images[:][0], made.images[:][-1])
-    with pytest.raises(MediError, match=r"c x B: the plan wants 99 patches, other levels of site hold \d of c"):
-        filling(known, known.schema, "site", pd.DataFrame({"class": ["c"] * 99, "site": "B"}), seed=0)
+    many = filling(known, known.schema, "site", pd.DataFrame({"class": ["c"] * 99, "site": "B"}), seed=0)
+    there = known.table[(known.table["class"] == "c") & (known.table["site"] != "B")]
+    assert sorted(many["source"]) == sorted(there["sample_id"]), "all that there are"
+    with pytest.raises(MediError, match="c x B: no other site has a patch of c; leave it out of the plan"):
+        filling(known.where(site="B"), known.schema, "site", pd.DataFrame({"class": ["c"], "site": "B"}), seed=0)
 
 
 def test_nothing_to_do(known: Cohort) -> None:

@@ -56,6 +56,7 @@ QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
 )
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
 LOADER_THREADS = 8  # at most, for each GPU
+COLLAPSE, COLLAPSE_IMAGES = 2.0, 1_000  # growth of the mean loss over so many images that ends a training
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
 
@@ -402,7 +403,9 @@ def train(
         if trainer.images % recipe.save_every and trainer.images < recipe.images:
             continue
         seconds, images = time.perf_counter() - started, trainer.images - since
-        log.append(_log_row(trainer, float(pending) / images, images / seconds, gflop, validation))
+        row = _log_row(trainer, float(pending) / images, images / seconds, gflop, validation)
+        _check_collapse([*log, row], images)
+        log.append(row)
         _save(trainer, folder, config, log)
         _keep_snapshot(trainer, folder / "snapshots", config)
         _show(trainer, folder, log[-1], seed)
@@ -451,6 +454,16 @@ def _log_row(trainer: Trainer, loss: float, rate: float, gflop: float, validatio
     row: dict[str, Any] = {"images": trainer.images, "loss": loss, "images_per_second": rate, "gflop_per_image": gflop}
     row["utilisation"] = utilisation(rate * gflop, trainer.accelerator.num_processes)
     return row | {"validation_loss": trainer.validation_loss(validation) if validation and len(validation) else None}
+
+
+def _check_collapse(log: list[dict[str, Any]], images: int) -> None:
+    """Refuse a loss, the mean over so many images, that has left its course: it does not come back by itself."""
+    best = min(row["loss"] for row in log)
+    if images >= COLLAPSE_IMAGES and log[-1]["loss"] > COLLAPSE * best:
+        raise MediError(
+            f"training has collapsed: the loss was {best:.3g} and is {log[-1]['loss']:.3g} after "
+            f"{log[-1]['images']:,} images; the last good state is kept: train in a new folder at a lower learning rate"
+        )
 
 
 def _save(trainer: Trainer, folder: Path, config: dict[str, Any], log: list[dict[str, Any]]) -> None:

@@ -120,21 +120,20 @@ def filling(cohort: Cohort, schema: Schema, attribute: str, plan: pd.DataFrame, 
     """A row for every row of a plan: a patch of that class from another level, at the level that the plan names.
 
     The arm of a utility study that stands beside synthetic images of the same plan, for `transfer`. Patches are drawn
-    without replacement in each combination, from all other levels as they come; what the plan says beside class and
-    level gives way to what holds for the patch. Give training patches alone (P5).
+    without replacement in each combination, from all other levels as they come, all where they hold fewer; what the
+    plan says beside class and level gives way to what holds for the patch. Give training patches alone (P5).
     """
     _check_columns(cohort, schema, attribute)
     table, known = cohort.table, cohort.table[attribute].isin(_known(schema, attribute))
     places, targets = [], []
     for (class_, level), rows in plan.groupby(["class", attribute]):
         donors = np.flatnonzero(known & (table["class"] == class_) & (table[attribute] != level))
-        if len(donors) < len(rows):
+        if not len(donors):
             raise MediError(
-                f"{class_} x {level}: the plan wants {len(rows)} patches, other levels of {attribute} hold "
-                f"{len(donors)} of {class_}; lower the plan"
+                f"{class_} x {level}: no other {attribute} has a patch of {class_}; leave it out of the plan"
             )
         places.append(seeds.generator("filling", seed, str(class_), str(level)).permutation(donors)[: len(rows)])
-        targets.append(np.full(len(rows), level, dtype=object))
+        targets.append(np.full(len(places[-1]), level, dtype=object))
     index, target = np.concatenate(places), np.concatenate(targets)
     order = np.argsort(index, kind="stable")  # the rows of a patch stand together: it is inverted once
     return _moved(table, index[order], attribute, target[order])

@@ -183,7 +183,8 @@ PRESETS: dict[str, Callable[..., Probe]] = {"tuned": tuned, "medi": medi, "uni":
 
 
 def folds(table: pd.DataFrame, seed: int) -> Int64[np.ndarray, " n"]:
-    """The fold that validates each row, -1 for synthetic rows: the patients of each class dealt out in turn."""
+    """The fold that leaves each row out: the patients of each class dealt out in turn; -1 where a row has no real
+    patient, as synthetic ones. What was made of a patient's patches is left out with them."""
     real, owner = is_real(table), groups(table)
     # The class by which a patient is dealt, order of rows aside.
     first = table["class"][real].groupby(owner[real]).min()
@@ -191,7 +192,7 @@ def folds(table: pd.DataFrame, seed: int) -> Int64[np.ndarray, " n"]:
         return np.full(len(table), -1)
     shuffled = first.iloc[generator("folds", seed).permutation(len(first))]
     dealt = shuffled.groupby(shuffled).cumcount() % FOLDS
-    return owner.map(dealt).where(real, -1).to_numpy(dtype=np.int64)
+    return owner.map(dealt).fillna(-1).to_numpy(dtype=np.int64)
 
 
 def groups(table: pd.DataFrame) -> pd.Series:

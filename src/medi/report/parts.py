@@ -21,6 +21,7 @@ OTHER_ARMS = {
     "reinhard": "Reinhard normalisation",
     "hed_jitter": "HED jitter",
     "randstainna": "RandStainNA",
+    "transfer": "MeDi site transfer",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
     "medi_filtered": "MeDi, filtered",
