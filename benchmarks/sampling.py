@@ -10,7 +10,8 @@ images kept in memory, 32 at once, no start-up counted, with the same solver and
   run it.
 - processes: `medi sample` for one combination, start-up and model load counted, times the number of combinations;
   scripts: the same with the sampler of the published scripts, DDIM of 100 steps in fp32.
-Ours is measured as it is by default and with --compile: with the compilation, and again where torch kept it.
+Ours is measured as it is by default and with --compile, where torch has kept what it compiled the first time. "steady"
+is start-up apart, as for the loops: what a second plan of this length adds to the time of one.
 Loops are measured on a part of the plan and scaled to the whole, which favours them; so are processes: their figures
 say on how many. Two networks with random weights: that of `medi demo --quick` ("small") and that of `medi demo`.
 
@@ -121,11 +122,11 @@ def published(settings: NetworkSettings, combinations: int) -> float:
 
 def speed(name: str, settings: NetworkSettings, combinations: int, part: int) -> dict[str, Any]:
     """Figures of one network: ours between two measurements of each loop on `part` combinations."""
-    rows = plan(combinations)
+    rows, twice = plan(combinations), plan(2 * combinations)
     some, n = rows.head(part * PER_COMBINATION), len(rows)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        model = random_model(home, settings, combinations)
+        model = random_model(home, settings, 2 * combinations)
         strict(model, rows.head(PER_COMBINATION)), published(settings, 1)
         ways = {
             "strict": lambda: strict(model, some),
@@ -134,7 +135,9 @@ def speed(name: str, settings: NetworkSettings, combinations: int, part: int) ->
         }
         loops = {key: [way() * n] for key, way in ways.items()}
         ours = command(model, rows, home / "ours", *FEW)
-        compiled, again = (command(model, rows, home / f"compiled{i}", *FEW, "--compile") for i in range(2))
+        _, compiled = (command(model, rows, home / f"compiled{i}", *FEW, "--compile") for i in range(2))
+        steady = command(model, twice, home / "twice", *FEW) - ours
+        steady_compiled = command(model, twice, home / "compiled-twice", *FEW, "--compile") - compiled
         loops = {key: [*loops[key], way() * n] for key, way in ways.items()}
         one = command(model, some, home / "one", *FEW, "--workers", 1)
         alone, scripts = (
@@ -150,13 +153,19 @@ def speed(name: str, settings: NetworkSettings, combinations: int, part: int) ->
         **{
             f"{way}over_{key}_loop": figure(np.array(loops[key]) / seconds, "", ">= 3", n, f"{against}; {loop}")
             for key, against in LOOPS.items()
-            for way, seconds in (("", ours), ("compiled_", again))
+            for way, seconds in (
+                ("", ours),
+                ("compiled_", compiled),
+                ("steady_", steady),
+                ("steady_compiled_", steady_compiled),
+            )
         },
         "over_processes": figure(
             np.array(alone) * combinations / ours, "", ">= 10", n, f"the same sampler; {processes}"
         ),
         "over_scripts": figure(np.array(scripts) * combinations / ours, "", ">= 10", n, f"DDIM-100, fp32; {processes}"),
-        "compilation": figure([compiled - again], "s", None, 1, "the first time"),
+        "steady_images_per_second": figure([n / steady], "images/s", None, n, "start-up apart, all cores"),
+        "steady_compiled_images_per_second": figure([n / steady_compiled], "images/s", None, n, "the same, --compile"),
         "images_per_second": figure([n / ours], "images/s", None, n, "start-up counted, all cores"),
         "one_process": figure([len(some) / one], "images/s", None, len(some), "--workers 1, start-up counted"),
     }

@@ -261,6 +261,12 @@ def test_real_folders_are_one_command(medi: Medi, command: list[str], rows: int)
 
 
 @real
+def test_the_audit_says_that_site_and_scanner_of_ami_br_cannot_be_told_apart(medi: Medi) -> None:
+    shown = fine(medi("audit", DATA / "ami_br", "--attributes", "site,scanner", "--out", "a"))
+    assert "site and scanner cannot be told apart: each scanner (nearly) belongs to one site" in " ".join(shown.split())
+
+
+@real
 def test_images_without_labels_are_one_command(medi: Medi) -> None:
     """Camelyon17's tiles have a hospital and no class: there is nothing to audit, but they can be packed."""
     pattern = r"domain_(?P<hospital>\d)_"

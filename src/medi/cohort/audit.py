@@ -441,9 +441,16 @@ def _notes(data: _Rows, association: pd.DataFrame, pairs: pd.DataFrame) -> Itera
     patches = association[association["unit"] == "patch"]
     for row in patches[patches["reason"] != ""].to_dict("records"):
         yield f"{row['attribute']}: {row['reason']}, so that it says nothing about the class"
-    both = pairs[["first_given_second", "second_given_first"]].min(axis=1)
-    for row in pairs[both >= ALARM].to_dict("records"):
-        yield f"{row['first']} and {row['second']} cannot be told apart: each (nearly) determines the other"
+    for row in pairs.to_dict("records"):
+        first, second = row["first"], row["second"]
+        if min(row["first_given_second"], row["second_given_first"]) >= ALARM:
+            yield f"{first} and {second} cannot be told apart: each (nearly) determines the other"
+        elif max(row["first_given_second"], row["second_given_first"]) >= ALARM:
+            fine, coarse = (second, first) if row["first_given_second"] >= ALARM else (first, second)
+            yield (
+                f"{coarse} and {fine} cannot be told apart: each {fine} (nearly) belongs to one {coarse}, so that what "
+                f"one of them does to an image may be the other's doing"
+            )
 
 
 def _heat_map(found: Audit) -> Any:
