@@ -20,7 +20,7 @@ from medi.stress import stress
 HOME = {
     class_: sorted(phantom.SITES, key=lambda s: -phantom.DESIGN[s][i])[:2] for i, class_ in enumerate(phantom.CLASSES)
 }
-PER_CLASS = 160
+PER_CLASS = 800  # training patches of either classifier; with 160 the crossed one is weak, and flips where it is unsure
 
 
 def sets(seed: int) -> dict[str, list[tuple[str, str]]]:
