@@ -56,7 +56,7 @@ QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
 )
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
 LOADER_THREADS = 8  # at most, for each GPU
-COLLAPSE, COLLAPSE_IMAGES = 2.0, 1_000  # growth of the mean loss over so many images that ends a training
+COLLAPSE, COLLAPSE_IMAGES = 1.5, 1_000  # growth of the mean loss over so many images that ends a training
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
 
@@ -458,12 +458,14 @@ def _log_row(trainer: Trainer, loss: float, rate: float, gflop: float, validatio
 
 def _check_collapse(log: list[dict[str, Any]], images: int) -> None:
     """Refuse a loss, the mean over so many images, that has left its course: it does not come back by itself."""
-    best = min(row["loss"] for row in log)
-    if images >= COLLAPSE_IMAGES and log[-1]["loss"] > COLLAPSE * best:
-        raise MediError(
-            f"training has collapsed: the loss was {best:.3g} and is {log[-1]['loss']:.3g} after "
-            f"{log[-1]['images']:,} images; the last good state is kept: train in a new folder at a lower learning rate"
-        )
+    for name in ("loss", "validation_loss"):
+        losses = [row[name] for row in log if row[name] is not None]
+        if losses and images >= COLLAPSE_IMAGES and losses[-1] > COLLAPSE * min(losses):
+            raise MediError(
+                f"training has collapsed: the {name.replace('_', ' ')} was {min(losses):.3g} and is {losses[-1]:.3g} "
+                f"after {log[-1]['images']:,} images; the last good state is kept: train in a new folder at a lower "
+                "learning rate"
+            )
 
 
 def _save(trainer: Trainer, folder: Path, config: dict[str, Any], log: list[dict[str, Any]]) -> None:
