@@ -149,7 +149,7 @@ def figures(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, object]]]:
         yield f"{name}_excess_ratio", figure(excess.tolist(), "", "< 1", n, "(apart - floor) / (joint - floor)")
         gain = (part["joint"] - part["apart"]).to_numpy()
         draws = generator("bootstrap", name).integers(len(gain), size=(2000, len(gain)))
-        low, high = np.quantile(gain[draws].mean(axis=1), [0.025, 0.975])
+        low, high = map(float, np.quantile(gain[draws].mean(axis=1), [0.025, 0.975]))
         against = f"joint - apart, {cells}; range: 95 % interval over combinations"
         yield f"{name}_gain", figure([gain.mean()], "", "> 0", n, against) | {"spread": [round(low, 4), round(high, 4)]}
 
