@@ -20,14 +20,13 @@ import pandas as pd
 
 from common import figure, report
 from medi.cohort import phantom
-from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.adapt import LOW_RANK, TUNED, VECTOR
 from medi.diffusion.checkpoint import load_model
 from medi.diffusion.training import train
 from medi.evaluation.encoders import encoder
 from medi.settings import embedded_study
-from medi.unseen import COUNTS, Asked, Newcomer, unseen_level
+from medi.unseen import COUNTS, Asked, Newcomer, unseen_level, without_level
 
 DROPOUT = 0.12
 ORACLE = 60  # labelled patches per class
@@ -36,19 +35,9 @@ NAME = "new hospital"
 WORLDS = [f"{seed}:{site}" for seed, site in product((0, 1, 2), ("Elm", "Birch", "Maple"))]
 
 
-def others(seed: int, site: str, patches: int) -> Cohort:
-    """The collected cohort without a site, in rows and in levels."""
-    whole = phantom.cohort(seed, 32, patches)
-    kept = whole.select((whole.table["site"] != site).to_numpy())
-    attributes = [
-        replace(a, levels=tuple(level for level in a.levels if level != site)) for a in whole.schema.attributes
-    ]
-    return Cohort(kept.table, Schema(whole.schema.classes, tuple(attributes)), kept.pixels, whole.info)
-
-
 def trained(seed: int, site: str, out: Path, quick: bool) -> tuple[Path, Cohort]:
     study = embedded_study(quick)
-    cohort = others(seed, site, study.cohort.patches)
+    cohort = without_level(phantom.cohort(seed, 32, study.cohort.patches), "site", site)
     recipe = replace(study.training, dropout=DROPOUT)
     if not (out / "model.safetensors").exists():
         train(cohort, out, study.network, recipe, cohort.schema, seed)

@@ -20,27 +20,17 @@ import numpy as np
 import pandas as pd
 
 from common import figure, report
-from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.training import train
 from medi.evaluation.encoders import encoder
 from medi.files import read_table
 from medi.seeds import generator
 from medi.settings import find_study
-from medi.unseen import Asked, Newcomer, unseen_level
+from medi.unseen import Asked, Newcomer, unseen_level, without_level
 
 ATTRIBUTE, DROPOUT = "domain", 0.12
 SHARES = {"learn": 0.2, "test": 0.4, "floor": 0.2, "oracle": 0.2}  # of the domain's slides
 N = 30  # patches per distance, as the rarest class has
-
-
-def others(cohort: Cohort, domain: str) -> Cohort:
-    kept = cohort.select((cohort.table[ATTRIBUTE] != domain).to_numpy())
-    attributes = [
-        replace(a, levels=tuple(level for level in a.levels if level != domain)) if a.name == ATTRIBUTE else a
-        for a in cohort.schema.attributes
-    ]
-    return Cohort(kept.table, Schema(cohort.schema.classes, tuple(attributes)), kept.pixels, cohort.info)
 
 
 def newcomer(cohort: Cohort, domain: str, seed: int) -> Newcomer:
@@ -56,7 +46,7 @@ def newcomer(cohort: Cohort, domain: str, seed: int) -> Newcomer:
 
 def one(cohort: Cohort, domain: str, seed: int, out: Path, counts: tuple[int, ...], quick: bool) -> pd.DataFrame:
     """What `unseen_level` says, with the intervals of the differences from real patches alone."""
-    study, old = find_study(Path("ami_br"), Path("unused.csv")), others(cohort, domain)
+    study, old = find_study(Path("ami_br"), Path("unused.csv")), without_level(cohort, ATTRIBUTE, domain)
     recipe = replace(study.training, dropout=DROPOUT)
     recipe = replace(recipe, images=256, save_every=256) if quick else recipe
     model = out / "base" / "model.safetensors"

@@ -18,7 +18,7 @@ from medi.diffusion.sampling import SamplerSettings
 from medi.diffusion.transfer import TransferSettings
 from medi.evaluation.encoders import Encoder
 from medi.files import read_table
-from medi.unseen import Asked, Newcomer, unseen_level
+from medi.unseen import Asked, Newcomer, unseen_level, without_level
 
 SCHEMA = Schema(Attribute("class", levels=("a", "b")), (Attribute("site", levels=("A", "B")), Attribute("group")))
 COLOURS = Encoder("colours", 3, 8, "", "0", lambda images: images.mean(axis=(1, 2), dtype=np.float32))
@@ -52,6 +52,14 @@ def model(tmp_path: Path) -> Path:
     denoiser = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), schema)
     config = {"recipe": {"dropout": 0.1}, "combinations": {"columns": ["class", "site", "group"], "rows": []}}
     return save_model(tmp_path / "model.safetensors", denoiser, config)
+
+
+def test_without_a_level_neither_rows_nor_name_are_left() -> None:
+    left = without_level(patches("x", 24, "ABC"), "site", "B")
+    assert left.table["site"].value_counts().to_dict() == {"A": 8, "C": 8}
+    assert left.schema.attribute("site").levels == ("A", "C")
+    assert left.schema.attribute("group").levels == ("g",)
+    assert len(left.images) == 16
 
 
 def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) -> None:

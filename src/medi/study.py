@@ -316,7 +316,8 @@ class Study:
             sets = self._embedded()
             real, fill = sets["train"], sets["medi"][1]["fill"].to_numpy(dtype=bool)
             added = {model: _take(sets[model], fill) for model in MODELS}
-            added |= {name: sets[name] for name in (TRANSFER,) if name in sets}
+            if TRANSFER in sets:
+                added[TRANSFER] = sets[TRANSFER]
             oracle = _like(sets["oracle"], added["medi"][1], self.over) if "oracle" in sets else None
             tests = {name: _take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
             with self.stages.show.bars("classifiers") as (advance,):

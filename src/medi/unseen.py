@@ -6,7 +6,7 @@ patches alone and beside labelled patches of the new level (oracle). k = 0 is th
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
+from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.diffusion.adapt import AdaptSettings, adapt, extended
 from medi.diffusion.checkpoint import load_model, save_model
@@ -86,6 +87,16 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
     for name, found in (("utility", accuracy), ("fidelity", distance), ("curves", table)):
         write_table(out / "tables" / f"{name}.parquet", found)
     return table
+
+
+def without_level(cohort: Cohort, attribute: str, level: str) -> Cohort:
+    """A cohort as if it had never had this level: neither its rows nor its name."""
+    kept = cohort.select((cohort.table[attribute] != level).to_numpy())
+    attributes = [
+        replace(a, levels=tuple(name for name in a.levels if name != level)) if a.name == attribute else a
+        for a in cohort.schema.attributes
+    ]
+    return Cohort(kept.table, Schema(cohort.schema.classes, tuple(attributes)), kept.pixels, cohort.info)
 
 
 def arm_of(kind: str, k: int) -> str:

@@ -182,6 +182,15 @@ def test_folds_hold_patients_together_and_synthetic_rows_out() -> None:
     assert dealt[~real].eq(-1).all()
 
 
+def test_what_was_made_of_a_patient_is_left_out_with_the_patient() -> None:
+    """P5: a training patch carried to another site keeps its patient, and does not train where that one validates."""
+    real = REAL[1]
+    carried = real.assign(sample_id=real["sample_id"] + "@there", origin="hash")
+    dealt = folds(pd.concat([real, carried], ignore_index=True), seed=0)
+    assert (dealt[: len(real)] == dealt[len(real) :]).all()
+    assert set(dealt) == {0, 1, 2, 3}
+
+
 def test_without_real_patients_c_is_a_default_and_says_so() -> None:
     found = scored([Arm("synthetic", *made("m", CELLS, origin="hash"))])
     overall = row(found, metric="balanced_accuracy", split="unseen", scope="all")

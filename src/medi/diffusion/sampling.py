@@ -24,7 +24,7 @@ class SamplerSettings:
     leading and linspace, whose range is that of the betas. The published recipe samples with ddim_clipped, leading,
     100 steps. precision: of convolutions and matrix products; auto is bf16 on machines with units for it, which moves
     pixels by one grey level at most on the demo, but fp32 for noise prediction, whose errors grow with sigma. compile:
-    torch.compile, which pays from some thousand images on and needs a C++ compiler on a CPU.
+    torch.compile, for plans of tens of thousands of images; it needs a C++ compiler on a CPU.
     """
 
     steps: int = 16
