@@ -125,6 +125,15 @@ class StudySettings(_Section):
             raise MediError(f"network.size is {self.network.size}, cohort.size {self.cohort.size}: make them equal")
         return self
 
+    @model_validator(mode="after")
+    def _guide_is_kept(self) -> "StudySettings":
+        if self.sampling.guidance.weak and not self.training.early:
+            raise MediError(
+                "sampling.guidance.weak guides away from each model's early average: set training.early to the images "
+                "after which it is kept, such as an eighth of training.images"
+            )
+        return self
+
 
 def find_study(study: Path, source: Path | None = None, seed: int | None = None) -> StudySettings:
     """The settings of a study file, or of one of ours by its name; `source` and `seed` replace what it says."""

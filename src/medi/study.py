@@ -25,7 +25,7 @@ from medi.cohort.plan import balance, with_siblings
 from medi.cohort.table import Cohort, concatenate
 from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
-from medi.diffusion.training import train
+from medi.diffusion.training import EARLY, train
 from medi.diffusion.transfer import TransferSettings, filling, transfer
 from medi.evaluation import fidelity, learned, utility
 from medi.evaluation.arms import stain_arms
@@ -81,7 +81,7 @@ def rehearse(settings: StudySettings) -> list[str]:
     table = found.apply(cohort.table)
     plan = balance(table, cohort.schema, ("class", s.attribute), to=s.plan.to, minimum=s.plan.minimum)
     denoiser = Denoiser(s.network, cohort.schema)
-    steps = s.sampling.steps * (2 if s.sampling.solver == "heun" else 1)
+    steps = s.sampling.evaluations
     gflop, size = gflop_per_image(denoiser), s.cohort.size
     trained, sampled = 3 * gflop * s.training.images, gflop * steps * len(plan)
     return [
@@ -516,7 +516,9 @@ def sample_model(folder: str, model: str, advance: Advance) -> None:
     study = reopen(folder)
     checkpoint = study.folder / "models" / model / "model.safetensors"
     rows = read_table(study.folder / "plan" / "rows.parquet")
-    generate(checkpoint, rows, study.folder / "samples" / model, study.settings.seed, study.settings.sampling, advance)
+    s, out = study.settings, study.folder / "samples" / model
+    weak = checkpoint.with_name(EARLY) if s.sampling.guidance.weak else None
+    generate(checkpoint, rows, out, s.seed, s.sampling, advance, weak=weak)
 
 
 def draw_reference(folder: str, name: str, advance: Advance) -> None:

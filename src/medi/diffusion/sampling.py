@@ -52,6 +52,14 @@ class SamplerSettings:
     def sigmas(self) -> Float[np.ndarray, " k"]:
         return SCHEDULES[self.schedule](self.steps, self.sigma_min, self.sigma_max)
 
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of a network that an image takes, those of guidance counted."""
+        low, high = self.guidance.interval or (0.0, float("inf"))
+        sigmas, others = self.sigmas()[:-1], sum(map(bool, (*self.guidance.weights.values(), self.guidance.weak)))
+        guided = int(((low <= sigmas) & (sigmas <= high)).sum())
+        return (len(sigmas) + others * guided) * (2 if self.solver == "heun" else 1)
+
     def __str__(self) -> str:
         sigmas = self.sigmas()
         return f"{self.solver}, {self.steps} steps, {self.schedule} {sigmas[0]:g} to {sigmas[-2]:g}"

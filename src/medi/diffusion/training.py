@@ -56,6 +56,7 @@ QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
 )
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
 LOADER_THREADS = 8  # at most, for each GPU
+EARLY = "early.safetensors"
 COLLAPSE, COLLAPSE_IMAGES = 1.5, 1_000  # growth of the mean loss over so many images that ends a training
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
@@ -78,7 +79,8 @@ class Recipe:
     a batch in parts needs less memory and gives the same update. compile: torch.compile, which needs a C++ compiler
     on a CPU. precision: of convolutions and matrix products; weights and averages are fp32 always. auto is bf16 on a
     GPU and on a CPU with units for it, else fp32. Every `save_every` images: keep, how many averages stay in
-    snapshots/; sheets, whether a grid of samples is drawn; tensorboard, whether the log goes there too.
+    snapshots/; sheets, whether a grid of samples is drawn; tensorboard, whether the log goes there too. early: the
+    average after so many images stays in early.safetensors, the weaker model of autoguidance; 0 is none.
     """
 
     images: int = 56_000
@@ -106,12 +108,18 @@ class Recipe:
     keep: int = 0
     sheets: bool = False
     tensorboard: bool = False
+    early: int = 0
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:
             raise MediError(f"training needs at least one batch: images {self.images}, batch {self.batch}")
         if self.save_every % self.batch:
             raise MediError(f"save_every {self.save_every} must be a multiple of the batch, {self.batch}")
+        if self.early % self.save_every or not 0 <= self.early < self.images:
+            raise MediError(
+                f"early must be a multiple of save_every, {self.save_every}, and less than images, {self.images}, "
+                f"not {self.early}"
+            )
         rates = self.dropout.values() if isinstance(self.dropout, dict) else [self.dropout]
         if not all(0 <= rate <= 1 for rate in rates):
             raise MediError(f"dropout is a share of draws, 0 to 1, not {self.dropout}")
@@ -376,7 +384,8 @@ def train(
     """Train a denoiser conditioned on `schema` (the class alone: `cohort.schema.restrict([])`) on all of `cohort`.
 
     Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
-    state.safetensors while in training, and the last `recipe.keep` averages in snapshots/. The same call goes on where
+    state.safetensors while in training, the last `recipe.keep` averages in snapshots/ and that of `recipe.early`
+    images in early.safetensors. The same call goes on where
     an interrupted one stopped, and does nothing where it ended; other settings or data are refused.
     `progress(images, total)` is called after every update.
     """
@@ -406,8 +415,8 @@ def train(
         row = _log_row(trainer, float(pending) / images, images / seconds, gflop, validation)
         _check_collapse([*log, row], images)
         log.append(row)
+        _keep_snapshot(trainer, folder, config)  # first: a resumed training does not come by here again
         _save(trainer, folder, config, log)
-        _keep_snapshot(trainer, folder / "snapshots", config)
         _show(trainer, folder, log[-1], seed)
         started, pending, since = time.perf_counter(), torch.zeros_like(pending), trainer.images
     trainer.ema.copy_to(trainer.denoiser)
@@ -475,13 +484,19 @@ def _save(trainer: Trainer, folder: Path, config: dict[str, Any], log: list[dict
 
 
 def _keep_snapshot(trainer: Trainer, folder: Path, config: dict[str, Any]) -> None:
-    """The averaged weights as they are now, as a model of its own; of earlier ones the last `recipe.keep` stay."""
-    if not (trainer.recipe.keep and trainer.accelerator.is_main_process):
+    """The averaged weights as they are now, as a model of its own, where the recipe wants them: early, and the last
+    `recipe.keep`."""
+    early = trainer.images == trainer.recipe.early
+    if not ((trainer.recipe.keep or early) and trainer.accelerator.is_main_process):
         return
-    averaged = trainer.averaged()
-    save_model(folder / f"{trainer.images:012d}.safetensors", averaged, config | {"images": trainer.images})
-    for path in sorted(folder.glob("*.safetensors"))[: -trainer.recipe.keep]:
-        path.unlink()
+    averaged, described = trainer.averaged(), config | {"images": trainer.images}
+    if early:
+        save_model(folder / EARLY, averaged, described)
+    if trainer.recipe.keep:
+        snapshots = folder / "snapshots"
+        save_model(snapshots / f"{trainer.images:012d}.safetensors", averaged, described)
+        for path in sorted(snapshots.glob("*.safetensors"))[: -trainer.recipe.keep]:
+            path.unlink()
 
 
 def _show(trainer: Trainer, folder: Path, row: dict[str, Any], seed: int) -> None:
