@@ -21,6 +21,7 @@ import pandas as pd
 
 from common import figure, report
 from medi.cohort.table import Cohort
+from medi.diffusion.guidance import Guidance
 from medi.diffusion.training import train
 from medi.evaluation.encoders import encoder
 from medi.files import read_table
@@ -52,7 +53,8 @@ def one(cohort: Cohort, domain: str, seed: int, out: Path, counts: tuple[int, ..
     model = out / "base" / "model.safetensors"
     if not model.exists():
         train(old, model.parent, study.network, recipe, old.schema, seed)
-    asked = Asked(counts, distance_images=N, sampling=study.sampling, seed=seed)
+    plain = replace(study.sampling, guidance=Guidance())  # an adapted model has no early average to be guided by
+    asked = Asked(counts, distance_images=N, sampling=plain, seed=seed)
     asked = replace(asked, adapting=replace(asked.adapting, seed=seed))
     new = newcomer(cohort, domain, seed)
     print(domain, {name: len(getattr(new, name)) for name in SHARES}, flush=True)

@@ -156,6 +156,7 @@ def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str]) ->
         ("cohort: {size: 48}", "cohort.size: the phantom has 32 or 64 px, not 48"),
         ("cohort: {source: nowhere.csv}", "nowhere.csv does not exist; it is relative to the study file"),
         ("cohort: {read: {label: x}}", "there is no cohort.source to read"),
+        ("sampling: {guidance: {weak: 0.5}}", "set training.early to the images after which it is kept"),
         ("cohort: {size: 64}", "network.size is 32, cohort.size 64: make them equal"),
     ],
 )

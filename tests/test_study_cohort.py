@@ -13,6 +13,8 @@ from PIL import Image
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
+from medi.diffusion.checkpoint import load_model
+from medi.diffusion.training import EARLY
 from medi.errors import MediError
 from medi.files import read_json, read_table
 from medi.runs import Silent
@@ -38,9 +40,9 @@ STUDY = {
         "min_patients": 1,
     },
     "network": {"size": 32, "fold": 4, "channels": [16, 16]},
-    "training": {"images": 128, "batch": 16, "save_every": 128},
+    "training": {"images": 128, "batch": 16, "save_every": 64, "early": 64},
     "plan": {"to": 20, "minimum": 12},
-    "sampling": {"steps": 2},
+    "sampling": {"steps": 2, "guidance": {"weak": 0.5, "interval": [0.0, 1.0]}},
     "evaluation": {
         "distance_images": 12,
         "encoders": ["colour-texture", "learned"],
@@ -98,6 +100,10 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     trained = dict(zip(overall["arm"], overall["n_train"]))
     aside = (table["split"] == "set_aside").sum()
     assert trained["real"] < trained["oracle"] <= trained["real"] + aside
+    for model in ("cls", "medi"):
+        made, early = Cohort.load(run / "samples" / model), load_model(run / "models" / model / EARLY)[1]
+        assert (early["images"], made.info["weaker_model"]) == (64, early["hash"])
+        assert set(made.table["guidance"]) == {"weaker model=0.5 for sigma 0 to 1"}
     carried = Cohort.load(run / "transferred").table
     assert trained["transfer"] == trained["real"] + len(carried) <= trained["medi"]
     assert set(carried["patient"]) <= set(table["patient"][table["split"] == "train"])

@@ -12,6 +12,7 @@ from medi import seeds
 from medi.cohort.pixels import to_uint8
 from medi.cohort.table import Cohort
 from medi.diffusion.denoiser import Denoiser
+from medi.diffusion.guidance import Guidance
 from medi.diffusion.mixing import condition
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.diffusion.solvers import dpm_solver_2m, uniform_log_sigmas
@@ -50,6 +51,18 @@ def test_a_compiled_network_gives_the_same_images_within_one_grey_level(denoiser
     found = sample_images(denoiser, rows, 3, compiled)
     assert np.abs(plain - found).max() <= 1
     assert (found[2:] == sample_images(denoiser, rows.tail(5), 3, compiled)).all()  # P3
+
+
+@pytest.mark.parametrize(
+    ("interval", "wanted"), [(None, 12), ((0.0, 1.0), 8), ((50.0, 60.0), 4)], ids=["all", "low", "none"]
+)
+def test_evaluations_are_those_that_guided_sampling_makes(denoiser, cohort, interval, wanted, monkeypatch) -> None:
+    """4 levels (40, 3.2, 0.25, 0.02), each with the denoiser, where guided once without the class and once weaker."""
+    guidance = Guidance({"class": 1.0, "site": 0.0}, weak=0.5, interval=interval)
+    settings, calls, forward = replace(SETTINGS, guidance=guidance), [], Denoiser.forward
+    monkeypatch.setattr(Denoiser, "forward", lambda *given: calls.append(1) or forward(*given))
+    sample_images(denoiser, cohort.table.head(2), 3, settings, weak=denoiser)
+    assert settings.evaluations == len(calls) == wanted
 
 
 def test_without_a_compiler_compile_is_one_line(denoiser: Denoiser, cohort: Cohort, monkeypatch) -> None:

@@ -19,7 +19,7 @@ from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model, load_tensors
 from medi.diffusion.denoiser import Denoiser, NetworkSettings, ddpm_sigmas
 from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.diffusion.training import Batches, Recipe, Trainer, dihedral, draw_probabilities, sheet, train
+from medi.diffusion.training import EARLY, Batches, Recipe, Trainer, dihedral, draw_probabilities, sheet, train
 from medi.errors import MediError
 
 RECIPE = Recipe(images=96, batch=4, save_every=16, warmup=16, dropout=0.2)
@@ -243,7 +243,8 @@ def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}, {"dropout": 1.2}, {"dropout": {"site": -0.1}}],
+    [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}, {"dropout": 1.2}, {"dropout": {"site": -0.1}}]
+    + [{"early": early, "images": 32, "save_every": 16} for early in (8, 32, -16)],
 )
 def test_impossible_recipes_are_refused(settings: dict) -> None:
     with pytest.raises(MediError):
@@ -308,11 +309,12 @@ def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:
 
 
 def test_snapshots_are_models_and_only_the_last_stay(cohort: Cohort, tiny, tmp_path) -> None:
-    recipe = Recipe(images=96, batch=4, save_every=16, warmup=16, keep=2)
+    recipe = Recipe(images=96, batch=4, save_every=16, warmup=16, keep=2, early=80)
     model = train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
     kept = sorted((tmp_path / "snapshots").iterdir())
     assert [path.stem for path in kept] == ["000000000080", "000000000096"]
-    assert load_model(kept[0])[1]["images"] == 80
+    assert load_model(kept[0])[1]["images"] == load_model(tmp_path / EARLY)[1]["images"] == 80
+    assert all(torch.equal(value, weights(tmp_path / EARLY)[name]) for name, value in weights(kept[0]).items())
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(kept[1]).items())
 
 
