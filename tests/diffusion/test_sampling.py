@@ -54,12 +54,20 @@ def test_a_compiled_network_gives_the_same_images_within_one_grey_level(denoiser
 
 
 @pytest.mark.parametrize(
-    ("interval", "wanted"), [(None, 12), ((0.0, 1.0), 8), ((50.0, 60.0), 4)], ids=["all", "low", "none"]
+    ("solver", "interval", "wanted"),
+    [
+        ("dpm_solver_2m", None, 12),
+        ("dpm_solver_2m", (0.0, 1.0), 8),
+        ("dpm_solver_2m", (50.0, 60.0), 4),
+        ("heun", (0.0, 1.0), 15),
+    ],
 )
-def test_evaluations_are_those_that_guided_sampling_makes(denoiser, cohort, interval, wanted, monkeypatch) -> None:
-    """4 levels (40, 3.2, 0.25, 0.02), each with the denoiser, where guided once without the class and once weaker."""
+def test_evaluations_are_those_that_guided_sampling_makes(
+    denoiser: Denoiser, cohort: Cohort, solver: str, interval: tuple[float, float] | None, wanted: int, monkeypatch
+) -> None:
+    """4 levels (40, 3.2, 0.25, 0.02), each with the denoiser, and where guided without the class and with a weaker."""
     guidance = Guidance({"class": 1.0, "site": 0.0}, weak=0.5, interval=interval)
-    settings, calls, forward = replace(SETTINGS, guidance=guidance), [], Denoiser.forward
+    settings, calls, forward = replace(SETTINGS, solver=solver, guidance=guidance), [], Denoiser.forward
     monkeypatch.setattr(Denoiser, "forward", lambda *given: calls.append(1) or forward(*given))
     sample_images(denoiser, cohort.table.head(2), 3, settings, weak=denoiser)
     assert settings.evaluations == len(calls) == wanted

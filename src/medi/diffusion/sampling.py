@@ -57,8 +57,9 @@ class SamplerSettings:
         """Evaluations of a network that an image takes, those of guidance counted."""
         low, high = self.guidance.interval or (0.0, float("inf"))
         sigmas, others = self.sigmas()[:-1], sum(map(bool, (*self.guidance.weights.values(), self.guidance.weak)))
-        guided = int(((low <= sigmas) & (sigmas <= high)).sum())
-        return (len(sigmas) + others * guided) * (2 if self.solver == "heun" else 1)
+        if self.solver == "heun":  # each step again where it ends, but for the last, which ends without noise
+            sigmas = np.concatenate([sigmas, sigmas[1:]])
+        return len(sigmas) + others * int(((low <= sigmas) & (sigmas <= high)).sum())
 
     def __str__(self) -> str:
         sigmas = self.sigmas()

@@ -385,9 +385,8 @@ def train(
 
     Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
     state.safetensors while in training, the last `recipe.keep` averages in snapshots/ and that of `recipe.early`
-    images in early.safetensors. The same call goes on where
-    an interrupted one stopped, and does nothing where it ended; other settings or data are refused.
-    `progress(images, total)` is called after every update.
+    images in early.safetensors. The same call goes on where an interrupted one stopped, and does nothing where it
+    ended; other settings or data are refused. `progress(images, total)` is called after every update.
     """
     check_size(cohort, settings)
     for name in recipe.dropout if isinstance(recipe.dropout, dict) else ():
