@@ -68,11 +68,11 @@ def one(cohort: Cohort, domain: str, seed: int, out: Path, counts: tuple[int, ..
 def figures(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     n, found = rows[["domain", "seed"]].drop_duplicates().shape[0], {}
     for (k, metric, arm), part in rows.groupby(["x", "metric", "arm"], sort=False):
-        if arm in ("medi", "transfer") or k == rows["x"].min():
+        if part["value"].notna().all() and (arm in ("medi", "transfer") or k == rows["x"].min()):
             name = f"k{k}_{arm}_{metric}" if arm in ("medi", "transfer") else f"{arm}_{metric}"
             found[name] = figure(part["value"].tolist(), "s" if metric == "seconds" else "", None, n, "at the domain")
             if part["low"].notna().all() and n == 1:
-                low, high = part["low"].iloc[0], part["high"].iloc[0]
+                low, high = float(part["low"].iloc[0]), float(part["high"].iloc[0])
                 found[name] |= {"spread": [round(low, 4), round(high, 4)], "against": "range: 95 % interval, slides"}
     return found
 
