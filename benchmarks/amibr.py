@@ -38,8 +38,12 @@ def run(study: str, seed: int, source: Path, out: Path) -> Path:
 
 
 def distances(folder: Path) -> pd.DataFrame:
-    """Mean distances over held-out combinations and their paired difference, a row per encoder and arm."""
+    """Mean distances over held-out combinations and their paired difference, a row per encoder and arm.
+
+    Encoders go by name: the hash that follows it is another one in every repeat where the encoder is learned there.
+    """
     table = read_table(folder / "tables" / "fidelity.parquet")
+    table = table.assign(encoder=table["encoder"].str.split(" ").str[0])
     return table[(table["scope"] == "combination_mean") & (table["split"] == "unseen")]
 
 
@@ -76,12 +80,11 @@ def figures(folders: list[Path]) -> Figures:
         frechet = {
             arm: values(measured, encoder=encoder, metric="frechet", arm=arm) for arm in ("floor", "cls", "medi")
         }
-        name = encoder.split(" ")[0].split("@")[0]
         ratio = [m / c for m, c in zip(frechet["medi"], frechet["cls"])]
         excess = [(m - f) / (c - f) for f, c, m in zip(*frechet.values())]
-        found[f"{name}_ratio"] = figure(ratio, "", "<= 0.75", n, "MeDi / CLS, held-out combinations")
-        found[f"{name}_excess_ratio"] = figure(excess, "", None, n, "(MeDi - floor) / (CLS - floor)")
-        found |= {f"{name}_frechet_{arm}": figure(v, "", None, n, "held-out") for arm, v in frechet.items()}
+        found[f"{encoder}_ratio"] = figure(ratio, "", "<= 0.75", n, "MeDi / CLS, held-out combinations")
+        found[f"{encoder}_excess_ratio"] = figure(excess, "", None, n, "(MeDi - floor) / (CLS - floor)")
+        found |= {f"{encoder}_frechet_{arm}": figure(v, "", None, n, "held-out") for arm, v in frechet.items()}
     arms = sorted(set(scored[0]["arm"][scored[0]["metric"] == "balanced_accuracy"]))
     for arm in arms:
         unseen, seen = (values(tables, metric="balanced_accuracy", arm=arm) for tables in (scored, of_seen))
