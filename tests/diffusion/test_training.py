@@ -16,7 +16,7 @@ from scipy.stats import kstest, norm
 
 from medi import files
 from medi.cohort.table import Cohort
-from medi.diffusion.checkpoint import load_model, load_tensors
+from medi.diffusion.checkpoint import load_model, load_tensors, save_model
 from medi.diffusion.denoiser import Denoiser, NetworkSettings, ddpm_sigmas
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.diffusion.training import EARLY, Batches, Recipe, Trainer, dihedral, draw_probabilities, sheet, train
@@ -298,6 +298,18 @@ def test_dropout_by_name_leaves_all_other_draws(cohort: Cohort, tiny, tmp_path) 
     assert torch.equal(seen[0], named.dropped[:, [0, 2]])
     with pytest.raises(MediError, match="'stain' is no attribute; known: class, site, age"):
         train(cohort, tmp_path, tiny, replace(RECIPE, dropout={"stain": 0.1}), cohort.schema, 0)
+
+
+def test_a_model_of_an_older_version_without_a_newer_setting_is_the_same(cohort: Cohort, tiny, tmp_path) -> None:
+    """A setting that the file does not know stood at its default: nothing is trained again."""
+    model = train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
+    denoiser, config = load_model(model)
+    del config["recipe"]["early"], config["hash"]
+    save_model(model, denoiser, config)
+    before = model.read_bytes()
+    assert train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0).read_bytes() == before
+    with pytest.raises(MediError, match=r"recipe.early \(0, now 16\)"):
+        train(cohort, tmp_path, tiny, replace(RECIPE, early=16), cohort.schema, 0)
 
 
 def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:

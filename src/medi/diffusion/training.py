@@ -542,10 +542,12 @@ def _resume(trainer: Trainer, path: Path, config: dict[str, Any]) -> list[dict[s
 
 
 def _check_same(path: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
-    """Refuse what was trained otherwise; what an older file does not say is taken for the same."""
+    """Refuse what was trained otherwise; what an older file does not say is taken for the same, or for the default of a
+    setting that is newer than the file."""
     expected = json.loads(json.dumps(config))
-    known = [key for key in expected if key in saved]
-    if changed := [line for key in known for line in _differences(key, saved[key], expected[key])]:
+    defaults = json.loads(json.dumps({"recipe": asdict(Recipe()), "network": asdict(NetworkSettings())}))
+    known = {key: defaults[key] | saved[key] if key in defaults else saved[key] for key in expected if key in saved}
+    if changed := [line for key, value in known.items() for line in _differences(key, value, expected[key])]:
         raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
 
 
