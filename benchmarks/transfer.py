@@ -7,7 +7,10 @@ patches of every class and site are carried to all seven other sites and compare
 of their tissue there. Stain normalisation learns each site from REFERENCES of the patches that the model learned it
 from, and from as many of all classes alike, which training does not have; both as it is mostly used (each patch by its
 own statistics) and by the pooled statistics of its site. "common" is the change that the transfers of COMMON training
-patches of each site agree on (`medi transfer --common`). Then transferred training
+patches of each site agree on (`medi transfer --common`). Two bounds stand beside it, each with knowledge that no model
+has: "form", the same kind of change fitted to true twins of other patches, and "learner", a perfect renderer that must
+only learn the sites' stains from the training slides, whose own effects it knows exactly but not what is class and
+what is site. Then transferred training
 patches stand in for the synthetic ones of the run's plan, row by row, and so do the same patches in the target's stain:
 an arm each of the utility study. The last line is JSON.
 """
@@ -115,13 +118,53 @@ def normalised(name: str, images: Images, source: Images, target: Images) -> Ima
     return np.clip(np.rint(np.array(made)), 0, 255).astype(np.uint8).reshape(images.shape)
 
 
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def from_truth(seed: int) -> dict[Pair, Change]:
+    """The change of each pair of sites that fits the true twins of other patches best."""
+    others = phantom.fresh(phantom.CELLS, 4, seed, "changes of twins", patches_per_slide=2)
+    twins = {site: phantom.twins(others, site)[0].images[:] for site in phantom.SITES}
+    found = {}
+    for home in phantom.SITES:
+        at = np.flatnonzero(others.table["site"] == home)
+        found |= {(home, t): Change.fit(others.images[at], twins[t][at]) for t in phantom.SITES if t != home}
+    return found
+
+
+def learned_stains(train: Cohort, seed: int) -> dict[str, np.ndarray]:
+    """What a site's stain vectors [2, 3] seem to be, as factors of the true ones.
+
+    Of each training slide the logarithms of its haematoxylin and eosin vectors are known without error; they are an
+    effect of the class plus one of the site plus the slide's own (its stain, and for eosin how eosinophilic its tissue
+    is). Least squares over slides is the best linear unbiased estimate of such effects (Gauss and Markov).
+    """
+    slides = train.table.drop_duplicates("slide")
+    seen = []
+    for class_, slide in zip(slides["class"], slides["slide"]):
+        tissue = phantom.TISSUES[class_]
+        eosin = phantom.slide_tissue(tissue, slide, seed).eosin / tissue.eosin
+        seen.append(np.log(phantom.stain_of(slide, seed).vectors * [[1.0], [eosin]]).ravel())
+    design = pd.get_dummies(slides[["class", "site"]], dtype=float)
+    effects = np.linalg.lstsq(design.to_numpy(), np.array(seen), rcond=None)[0]
+    return {site: np.exp(effects[design.columns.get_loc(f"site_{site}")]).reshape(2, 3) for site in phantom.SITES}
+
+
+def by_learned_stains(source: Cohort, home: str, target: str, found: dict[str, np.ndarray]) -> Images:
+    """Patches of one site rendered without error at another, but for what is wrong about both sites' stains."""
+    stain, factors = phantom.STAINS[target], found[target] / found[home]
+    vectors = np.array([stain.haematoxylin, stain.eosin]) * factors
+    seeming = replace(stain, haematoxylin=tuple(vectors[0]), eosin=tuple(vectors[1]))
+    return phantom.twins(source, target, clean=True, stain=seeming)[0].images[:]
+
+
 # --- what is compared -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class World:
     """Patches [n] of one seed; clean truth and two noisy renders at every site; references for stain normalisation, of
-    training ("") and of all classes alike ("_crossed"); two probes."""
+    training ("") and of all classes alike ("_crossed"); two probes; what the bounds need."""
 
     seed: int
     source: Cohort
@@ -129,6 +172,8 @@ class World:
     noisy: dict[str, tuple[Images, Images]]
     references: dict[str, dict[str, Images]]
     probes: dict[str, Any]
+    form: dict[Pair, Change]
+    stains: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, seed: int, per_cell: int, train: Cohort) -> "World":
@@ -138,7 +183,8 @@ class World:
         noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
         crossed = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
         references = {"": sites_of(train, seed), "_crossed": sites_of(crossed, seed)}
-        return cls(seed, source, truth, noisy, references, {c: probe(seed, c) for c in ("class", "site")})
+        probes = {column: probe(seed, column) for column in ("class", "site")}
+        return cls(seed, source, truth, noisy, references, probes, from_truth(seed), learned_stains(train, seed))
 
 
 def training(folder: Path) -> Cohort:
@@ -196,6 +242,8 @@ def measure(
             clean, (noisy, other) = world.truth[target][at], (world.noisy[target][i][at] for i in (0, 1))
             arms = {"medi": bridge.render(noise[at], table.iloc[at].assign(site=target)), "untouched": images[at]}
             arms |= {"truth": noisy, "common": common[site, target](images[at])}
+            arms |= {"form": world.form[site, target](images[at])}
+            arms |= {"learner": by_learned_stains(world.source.select(at), site, target, world.stains)}
             for kind, references in world.references.items():
                 for name in METHODS:
                     arms[name + kind] = normalised(name, images[at], references[site], references[target])
@@ -317,9 +365,9 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     rows = pd.DataFrame(measure(world, bridge, common, set(phantom.CELLS) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
     print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
-    small = World(seed, world.source.select(np.arange(0, len(world.source), 4)), {}, {}, {}, {})
-    truth = {site: images[np.arange(0, len(world.source), 4)] for site, images in world.truth.items()}
-    small = replace(small, truth=truth)
+    few = np.arange(0, len(world.source), 4)
+    truth = {site: images[few] for site, images in world.truth.items()}
+    small = replace(world, source=world.source.select(few), truth=truth)
     curves = {solver: curve(small, bridge, solver) for solver in SOLVERS}
     made = {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
     return made | {"utility": arms(folder, seed, out, bridge.settings, common)}
@@ -366,6 +414,10 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
             f"{arm}_site_recognised": made(over("site_recognised", arm), "", ">= 0.97", "probe, crossed phantom"),
             f"{arm}_class_kept": made(over("class_kept", arm), "", ">= 0.97", "of patches that the probe got right"),
         }
+    for arm, bound in (("form", "the same change, of true twins"), ("learner", "perfect but for what slides tell")):
+        found[f"{arm}_psnr"] = made(over("psnr", arm), "dB", None, f"{clean}; bound: {bound}")
+        found[f"{arm}_below_ceiling"] = made(short(arm), "dB", None, f"bound: {bound}")
+        found[f"{arm}_class_kept"] = made(over("class_kept", arm), "", None, f"bound: {bound}")
     for name in METHODS:
         for kind in ("", "_crossed"):
             found[f"psnr_{name}{kind}"] = made(over("psnr", name + kind), "dB", None, clean)

@@ -221,12 +221,13 @@ def fresh(
 
 
 def twins(
-    source: Cohort, site: str, seeds: Seeds | None = None, clean: bool = False
+    source: Cohort, site: str, seeds: Seeds | None = None, clean: bool = False, stain: Stain | None = None
 ) -> tuple[Cohort, Bool[np.ndarray, "n h w"]]:
     """The same tissue of a phantom cohort as `site` would have shown it, and where its nuclei are [n, h, w].
 
     Each slide keeps its own deviation from its site's stain (a draw of the rendering seed), so at a patch's own site
-    the twin is the patch itself, bit for bit. `clean` leaves out sensor noise and JPEG; `seeds` replaces the cohort's.
+    the twin is the patch itself, bit for bit. `clean` leaves out sensor noise and JPEG; `seeds` replaces the
+    cohort's, `stain` the site's.
     """
     _check("site", site, SITES)
     if source.info.get("parameters") != parameters_hash():
@@ -236,7 +237,7 @@ def twins(
     rows = _records(source.table)
     sections = [_section_of(row, chosen, source.images.size) for row in rows]
     images = [
-        render(section, STAINS[site], scanner, row["slide"], row["sample_id"], chosen)
+        render(section, stain or STAINS[site], scanner, row["slide"], row["sample_id"], chosen)
         for section, row in zip(sections, rows)
     ]
     moved = Cohort(source.table.assign(site=site), source.schema, Pixels.of(np.stack(images)), source.info)
@@ -342,7 +343,7 @@ def _check(kind: str, name: str, known: tuple[str, ...]) -> None:
 
 def cut(class_: str, group: str, slide: str, sample: str, seed: int, size: int) -> Section:
     """The tissue of one patch before staining, from the keys of its slide and of itself; [size, size] maps."""
-    tissue = _slide_tissue(TISSUES[class_], slide, seed)
+    tissue = slide_tissue(TISSUES[class_], slide, seed)
     rng = generator("phantom", "tissue", seed, sample)
     centres, angles, gap, direction = _ARRANGEMENTS[tissue.arrangement](rng, tissue, _frame(size))
     density, cover = _nuclei(rng, tissue, centres, angles, LYMPHOCYTES[group], size)
@@ -357,7 +358,7 @@ def cut(class_: str, group: str, slide: str, sample: str, seed: int, size: int) 
 
 
 @lru_cache(maxsize=64)
-def _slide_tissue(tissue: Tissue, slide: str, seed: int) -> Tissue:
+def slide_tissue(tissue: Tissue, slide: str, seed: int) -> Tissue:
     """The class's tissue as it is in this slide."""
     rng = generator("phantom", "slide tissue", seed, slide)
     names = ("spacing", "radius", "eosin", "basophilia", "disorder", "fibre", "lumen")
@@ -524,6 +525,24 @@ def _smoothing(size: int, scale: float, angle: float, stretch: float) -> Map:
 # --- rendering -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class SlideStain:
+    """How a slide departs from its site: factors of stain vectors [2, 3] and of blur, an offset of the white."""
+
+    vectors: Float64[np.ndarray, "2 3"]
+    background: float
+    blur: float
+
+
+def stain_of(slide: str, seed: int) -> SlideStain:
+    """What (rendering seed, slide) draws."""
+    rng = generator("phantom", "slide stain", seed, slide)
+    strength = np.exp(SLIDE["concentration"] * rng.standard_normal(2))
+    hue = 1.0 + SLIDE["hue"] * rng.standard_normal((2, 3))
+    background = SLIDE["background"] * rng.standard_normal()
+    return SlideStain(hue * strength[:, None], background, math.exp(SLIDE["blur"] * rng.standard_normal()))
+
+
 def render(
     section: Section, stain: Stain, scanner: Scanner, slide: str, sample: str, seeds: Seeds
 ) -> UInt8[np.ndarray, "h w 3"]:
@@ -531,12 +550,10 @@ def render(
     sample). Stain and scanner are separate factors; `scanner.clean()` has neither noise nor JPEG."""
     from scipy.ndimage import gaussian_filter1d
 
-    rng = generator("phantom", "slide stain", seeds.rendering, slide)
-    strength = np.exp(SLIDE["concentration"] * rng.standard_normal(2))
-    hue = 1.0 + SLIDE["hue"] * rng.standard_normal((2, 3))
-    vectors = np.array([stain.haematoxylin, stain.eosin]) * hue * strength[:, None]
-    white = np.array(stain.background) + SLIDE["background"] * rng.standard_normal()
-    blur = scanner.blur * math.exp(SLIDE["blur"] * rng.standard_normal()) * len(section.eosin) / FIELD
+    slide_stain = stain_of(slide, seeds.rendering)
+    vectors = np.array([stain.haematoxylin, stain.eosin]) * slide_stain.vectors
+    white = np.array(stain.background) + slide_stain.background
+    blur = scanner.blur * slide_stain.blur * len(section.eosin) / FIELD
     density = np.stack([section.haematoxylin, section.eosin], axis=-1) @ vectors
     light = white * np.exp(-density)
     for axis in (0, 1):

@@ -1,0 +1,93 @@
+"""Which guidance a study's models want, by what their training patches say alone.
+
+python benchmarks/guidance.py RUN [RUN ...] [--weights 0.2 0.5 1] [--below 0.3 1 inf] [--images 100] [--sheet DIR]
+
+RUN is a run of `medi run` with both models trained, of a study that keeps an early average (`training.early`). Its MeDi
+model, guided by that average with each weight and below each noise level, makes images of the training combinations
+that have enough patches; their Frechet distances (colour-texture) to as many training patches of the same combination
+are averaged. No patch of another split is opened. "alone" is the model without guidance. --sheet keeps 24 images of
+each setting and combination. The last line is one JSON object.
+"""
+
+import argparse
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from common import figure, report
+from medi import seeds
+from medi.cohort.holdout import Holdout
+from medi.cohort.table import Cohort
+from medi.diffusion.checkpoint import load_model
+from medi.diffusion.guidance import Guidance
+from medi.diffusion.sampling import SamplerSettings, sample_images
+from medi.diffusion.training import EARLY
+from medi.evaluation.encoders import encoder
+from medi.evaluation.frechet import frechet_distance
+from medi.study import reopen
+
+SEED = 5  # of the noise: none that a study samples with
+SHOWN = 24
+
+
+def training(run: Path) -> Cohort:
+    """The patches that the run's models have learned from."""
+    cohort = Cohort.load(run / "cohort")
+    return Cohort(Holdout.load(run / "holdout").apply(cohort.table), cohort.schema, cohort.pixels).where(split="train")
+
+
+def settings(base: SamplerSettings, weights: list[float], below: list[float]) -> dict[str, SamplerSettings]:
+    found = {"alone": replace(base, guidance=Guidance())}
+    for weight, sigma in product(weights, below):
+        within = None if sigma == float("inf") else (0.0, sigma)
+        found[f"weight_{weight:g}_below_{sigma:g}"] = replace(base, guidance=Guidance(weak=weight, interval=within))
+    return found
+
+
+def distances(run: Path, asked: dict[str, SamplerSettings], n: int, sheet: Path | None) -> dict[str, float]:
+    """Mean over combinations of the distance to n training patches, per setting."""
+    train, study = training(run), reopen(str(run)).settings
+    model, _ = load_model(run / "models" / "medi" / "model.safetensors")
+    weak, _ = load_model(run / "models" / "medi" / EARLY)
+    cell, encode = ["class", study.attribute], encoder("colour-texture").encode
+    groups = [part for _, part in train.table.reset_index(drop=True).groupby(cell) if len(part) >= n]
+    order = seeds.generator("guidance", study.seed)
+    real = [np.sort(order.permutation(part.index)[:n]) for part in groups]
+    found = {}
+    for name, sampler in asked.items():
+        guide, values = (weak if sampler.guidance.weak else None), []
+        for at in real:
+            rows = pd.DataFrame(train.table.iloc[at]).assign(noise_id=[str(i) for i in range(n)])
+            images = sample_images(model, rows, SEED, replace(sampler, batch=n), guide)
+            values.append(frechet_distance(encode(train.images[at]), encode(images)))
+            if sheet is not None:
+                sheet.mkdir(parents=True, exist_ok=True)
+                where = sheet / f"{run.name}-{name}-{len(values)}.png"
+                Image.fromarray(np.concatenate(list(images[:SHOWN]), axis=1)).save(where)
+        found[name] = float(np.mean(values))
+        print(f"{run.name}: {name}: {found[name]:.2f} over {len(real)} combinations, n = {n}", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.2, 0.5, 1.0])
+    parser.add_argument("--below", type=float, nargs="+", default=[0.3, 1.0, float("inf")], help="noise levels")
+    parser.add_argument("--images", type=int, default=100, help="images and patches of a combination")
+    parser.add_argument("--sheet", type=Path, help="folder for pictures")
+    options = parser.parse_args()
+    base = reopen(str(options.runs[0])).settings.sampling
+    asked = settings(base, options.weights, options.below)
+    found = [distances(run, asked, options.images, options.sheet) for run in options.runs]
+    against = "mean Frechet distance to training patches of the same combination; the spread is over runs"
+    figures = {name: figure([run[name] for run in found], "", None, len(found), against) for name in asked}
+    report("guidance", figures, ("torch", "diffusers", "numpy"))
+
+
+if __name__ == "__main__":
+    main()
