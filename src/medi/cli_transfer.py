@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medi.cohort.table import Cohort
 
 SHOWN = 16  # patches on the picture
+PICTURED = 96  # pixels that a smaller patch is enlarged to in it, by a whole number
 
 
 def transfer(
@@ -108,7 +109,8 @@ def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], o
         [patch, *(made.images[[places[i, level]]][0] if (i, level) in places else patch for level in levels)]
         for i, patch in zip(ids, first)
     ]
-    picture = Image.fromarray(mosaic(np.array(rows)))
+    times = max(1, PICTURED // cohort.images.size)
+    picture = Image.fromarray(mosaic(np.array(rows).repeat(times, axis=2).repeat(times, axis=3)))
     write_atomic(out / "grid.png", lambda path: picture.save(path, "PNG"))
     if cohort.info.get("source") != IMAGES:
         return
