@@ -1,12 +1,13 @@
 """The study on AMi-Br, repeat by repeat: two hold-outs, several seeds, CLS against MeDi on held-out combinations.
 
-python benchmarks/amibr.py --source AMI_BR/metadata.csv [--seeds 0 1 2] [--studies ami_br ami_br_2] [--out runs/amibr]
+python benchmarks/amibr.py --source AMI_BR/metadata.csv [--repeats ami_br:0 ami_br_2:1 ...]
+    [--out runs/amibr]
 
-Runs `medi run` once per study and seed as a user would, one after another; every run resumes, finished ones are read
-again. A figure's spread is its range over the repeats; the intervals of each repeat resample slides and stand in its
-own tables. In the held-out combinations the domain says the other class than in training: a classifier that has learned
-the domain is below chance there, one that has learned its reverse above; the mean of both splits (both_) rewards
-neither. The last line is one JSON object.
+Runs `medi run` once per repeat, a study and a seed, as a user would, one after another; every run resumes, finished
+ones are read again. A figure's spread is its range over the repeats; the intervals of each repeat resample slides and
+stand in its own tables. In the held-out combinations the domain says the other class than in training: a classifier
+that has learned the domain is below chance there, one that has learned its reverse above; the mean of both splits
+(both_) rewards neither. The last line is one JSON object.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import pandas as pd
 from common import figure, report
 from medi.files import read_json, read_table, write_json
 
+REPEATS = [f"{study}:{seed}" for study, seed in product(("ami_br", "ami_br_2"), range(3))]
 Figures = dict[str, dict[str, Any]]
 
 
@@ -114,11 +116,11 @@ def show(folders: list[Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="metadata.csv of AMi-Br")
-    parser.add_argument("--studies", nargs="+", default=["ami_br", "ami_br_2"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--repeats", nargs="+", default=REPEATS, help="STUDY:SEED; by default three seeds of each")
     parser.add_argument("--out", type=Path, default=Path("runs/amibr"))
     options = parser.parse_args()
-    folders = [run(study, seed, options.source, options.out) for study, seed in product(options.studies, options.seeds)]
+    asked = [repeat.partition(":")[::2] for repeat in options.repeats]
+    folders = [run(study, int(seed), options.source, options.out) for study, seed in asked]
     show(folders)
     report("amibr", figures(folders), ("torch", "diffusers", "numpy"))
 

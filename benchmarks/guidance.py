@@ -20,8 +20,6 @@ from PIL import Image
 
 from common import figure, report
 from medi import seeds
-from medi.cohort.holdout import Holdout
-from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
 from medi.diffusion.guidance import Guidance
 from medi.diffusion.sampling import SamplerSettings, sample_images
@@ -34,12 +32,6 @@ SEED = 5  # of the noise: none that a study samples with
 SHOWN = 24
 
 
-def training(run: Path) -> Cohort:
-    """The patches that the run's models have learned from."""
-    cohort = Cohort.load(run / "cohort")
-    return Cohort(Holdout.load(run / "holdout").apply(cohort.table), cohort.schema, cohort.pixels).where(split="train")
-
-
 def settings(base: SamplerSettings, weights: list[float], below: list[float]) -> dict[str, SamplerSettings]:
     found = {"alone": replace(base, guidance=Guidance())}
     for weight, sigma in product(weights, below):
@@ -50,13 +42,16 @@ def settings(base: SamplerSettings, weights: list[float], below: list[float]) ->
 
 def distances(run: Path, asked: dict[str, SamplerSettings], n: int, sheet: Path | None) -> dict[str, float]:
     """Mean over combinations of the distance to n training patches, per setting."""
-    train, study = training(run), reopen(str(run)).settings
+    study = reopen(str(run))
+    train = study.split().where(split="train")
     model, _ = load_model(run / "models" / "medi" / "model.safetensors")
     weak, _ = load_model(run / "models" / "medi" / EARLY)
-    cell, encode = ["class", study.attribute], encoder("colour-texture").encode
+    cell, encode = ["class", study.settings.attribute], encoder("colour-texture").encode
     groups = [part for _, part in train.table.reset_index(drop=True).groupby(cell) if len(part) >= n]
-    order = seeds.generator("guidance", study.seed)
+    order = seeds.generator("guidance", study.settings.seed)
     real = [np.sort(order.permutation(part.index)[:n]) for part in groups]
+    if not real:
+        raise SystemExit(f"{run}: no combination has {n} training patches; choose fewer with --images")
     found = {}
     for name, sampler in asked.items():
         guide, values = (weak if sampler.guidance.weak else None), []

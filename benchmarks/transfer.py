@@ -10,9 +10,8 @@ own statistics) and by the pooled statistics of its site. "common" is the change
 patches of each site agree on (`medi transfer --common`). Two bounds stand beside it, each with knowledge that no model
 has: "form", the same kind of change fitted to true twins of other patches, and "learner", a perfect renderer that must
 only learn the sites' stains from the training slides, whose own effects it knows exactly but not what is class and
-what is site. Then transferred training
-patches stand in for the synthetic ones of the run's plan, row by row, and so do the same patches in the target's stain:
-an arm each of the utility study. The last line is JSON.
+what is site. Then transferred training patches stand in for the synthetic ones of the run's plan, row by row, and so do
+the same patches in the target's stain: an arm each of the utility study. The last line is JSON.
 """
 
 import argparse
@@ -31,7 +30,6 @@ from sklearn.preprocessing import StandardScaler
 from common import figure, report
 from medi import seeds
 from medi.cohort import phantom
-from medi.cohort.holdout import Holdout
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
@@ -40,6 +38,7 @@ from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, filling
 from medi.evaluation import utility
 from medi.evaluation.encoders import embed, encoder
 from medi.files import read_table
+from medi.study import reopen
 from medi.unseen import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
@@ -189,9 +188,7 @@ class World:
 
 def training(folder: Path) -> Cohort:
     """The patches that the run's models have learned from."""
-    cohort = Cohort.load(folder / "cohort")
-    table = Holdout.load(folder / "holdout").apply(cohort.table)
-    return Cohort(table, cohort.schema, cohort.pixels).where(split="train")
+    return reopen(str(folder)).split().where(split="train")
 
 
 def sites_of(cohort: Cohort, seed: int) -> dict[str, Images]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from medi.cohort import phantom
-from medi.cohort.phantom import CELLS, CLASSES, SCANNERS, SITES, STAINS, Seeds
+from medi.cohort.phantom import CELLS, CLASSES, SCANNERS, SITES, STAINS, Seeds, Stain
 from medi.cohort.table import Cohort, concatenate
 from medi.errors import MediError
 
@@ -164,6 +164,25 @@ def test_clean_twins_do_not_depend_on_the_sensor_seed(crossed: Cohort) -> None:
     two, _ = phantom.twins(source, "Rowan", Seeds(0, 0, 9), clean=True)
     assert one.images[:].tobytes() == two.images[:].tobytes()
     assert 0.3 < np.abs(one.images[:].astype(int) - source.images[:]).mean() < 5.0
+
+
+def test_another_stain_takes_the_place_of_the_sites(crossed: Cohort) -> None:
+    source = crossed.where(site="Rowan")
+    own, _ = phantom.twins(source, "Cedar", clean=True)
+    same, _ = phantom.twins(source, "Cedar", clean=True, stain=STAINS["Cedar"])
+    assert own.images[:].tobytes() == same.images[:].tobytes()
+    unstained = Stain((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), STAINS["Cedar"].background)
+    glass, _ = phantom.twins(source, "Cedar", clean=True, stain=unstained)
+    assert np.ptp(glass.images[:], axis=(1, 2)).max() == 0, "no stain, no tissue"
+
+
+def test_a_slides_stain_is_its_own_and_near_that_of_its_site() -> None:
+    factors = np.array([phantom.stain_of(f"slide {i}", 0).vectors for i in range(400)])
+    assert np.array_equal(factors[3], phantom.stain_of("slide 3", 0).vectors)
+    assert not np.array_equal(factors[3], phantom.stain_of("slide 3", 1).vectors)
+    spread = np.hypot(phantom.SLIDE["concentration"], phantom.SLIDE["hue"])
+    np.testing.assert_allclose(np.log(factors).mean(axis=0), 0.0, atol=4 * spread / 20)
+    np.testing.assert_allclose(np.log(factors).std(axis=0), spread, rtol=0.2)
 
 
 def test_stain_and_scanner_cross() -> None:
