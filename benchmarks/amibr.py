@@ -1,19 +1,23 @@
 """The study on AMi-Br, repeat by repeat: two hold-outs, several seeds, CLS against MeDi on held-out combinations.
 
 python benchmarks/amibr.py --source AMI_BR/metadata.csv [--repeats ami_br:0 ami_br_2:1 ...]
-    [--out runs/amibr]
+    [--at-once 1] [--out runs/amibr]
 
-Runs `medi run` once per repeat, a study and a seed, as a user would, one after another; every run resumes, finished
-ones are read again. A figure's spread is its range over the repeats; the intervals of each repeat resample slides and
-stand in its own tables. In the held-out combinations the domain says the other class than in training: a classifier
-that has learned the domain is below chance there, one that has learned its reverse above; the mean of both splits
-(both_) rewards neither. The last line is one JSON object.
+Runs `medi run` once per repeat, a study and a seed, as a user would, one after another or, where a GPU would be idle in
+between, some at once; every run resumes, finished ones are read again. For a GPU: --repeats ami_br_64:0 ami_br_64:1
+ami_br_64:2 ami_br_2_64:0 ami_br_2_64:1 ami_br_2_64:2 --at-once 6, and ami_br_128:0 by itself.
+
+A figure's spread is its range over the repeats; the intervals of each repeat resample slides and stand in its own
+tables. In the held-out combinations the domain says the other class than in training: a classifier that has learned
+the domain is below chance there, one that has learned its reverse above; the mean of both splits (both_) rewards
+neither. The last line is one JSON object.
 """
 
 import argparse
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -76,6 +80,9 @@ def figures(folders: list[Path]) -> Figures:
     n, found = len(folders), Figures()
     minutes = [read_json(folder / "cost.json")["minutes"] for folder in folders]
     found["minutes"] = figure(minutes, "min", "<= 60", n, "one seed and one hold-out, CLS and MeDi")
+    logs = [read_table(folder / "tables" / "training.parquet") for folder in folders]
+    rates = [rate for log in logs for rate in log.groupby("model")["images_per_second"].median()]
+    found["images_per_second"] = figure(rates, "images/s", None, len(rates), "each model in training")
     measured, scored = [distances(f) for f in folders], [accuracies(f) for f in folders]
     of_seen = [accuracies(f, "seen") for f in folders]
     for encoder in sorted(set(measured[0]["encoder"])):
@@ -117,10 +124,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="metadata.csv of AMi-Br")
     parser.add_argument("--repeats", nargs="+", default=REPEATS, help="STUDY:SEED; by default three seeds of each")
+    parser.add_argument("--at-once", type=int, default=1, help="runs side by side")
     parser.add_argument("--out", type=Path, default=Path("runs/amibr"))
     options = parser.parse_args()
     asked = [repeat.partition(":")[::2] for repeat in options.repeats]
-    folders = [run(study, int(seed), options.source, options.out) for study, seed in asked]
+    with ThreadPoolExecutor(options.at_once) as pool:
+        folders = list(pool.map(lambda one: run(one[0], int(one[1]), options.source, options.out), asked))
     show(folders)
     report("amibr", figures(folders), ("torch", "diffusers", "numpy"))
 

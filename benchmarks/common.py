@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import torch
 
 
 def figure(values: Sequence[float], unit: str, target: str | None, n: int, against: str) -> dict[str, Any]:
@@ -18,10 +19,15 @@ def figure(values: Sequence[float], unit: str, target: str | None, n: int, again
     return head | {"n": n, "spread": spread, "against": against}
 
 
+def gpus() -> list[str]:
+    """Names of the GPUs that torch can use here."""
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
 def report(topic: str, figures: dict[str, dict[str, Any]], libraries: Sequence[str]) -> None:
     """Print a line per figure and, last, the JSON object."""
     for name, found in figures.items():
         print(f"{name}: {found['value']} {found['unit']} (target {found['target']}, range {found['spread']})")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
+    machine = ", ".join([platform.machine(), f"{os.cpu_count()} cores", platform.system(), *gpus()])
     versions = {"python": platform.python_version()} | {name: version(name) for name in libraries}
     print(json.dumps({"topic": topic, "machine": machine, "versions": versions, "figures": figures}))

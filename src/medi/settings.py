@@ -95,7 +95,8 @@ class EvaluationSettings(_Section):
 class StudySettings(_Section):
     """A study file. Every key is optional; unknown keys are refused.
 
-    preset: network and training of `medi train --preset`, which the sections of these names then change.
+    preset: network and training of `medi train --preset`, which the sections of these names then change. A file may
+    also name its `base`, another study that it changes: see `read_study`.
     """
 
     title: str = "MeDi on the phantom cohort"
@@ -137,27 +138,56 @@ class StudySettings(_Section):
 
 def find_study(study: Path, source: Path | None = None, seed: int | None = None) -> StudySettings:
     """The settings of a study file, or of one of ours by its name; `source` and `seed` replace what it says."""
+    settings = read_study(_found(study), source)
+    return settings if seed is None else settings.model_copy(update={"seed": seed})
+
+
+def _found(study: Path) -> Path:
+    """The file itself where there is one, else ours of that name."""
     ours = Path(str(files("medi") / "studies" / f"{study}.yaml"))
     if not study.exists() and not ours.exists():
         known = sorted(path.stem for path in ours.parent.glob("*.yaml"))
         raise MediError(f"{study}: no such study file; medi brings {', '.join(known)}")
-    settings = read_study(study if study.exists() else ours, source)
-    return settings if seed is None else settings.model_copy(update={"seed": seed})
+    return study if study.exists() else ours
 
 
 def read_study(path: Path, source: Path | None = None) -> StudySettings:
     """The settings in a YAML study file; a wrong key or value is one error that names it.
 
-    `source` replaces that of the file; the other files that its cohort names then lie beside it.
+    `source` replaces that of the file; the other files that its cohort names then lie beside it. `base` names one of
+    our studies or a file beside this one; its sections stand where this one says nothing else, key by key.
     """
+    found = parse_study(_content(path), str(path))
+    return found.model_copy(update={"cohort": _beside(found.cohort, path.parent, source)})
+
+
+def _content(path: Path, users: tuple[Path, ...] = ()) -> object:
+    """What a study file says, with what its base says beneath; `users` are the files that led here."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MediError(f"{path}: no such study file") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-    found = parse_study({} if content is None else content, str(path))
-    return found.model_copy(update={"cohort": _beside(found.cohort, path.parent, source)})
+    if not isinstance(content, dict) or "base" not in content:
+        return {} if content is None else content
+    name = str(content.pop("base"))
+    beside = path.parent / name
+    base = beside if beside.is_file() else _found(Path(name))
+    if base in (*users, path):
+        raise MediError(f"{path}: base: {name} is built on this study itself")
+    below = _content(base, (*users, path))
+    return _over(below, content) if isinstance(below, dict) else below
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The entries of both; of sections that both have, the entries of both."""
+    both = {key: below[key] | above[key] for key in above if _are_sections(below.get(key), above[key])}
+    return below | above | both
+
+
+def _are_sections(*values: object) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _beside(cohort: CohortSettings, folder: Path, source: Path | None) -> CohortSettings:

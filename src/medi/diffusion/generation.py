@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from medi.cohort.pixels import Pixels, write_store
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.devices import device
 from medi.diffusion.checkpoint import load_model
 from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.guidance import Guidance
@@ -141,9 +142,7 @@ def produce(
 def load_on_device(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     """`load_model` on this process's GPU, if there is one."""
     denoiser, config = load_model(path)
-    if torch.cuda.is_available():
-        denoiser = denoiser.to(f"cuda:{process('LOCAL_RANK', 0)}")
-    return denoiser, config
+    return denoiser.to(device()), config
 
 
 def _load_weak(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:

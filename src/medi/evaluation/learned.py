@@ -24,6 +24,7 @@ from medi.cohort.cells import dense_ids, joint_ids
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.devices import device, full_precision
 from medi.errors import MediError
 from medi.evaluation.encoders import Encoder
 from medi.files import check_format, content_hash, write_atomic
@@ -109,12 +110,13 @@ def learn(
     torch.manual_seed(seeds.integer("learned", seed))
     network = Network(s, {name: len(schema.attribute(name).levels) for name in codes})
     network.standardise(torch.from_numpy(to_float(cohort.images[:STANDARD])))
+    network.to(device())
     optimizer = torch.optim.AdamW(network.parameters(), s.rate, weight_decay=0.05)
     rng, weight = seeds.generator("learned", "draws", seed), _alike(codes)
     for start in range(0, s.images, s.batch):
         rows = rng.choice(len(cohort), s.batch, p=weight)
-        images = torch.from_numpy(_turned(cohort.images[rows], rng.integers(8, size=s.batch)))
-        loss = network.loss(images, {name: torch.from_numpy(ids[rows]) for name, ids in codes.items()})
+        images = torch.from_numpy(_turned(cohort.images[rows], rng.integers(8, size=s.batch))).to(device())
+        loss = network.loss(images, {name: torch.from_numpy(ids[rows]).to(device()) for name, ids in codes.items()})
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
@@ -123,7 +125,7 @@ def learn(
             )
         optimizer.step()
         progress(min(start + s.batch, s.images), s.images)
-    return _save(path, network, s, cohort)
+    return _save(path, network.cpu(), s, cohort)
 
 
 def load(path: Path) -> Encoder:
@@ -132,12 +134,12 @@ def load(path: Path) -> Encoder:
     settings = LearnSettings(**{**config["settings"], "widths": tuple(config["settings"]["widths"])})
     network = Network(settings, config["levels"])
     network.load_state_dict(tensors)
-    network.eval()
+    network.eval().to(device())
 
     def extract(images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
-        with torch.inference_mode():
-            parts = torch.split(torch.from_numpy(to_float(images)), 128)
-            return torch.cat([network(part) for part in parts]).numpy()
+        with torch.inference_mode(), full_precision():
+            parts = torch.split(torch.from_numpy(to_float(images)).to(device()), 128)
+            return torch.cat([network(part) for part in parts]).cpu().numpy()
 
     licence = "that of the patches it was learned from"
     found = content_hash(config, *(tensors[name].numpy().tobytes() for name in sorted(tensors)))

@@ -15,12 +15,12 @@ from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from medi.devices import device, full_precision
 from medi.errors import MediError
 from medi.evaluation.encoders import weights
 from medi.evaluation.encoders.contract import Features, Shown
 from medi.evaluation.encoders.published import Published, Transform, Triple
 from medi.evaluation.encoders.weights import State
-from medi.shards import process
 
 # --- what a network is made of ---------------------------------------------------------------------------------------
 
@@ -245,12 +245,12 @@ class Runner:
 
     @cached_property
     def network(self) -> nn.Module:
-        return self.load().eval().requires_grad_(False).to(_device())
+        return self.load().eval().requires_grad_(False).to(device())
 
     def __call__(self, images: Shown) -> Features:
-        device = _device()
-        patches = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-        with torch.inference_mode(), _arithmetic(device, getattr(torch, self.dtype)):
+        where = device()
+        patches = torch.from_numpy(np.ascontiguousarray(images)).to(where)
+        with torch.inference_mode(), _arithmetic(where, getattr(torch, self.dtype)):
             found = self.network(patches)
         if not isinstance(found, Tensor) or found.ndim != 2:
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
@@ -260,12 +260,6 @@ class Runner:
         return found.float().cpu().numpy()
 
 
-def _device() -> torch.device:
-    return torch.device(f"cuda:{process('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
-
-
-def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """fp32 is fp32: no TF32 in convolutions; else mixed precision, weights staying as they are."""
-    if dtype != torch.float32:
-        return torch.autocast(device.type, dtype)
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+def _arithmetic(where: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Full precision, or mixed, weights staying as they are."""
+    return full_precision() if dtype == torch.float32 else torch.autocast(where.type, dtype)
