@@ -1,6 +1,7 @@
 """Training and sampling on a GPU: images/s, memory and utilisation of the presets, against a plain loop.
 
-python benchmarks/gpu.py [--presets paper patch64 patch128 patch256] [--seconds 20] [--eager] [--quick]
+python benchmarks/gpu.py [--presets paper patch64 patch128 patch256] [--seconds 20]
+    [--skip compile sampling] [--quick]
 
 Ours is `Trainer.step` with the preset's recipe (bf16, channels-last, fused AdamW; once more under torch.compile), in
 micro-batches where a batch does not fit. The plain loop trains the same network on the same batch as the paper's
@@ -8,8 +9,8 @@ authors ran it: fp16 autocast with a gradient scaler, contiguous layout, AdamW a
 images drawn from the GPU's own memory. Sampling: the published DDIM-100 for `paper`, 16 steps of DPM-Solver++(2M) for
 ours, in fp32 and in bf16, against diffusers' own scheduler with 100 steps around the plain network in fp16.
 
-Without a GPU it says so and measures nothing. --eager leaves torch.compile out, which takes minutes. --quick runs the
-same code on tiny networks, on a CPU too. The last line is one JSON object.
+Without a GPU it says so and measures nothing. --skip leaves out what takes minutes: torch.compile, and sampling
+with the paper's 100 steps. --quick runs the same code on tiny networks, on a CPU too. The last line is one JSON object.
 """
 
 import argparse
@@ -215,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=["paper", "patch64", "patch128", "patch256"])
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--eager", action="store_true", help="without torch.compile")
+    parser.add_argument("--skip", nargs="+", choices=("compile", "sampling"), default=(), help="what takes minutes")
     parser.add_argument("--quick", action="store_true", help="tiny networks, on a CPU too")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -226,8 +227,9 @@ def main() -> None:
     seconds = 0.1 if given.quick else given.seconds
     for name in given.presets:
         chosen = tiny(preset(name)) if given.quick else preset(name)
-        figures |= training(name, chosen, seconds, compiled=not (given.quick or given.eager))
-        figures |= sampling(name, chosen, seconds, given.quick)
+        figures |= training(name, chosen, seconds, compiled=not (given.quick or "compile" in given.skip))
+        if "sampling" not in given.skip:
+            figures |= sampling(name, chosen, seconds, given.quick)
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     figures |= {"gpu": figure([torch.cuda.device_count()], card, None, 1, "torch " + torch.__version__)}
     report("gpu", figures, ("torch", "diffusers", "accelerate"))

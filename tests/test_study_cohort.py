@@ -18,7 +18,7 @@ from medi.diffusion.training import EARLY
 from medi.errors import MediError
 from medi.files import read_json, read_table
 from medi.runs import Silent
-from medi.settings import CohortSettings, read_study
+from medi.settings import CohortSettings, find_study, read_study
 from medi.sources import source_of
 
 SITES = ("Alder", "Birch", "Cedar")
@@ -155,6 +155,37 @@ def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> 
     (tmp_path / "tissue_source_sites.tsv").write_text("TSS Code\tSource Site\tStudy Name\n" + codes)
     shown = fine(medi("run", "tcga_ut", "--source", tmp_path / "tree", "--dry-run"))
     assert "class x hospital: 6 combinations" in shown
+
+
+def test_a_study_is_built_on_another_section_by_section(tmp_path: Path) -> None:
+    (tmp_path / "cohort.csv").touch()
+    below = {"title": "below", "cohort": {"source": "elsewhere.csv", "size": 64}, "network": {"size": 64}, "seed": 3}
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "study.yaml").write_text(yaml.safe_dump(below))
+    middle = {"base": "below/study.yaml", "cohort": {"source": "cohort.csv"}, "network": {"layers": 2}}
+    (tmp_path / "middle.yaml").write_text(yaml.safe_dump(middle))
+    (tmp_path / "above.yaml").write_text(yaml.safe_dump({"base": "middle.yaml", "title": "above"}))
+    found = read_study(tmp_path / "above.yaml")
+    assert (found.title, found.seed, found.network.size, found.network.layers) == ("above", 3, 64, 2)
+    assert found.cohort.source == str(tmp_path / "cohort.csv")  # paths start from the file that is run
+
+
+def test_the_larger_ami_br_studies_differ_from_the_small_one_in_size_and_training_alone() -> None:
+    small, second = (find_study(Path(name)) for name in ("ami_br", "ami_br_2"))
+    large, whole = (find_study(Path(name)) for name in ("ami_br_64", "ami_br_128"))
+    assert small.holdout.held != second.holdout.held
+    assert small.model_copy(update={"holdout": second.holdout, "title": second.title}) == second
+    assert find_study(Path("ami_br_2_64")).holdout == second.holdout
+    for other in (large, whole):
+        changed = {name for name in type(small).model_fields if getattr(small, name) != getattr(other, name)}
+        assert changed == {"title", "cohort", "network", "training"}
+
+
+def test_wrong_bases_are_refused(medi: Medi, tmp_path: Path) -> None:
+    for name, base in (("a", "b.yaml"), ("b", "a.yaml"), ("none", "no-such-study")):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"base": base}))
+    refused(medi("run", tmp_path / "a.yaml", "--dry-run"), "b.yaml", "built on this study itself")
+    refused(medi("run", tmp_path / "none.yaml", "--dry-run"), "no-such-study: no such study file")
 
 
 def test_wrong_cohorts_are_refused_before_anything_is_written(medi: Medi, home: Path, tmp_path: Path) -> None:
