@@ -178,7 +178,7 @@ def test_the_larger_ami_br_studies_differ_from_the_small_one_in_size_and_trainin
     assert find_study(Path("ami_br_2_64")).holdout == second.holdout
     for other in (large, whole):
         changed = {name for name in type(small).model_fields if getattr(small, name) != getattr(other, name)}
-        assert changed == {"title", "cohort", "network", "training"}
+        assert changed == {"title", "cohort", "network", "training", "sampling"}
 
 
 def test_wrong_bases_are_refused(medi: Medi, tmp_path: Path) -> None:

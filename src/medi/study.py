@@ -198,7 +198,8 @@ class Study:
         self.stages.stage("samples", work, [s.sampling, s.seed], ["plan", "models"])
 
     def carry(self) -> None:
-        s, carrying = self.settings, TransferSettings(steps=10)  # as near to the truth as 15 (docs/transfer.md)
+        s = self.settings
+        carrying = TransferSettings(steps=10, batch=s.sampling.batch)  # as near to the truth as 15 (docs/transfer.md)
 
         def work(path: Path) -> str:
             patches, plan = self.split().where(split="train"), read_table(self.folder / "plan" / "rows.parquet")

@@ -43,8 +43,7 @@ class LevelEmbedding(nn.Module):
         self.table = nn.Embedding(len(attribute.levels) + 2, width)
 
     def forward(self, ids: Int64[Tensor, " n"], dropped: Bool[Tensor, " n"]) -> Float[Tensor, "n w"]:
-        rows = torch.where(ids < 0, self.missing, ids)
-        return self.table(torch.where(dropped, self.null, rows))
+        return self.table(ids.masked_fill(ids < 0, self.missing).masked_fill(dropped, self.null))
 
 
 class ValueEmbedding(nn.Module):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +38,7 @@ from medi.diffusion.denoiser import (
     in_bf16,
 )
 from medi.diffusion.ema import Ema
+from medi.diffusion.recording import Recorded
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
 from medi.files import write_atomic, write_text
@@ -153,9 +153,19 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a GPU, copied from pinned memory, so that neither waits for the other."""
-        codes = {name: column.to(device) for name, column in self.codes.items()}
-        tensors = {name: getattr(self, name).pin_memory().to(device, non_blocking=True) for name in BATCH_TENSORS}
-        return Batch(codes=codes, **tensors)
+        codes = {name: _sent(column, device) for name, column in self.codes.items()}
+        return Batch(codes=codes, **{name: _sent(getattr(self, name), device) for name in BATCH_TENSORS})
+
+    def copy_(self, other: "Batch") -> None:
+        """Take the numbers of another batch of this size, whose tensors may lie on the CPU."""
+        for name, column in self.codes.items():
+            column.copy_(other.codes[name].pin_memory(), non_blocking=True)
+        for name in BATCH_TENSORS:
+            getattr(self, name).copy_(getattr(other, name).pin_memory(), non_blocking=True)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Batches:
@@ -244,7 +254,8 @@ class DenoisingLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         places = [list(batch.codes).index(condition.name) for condition in self.denoiser.schema.conditions]
-        z = self.denoiser.conditioning(batch.codes, batch.dropped[:, places])
+        dropped = torch.stack([batch.dropped[:, i] for i in places], dim=1)
+        z = self.denoiser.conditioning(batch.codes, dropped)
         noisy = batch.images + batch.sigma[:, None, None, None] * batch.noise
         error = (self.denoiser(noisy, batch.sigma, z) - batch.images).square().mean(dim=(1, 2, 3))
         return (self.denoiser.loss_weight(batch.sigma) * error).mean()
@@ -277,6 +288,7 @@ class Trainer:
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
         self.ahead: Ahead[Batch] | None = None
+        self.recorded: tuple[Recorded, Batch] | None = None
         if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
             threads = min(LOADER_THREADS, max(1, (os.cpu_count() or 1) // self.accelerator.num_processes))
             self.ahead = Ahead(partial(self.batches, device=torch.device("cpu")), Batch.join, threads)
@@ -284,11 +296,12 @@ class Trainer:
     def step(self) -> Float[Tensor, ""]:
         """One update on the next batch; returns its loss, still on the device."""
         stop = min(self.images + self.recipe.batch, self.recipe.images)
-        parts, loss = self._parts(self.images), torch.zeros((), device=self.accelerator.device)
-        for part, following in pairwise([*parts, *self._parts(stop)[:1], np.arange(0)][: len(parts) + 1]):
-            share = self.loss_of(self._batch(part, following)) * (len(part) / sum(map(len, parts)))
-            self.accelerator.backward(share)
-            loss += share.detach()
+        parts = self._parts(self.images)
+        following = [*parts, *self._parts(stop)[:1], np.arange(0)][1 : len(parts) + 1]
+        if self.is_recordable and len(parts[0]) == self.recipe.batch:
+            loss = self._replayed(parts[0], following[0])
+        else:
+            loss = self._passes(parts, following)
         self._clip()
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.images)
@@ -297,6 +310,38 @@ class Trainer:
         self.ema.update(self.images, stop)
         self.images = stop
         return loss
+
+    def _passes(self, parts: list[Counters], following: list[Counters]) -> Float[Tensor, ""]:
+        """The loss of all parts together, its gradient left at the weights."""
+        loss = torch.zeros((), device=self.accelerator.device)
+        for part, after in zip(parts, following):
+            share = self.loss_of(self._batch(part, after)) * (len(part) / sum(map(len, parts)))
+            self.accelerator.backward(share)
+            loss += share.detach()
+        return loss
+
+    @property
+    def is_recordable(self) -> bool:
+        """Whether an update is one forward and backward pass on one GPU."""
+        alone, cuda = self.accelerator.num_processes == 1, self.accelerator.device.type == "cuda"
+        return cuda and alone and self.recipe.micro_batch in (0, self.recipe.batch)
+
+    def _replayed(self, counters: Counters, following: Counters) -> Float[Tensor, ""]:
+        """The same as `_passes` of one whole batch, as a CUDA graph."""
+        assert self.ahead is not None
+        batch = self.ahead(counters, following)
+        if self.recorded is None:
+            static = batch.to(self.accelerator.device)
+
+            def passes() -> Float[Tensor, ""]:
+                loss = self.loss_of(static)
+                self.accelerator.backward(loss)
+                return loss.detach()
+
+            self.recorded = Recorded(passes, self.weights), static
+        replay, static = self.recorded
+        static.copy_(batch)
+        return replay()
 
     def _clip(self) -> None:
         """Shorten the gradient to `recipe.clip`. A CPU sees for itself whether there is anything to do; a GPU would
