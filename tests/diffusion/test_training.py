@@ -261,6 +261,20 @@ def test_a_batch_in_parts_gives_the_same_update(cohort: Cohort, tiny) -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
+def test_a_recorded_step_is_the_eager_one_bitwise(cohort: Cohort, tiny, monkeypatch) -> None:
+    """Whole batches are replayed, the smaller last one is not."""
+    recipe = Recipe(images=38, batch=8, save_every=8, dropout=0.2)
+    recorded = Trainer(cohort, tiny, recipe, cohort.schema, 0)
+    losses = [recorded.step().item() for _ in range(5)]
+    assert recorded.recorded is not None
+    monkeypatch.setattr(Trainer, "is_recordable", False)
+    eager = Trainer(cohort, tiny, recipe, cohort.schema, 0)
+    assert losses == [eager.step().item() for _ in range(5)]
+    assert eager.recorded is None
+    assert all(torch.equal(one, other) for one, other in zip(recorded.weights, eager.weights))
+
+
 def test_bf16_is_for_products_alone(cohort: Cohort, tiny, tmp_path) -> None:
     """Weights, their average, moments and gradients are fp32; groups are normalised and the validation loss is taken
     in fp32, so that it is the same number in training of either precision."""
