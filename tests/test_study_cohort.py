@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from command_line import Medi, fine, refused
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_model
+from medi.diffusion.presets import preset
 from medi.diffusion.training import EARLY
 from medi.errors import MediError
 from medi.files import read_json, read_table
@@ -182,10 +184,43 @@ def test_the_larger_ami_br_studies_differ_from_the_small_one_in_size_and_trainin
 
 
 def test_wrong_bases_are_refused(medi: Medi, tmp_path: Path) -> None:
-    for name, base in (("a", "b.yaml"), ("b", "a.yaml"), ("none", "no-such-study")):
+    (tmp_path / "x").mkdir()
+    bases = {
+        "a": "x/b.yaml",
+        "x/b": "../x/../a.yaml",
+        "none": "no-such-study",
+        "number": 3,
+        "empty": "",
+        "bare": "list.yaml",
+    }
+    for name, base in bases.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"base": base}))
-    refused(medi("run", tmp_path / "a.yaml", "--dry-run"), "b.yaml", "built on this study itself")
-    refused(medi("run", tmp_path / "none.yaml", "--dry-run"), "no-such-study: no such study file")
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    for name, *words in (
+        ("a", "b.yaml", "built on this study itself"),
+        ("none", "none.yaml: base: no-such-study: no such study file; medi brings"),
+        ("number", "number.yaml: base: expected the name of a study"),
+        ("empty", "empty.yaml: base: expected the name of a study"),
+        ("bare", "list.yaml: holds no keys"),
+    ):
+        refused(medi("run", tmp_path / f"{name}.yaml", "--dry-run"), *words)
+
+
+def test_a_preset_replaces_network_and_training_of_the_base(tmp_path: Path) -> None:
+    below = {"network": {"layers": 2}, "training": {"batch": 8, "images": 800, "save_every": 80}}
+    (tmp_path / "below.yaml").write_text(yaml.safe_dump(below))
+    (tmp_path / "above.yaml").write_text(
+        yaml.safe_dump({"base": "below.yaml", "preset": "demo", "training": {"batch": 32}})
+    )
+    found, chosen = read_study(tmp_path / "above.yaml"), preset("demo")
+    assert found.network == chosen.network
+    assert found.training == replace(chosen.recipe, batch=32)
+
+
+def test_a_folder_of_the_same_name_hides_no_study(medi: Medi, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "quick").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "cohort: 400 patches" in fine(medi("run", "quick", "--dry-run"))
 
 
 def test_wrong_cohorts_are_refused_before_anything_is_written(medi: Medi, home: Path, tmp_path: Path) -> None:

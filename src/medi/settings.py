@@ -27,7 +27,7 @@ class CohortSettings(_Section):
 
     source: a packed cohort, or anything the readers take with the options in `read` (those of `medi audit`), packed as
     mode and mpp say (those of `medi pack`); licence: of the source, for the report. Paths are relative to the study
-    file.
+    file that is run.
     """
 
     source: str = ""
@@ -138,31 +138,31 @@ class StudySettings(_Section):
 
 def find_study(study: Path, source: Path | None = None, seed: int | None = None) -> StudySettings:
     """The settings of a study file, or of one of ours by its name; `source` and `seed` replace what it says."""
-    settings = read_study(_found(study), source)
+    settings = read_study(study if study.is_file() else _ours(str(study)), source)
     return settings if seed is None else settings.model_copy(update={"seed": seed})
 
 
-def _found(study: Path) -> Path:
-    """The file itself where there is one, else ours of that name."""
-    ours = Path(str(files("medi") / "studies" / f"{study}.yaml"))
-    if not study.exists() and not ours.exists():
-        known = sorted(path.stem for path in ours.parent.glob("*.yaml"))
-        raise MediError(f"{study}: no such study file; medi brings {', '.join(known)}")
-    return study if study.exists() else ours
+def _ours(name: str) -> Path:
+    """The file of a study that medi brings."""
+    path = Path(str(files("medi") / "studies" / f"{name}.yaml"))
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        raise MediError(f"{name}: no such study file; medi brings {', '.join(known)}")
+    return path
 
 
 def read_study(path: Path, source: Path | None = None) -> StudySettings:
     """The settings in a YAML study file; a wrong key or value is one error that names it.
 
-    `source` replaces that of the file; the other files that its cohort names then lie beside it. `base` names one of
-    our studies or a file beside this one; its sections stand where this one says nothing else, key by key.
+    `source` replaces that of the file; the other files that its cohort names then lie beside it. `base` names a file
+    beside this one or one of our studies, whose entries stand where this one says nothing else, section by section.
     """
     found = parse_study(_content(path), str(path))
     return found.model_copy(update={"cohort": _beside(found.cohort, path.parent, source)})
 
 
 def _content(path: Path, users: tuple[Path, ...] = ()) -> object:
-    """What a study file says, with what its base says beneath; `users` are the files that led here."""
+    """What a study file says, over what its base says; `users` are the files that are built on it."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -171,23 +171,29 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> object:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or "base" not in content:
         return {} if content is None else content
-    name = str(content.pop("base"))
-    beside = path.parent / name
-    base = beside if beside.is_file() else _found(Path(name))
-    if base in (*users, path):
+    name = content.pop("base")
+    if not isinstance(name, str) or not name:
+        raise MediError(f"{path}: base: expected the name of a study or of a file beside this one, not {name!r}")
+    base = path.parent / name
+    try:
+        base = base if base.is_file() else _ours(name)
+    except MediError as error:
+        raise MediError(f"{path}: base: {error}") from error
+    users = (*users, path.resolve())
+    if base.resolve() in users:
         raise MediError(f"{path}: base: {name} is built on this study itself")
-    below = _content(base, (*users, path))
-    return _over(below, content) if isinstance(below, dict) else below
+    below = _content(base, users)
+    if not isinstance(below, dict):
+        raise MediError(f"{base}: holds no keys and cannot be the base of {path}")
+    return _over(below, content)
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """The entries of both; of sections that both have, the entries of both."""
-    both = {key: below[key] | above[key] for key in above if _are_sections(below.get(key), above[key])}
-    return below | above | both
-
-
-def _are_sections(*values: object) -> bool:
-    return all(isinstance(value, dict) for value in values)
+    """The entries of both; of a section that both have, the entries of both. A preset replaces what it stands for."""
+    if above.get("preset"):
+        below = {key: value for key, value in below.items() if key not in ("network", "training")}
+    sections = [key for key in above if isinstance(above[key], dict) and isinstance(below.get(key), dict)]
+    return below | above | {key: below[key] | above[key] for key in sections}
 
 
 def _beside(cohort: CohortSettings, folder: Path, source: Path | None) -> CohortSettings:
@@ -212,6 +218,4 @@ def parse_study(content: object, name: str) -> StudySettings:
 
 def embedded_study(quick: bool = False) -> StudySettings:
     """The study of `medi demo`, or its quick variant: the same road with a tiny budget."""
-    name = "quick.yaml" if quick else "demo.yaml"
-    text = (files("medi") / "studies" / name).read_text(encoding="utf-8")
-    return parse_study(yaml.safe_load(text), name)
+    return read_study(_ours("quick" if quick else "demo"))

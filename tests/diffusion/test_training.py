@@ -264,12 +264,12 @@ def test_a_batch_in_parts_gives_the_same_update(cohort: Cohort, tiny) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
 def test_a_recorded_step_is_the_eager_one_bitwise(cohort: Cohort, tiny, monkeypatch) -> None:
     """Whole batches are replayed, the smaller last one is not."""
-    recipe = Recipe(images=38, batch=8, save_every=8, dropout=0.2)
-    recorded = Trainer(cohort, tiny, recipe, cohort.schema, 0)
+    recipe, attending = Recipe(images=38, batch=8, save_every=8, dropout=0.2), replace(tiny, attention=(1,), head_dim=8)
+    recorded = Trainer(cohort, attending, recipe, cohort.schema, 0)
     losses = [recorded.step().item() for _ in range(5)]
     assert recorded.recorded is not None
     monkeypatch.setattr(Trainer, "is_recordable", False)
-    eager = Trainer(cohort, tiny, recipe, cohort.schema, 0)
+    eager = Trainer(cohort, attending, recipe, cohort.schema, 0)
     assert losses == [eager.step().item() for _ in range(5)]
     assert eager.recorded is None
     assert all(torch.equal(one, other) for one, other in zip(recorded.weights, eager.weights))

@@ -43,7 +43,9 @@ class LevelEmbedding(nn.Module):
         self.table = nn.Embedding(len(attribute.levels) + 2, width)
 
     def forward(self, ids: Int64[Tensor, " n"], dropped: Bool[Tensor, " n"]) -> Float[Tensor, "n w"]:
-        return self.table(ids.masked_fill(ids < 0, self.missing).masked_fill(dropped, self.null))
+        # not torch.where, which takes its scalars from the CPU: a CUDA graph cannot
+        known = ids.masked_fill(ids < 0, self.missing)
+        return self.table(known.masked_fill(dropped, self.null))
 
 
 class ValueEmbedding(nn.Module):

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 from PIL import Image
 from scipy.special import ndtri
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from medi import seeds
 from medi.cohort.cells import counts
@@ -57,6 +58,11 @@ QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
 LOADER_THREADS = 8  # at most, for each GPU
 EARLY = "early.safetensors"
+ATTENTION = [  # all but cuDNN's, whose backward pass can give NaN on an H100, also for 64 tokens (pytorch issue 196678)
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
 COLLAPSE, COLLAPSE_IMAGES = 1.5, 1_000  # growth of the mean loss over so many images that ends a training
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
@@ -254,7 +260,7 @@ class DenoisingLoss(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, ""]:
         places = [list(batch.codes).index(condition.name) for condition in self.denoiser.schema.conditions]
-        dropped = torch.stack([batch.dropped[:, i] for i in places], dim=1)
+        dropped = torch.stack([batch.dropped[:, i] for i in places], dim=1)  # no index from the CPU: see Recorded
         z = self.denoiser.conditioning(batch.codes, dropped)
         noisy = batch.images + batch.sigma[:, None, None, None] * batch.noise
         error = (self.denoiser(noisy, batch.sigma, z) - batch.images).square().mean(dim=(1, 2, 3))
@@ -288,7 +294,7 @@ class Trainer:
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
         self.ahead: Ahead[Batch] | None = None
-        self.recorded: tuple[Recorded, Batch] | None = None
+        self.recorded: Recorded[Batch] | None = None
         if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
             threads = min(LOADER_THREADS, max(1, (os.cpu_count() or 1) // self.accelerator.num_processes))
             self.ahead = Ahead(partial(self.batches, device=torch.device("cpu")), Batch.join, threads)
@@ -323,25 +329,22 @@ class Trainer:
     @property
     def is_recordable(self) -> bool:
         """Whether an update is one forward and backward pass on one GPU."""
-        alone, cuda = self.accelerator.num_processes == 1, self.accelerator.device.type == "cuda"
-        return cuda and alone and self.recipe.micro_batch in (0, self.recipe.batch)
+        on_gpu, whole = self.ahead is not None, self.recipe.micro_batch in (0, self.recipe.batch)
+        return on_gpu and whole and self.accelerator.num_processes == 1
 
     def _replayed(self, counters: Counters, following: Counters) -> Float[Tensor, ""]:
         """The same as `_passes` of one whole batch, as a CUDA graph."""
         assert self.ahead is not None
         batch = self.ahead(counters, following)
         if self.recorded is None:
-            static = batch.to(self.accelerator.device)
 
-            def passes() -> Float[Tensor, ""]:
-                loss = self.loss_of(static)
+            def passes(held: Batch) -> Float[Tensor, ""]:
+                loss = self.loss_of(held)
                 self.accelerator.backward(loss)
                 return loss.detach()
 
-            self.recorded = Recorded(passes, self.weights), static
-        replay, static = self.recorded
-        static.copy_(batch)
-        return replay()
+            self.recorded = Recorded(passes, batch.to(self.accelerator.device), self.weights)
+        return self.recorded(batch)
 
     def _clip(self) -> None:
         """Shorten the gradient to `recipe.clip`. A CPU sees for itself whether there is anything to do; a GPU would
@@ -356,7 +359,8 @@ class Trainer:
 
     def loss_of(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss in the recipe's precision."""
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=in_bf16(self.recipe.precision)):
+        bf16 = in_bf16(self.recipe.precision)
+        with sdpa_kernel(ATTENTION), torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=bf16):
             return self.loss(batch)
 
     def _parts(self, images: int) -> list[Counters]:
@@ -487,9 +491,10 @@ def _step(trainer: Trainer) -> Float[Tensor, ""]:
         return trainer.step()
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
         recipe = trainer.recipe
-        if "memory" not in str(error) and recipe.compile:
+        is_full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not is_full and recipe.compile:
             raise compile_failed(error) from error
-        if "memory" not in str(error):
+        if not is_full:
             raise
         raise MediError(
             f"{recipe.micro_batch or recipe.batch} images at once do not fit into memory; lower training.micro_batch "

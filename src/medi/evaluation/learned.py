@@ -110,20 +110,23 @@ def learn(
     torch.manual_seed(seeds.integer("learned", seed))
     network = Network(s, {name: len(schema.attribute(name).levels) for name in codes})
     network.standardise(torch.from_numpy(to_float(cohort.images[:STANDARD])))
-    network.to(device())
+    where = device()
+    network.to(where)
     optimizer = torch.optim.AdamW(network.parameters(), s.rate, weight_decay=0.05)
     rng, weight = seeds.generator("learned", "draws", seed), _alike(codes)
     for start in range(0, s.images, s.batch):
         rows = rng.choice(len(cohort), s.batch, p=weight)
-        images = torch.from_numpy(_turned(cohort.images[rows], rng.integers(8, size=s.batch))).to(device())
-        loss = network.loss(images, {name: torch.from_numpy(ids[rows]).to(device()) for name, ids in codes.items()})
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        images = torch.from_numpy(_turned(cohort.images[rows], rng.integers(8, size=s.batch)))
+        named = {name: torch.from_numpy(ids[rows]).to(where) for name, ids in codes.items()}
+        with full_precision():
+            loss = network.loss(images.to(where), named)
+            loss.backward()  # type: ignore[no-untyped-call]
         for group in optimizer.param_groups:
             group["lr"] = (
                 s.rate * min(1.0, start / (WARM_UP * s.images)) * (1 + math.cos(math.pi * start / s.images)) / 2
             )
         optimizer.step()
+        optimizer.zero_grad()
         progress(min(start + s.batch, s.images), s.images)
     return _save(path, network.cpu(), s, cohort)
 
@@ -134,12 +137,14 @@ def load(path: Path) -> Encoder:
     settings = LearnSettings(**{**config["settings"], "widths": tuple(config["settings"]["widths"])})
     network = Network(settings, config["levels"])
     network.load_state_dict(tensors)
-    network.eval().to(device())
+    network.eval()
 
     def extract(images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
+        where = device()
+        network.to(where)
         with torch.inference_mode(), full_precision():
-            parts = torch.split(torch.from_numpy(to_float(images)).to(device()), 128)
-            return torch.cat([network(part) for part in parts]).cpu().numpy()
+            parts = torch.split(torch.from_numpy(to_float(images)), 128)
+            return torch.cat([network(part.to(where)).cpu() for part in parts]).numpy()
 
     licence = "that of the patches it was learned from"
     found = content_hash(config, *(tensors[name].numpy().tobytes() for name in sorted(tensors)))
