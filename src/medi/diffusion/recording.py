@@ -5,7 +5,7 @@ On an H100 losses and weights were equal to the last bit over twelve updates.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 WARM_UP = 3  # passes before the recording, in which libraries choose their kernels
 
 
+@runtime_checkable
 class Held(Protocol):
     """Tensors that stay where they are and take other numbers."""
 
-    def copy_(self, other: Self) -> None: ...
+    def copy_(self, other: Any) -> None: ...
 
 
 B = TypeVar("B", bound=Held)
