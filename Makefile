@@ -1,4 +1,4 @@
-# make demo: the whole study on the embedded cohort. make test: linter, type checker, tests.
+# make demo: the whole study on the embedded cohort. make test: linter, type checker, tests, a process of one thread for each core (4 at most).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ test: $(VENV)/.installed-dev
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
 		echo "no chromium: browser tests are skipped"
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
