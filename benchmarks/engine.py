@@ -70,8 +70,9 @@ def bare(cohort: Cohort, chosen: Preset = DEMO) -> Step:
 
     def step() -> None:
         made.accelerator.backward(made.loss_of(batch))
-        made.optimizer.step()
-        made.optimizer.zero_grad()
+        for optimizer in made.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
     return step
 

@@ -30,12 +30,20 @@ def weights(path) -> dict[str, torch.Tensor]:
     return load_tensors(path)[0]
 
 
-@pytest.mark.parametrize(("kill_at", "precision"), [(1, "bf16"), (9, "fp32"), (22, "bf16")])
+@pytest.mark.parametrize(
+    ("kill_at", "precision", "optimizer"),
+    [(1, "bf16", "adamw"), (9, "fp32", "adamw"), (22, "bf16", "adamw"), (9, "bf16", "muon")],
+)
 def test_interrupted_equals_uninterrupted_bitwise(
-    cohort: Cohort, tiny, tmp_path, kill_at: int, precision: Literal["bf16", "fp32"]
+    cohort: Cohort,
+    tiny,
+    tmp_path,
+    kill_at: int,
+    precision: Literal["bf16", "fp32"],
+    optimizer: Literal["adamw", "muon"],
 ) -> None:
     """P4: killed at any update, the same call ends with the same weights, log and file."""
-    recipe = replace(RECIPE, precision=precision)
+    recipe = replace(RECIPE, precision=precision, optimizer=optimizer)
     whole = train(cohort, tmp_path / "whole", tiny, recipe, cohort.schema, 5, cohort)
     updates = count(1)
 

@@ -39,6 +39,7 @@ from medi.diffusion.denoiser import (
     in_bf16,
 )
 from medi.diffusion.ema import Ema
+from medi.diffusion.muon import Muon
 from medi.diffusion.recording import Recorded
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
@@ -72,8 +73,9 @@ class Recipe:
     """How a model is trained. Durations are in images.
 
     schedule: of the learning rate after the warm-up. "linear" is constant and falls to zero over the last `decay`
-    share; "cosine" falls from the start; both end after `horizon` images (0: with training). betas, weight_decay: of
-    AdamW.
+    share; "cosine" falls from the start; both end after `horizon` images (0: with training). optimizer: "adamw", or
+    "muon" for the network's matrices and convolutions with AdamW for all else: it learns more from each image and
+    takes a constant time for each update, which larger batches share. betas: of AdamW; weight_decay: of both.
     `balance` b draws a group of n images in proportion to n^(1 - b): 0 as they come, 1 every group alike. Groups
     (`balance_over`) are classes, combinations of class and first attribute, or nested: first a class, then one of its
     combinations, so that a class with few combinations is not drawn rarely.
@@ -96,6 +98,7 @@ class Recipe:
     schedule: Literal["linear", "cosine"] = "linear"
     decay: float = 0.4
     horizon: int = 0
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
@@ -267,8 +270,20 @@ class DenoisingLoss(nn.Module):
         return (self.denoiser.loss_weight(batch.sigma) * error).mean()
 
 
+def optimizers(denoiser: Denoiser, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """AdamW for all weights; or Muon for the matrices between the network's ends and AdamW for the others."""
+    others: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    for name, weight in denoiser.named_parameters():
+        inner = name.startswith("network.") and not name.startswith(("network.conv_in.", "network.conv_out."))
+        (matrices if recipe.optimizer == "muon" and inner and weight.ndim > 1 else others).append(weight)
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    adamw = torch.optim.AdamW(others, rate, betas=recipe.betas, weight_decay=decay, fused=True)
+    return [adamw, Muon(matrices, rate, decay)] if matrices else [adamw]
+
+
 class Trainer:
-    """One model in training: weights, optimiser, EMA and the number of images seen.
+    """One model in training: weights, optimisers, EMA and the number of images seen.
 
     With N processes each works on every N-th image of a batch and gradients are averaged, so that N equal one (P4).
     """
@@ -281,15 +296,8 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision="no")  # its precision is the process's, ours is the recipe's
         self.recipe, self.images = recipe, 0
         self.denoiser = Denoiser(settings, schema)
-        optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(),
-            recipe.learning_rate,
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
         loss = torch.compile(DenoisingLoss(self.denoiser)) if recipe.compile else DenoisingLoss(self.denoiser)
-        self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
+        self.loss, *self.optimizers = self.accelerator.prepare(loss, *optimizers(self.denoiser, recipe))
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
@@ -309,10 +317,11 @@ class Trainer:
         else:
             loss = self._passes(parts, following)
         self._clip()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.images)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate(self.images)
+            optimizer.step()
+            optimizer.zero_grad()
         self.ema.update(self.images, stop)
         self.images = stop
         return loss
@@ -376,22 +385,25 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by name."""
-        moments = self.optimizer.state_dict()["state"]
-        flat = {f"optimizer.{i}.{key}": value for i, entry in moments.items() for key, value in entry.items()}
+        moments = {weight: entry for optimizer in self.optimizers for weight, entry in optimizer.state.items()}
+        flat = {
+            f"optimizer.{i}.{key}": value
+            for i, weight in enumerate(self.weights)
+            for key, value in moments.get(weight, {}).items()
+        }
         weights = {f"weights.{name}": value for name, value in self.denoiser.state_dict().items()}
         return weights | flat | {f"ema.{name}": value for name, value in self.ema.average.items()}
 
     def load(self, state: dict[str, Tensor], images: int) -> None:
         self.denoiser.load_state_dict(_under(state, "weights."))
         self.ema.load(_under(state, "ema."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under(state, "optimizer.").items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value
-        for i, parameter in enumerate(self.denoiser.parameters()):
-            for key in ("exp_avg", "exp_avg_sq"):  # fused AdamW wants the parameter's memory layout
-                moments[i][key] = torch.empty_like(parameter, requires_grad=False).copy_(moments[i][key])
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        moments = _under(state, "optimizer.")
+        at = {weight: i for i, weight in enumerate(self.weights)}
+        for optimizer in self.optimizers:
+            for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+                for key, value in _under(moments, f"{at[weight]}.").items():  # in the weight's memory layout
+                    kept = torch.empty_like(weight, requires_grad=False) if value.ndim else torch.empty_like(value)
+                    optimizer.state[weight][key] = kept.to(weight.device).copy_(value)
         self.images = images
 
     def averaged(self) -> Denoiser:
