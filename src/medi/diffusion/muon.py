@@ -32,6 +32,8 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
             gradients = [weight.grad for weight in weights]
             for weight in weights:
                 if not self.state[weight]:
@@ -61,8 +63,9 @@ def orthogonal(matrices: Float[Tensor, "n a b"]) -> Float[Tensor, "n a b"]:
     wide = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     gram = wide @ wide.mT
     unit = torch.eye(gram.shape[1], device=gram.device, dtype=gram.dtype)
-    total = unit.expand_as(gram)
-    for _ in range(STEPS):
+    total = once = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * unit
+    for _ in range(STEPS - 1):
+        gram = once @ (once @ gram)
         once = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * unit
-        total, gram = once @ total, once @ (once @ gram)
+        total = once @ total
     return total @ wide
