@@ -63,7 +63,7 @@ def test_a_convolution_is_a_matrix() -> None:
 
 
 def test_every_weight_has_one_optimizer(cohort: Cohort, tiny) -> None:
-    """Muon has the matrices inside the network; its ends, vectors and the embeddings of conditions are AdamW's."""
+    """Muon has convolutions and attention; the network's ends, vectors and all embeddings are AdamW's."""
     denoiser = Denoiser(tiny, cohort.schema)
     names = {weight: name for name, weight in denoiser.named_parameters()}
     (alone,) = optimizers(denoiser, Recipe())
@@ -75,8 +75,8 @@ def test_every_weight_has_one_optimizer(cohort: Cohort, tiny) -> None:
     assert adamw | muon == set(names.values())
     assert not adamw & muon
     assert {"network.conv_in.weight", "network.conv_out.weight", "network.mid_block.resnets.0.conv1.bias"} <= adamw
-    assert {"network.mid_block.resnets.0.conv1.weight", "network.time_embedding.linear_1.weight"} <= muon
-    assert not any(name.startswith("conditioning.") for name in muon)
+    assert {"network.mid_block.resnets.0.conv1.weight", "network.down_blocks.0.resnets.0.conv2.weight"} <= muon
+    assert not any(name.startswith("conditioning.") or "time_emb" in name for name in muon)
 
 
 def test_the_learning_rate_reaches_both(cohort: Cohort, tiny) -> None:

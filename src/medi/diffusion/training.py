@@ -74,8 +74,8 @@ class Recipe:
 
     schedule: of the learning rate after the warm-up. "linear" is constant and falls to zero over the last `decay`
     share; "cosine" falls from the start; both end after `horizon` images (0: with training). optimizer: "adamw", or
-    "muon" for the network's matrices and convolutions with AdamW for all else: it learns more from each image and
-    takes a constant time for each update, which larger batches share. betas: of AdamW; weight_decay: of both.
+    "muon" for convolutions and attention with AdamW for all else: it learns more from each image and takes a constant
+    time for each update, which larger batches share. betas: of AdamW; weight_decay: of both.
     `balance` b draws a group of n images in proportion to n^(1 - b): 0 as they come, 1 every group alike. Groups
     (`balance_over`) are classes, combinations of class and first attribute, or nested: first a class, then one of its
     combinations, so that a class with few combinations is not drawn rarely.
@@ -271,12 +271,13 @@ class DenoisingLoss(nn.Module):
 
 
 def optimizers(denoiser: Denoiser, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW for all weights; or Muon for the matrices between the network's ends and AdamW for the others."""
+    """AdamW for all weights; or Muon for convolutions and attention between the network's ends, AdamW for the others,
+    among them those that time and conditions pass through."""
     others: list[nn.Parameter] = []
     matrices: list[nn.Parameter] = []
     for name, weight in denoiser.named_parameters():
-        inner = name.startswith("network.") and not name.startswith(("network.conv_in.", "network.conv_out."))
-        (matrices if recipe.optimizer == "muon" and inner and weight.ndim > 1 else others).append(weight)
+        outer = not name.startswith("network.") or any(part in name for part in ("conv_in.", "conv_out.", "time_emb"))
+        (others if recipe.optimizer == "adamw" or outer or weight.ndim < 2 else matrices).append(weight)
     rate, decay = recipe.learning_rate, recipe.weight_decay
     adamw = torch.optim.AdamW(others, rate, betas=recipe.betas, weight_decay=decay, fused=True)
     return [adamw, Muon(matrices, rate, decay)] if matrices else [adamw]
