@@ -77,7 +77,7 @@ def home(tmp_path_factory) -> Path:
 def run(home: Path) -> Path:
     """The folder of the finished study."""
     command = [sys.executable, "-m", "medi.cli", "run", str(home / "study.yaml"), "--out", str(home / "run")]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
     return home / "run"
 
 
