@@ -1,12 +1,14 @@
 """Which guidance a study's models want, by what their training patches say alone.
 
-python benchmarks/guidance.py RUN [RUN ...] [--weights 0.2 0.5 1] [--below 0.3 1 inf] [--images 100] [--sheet DIR]
+python benchmarks/guidance.py RUN [RUN ...] [--weights 0.2 0.5 1] [--below 0.3 1 inf] [--above 0] [--steps 16]
+    [--eta 0 0.7 --eta-within 0.3 3] [--images 100] [--sheet DIR]
 
 RUN is a run of `medi run` with both models trained, of a study that keeps an early average (`training.early`). Its MeDi
-model, guided by that average with each weight and below each noise level, makes images of the training combinations
-that have enough patches; their Frechet distances (colour-texture) to as many training patches of the same combination
-are averaged. No patch of another split is opened. "alone" is the model without guidance. --sheet keeps 24 images of
-each setting and combination. The last line is one JSON object.
+model, guided by that average with each weight and below each noise level (and above that of --above), with each share
+of fresh noise, makes images of the training combinations that have enough patches; their Frechet distances
+(colour-texture) to as many training patches of the same combination are averaged. No patch of another split is opened.
+"alone" is the model without guidance or fresh noise. --sheet keeps 24 images of each setting and combination. The last
+line is one JSON object.
 """
 
 import argparse
@@ -32,11 +34,13 @@ SEED = 5  # of the noise: none that a study samples with
 SHOWN = 24
 
 
-def settings(base: SamplerSettings, weights: list[float], below: list[float]) -> dict[str, SamplerSettings]:
+def settings(base: SamplerSettings, options: argparse.Namespace) -> dict[str, SamplerSettings]:
+    base = replace(base, steps=options.steps or base.steps, eta=0.0, eta_interval=tuple(options.eta_within))
     found = {"alone": replace(base, guidance=Guidance())}
-    for weight, sigma in product(weights, below):
-        within = None if sigma == float("inf") else (0.0, sigma)
-        found[f"weight_{weight:g}_below_{sigma:g}"] = replace(base, guidance=Guidance(weak=weight, interval=within))
+    for weight, sigma, eta in product(options.weights, options.below, options.eta):
+        guidance = Guidance(weak=weight, interval=(options.above, sigma))
+        fresh = f"_eta_{eta:g}" if eta else ""
+        found[f"weight_{weight:g}_below_{sigma:g}{fresh}"] = replace(base, guidance=guidance, eta=eta)
     return found
 
 
@@ -73,11 +77,15 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--weights", type=float, nargs="+", default=[0.2, 0.5, 1.0])
     parser.add_argument("--below", type=float, nargs="+", default=[0.3, 1.0, float("inf")], help="noise levels")
+    parser.add_argument("--above", type=float, default=0.0, help="noise level from which on images are guided")
+    parser.add_argument("--steps", type=int, help="noise levels; those of the study if not given")
+    parser.add_argument("--eta", type=float, nargs="+", default=[0.0], help="shares of fresh noise")
+    parser.add_argument("--eta-within", type=float, nargs=2, default=[0.3, 3.0], help="noise levels with fresh noise")
     parser.add_argument("--images", type=int, default=100, help="images and patches of a combination")
     parser.add_argument("--sheet", type=Path, help="folder for pictures")
     options = parser.parse_args()
     base = reopen(str(options.runs[0])).settings.sampling
-    asked = settings(base, options.weights, options.below)
+    asked = settings(base, options)
     found = [distances(run, asked, options.images, options.sheet) for run in options.runs]
     against = "mean Frechet distance to training patches of the same combination; the spread is over runs"
     figures = {name: figure([run[name] for run in found], "", None, len(found), against) for name in asked}

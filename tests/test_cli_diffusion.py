@@ -64,9 +64,10 @@ def test_shards_are_joined_by_the_last_one(verb: Medi) -> None:
 def test_workers_make_the_same_cohort(verb: Medi) -> None:
     """P3: two processes share two batches; what they left is the same to the bit."""
     guidance = ("--guidance", "class=0.5", "--guidance-interval", "0.1,5")
-    shared = ("sample", "m", "plan.csv", "--sigma-min", 0.05, "--sigma-max", 20, *guidance, *QUICK)
+    eta = ("--eta", 0.7, "--eta-interval", "0.3,30")
+    shared = ("sample", "m", "plan.csv", "--sigma-min", 0.05, "--sigma-max", 20, *guidance, *eta, *QUICK)
     fine(verb(*shared, "--workers", 1, "--out", "one"))
-    assert "sampled: 11 images, dpm_solver_2m, 2 steps, log 20 to 0.05" in fine(
+    assert "sampled: 11 images, dpm_solver_2m, 2 steps, log 20 to 0.05, eta 0.7 for sigma 0.3 to 30" in fine(
         verb(*shared, "--workers", 2, "--out", "two")
     )
     assert Cohort.load(Path("two")).digest() == Cohort.load(Path("one")).digest()
@@ -89,6 +90,7 @@ def test_guidance_reaches_the_rows(verb: Medi) -> None:
         (["--guidance", "class=much"], "--guidance 'much' is not a number; expected class=1.5"),
         (["--guidance", "stain=1"], "'stain' is no attribute; known: class, site"),
         (["--guidance-interval", "1"], "--guidance-interval '1': expected LOW,HIGH"),
+        (["--eta-interval", "1,high"], "--eta-interval 'high' is not a number; expected 0.2,5"),
         (["--shard", "1"], "--shard '1': expected I/N, such as 0/4"),
         (["--shard", "2/2"], "shard 2/2: shards are counted from 0/2 to 1/2"),
         (["--sigma-min", "50"], "0 < sigma_min < sigma_max"),

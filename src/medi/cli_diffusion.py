@@ -98,6 +98,10 @@ def sample(
         Path | None, typer.Option(metavar="MODEL", help="Guide away from this weaker model.", show_default=False)
     ] = None,
     weak_weight: Annotated[float, typer.Option(help="How far, with --weak.")] = 1.0,
+    eta: Annotated[float, typer.Option(min=0, help="Fresh noise in each step of dpm_solver_2m; 0 is none.")] = 0.0,
+    eta_interval: Annotated[
+        str | None, typer.Option(metavar=RANGE, help="Fresh noise between these sigmas only.", show_default=False)
+    ] = None,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
@@ -123,7 +127,10 @@ def sample(
     from medi.shards import process
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
-    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision, compile)
+    within = None if eta_interval is None else _interval(eta_interval, "--eta-interval")
+    settings = SamplerSettings(
+        steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision, compile, eta, within
+    )
     rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
     workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
     weaker = None if weak is None else model_file(weak)
@@ -216,12 +223,14 @@ def _guidance(given: list[str], interval: str | None, weak: float) -> "Guidance"
 
     pairs = [text.rpartition("=") for text in given]
     weights = {name: _number(text, "--guidance", "class=1.5") for name, _, text in pairs}
-    if interval is None:
-        return Guidance(weights, weak)
-    ends = [_number(text, "--guidance-interval", "0.2,5") for text in interval.split(",")]
+    return Guidance(weights, weak, None if interval is None else _interval(interval, "--guidance-interval"))
+
+
+def _interval(given: str, option: str) -> tuple[float, float]:
+    ends = [_number(text, option, "0.2,5") for text in given.split(",")]
     if len(ends) != 2:
-        raise MediError(f"--guidance-interval {interval!r}: expected {RANGE}, such as 0.2,5")
-    return Guidance(weights, weak, (ends[0], ends[1]))
+        raise MediError(f"{option} {given!r}: expected {RANGE}, such as 0.2,5")
+    return ends[0], ends[1]
 
 
 def _number(text: str, option: str, example: str) -> float:

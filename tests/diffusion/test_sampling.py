@@ -21,10 +21,11 @@ from medi.errors import MediError
 SETTINGS = SamplerSettings(steps=4, batch=16)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.7])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_sample_i_is_sample_i(denoiser: Denoiser, cohort: Cohort, precision: str) -> None:
+def test_sample_i_is_sample_i(denoiser: Denoiser, cohort: Cohort, precision: str, eta: float) -> None:
     """P3: alone, in another order or among others, an image is the same bit for bit at a fixed internal batch."""
-    rows, settings = cohort.table.head(7), replace(SETTINGS, precision=precision)
+    rows, settings = cohort.table.head(7), replace(SETTINGS, precision=precision, eta=eta)
     together = sample_images(denoiser, rows, 3, settings)
     backwards = sample_images(denoiser, rows.iloc[::-1], 3, settings)
     alone = sample_images(denoiser, rows.iloc[[4]], 3, settings)
@@ -96,6 +97,18 @@ def test_an_image_is_the_solver_run_on_its_noise(denoiser: Denoiser, cohort: Coh
     assert (sample_images(denoiser, rows, 5, SamplerSettings(batch=3, precision="fp32")) == to_uint8(x.numpy())).all()
 
 
+def test_fresh_noise_within_an_interval(denoiser: Denoiser, cohort: Cohort) -> None:
+    """4 levels: 40, 3.2, 0.25, 0.02; the step to 0 has no noise."""
+    rows = cohort.table.head(3)
+    noisy = replace(SETTINGS, eta=0.7, eta_interval=(0.2, 5.0))
+    np.testing.assert_array_equal(noisy.etas(), [0.0, 0.7, 0.7, 0.0])
+    assert str(noisy) == "dpm_solver_2m, 4 steps, log 40 to 0.02, eta 0.7 for sigma 0.2 to 5"
+    flow = sample_images(denoiser, rows, 3, SETTINGS)
+    assert (sample_images(denoiser, rows, 3, noisy) != flow).any()
+    assert (sample_images(denoiser, rows, 3, replace(noisy, eta_interval=(50.0, 60.0))) == flow).all()
+    assert (sample_images(denoiser, rows, 3, replace(noisy, eta_interval=(0.0, 0.03))) == flow).all()
+
+
 def test_noise_prediction_is_sampled_in_fp32_unless_asked(tiny, schema, cohort: Cohort) -> None:
     """x - sigma F: at sigma 150 an error of F in its third digit would be the whole range of the image."""
     torch.manual_seed(0)
@@ -131,6 +144,9 @@ def test_noise_id_is_shared_across_conditions_and_condition_matters(denoiser: De
         ({"steps": 0}, "1 to 1000 steps"),
         ({"batch": 0}, "at least 1, not 0"),
         ({"solver": "euler"}, "solver 'euler' is unknown; known: dpm_solver_2m, ddim"),
+        ({"eta": -0.1}, "eta, fresh noise in each step, is 0 or more and for dpm_solver_2m"),
+        ({"eta": 0.5, "solver": "heun"}, "is 0 or more and for dpm_solver_2m, not .*heun"),
+        ({"eta": 0.5, "eta_interval": (3.0, 0.3)}, "eta_interval goes from a lower to a higher sigma, not .3.0, 0.3"),
         ({"schedule": "cosine"}, "schedule 'cosine' is unknown; known: log, edm"),
         ({"precision": "fp8"}, "precision 'fp8' is unknown; known: auto, bf16, fp32"),
     ],

@@ -95,6 +95,50 @@ def test_dpm_solver_equals_diffusers() -> None:
     torch.testing.assert_close(dpm_solver_2m(bent, x, sigmas), theirs, rtol=1e-5, atol=1e-7)
 
 
+def test_the_stochastic_solver_equals_diffusers() -> None:
+    """SDE-DPM-Solver++(2M) with eta 1 against diffusers, on the same noise levels and the same fresh noise."""
+    sigmas, fresh = uniform_log_sigmas(12, 0.02, 30.0), [noise(1.0 + 0.1 * i) for i in range(12)]
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="sde-dpmsolver++", solver_type="midpoint", prediction_type="sample", final_sigmas_type="zero"
+    )
+    scheduler.set_timesteps(12)
+    scheduler.sigmas = torch.tensor(sigmas, dtype=torch.float64)
+    x = noise(30.0)
+    theirs = x / np.sqrt(1 + 30.0**2)
+    for i, t in enumerate(scheduler.timesteps):
+        scale = np.sqrt(1 + sigmas[i] ** 2)
+        given = fresh[i].float()  # diffusers takes noise in fp32
+        theirs = scheduler.step(bent(theirs * scale, sigmas[i]), t, theirs, variance_noise=given).prev_sample.double()
+    ours = dpm_solver_2m(bent, x, sigmas, np.ones(12), fresh.__getitem__)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0, 2.0])
+def test_fresh_noise_keeps_the_marginals(eta: float) -> None:
+    """Images ~ N(0, 0.5^2): whatever eta, x at sigma_min has the variance 0.25 + sigma_min^2 for many steps.
+
+    The solver is linear here, so variances are exact: each independent noise goes through it alone.
+    """
+    steps = 150
+    sigmas, std = uniform_log_sigmas(steps, 0.01, 40.0)[:-1], 0.5
+    etas = np.full(steps - 1, eta)
+    units = torch.eye(steps, dtype=torch.float64)  # one column each for the first noise and that of every step
+    start = units[0] * np.sqrt(std**2 + 40.0**2)
+    end = dpm_solver_2m(gaussian(std), start, sigmas, etas, lambda i: units[i + 1])
+    assert end.square().sum().item() == pytest.approx(std**2 + 0.01**2, rel=0.02)
+    without = dpm_solver_2m(gaussian(std), start, sigmas, etas, lambda i: 0 * units[i + 1])
+    assert without.square().sum().item() < 0.9 * std**2
+
+
+def test_fresh_noise_only_where_it_is_asked_for() -> None:
+    sigmas, etas, steps = uniform_log_sigmas(8, 0.02, 30.0), np.zeros(8), []
+    flow = dpm_solver_2m(bent, noise(30.0), sigmas)
+    assert (dpm_solver_2m(bent, noise(30.0), sigmas, etas, noise) == flow).all()
+    etas[[2, 5]] = 0.5
+    assert (dpm_solver_2m(bent, noise(30.0), sigmas, etas, lambda i: steps.append(i) or noise(1.0)) != flow).any()
+    assert steps == [2, 5]
+
+
 @pytest.mark.parametrize(("name", "clip"), [("ddim", False), ("ddim_clipped", True)])
 def test_ddim_equals_diffusers_with_noise_prediction(name: str, clip: bool) -> None:
     """The published recipe's sampler: DDIMScheduler with its defaults on noise predictions, leading spacing."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import UInt8
+from pydantic import TypeAdapter
 
 from medi.cohort.pixels import Pixels, write_store
 from medi.cohort.schema import Schema
@@ -20,7 +21,6 @@ from medi.cohort.table import Cohort
 from medi.devices import device
 from medi.diffusion.checkpoint import load_model
 from medi.diffusion.denoiser import Denoiser
-from medi.diffusion.guidance import Guidance
 from medi.diffusion.mixing import as_text, resolve
 from medi.diffusion.sampling import SamplerSettings, sample_images
 from medi.errors import MediError
@@ -96,14 +96,9 @@ def worker(folder: str, number: str, advance: Progress) -> None:
             return
         raise
     (i, n), k, weak = task["shard"], int(number), task["weak"]
-    settings = SamplerSettings(**task["settings"] | {"guidance": Guidance(**_guidance(task["settings"]["guidance"]))})
+    settings = TypeAdapter(SamplerSettings).validate_python(task["settings"])
     shard = (i + k * n, n * task["workers"])
     generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, weak and Path(weak))
-
-
-def _guidance(found: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a Guidance that JSON has kept, which knows no tuples."""
-    return found | {"interval": found["interval"] and tuple(found["interval"])}
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,20 @@
 """Sampling: images from rows of a table and a denoiser; sample i is sample i (P3)."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from medi import seeds
 from medi.cohort.pixels import to_uint8
 from medi.diffusion.denoiser import Denoiser, Precision, compile_failed, in_bf16
 from medi.diffusion.guidance import Guidance, guided
-from medi.diffusion.solvers import SCHEDULES, SOLVERS
+from medi.diffusion.solvers import SCHEDULES, SOLVERS, dpm_solver_2m
 from medi.errors import MediError
 
 
@@ -24,7 +26,8 @@ class SamplerSettings:
     leading and linspace, whose range is that of the betas. The published recipe samples with ddim_clipped, leading,
     100 steps. precision: of convolutions and matrix products; auto is bf16 on machines with units for it, which moves
     pixels by one grey level at most on the demo, but fp32 for noise prediction, whose errors grow with sigma. compile:
-    torch.compile, for plans of tens of thousands of images; it needs a C++ compiler on a CPU.
+    torch.compile, for plans of tens of thousands of images; it needs a C++ compiler on a CPU. eta: fresh noise in each
+    step of dpm_solver_2m, 0 is none and 1 the reverse stochastic equation, within `eta_interval` of sigma where given.
     """
 
     steps: int = 16
@@ -36,6 +39,8 @@ class SamplerSettings:
     guidance: Guidance = field(default_factory=Guidance)
     precision: str = "auto"
     compile: bool = False
+    eta: float = 0.0
+    eta_interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000 or not 0 < self.sigma_min < self.sigma_max:
@@ -48,9 +53,18 @@ class SamplerSettings:
             raise MediError(f"schedule {self.schedule!r} is unknown; known: {', '.join(SCHEDULES)}")
         if self.precision not in get_args(Precision):
             raise MediError(f"precision {self.precision!r} is unknown; known: {', '.join(get_args(Precision))}")
+        if self.eta < 0 or (self.eta and self.solver != "dpm_solver_2m"):
+            raise MediError(f"eta, fresh noise in each step, is 0 or more and for dpm_solver_2m, not {self!r}")
+        if self.eta_interval is not None and not 0 <= self.eta_interval[0] < self.eta_interval[1]:
+            raise MediError(f"eta_interval goes from a lower to a higher sigma, not {self.eta_interval}")
 
     def sigmas(self) -> Float[np.ndarray, " k"]:
         return SCHEDULES[self.schedule](self.steps, self.sigma_min, self.sigma_max)
+
+    def etas(self) -> Float[np.ndarray, " steps"]:
+        """Share of fresh noise in each step: eta where the step starts within the interval, else 0."""
+        (low, high), sigmas = self.eta_interval or (0.0, np.inf), self.sigmas()[:-1]
+        return np.where((low <= sigmas) & (sigmas <= high), self.eta, 0.0)
 
     @property
     def evaluations(self) -> int:
@@ -62,8 +76,11 @@ class SamplerSettings:
         return len(sigmas) + others * int(((low <= sigmas) & (sigmas <= high)).sum())
 
     def __str__(self) -> str:
-        sigmas = self.sigmas()
-        return f"{self.solver}, {self.steps} steps, {self.schedule} {sigmas[0]:g} to {sigmas[-2]:g}"
+        sigmas, within = self.sigmas(), ""
+        if self.eta and self.eta_interval is not None:
+            within = f" for sigma {self.eta_interval[0]:g} to {self.eta_interval[1]:g}"
+        noise = f", eta {self.eta:g}{within}" if self.eta else ""
+        return f"{self.solver}, {self.steps} steps, {self.schedule} {sigmas[0]:g} to {sigmas[-2]:g}{noise}"
 
 
 @torch.inference_mode()
@@ -76,15 +93,21 @@ def sample_images(
     full size, so that an image does not depend on how many stand beside it (P3).
     """
     padded = rows.iloc[np.arange(settings.batch) % len(rows)]
-    size, sigmas = denoiser.settings.size, settings.sigmas()
+    size, sigmas, solve = denoiser.settings.size, settings.sigmas(), SOLVERS[settings.solver]
+
+    def drawn(seed: int) -> Float[Tensor, "n 3 h w"]:
+        return torch.from_numpy(seeds.noise(seed, list(padded["noise_id"]), (3, size, size))).to(denoiser.device)
+
+    if settings.eta:
+        solve = partial(dpm_solver_2m, etas=settings.etas(), fresh=lambda step: drawn(seeds.integer("eta", seed, step)))
     for model in filter(None, (denoiser, weak) if settings.compile else ()):
         model.compile_once()
-    noise = torch.from_numpy(seeds.noise(seed, list(padded["noise_id"]), (3, size, size))).to(denoiser.device)
+    noise = drawn(seed)
     denoise = guided(denoiser, padded, settings.guidance, weak)
     exact = settings.precision == "auto" and denoiser.settings.parameterisation == "ddpm"
     with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=not exact and in_bf16(settings.precision)):
         try:
-            images = SOLVERS[settings.solver](denoise, noise * float(sigmas[0]), sigmas)
+            images = solve(denoise, noise * float(sigmas[0]), sigmas)
         except RuntimeError as error:
             if settings.compile and "memory" not in str(error):
                 raise compile_failed(error) from error

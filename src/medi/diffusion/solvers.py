@@ -1,7 +1,8 @@
 """Solvers, pure functions of (denoise, x, sigmas), and, apart from them, schedules of noise levels.
 
 All integrate dx/dsigma = (x - D(x, sigma)) / sigma, the probability flow of x = image + sigma * noise (Karras et al.,
-NeurIPS 2022, equation 3), from sigmas[0] to sigmas[-1], which is 0 for samples.
+NeurIPS 2022, equation 3), from sigmas[0] to sigmas[-1], which is 0 for samples. dpm_solver_2m can also follow the
+reverse stochastic equation, whose marginals are the same.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 Denoise = Callable[[Float[Tensor, "n *rest"], float], Float[Tensor, "n *rest"]]
 Sigmas = Float[np.ndarray, " k"]
 Solver = Callable[[Denoise, Tensor, Sigmas], Tensor]
+Fresh = Callable[[int], Tensor]  # standard normal noise for step i, in the shape of x
 
 
 def ddim(
@@ -31,11 +33,22 @@ def ddim(
     return x
 
 
-def dpm_solver_2m(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float[Tensor, "n *rest"]:
+def dpm_solver_2m(
+    denoise: Denoise,
+    x: Float[Tensor, "n *rest"],
+    sigmas: Sigmas,
+    etas: Float[np.ndarray, " steps"] | None = None,
+    fresh: Fresh | None = None,
+) -> Float[Tensor, "n *rest"]:
     """DPM-Solver++(2M) of Lu et al. (2022, algorithm 2) for x = image + sigma * noise. One evaluation a step.
 
     With lambda = -ln sigma and h the step in it: x' = (sigma'/sigma) x - expm1(-h) D', where D' extrapolates the
     last two denoised images to the middle of the step.
+
+    `etas` and `fresh`, both or neither, make it SDE-DPM-Solver++(2M) (the same paper, solvers of diffusion SDEs):
+    a step of eta e shrinks x by exp(-(1 + e) h) in place of exp(-h), moves the rest of the way to D', and adds fresh
+    noise of deviation sigma' sqrt(1 - exp(-2 e h)), which leaves the noise level at sigma'. e is 0 for the flow and 1
+    for the reverse stochastic equation of Song et al. (ICLR 2021, equation 6).
     """
     previous: Tensor | None = None
     for i, (sigma, following) in enumerate(pairwise(sigmas)):
@@ -46,8 +59,11 @@ def dpm_solver_2m(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas)
         if previous is not None:
             ratio = np.log(sigmas[i - 1] / sigma) / np.log(sigma / following)
             extrapolated = denoised + (denoised - previous) / (2 * float(ratio))
-        shrink = float(following / sigma)
+        eta = 0.0 if etas is None else float(etas[i])
+        shrink = float(following / sigma) ** (1 + eta)
         x, previous = shrink * x + (1 - shrink) * extrapolated, denoised
+        if eta and fresh is not None:
+            x = x + float(following * np.sqrt(1 - (following / sigma) ** (2 * eta))) * fresh(i)
     return x
 
 
