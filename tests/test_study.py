@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
 from medi.files import read_json, read_table
 from medi.study import gap_closed
@@ -20,7 +21,7 @@ from medi.study import gap_closed
 ENVIRONMENT = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
 
 
-def medi(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "medi.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False, **options)
 
@@ -29,7 +30,7 @@ def medi(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
 def quick(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a finished quick run and what it printed."""
     out = tmp_path_factory.mktemp("study") / "run"
-    done = medi("demo", "--quick", "--out", out)
+    done = process("demo", "--quick", "--out", out)
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -102,12 +103,10 @@ def test_balanced_set_fills_every_combination_alike(quick: tuple[Path, str]) -> 
     assert sizes.max()["oracle"] == sizes.max()["medi"] == sizes.max()["cls"] > sizes.max()["real"]
 
 
-def test_running_again_skips_everything_and_gives_the_same_numbers(quick: tuple[Path, str]) -> None:
+def test_running_again_skips_everything_and_gives_the_same_numbers(quick: tuple[Path, str], medi: Medi) -> None:
     out = quick[0]
     before, models = (out / "results.json").read_text(), (out / "run.json").read_text()
-    again = medi("demo", "--quick", "--out", out)
-    assert again.returncode == 0
-    assert again.stdout.count("(done before)") == len(json.loads(models)["stages"])
+    assert fine(medi("demo", "--quick", "--out", out)).count("(done before)") == len(json.loads(models)["stages"])
     assert (out / "results.json").read_text() == before
 
 
@@ -121,25 +120,23 @@ def test_killed_run_goes_on_and_ends_with_the_same_numbers(quick: tuple[Path, st
             time.sleep(0.02)
         running.send_signal(signal.SIGKILL)
     assert not (tmp_path / "run" / "results.json").exists()
-    assert medi("demo", "--quick", "--out", tmp_path / "run").returncode == 0
+    assert process("demo", "--quick", "--out", tmp_path / "run").returncode == 0
     mine, theirs = (read_json(folder / "results.json") for folder in (tmp_path / "run", quick[0]))
     assert mine["balanced_accuracy"] == theirs["balanced_accuracy"]
     assert mine["frechet"] == theirs["frechet"]
 
 
-def test_report_is_written_again_from_the_folder_alone(quick: tuple[Path, str], tmp_path: Path) -> None:
+def test_report_is_written_again_from_the_folder_alone(quick: tuple[Path, str], medi: Medi, tmp_path: Path) -> None:
     shutil.copytree(quick[0], tmp_path / "moved", ignore=shutil.ignore_patterns("models", "samples", "embeddings"))
     (tmp_path / "moved" / "report.html").unlink()
-    done = medi("report", tmp_path / "moved")
-    assert done.returncode == 0, done.stderr
+    fine(medi("report", tmp_path / "moved"))
     assert (tmp_path / "moved" / "report.html").exists()
 
 
-def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str]) -> None:
+def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str], medi: Medi) -> None:
     before = (quick[0] / "results.json").read_text()
-    done = medi("demo", "--quick", "--seed", "1", "--out", quick[0])
-    assert done.returncode == 2
-    assert "was run with other settings; choose another --out, or --redo" in done.stderr
+    shown = medi("demo", "--quick", "--seed", "1", "--out", quick[0])
+    refused(shown, "was run with other settings; choose another --out, or --redo")
     assert (quick[0] / "results.json").read_text() == before
 
 
@@ -160,16 +157,16 @@ def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str]) ->
         ("cohort: {size: 64}", "network.size is 32, cohort.size 64: make them equal"),
     ],
 )
-def test_wrong_study_files_are_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_study_files_are_one_clear_line(medi: Medi, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "study.yaml").write_text(text)
-    done = medi("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    code, shown = medi("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert code == 2
+    assert message in shown
+    assert len(shown.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
-def test_wrong_options_and_folders_are_refused(tmp_path: Path) -> None:
+def test_wrong_options_and_folders_are_refused(medi: Medi, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     cases = [
         (["demo", "--quik"], "No such option"),
@@ -181,17 +178,17 @@ def test_wrong_options_and_folders_are_refused(tmp_path: Path) -> None:
         (["report", tmp_path], "no results of a study here"),
     ]
     for arguments, message in cases:
-        done = medi(*arguments)
-        assert done.returncode == 2, arguments
-        assert message in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
+        code, shown = medi(*arguments)
+        assert code == 2, arguments
+        assert message in shown, shown
+        assert "Traceback" not in shown
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_help_shows_an_example_for_every_verb() -> None:
-    assert medi("--help").returncode == 0
+def test_help_shows_an_example_for_every_verb(medi: Medi) -> None:
+    assert medi("--help")[0] == 0
     for verb in ("demo", "run", "report"):
-        assert f"Example: medi {verb}" in medi(verb, "--help").stdout
+        assert f"Example: medi {verb}" in medi(verb, "--help")[1]
 
 
 def test_gap_is_undefined_where_the_oracle_gains_nothing() -> None:
