@@ -18,6 +18,7 @@ from medi.cohort.schema import Attribute
 from medi.cohort.table import Cohort
 from medi.diffusion.adapt import adapt
 from medi.diffusion.checkpoint import check_scale
+from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.guidance import Guidance
 from medi.diffusion.mixing import Mix
 from medi.diffusion.sampling import SamplerSettings, sample_images
@@ -75,28 +76,35 @@ class Made:
 
 def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
     """Tell the images of a request, a few at a time, and at last the training patches nearest to them."""
-    model, settings = bench.model(wish.model), _settings(wish)
-    settings.guidance.check(model.schema, model.config.get("recipe", {}).get("dropout", 0.0), weak=False)
+    model, (settings, weak) = bench.model(wish.model), _settings(bench, wish)
+    settings.guidance.check(model.schema, model.config.get("recipe", {}).get("dropout", 0.0), weak is not None)
     rows, made = wish.rows(), np.empty((0, *[model.size] * 2, 3), dtype=np.uint8)
     total = evaluations(settings) * -(-wish.n // AT_ONCE)
     with counted(model.denoiser, total, "sampling", tell):
         for start in range(0, wish.n, AT_ONCE):
-            part = sample_images(model.denoiser, rows.iloc[start : start + AT_ONCE], wish.seed, settings)
+            part = sample_images(model.denoiser, rows.iloc[start : start + AT_ONCE], wish.seed, settings, weak)
             made = np.concatenate([made, part])
             tell(Made(made))
     tell(Progress(1, 1, "looking for the nearest training patches"))
     tell(Made(made, bench.nearest(made)))
 
 
-def _settings(wish: Wish) -> SamplerSettings:
-    guidance = Guidance({name: weight for name, weight in wish.guidance.items() if weight})
-    return SamplerSettings(steps=wish.steps, solver=wish.solver, batch=AT_ONCE, guidance=guidance)
+def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Denoiser | None]:
+    """How the run samples, but for what the page chose, and the model that guides, where there is one."""
+    run = bench.settings.sampling
+    weak = bench.model(wish.model).early if run.guidance.weak else None
+    weights = {name: weight for name, weight in wish.guidance.items() if weight}
+    guidance = Guidance(weights, run.guidance.weak if weak is not None else 0.0, run.guidance.interval)
+    eta = run.eta if wish.solver == run.solver else 0.0
+    chosen = replace(
+        run, steps=wish.steps, solver=wish.solver, batch=AT_ONCE, guidance=guidance, eta=eta, compile=False
+    )
+    return chosen, weak
 
 
 def evaluations(settings: SamplerSettings) -> int:
-    """Of the network, for one batch."""
-    passes = 1 + len(settings.guidance.weights)
-    return passes * (2 * settings.steps - 1 if settings.solver == "heun" else settings.steps)
+    """Of the model itself, for one batch; those of a weaker one that guides it are not counted."""
+    return replace(settings, guidance=replace(settings.guidance, weak=0.0)).evaluations
 
 
 # --- one patch at other levels ----------------------------------------------------------------------------------------
@@ -173,9 +181,9 @@ def learn(
     samples = {}
     for class_ in found.schema.classes.levels:
         wish = Wish(name, common | {"class": class_, attribute: level}, None, seed, steps=steps, n=ADAPTED)
-        settings = _settings(wish)
+        settings, weak = _settings(bench, wish)
         with counted(found.denoiser, evaluations(settings), f"sampling {class_}", tell):
-            samples[class_] = sample_images(found.denoiser, wish.rows(), seed, settings)
+            samples[class_] = sample_images(found.denoiser, wish.rows(), seed, settings, weak)
     tell(NewLevel(found, attribute, level, made.method, made.record["seconds"], samples))
 
 

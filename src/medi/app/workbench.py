@@ -19,6 +19,7 @@ from medi.cohort.table import Cohort
 from medi.diffusion.checkpoint import load_tensors
 from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.generation import load_on_device
+from medi.diffusion.training import EARLY
 from medi.diffusion.unknown import met_missing, trained_with_dropout
 from medi.errors import MediError
 from medi.evaluation.encoders import Encoder, embed
@@ -52,6 +53,12 @@ class Model:
     @cached_property
     def denoiser(self) -> Denoiser:
         return load_on_device(self.path)[0]
+
+    @cached_property
+    def early(self) -> Denoiser | None:
+        """The average that may guide it, where its training kept one."""
+        path = self.path.with_name(EARLY)
+        return load_on_device(path)[0] if path.is_file() else None
 
     @property
     def size(self) -> int:
