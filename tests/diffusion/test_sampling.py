@@ -145,6 +145,7 @@ def test_noise_id_is_shared_across_conditions_and_condition_matters(denoiser: De
         ({"batch": 0}, "at least 1, not 0"),
         ({"solver": "euler"}, "solver 'euler' is unknown; known: dpm_solver_2m, ddim"),
         ({"eta": -0.1}, "eta, fresh noise in each step, is 0 or more and for dpm_solver_2m"),
+        ({"eta": float("nan")}, "is 0 or more and for dpm_solver_2m, not .*nan"),
         ({"eta": 0.5, "solver": "heun"}, "is 0 or more and for dpm_solver_2m, not .*heun"),
         ({"eta": 0.5, "eta_interval": (3.0, 0.3)}, "eta_interval goes from a lower to a higher sigma, not .3.0, 0.3"),
         ({"schedule": "cosine"}, "schedule 'cosine' is unknown; known: log, edm"),

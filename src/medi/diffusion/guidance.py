@@ -20,6 +20,21 @@ from medi.diffusion.mixing import condition
 from medi.diffusion.solvers import Denoise
 from medi.errors import MediError
 
+Interval = tuple[float, float] | None  # lowest and highest sigma; None is all
+
+
+def inside(sigma: float, interval: Interval) -> bool:
+    return interval is None or bool(interval[0] <= sigma <= interval[1])
+
+
+def check_interval(interval: Interval, what: str) -> None:
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise MediError(f"{what} goes from a lower to a higher sigma, not {interval}")
+
+
+def as_words(interval: Interval) -> str:
+    return "" if interval is None else f" for sigma {interval[0]:g} to {interval[1]:g}"
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -30,17 +45,15 @@ class Guidance:
 
     weights: dict[str, float] = field(default_factory=dict)
     weak: float = 0.0
-    interval: tuple[float, float] | None = None
+    interval: Interval = None
 
     def __post_init__(self) -> None:
-        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
-            raise MediError(f"a guidance interval goes from a lower to a higher sigma, not {self.interval}")
+        check_interval(self.interval, "a guidance interval")
 
     def __str__(self) -> str:
         parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
         parts += [f"weaker model={self.weak:g}"] if self.weak else []
-        within = f" for sigma {self.interval[0]:g} to {self.interval[1]:g}" if parts and self.interval else ""
-        return ", ".join(parts) + within
+        return ", ".join(parts) + as_words(self.interval) if parts else ""
 
     def check(self, schema: Schema, dropout: Dropout, weak: bool) -> None:
         """Refuse what a model of this schema, trained with this conditioning dropout, cannot do."""
@@ -77,15 +90,12 @@ def bare(denoiser: Denoiser, z: Float[Tensor, "n d"]) -> Denoise:
     return denoise
 
 
-def extrapolated(
-    full: Denoise, others: Sequence[tuple[float, Denoise]], interval: tuple[float, float] | None = None
-) -> Denoise:
+def extrapolated(full: Denoise, others: Sequence[tuple[float, Denoise]], interval: Interval = None) -> Denoise:
     """D_full + sum of weight (D_full - D_other) where sigma lies in the interval, D_full alone elsewhere."""
-    low, high = interval or (0.0, float("inf"))
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         image = full(x, sigma)
-        if not low <= sigma <= high:
+        if not inside(sigma, interval):
             return image
         return image + torch.stack([weight * (image - other(x, sigma)) for weight, other in others]).sum(dim=0)
 

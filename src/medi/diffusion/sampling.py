@@ -13,7 +13,7 @@ from torch import Tensor
 from medi import seeds
 from medi.cohort.pixels import to_uint8
 from medi.diffusion.denoiser import Denoiser, Precision, compile_failed, in_bf16
-from medi.diffusion.guidance import Guidance, guided
+from medi.diffusion.guidance import Guidance, Interval, as_words, check_interval, guided, inside
 from medi.diffusion.solvers import SCHEDULES, SOLVERS, dpm_solver_2m
 from medi.errors import MediError
 
@@ -40,7 +40,7 @@ class SamplerSettings:
     precision: str = "auto"
     compile: bool = False
     eta: float = 0.0
-    eta_interval: tuple[float, float] | None = None
+    eta_interval: Interval = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000 or not 0 < self.sigma_min < self.sigma_max:
@@ -53,33 +53,27 @@ class SamplerSettings:
             raise MediError(f"schedule {self.schedule!r} is unknown; known: {', '.join(SCHEDULES)}")
         if self.precision not in get_args(Precision):
             raise MediError(f"precision {self.precision!r} is unknown; known: {', '.join(get_args(Precision))}")
-        if self.eta < 0 or (self.eta and self.solver != "dpm_solver_2m"):
+        if not 0 <= self.eta < float("inf") or (self.eta and self.solver != "dpm_solver_2m"):
             raise MediError(f"eta, fresh noise in each step, is 0 or more and for dpm_solver_2m, not {self!r}")
-        if self.eta_interval is not None and not 0 <= self.eta_interval[0] < self.eta_interval[1]:
-            raise MediError(f"eta_interval goes from a lower to a higher sigma, not {self.eta_interval}")
+        check_interval(self.eta_interval, "eta_interval")
 
     def sigmas(self) -> Float[np.ndarray, " k"]:
         return SCHEDULES[self.schedule](self.steps, self.sigma_min, self.sigma_max)
 
     def etas(self) -> Float[np.ndarray, " steps"]:
         """Share of fresh noise in each step: eta where the step starts within the interval, else 0."""
-        (low, high), sigmas = self.eta_interval or (0.0, np.inf), self.sigmas()[:-1]
-        return np.where((low <= sigmas) & (sigmas <= high), self.eta, 0.0)
+        return np.array([self.eta * inside(sigma, self.eta_interval) for sigma in self.sigmas()[:-1]])
 
     @property
     def evaluations(self) -> int:
         """Evaluations of a network that an image takes, those of guidance counted."""
-        low, high = self.guidance.interval or (0.0, float("inf"))
         sigmas, others = self.sigmas()[:-1], sum(map(bool, (*self.guidance.weights.values(), self.guidance.weak)))
         if self.solver == "heun":  # each step again where it ends, but for the last, which ends without noise
             sigmas = np.concatenate([sigmas, sigmas[1:]])
-        return len(sigmas) + others * int(((low <= sigmas) & (sigmas <= high)).sum())
+        return len(sigmas) + others * sum(inside(sigma, self.guidance.interval) for sigma in sigmas)
 
     def __str__(self) -> str:
-        sigmas, within = self.sigmas(), ""
-        if self.eta and self.eta_interval is not None:
-            within = f" for sigma {self.eta_interval[0]:g} to {self.eta_interval[1]:g}"
-        noise = f", eta {self.eta:g}{within}" if self.eta else ""
+        sigmas, noise = self.sigmas(), f", eta {self.eta:g}{as_words(self.eta_interval)}" if self.eta else ""
         return f"{self.solver}, {self.steps} steps, {self.schedule} {sigmas[0]:g} to {sigmas[-2]:g}{noise}"
 
 
