@@ -54,7 +54,9 @@ class SamplerSettings:
         if self.precision not in get_args(Precision):
             raise MediError(f"precision {self.precision!r} is unknown; known: {', '.join(get_args(Precision))}")
         if not 0 <= self.eta < float("inf") or (self.eta and self.solver != "dpm_solver_2m"):
-            raise MediError(f"eta, fresh noise in each step, is 0 or more and for dpm_solver_2m, not {self!r}")
+            raise MediError(
+                f"eta {self.eta:g} with {self.solver}: fresh noise is 0 or more, and for dpm_solver_2m alone"
+            )
         check_interval(self.eta_interval, "eta_interval")
 
     def sigmas(self) -> Float[np.ndarray, " k"]:
