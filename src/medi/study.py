@@ -22,7 +22,7 @@ from medi.cohort import phantom
 from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.plan import balance, with_siblings
-from medi.cohort.table import Cohort, concatenate
+from medi.cohort.table import Cohort, concatenate, slide_turns
 from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import EARLY, train
@@ -437,15 +437,16 @@ class Study:
         return stain_arms(sets["train"], real, tests, self.encoder(), seed, names)
 
     def _sheet(self, per_cell: int = 3) -> Cohort:
-        """The first few real and synthetic patches of every combination, with a column `source`."""
+        """A few real and synthetic patches of every combination, of as many slides, with a column `source`."""
         sets = self._sets()
         sources = {"real": sets["reference"], "medi": sets["medi"], "cls": sets["cls"]}
         columns = ["sample_id", "patient", "slide", *self.over, "source"]
         parts = []
         for source, cohort in sources.items():
-            first = cohort.table.groupby(list(self.over)).cumcount() < per_cell
+            order = np.argsort(slide_turns(cohort.table, self.over), kind="stable")
+            first = cohort.table.iloc[order].groupby(list(self.over)).cumcount() < per_cell
             part = cohort.with_columns(source=source, sample_id=source + ":" + cohort.table["sample_id"])
-            chosen = part.select(first.to_numpy())
+            chosen = part.select(order[first.to_numpy()])
             schema = sets["reference"].schema.restrict([self.settings.attribute])
             parts.append(Cohort(chosen.table[columns], schema, chosen.pixels))
         return concatenate(parts)

@@ -32,3 +32,12 @@ def test_real_left_synthetic_right_classes_in_turn(tmp_path: Path) -> None:
     assert row[:4].tolist() == [10, 60, 10, 255]
     right = sheet[0, (12 * 8 + 12) * 2 :: 16, 0]
     assert right[:4].tolist() == [20, 70, 20, 255]
+
+
+def test_a_sheet_shows_every_slide_before_one_twice(tmp_path: Path) -> None:
+    table = pd.DataFrame({"class": "a", "site": "y", "patient": "", "slide": ["s", "s", "s", "t", "u", "t"]})
+    table = table.assign(sample_id=[f"s{i}" for i in range(6)])
+    pixels = np.stack([np.full((8, 8, 3), 10 * i, dtype=np.uint8) for i in range(6)])
+    real = Cohort(table, Schema.infer(table, ["site"]), Pixels.of(pixels))
+    (path,) = write_sheets(real, cohort(["y"], 20), "site", tmp_path)
+    assert np.asarray(Image.open(path))[0, ::16, 0][:7].tolist() == [0, 30, 40, 10, 50, 20, 255]

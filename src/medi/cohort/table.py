@@ -109,6 +109,15 @@ def concatenate(cohorts: Sequence[Cohort]) -> Cohort:
     return Cohort(table, first.schema, pixels, first.info)
 
 
+def slide_turns(table: pd.DataFrame, by: Sequence[str] = ()) -> Int64[np.ndarray, " n"]:
+    """For each row, how many rows above it are of the same slide, among those with the same values in the columns `by`.
+
+    Sorted by it, stably, every slide is seen once before any is seen twice. A row of no known slide counts as one.
+    """
+    slide = table["slide"].where(table["slide"] != "", table["sample_id"])
+    return slide.groupby([slide, *(table[name] for name in by)]).cumcount().to_numpy(dtype=np.int64)
+
+
 def _check_table(table: pd.DataFrame) -> None:
     if lacking := {"sample_id", "class", "patient", "slide"} - set(table.columns):
         raise MediError(f"a patch table needs the columns {', '.join(sorted(lacking))}")

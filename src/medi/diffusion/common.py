@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int64, UInt8
 from scipy.ndimage import gaussian_filter1d
 
 from medi import seeds
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, slide_turns
 from medi.diffusion.generation import Made, Progress, load_on_device, produce
 from medi.diffusion.transfer import TransferSettings, at_levels, transfer
 from medi.errors import MediError
@@ -63,11 +63,9 @@ def spread(cohort: Cohort, attribute: str, n: int, seed: int) -> Cohort:
     """At most n patches of each level, from as many slides as there are."""
     table = cohort.table
     order = seeds.generator("common change", seed).permutation(len(table))
-    slides = table["slide"].where(table["slide"] != "", table["sample_id"]).iloc[order]
-    turn = slides.groupby(slides).cumcount()  # each slide once before any twice
-    ranked = pd.DataFrame({"level": table[attribute].iloc[order], "turn": turn}).sort_values("turn", kind="stable")
-    chosen = ranked.groupby("level", sort=False).head(n).index
-    return cohort.select(np.sort(table.index.get_indexer(chosen)))
+    order = order[np.argsort(slide_turns(table.iloc[order]), kind="stable")]
+    place = table.iloc[order].groupby(attribute).cumcount().to_numpy()
+    return cohort.select(np.sort(order[place < n]))
 
 
 def changes(drawn: Cohort, singles: Cohort, attribute: str) -> dict[Pair, Change]:

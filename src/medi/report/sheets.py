@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from medi.cohort.pixels import mosaic
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, slide_turns
 from medi.files import safe_name, write_atomic
 
 ROWS, COLUMNS = 8, 12
@@ -16,7 +16,7 @@ WHITE = 255
 
 
 def write_sheets(real: Cohort, synthetic: Cohort, attribute: str, folder: Path) -> list[Path]:
-    """folder/<level>.png for every level of which both have a patch: ROWS x COLUMNS of each, classes in turn."""
+    """folder/<level>.png for every level of which both have a patch: ROWS x COLUMNS of each."""
     levels = sorted(set(real.table[attribute]) & set(synthetic.table[attribute]) - {""})
     return [
         _write(folder / f"{safe_name(level)}.png", [_grid(c, attribute, level) for c in (real, synthetic)])
@@ -25,8 +25,9 @@ def write_sheets(real: Cohort, synthetic: Cohort, attribute: str, folder: Path) 
 
 
 def _grid(cohort: Cohort, attribute: str, level: str) -> UInt8[np.ndarray, "y x 3"]:
-    """The first patches of a level, one of each class in turn; white where there are fewer."""
+    """Patches of a level, classes in turn, from as many slides as there are; white where there are fewer."""
     rows = np.flatnonzero((cohort.table[attribute] == level).to_numpy())
+    rows = rows[np.argsort(slide_turns(cohort.table.iloc[rows], ["class"]), kind="stable")]
     turn = cohort.table.iloc[rows].groupby("class").cumcount().to_numpy()
     chosen = rows[np.argsort(turn, kind="stable")][: ROWS * COLUMNS]
     size = cohort.images.size
