@@ -99,6 +99,7 @@ def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
         (["large.png", "--to", "X"], "the patches have 16 px, the model makes 8 px; pack them with --size 8"),
         (["long.png", "--to", "X"], "long.png: has 16 x 8 px, patches must be square"),
         (["broken.png", "--to", "X"], "broken.png: not readable as an image"),
+        (["t.csv", "--to", "X"], "t.csv: is no image (.jpg,"),
         (
             ["fine", "--to", "X"],
             "have 0.25 micrometres per pixel, the model was trained at 0.5; pack them with --to-mpp",
@@ -110,6 +111,7 @@ def test_mistakes_are_one_line(options: list[str], words: str, verb: Medi) -> No
     Image.new("RGB", (16, 16)).save("large.png")
     Image.new("RGB", (16, 8)).save("long.png")
     Path("broken.png").write_bytes(b"no image")
+    Path("t.csv").write_text("image\nlarge.png\n")
     refused(verb("transfer", "m", *options, "--out", "t", *QUICK), words)
     assert not Path("t").exists()
 

@@ -46,6 +46,7 @@ def _pairs(known: Sequence[str], schema: "Schema") -> dict[str, str]:
 
 
 def _load(source: Path) -> "Cohort":
+    from medi.cohort.readers.files import SUFFIXES
     from medi.cohort.table import Cohort
 
     if (source / "cohort.json").exists():
@@ -55,6 +56,8 @@ def _load(source: Path) -> "Cohort":
         return cohort
     if not source.exists():
         raise MediError(f"{source}: no such file or folder")
+    if source.is_file() and not source.name.lower().endswith(SUFFIXES):
+        raise MediError(f"{source}: is no image ({', '.join(SUFFIXES)}); pack what a table names: `medi pack {source}`")
     return _images(source)
 
 

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteS
 
 from medi.diffusion.solvers import (
     SOLVERS,
+    Fresh,
     ddim,
     ddpm_sigmas,
     dpm_solver_2m,
@@ -109,7 +110,7 @@ def test_the_stochastic_solver_equals_diffusers() -> None:
         scale = np.sqrt(1 + sigmas[i] ** 2)
         given = fresh[i].float()  # diffusers takes noise in fp32
         theirs = scheduler.step(bent(theirs * scale, sigmas[i]), t, theirs, variance_noise=given).prev_sample.double()
-    ours = dpm_solver_2m(bent, x, sigmas, np.ones(12), fresh.__getitem__)
+    ours = dpm_solver_2m(bent, x, sigmas, Fresh(np.ones(12), fresh.__getitem__))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -124,18 +125,19 @@ def test_fresh_noise_keeps_the_marginals(eta: float) -> None:
     etas = np.full(steps - 1, eta)
     units = torch.eye(steps, dtype=torch.float64)  # one column each for the first noise and that of every step
     start = units[0] * np.sqrt(std**2 + 40.0**2)
-    end = dpm_solver_2m(gaussian(std), start, sigmas, etas, lambda i: units[i + 1])
+    end = dpm_solver_2m(gaussian(std), start, sigmas, Fresh(etas, lambda i: units[i + 1]))
     assert end.square().sum().item() == pytest.approx(std**2 + 0.01**2, rel=0.02)
-    without = dpm_solver_2m(gaussian(std), start, sigmas, etas, lambda i: 0 * units[i + 1])
+    without = dpm_solver_2m(gaussian(std), start, sigmas, Fresh(etas, lambda i: 0 * units[i + 1]))
     assert without.square().sum().item() < 0.9 * std**2
 
 
 def test_fresh_noise_only_where_it_is_asked_for() -> None:
     sigmas, etas, steps = uniform_log_sigmas(8, 0.02, 30.0), np.zeros(8), []
     flow = dpm_solver_2m(bent, noise(30.0), sigmas)
-    assert (dpm_solver_2m(bent, noise(30.0), sigmas, etas, noise) == flow).all()
+    assert (dpm_solver_2m(bent, noise(30.0), sigmas, Fresh(etas, noise)) == flow).all()
     etas[[2, 5]] = 0.5
-    assert (dpm_solver_2m(bent, noise(30.0), sigmas, etas, lambda i: steps.append(i) or noise(1.0)) != flow).any()
+    some = Fresh(etas, lambda i: steps.append(i) or noise(1.0))
+    assert (dpm_solver_2m(bent, noise(30.0), sigmas, some) != flow).any()
     assert steps == [2, 5]
 
 

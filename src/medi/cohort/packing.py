@@ -131,7 +131,10 @@ class _Pool:
             try:
                 yield from [future.result() for future in finished]
             except BrokenExecutor as error:
-                raise MediError("a packing process died (out of memory?); run it again, with fewer workers") from error
+                raise MediError(
+                    "a packing process died: out of memory, or a script that packs without "
+                    '`if __name__ == "__main__":`; run it again, with fewer workers'
+                ) from error
 
 
 def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:

@@ -14,7 +14,7 @@ from medi import seeds
 from medi.cohort.pixels import to_uint8
 from medi.diffusion.denoiser import Denoiser, Precision, compile_failed, in_bf16
 from medi.diffusion.guidance import Guidance, Interval, as_words, check_interval, guided, inside
-from medi.diffusion.solvers import SCHEDULES, SOLVERS, dpm_solver_2m
+from medi.diffusion.solvers import SCHEDULES, SOLVERS, Fresh, dpm_solver_2m
 from medi.errors import MediError
 
 
@@ -95,7 +95,8 @@ def sample_images(
         return torch.from_numpy(seeds.noise(seed, list(padded["noise_id"]), (3, size, size))).to(denoiser.device)
 
     if settings.eta:
-        solve = partial(dpm_solver_2m, etas=settings.etas(), fresh=lambda step: drawn(seeds.integer("eta", seed, step)))
+        fresh = Fresh(settings.etas(), lambda step: drawn(seeds.integer("eta", seed, step)))
+        solve = partial(dpm_solver_2m, fresh=fresh)
     for model in filter(None, (denoiser, weak) if settings.compile else ()):
         model.compile_once()
     noise = drawn(seed)

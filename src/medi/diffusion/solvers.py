@@ -8,6 +8,7 @@ reverse stochastic equation, whose marginals are the same.
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +17,13 @@ from torch import Tensor
 Denoise = Callable[[Float[Tensor, "n *rest"], float], Float[Tensor, "n *rest"]]
 Sigmas = Float[np.ndarray, " k"]
 Solver = Callable[[Denoise, Tensor, Sigmas], Tensor]
-Fresh = Callable[[int], Tensor]  # standard normal noise for step i, in the shape of x
+
+
+class Fresh(NamedTuple):
+    """Fresh noise of a stochastic solver: the share eta of each step, and standard normal noise for step i as x is."""
+
+    etas: Float[np.ndarray, " steps"]
+    draw: Callable[[int], Tensor]
 
 
 def ddim(
@@ -34,21 +41,17 @@ def ddim(
 
 
 def dpm_solver_2m(
-    denoise: Denoise,
-    x: Float[Tensor, "n *rest"],
-    sigmas: Sigmas,
-    etas: Float[np.ndarray, " steps"] | None = None,
-    fresh: Fresh | None = None,
+    denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas, fresh: Fresh | None = None
 ) -> Float[Tensor, "n *rest"]:
     """DPM-Solver++(2M) of Lu et al. (2022, algorithm 2) for x = image + sigma * noise. One evaluation a step.
 
     With lambda = -ln sigma and h the step in it: x' = (sigma'/sigma) x - expm1(-h) D', where D' extrapolates the
     last two denoised images to the middle of the step.
 
-    `etas` and `fresh`, both or neither, make it SDE-DPM-Solver++(2M) (the same paper, solvers of diffusion SDEs):
-    a step of eta e shrinks x by exp(-(1 + e) h) in place of exp(-h), moves the rest of the way to D', and adds fresh
-    noise of deviation sigma' sqrt(1 - exp(-2 e h)), which leaves the noise level at sigma'. e is 0 for the flow and 1
-    for the reverse stochastic equation of Song et al. (ICLR 2021, equation 6).
+    `fresh` makes it SDE-DPM-Solver++(2M) (the same paper, solvers of diffusion SDEs): a step of eta e shrinks x by
+    exp(-(1 + e) h) in place of exp(-h), moves the rest of the way to D', and adds fresh noise of deviation
+    sigma' sqrt(1 - exp(-2 e h)), which leaves the noise level at sigma'. e is 0 for the flow and 1 for the reverse
+    stochastic equation of Song et al. (ICLR 2021, equation 6).
     """
     previous: Tensor | None = None
     for i, (sigma, following) in enumerate(pairwise(sigmas)):
@@ -59,11 +62,11 @@ def dpm_solver_2m(
         if previous is not None:
             ratio = np.log(sigmas[i - 1] / sigma) / np.log(sigma / following)
             extrapolated = denoised + (denoised - previous) / (2 * float(ratio))
-        eta = 0.0 if etas is None else float(etas[i])
+        eta = float(fresh.etas[i]) if fresh else 0.0
         shrink = float(following / sigma) ** (1 + eta)
         x, previous = shrink * x + (1 - shrink) * extrapolated, denoised
-        if eta and fresh is not None:
-            x = x + float(following * np.sqrt(1 - (following / sigma) ** (2 * eta))) * fresh(i)
+        if fresh and eta:
+            x = x + float(following * np.sqrt(1 - (following / sigma) ** (2 * eta))) * fresh.draw(i)
     return x
 
 
