@@ -103,6 +103,14 @@ def test_balanced_set_fills_every_combination_alike(quick: tuple[Path, str]) -> 
     assert sizes.max()["oracle"] == sizes.max()["medi"] == sizes.max()["cls"] > sizes.max()["real"]
 
 
+def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Path, str]) -> None:
+    """20 reference patches a combination, 5 a slide: its three real patches are of three slides."""
+    shown = Cohort.load(quick[0] / "sheet").table
+    real = shown[shown["source"] == "real"].groupby(["class", "site"])["slide"]
+    assert (real.size() == 3).all()
+    assert (real.nunique() == 3).all()
+
+
 def test_running_again_skips_everything_and_gives_the_same_numbers(quick: tuple[Path, str], medi: Medi) -> None:
     out = quick[0]
     before, models = (out / "results.json").read_text(), (out / "run.json").read_text()
