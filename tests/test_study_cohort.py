@@ -196,12 +196,15 @@ def test_wrong_bases_are_refused(medi: Medi, tmp_path: Path) -> None:
     for name, base in bases.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"base": base}))
     (tmp_path / "list.yaml").write_text("[1, 2]")
+    (tmp_path / "odd.yaml").write_text("training: {imags: 8}")
+    (tmp_path / "user.yaml").write_text("base: odd.yaml")
     for name, *words in (
         ("a", "b.yaml", "built on this study itself"),
         ("none", "none.yaml: base: no-such-study: no such study file; medi brings"),
         ("number", "number.yaml: base: expected the name of a study"),
         ("empty", "empty.yaml: base: expected the name of a study"),
         ("bare", "list.yaml: holds no keys"),
+        ("user", "user.yaml (on ", "odd.yaml): training.imags:"),
     ):
         refused(medi("run", tmp_path / f"{name}.yaml", "--dry-run"), *words)
 

@@ -157,12 +157,12 @@ def read_study(path: Path, source: Path | None = None) -> StudySettings:
     `source` replaces that of the file; the other files that its cohort names then lie beside it. `base` names a file
     beside this one or one of our studies, whose entries stand where this one says nothing else, section by section.
     """
-    found = parse_study(_content(path), str(path))
+    found = parse_study(*_content(path))
     return found.model_copy(update={"cohort": _beside(found.cohort, path.parent, source)})
 
 
-def _content(path: Path, users: tuple[Path, ...] = ()) -> object:
-    """What a study file says, over what its base says; `users` are the files that are built on it."""
+def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
+    """What a study file says, over what its base says, and the names of both; `users` are built on this file."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -170,7 +170,7 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> object:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or "base" not in content:
-        return {} if content is None else content
+        return {} if content is None else content, str(path)
     name = content.pop("base")
     if not isinstance(name, str) or not name:
         raise MediError(f"{path}: base: expected the name of a study or of a file beside this one, not {name!r}")
@@ -182,10 +182,10 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> object:
     users = (*users, path.resolve())
     if base.resolve() in users:
         raise MediError(f"{path}: base: {name} is built on this study itself")
-    below = _content(base, users)
+    below, names = _content(base, users)
     if not isinstance(below, dict):
         raise MediError(f"{base}: holds no keys and cannot be the base of {path}")
-    return _over(below, content)
+    return _over(below, content), f"{path} (on {names})"
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
