@@ -57,7 +57,9 @@ def _load(source: Path) -> "Cohort":
     if not source.exists():
         raise MediError(f"{source}: no such file or folder")
     if source.is_file() and not source.name.lower().endswith(SUFFIXES):
-        raise MediError(f"{source}: is no image ({', '.join(SUFFIXES)}); pack what a table names: `medi pack {source}`")
+        raise MediError(
+            f"{source}: is no image ({', '.join(SUFFIXES)}); pack a table first: `medi pack {source} --size ...`"
+        )
     return _images(source)
 
 

@@ -22,7 +22,7 @@ from medi.cohort import phantom
 from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.plan import balance, with_siblings
-from medi.cohort.table import Cohort, concatenate, slide_turns
+from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.diffusion.denoiser import Denoiser, gflop_per_image
 from medi.diffusion.generation import generate
 from medi.diffusion.training import EARLY, train
@@ -443,7 +443,7 @@ class Study:
         columns = ["sample_id", "patient", "slide", *self.over, "source"]
         parts = []
         for source, cohort in sources.items():
-            order = np.argsort(slide_turns(cohort.table, self.over), kind="stable")
+            order = slides_in_turn(cohort.table, self.over)
             first = cohort.table.iloc[order].groupby(list(self.over)).cumcount() < per_cell
             part = cohort.with_columns(source=source, sample_id=source + ":" + cohort.table["sample_id"])
             chosen = part.select(order[first.to_numpy()])

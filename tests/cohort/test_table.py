@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from medi.cohort.table import slide_turns
+from medi.cohort.table import slides_in_turn
 
 
 def test_slides_take_turns_within_each_group_and_unknown_slides_count_alone() -> None:
@@ -13,5 +13,5 @@ def test_slides_take_turns_within_each_group_and_unknown_slides_count_alone() ->
             "class": ["x", "x", "x", "x", "x", "y", "x"],
         }
     )
-    assert slide_turns(table).tolist() == [0, 1, 0, 0, 0, 2, 1]
-    assert slide_turns(table, ["class"]).tolist() == [0, 1, 0, 0, 0, 0, 1]
+    assert slides_in_turn(table).tolist() == [0, 2, 3, 4, 1, 6, 5]
+    assert slides_in_turn(table, ["class"]).tolist() == [0, 2, 3, 4, 5, 1, 6]

@@ -15,7 +15,7 @@ from medi import seeds
 from medi.cohort.cells import over
 from medi.cohort.holdout import Holdout
 from medi.cohort.schema import Attribute, Schema
-from medi.cohort.table import Cohort, slide_turns
+from medi.cohort.table import Cohort, slides_in_turn
 from medi.diffusion.checkpoint import load_tensors
 from medi.diffusion.denoiser import Denoiser
 from medi.diffusion.generation import load_on_device
@@ -244,6 +244,5 @@ def _taken(
 ) -> Shown:
     """n of the rows, one of each slide before a second one of any."""
     places: Int64[np.ndarray, " k"] = seeds.generator("shown", seed).permutation(np.flatnonzero(rows))
-    turn = slide_turns(cohort.table.iloc[places])
-    found = cohort.select(places[np.argsort(turn, kind="stable")][:n])
+    found = cohort.select(places[slides_in_turn(cohort.table.iloc[places])][:n])
     return Shown(found.images[:], found.table, what, conditions)

@@ -109,13 +109,14 @@ def concatenate(cohorts: Sequence[Cohort]) -> Cohort:
     return Cohort(table, first.schema, pixels, first.info)
 
 
-def slide_turns(table: pd.DataFrame, by: Sequence[str] = ()) -> Int64[np.ndarray, " n"]:
-    """For each row, how many rows above it are of the same slide, among those with the same values in the columns `by`.
+def slides_in_turn(table: pd.DataFrame, by: Sequence[str] = ()) -> Int64[np.ndarray, " n"]:
+    """Positions of all rows such that every slide comes once before any comes twice, else in the table's order.
 
-    Sorted by it, stably, every slide is seen once before any is seen twice. A row of no known slide counts as one.
+    Turns are counted among the rows with the same values in the columns `by`. A row without a slide is one by itself.
     """
     slide = table["slide"].where(table["slide"] != "", table["sample_id"])
-    return slide.groupby([slide, *(table[name] for name in by)]).cumcount().to_numpy(dtype=np.int64)
+    turn = slide.groupby([slide, *(table[name] for name in by)]).cumcount()
+    return np.argsort(turn.to_numpy(), kind="stable").astype(np.int64)
 
 
 def _check_table(table: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int64, UInt8
 from scipy.ndimage import gaussian_filter1d
 
 from medi import seeds
-from medi.cohort.table import Cohort, slide_turns
+from medi.cohort.table import Cohort, slides_in_turn
 from medi.diffusion.generation import Made, Progress, load_on_device, produce
 from medi.diffusion.transfer import TransferSettings, at_levels, transfer
 from medi.errors import MediError
@@ -63,7 +63,7 @@ def spread(cohort: Cohort, attribute: str, n: int, seed: int) -> Cohort:
     """At most n patches of each level, from as many slides as there are."""
     table = cohort.table
     order = seeds.generator("common change", seed).permutation(len(table))
-    order = order[np.argsort(slide_turns(table.iloc[order]), kind="stable")]
+    order = order[slides_in_turn(table.iloc[order])]
     place = table.iloc[order].groupby(attribute).cumcount().to_numpy()
     return cohort.select(np.sort(order[place < n]))
 

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from medi.cohort.pixels import mosaic
-from medi.cohort.table import Cohort, slide_turns
+from medi.cohort.table import Cohort, slides_in_turn
 from medi.files import safe_name, write_atomic
 
 ROWS, COLUMNS = 8, 12
@@ -27,7 +27,7 @@ def write_sheets(real: Cohort, synthetic: Cohort, attribute: str, folder: Path) 
 def _grid(cohort: Cohort, attribute: str, level: str) -> UInt8[np.ndarray, "y x 3"]:
     """Patches of a level, classes in turn, from as many slides as there are; white where there are fewer."""
     rows = np.flatnonzero((cohort.table[attribute] == level).to_numpy())
-    rows = rows[np.argsort(slide_turns(cohort.table.iloc[rows], ["class"]), kind="stable")]
+    rows = rows[slides_in_turn(cohort.table.iloc[rows], ["class"])]
     turn = cohort.table.iloc[rows].groupby("class").cumcount().to_numpy()
     chosen = rows[np.argsort(turn, kind="stable")][: ROWS * COLUMNS]
     size = cohort.images.size
