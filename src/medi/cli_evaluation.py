@@ -115,6 +115,7 @@ def fidelity(
 
     Example: medi fidelity my-packed medi=my-samples cls=cls-samples --over class,site --out my-fidelity
     """
+    from medi.evaluation.arms import take
     from medi.evaluation.encoders import encoder as named
 
     cohort, arms = _packed(real), _arms(synthetic or [])
@@ -126,7 +127,7 @@ def fidelity(
     }
     whole = sets.pop("real")
     held_out = frozenset(_cells(whole[1], columns) - _trained(cohort, columns)) if _is_split(cohort) else frozenset()
-    distances = _distances(_rows(whole, mask), sets, columns, held_out, n, seed, draws, name)
+    distances = _distances(take(whole, mask), sets, columns, held_out, n, seed, draws, name)
     control = _control(whole, sets, columns, held_out, seed, name, _is_split(cohort))
     tables = {"fidelity": distances, "control": control.figures, "confusion": control.confusion}
     if arms:
@@ -308,10 +309,11 @@ def _distances(
 ) -> "pd.DataFrame":
     import pandas as pd
 
+    from medi.evaluation.arms import take
     from medi.evaluation.fidelity import halves, per_class, per_combination
 
     first = halves(chosen[1], columns, seed)
-    reference, floor = _rows(chosen, first), _rows(chosen, ~first)
+    reference, floor = take(chosen, first), take(chosen, ~first)
     marginal = chosen[1].groupby(list(columns)).size().rename("share").div(len(chosen[1])).reset_index()
     with Terminal().bars("comparing") as (advance,):
         shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws, "progress": advance}
@@ -329,6 +331,7 @@ def _control(
     encoder: str,
     is_split: bool,
 ) -> "Control":
+    from medi.evaluation.arms import take
     from medi.evaluation.control import control
     from medi.evaluation.fidelity import halves
     from medi.evaluation.probes import groups
@@ -339,7 +342,7 @@ def _control(
     else:
         train = halves(whole[1].assign(slide=groups(whole[1])), columns, seed)
         test = ~train
-    parts = _rows(whole, train), _rows(whole, test)
+    parts = take(whole, train), take(whole, test)
     return control(*parts, sets, over=columns, seed=seed, encoder=encoder, held_out=held_out)
 
 
@@ -467,17 +470,6 @@ def _cells(table: "pd.DataFrame", over: Sequence[str]) -> set[tuple[str, ...]]:
 
 def _trained(cohort: "Cohort", over: Sequence[str]) -> set[tuple[str, ...]]:
     return _cells(cohort.where(split="train").table, over)
-
-
-def _rows(embedded: "Embedded", which: "np.ndarray") -> "Embedded":
-    return embedded[0][which], embedded[1][which].reset_index(drop=True)
-
-
-def _join(first: "Embedded", second: "Embedded") -> "Embedded":
-    import numpy as np
-    import pandas as pd
-
-    return np.concatenate([first[0], second[0]]), pd.concat([first[1], second[1]], ignore_index=True)
 
 
 def _show(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:

@@ -28,7 +28,7 @@ from medi.diffusion.generation import generate
 from medi.diffusion.training import EARLY, train
 from medi.diffusion.transfer import TransferSettings, filling, transfer
 from medi.evaluation import fidelity, learned, utility
-from medi.evaluation.arms import stain_arms
+from medi.evaluation.arms import stain_arms, take
 from medi.evaluation.comparison import study_arms
 from medi.evaluation.control import control
 from medi.evaluation.copying import Patches, copying
@@ -316,11 +316,11 @@ class Study:
         def work(path: Path) -> str:
             sets = self._embedded()
             real, fill = sets["train"], sets["medi"][1]["fill"].to_numpy(dtype=bool)
-            added = {model: _take(sets[model], fill) for model in MODELS}
+            added = {model: take(sets[model], fill) for model in MODELS}
             if TRANSFER in sets:
                 added[TRANSFER] = sets[TRANSFER]
             oracle = _like(sets["oracle"], added["medi"][1], self.over) if "oracle" in sets else None
-            tests = {name: _take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
+            tests = {name: take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
             with self.stages.show.bars("classifiers") as (advance,):
                 table, curves = study_arms(
                     real,
@@ -413,7 +413,7 @@ class Study:
         read = {name: read_table(folder / f"{name}.parquet") for name in stores}
         found = {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in stores.items()}
         cohort = found.pop("cohort")
-        return {name: _take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
+        return {name: take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
 
     def _patches(self) -> dict[str, Patches]:
         """Pixels and features of each set."""
@@ -541,19 +541,11 @@ def _cells(table: pd.DataFrame, over: tuple[str, ...]) -> list[tuple[str, ...]]:
     return list(table[list(over)].itertuples(index=False, name=None))
 
 
-def _take(embedded: Embedded, which: Bool[np.ndarray, " n"]) -> Embedded:
-    return embedded[0][which], embedded[1][which].reset_index(drop=True)
-
-
-def _join(first: Embedded, second: Embedded) -> Embedded:
-    return np.concatenate([first[0], second[0]]), pd.concat([first[1], second[1]], ignore_index=True)
-
-
 def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedded:
     """As many rows of every combination as `wanted` has, the first ones of `pool`."""
     needed = pd.Series(_cells(wanted, over)).value_counts()
     cells = pd.Series(_cells(pool[1], over))
-    return _take(pool, (cells.groupby(cells).cumcount() < cells.map(needed).fillna(0)).to_numpy())
+    return take(pool, (cells.groupby(cells).cumcount() < cells.map(needed).fillna(0)).to_numpy())
 
 
 def _pick(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
