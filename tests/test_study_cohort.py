@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,19 @@ def test_the_larger_ami_br_studies_differ_from_the_small_one_in_size_and_trainin
     for other in (large, whole):
         changed = {name for name in type(small).model_fields if getattr(small, name) != getattr(other, name)}
         assert changed == {"title", "cohort", "network", "training", "sampling"}
+
+
+def test_noise_levels_at_64_px_are_twice_those_at_32_px() -> None:
+    """The mean of 2 x 2 pixels has half the noise, so that tissue is lost at twice the sigma."""
+    small, large, whole = (find_study(Path(name)) for name in ("ami_br", "ami_br_64", "ami_br_128"))
+    doubled = np.exp(small.training.noise_mean) * 2
+    assert np.exp(large.training.noise_mean) == pytest.approx(doubled, rel=0.02)
+    assert large.training.noise_std == small.training.noise_std
+    assert large.sampling.guidance.weak == small.sampling.guidance.weak
+    for part in ("guidance.interval", "eta_interval", "sigma_max"):
+        read = attrgetter(part)
+        assert read(large.sampling) == pytest.approx(np.multiply(read(small.sampling), 2)), part
+    assert whole.sampling.sigma_max == 4 * small.sampling.sigma_max  # the field is twice as wide too
 
 
 def test_wrong_bases_are_refused(medi: Medi, tmp_path: Path) -> None:
