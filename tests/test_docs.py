@@ -108,6 +108,13 @@ def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path) -> 
     refused(medi("train", "my-packed", "--preset", "patch128", "--dry-run"), "64 px", "128")
 
 
+def test_every_study_that_medi_brings_is_named(medi: Medi) -> None:
+    brought = {path.stem for path in (ROOT / "src" / "medi" / "studies").glob("*.yaml")}
+    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    assert brought <= set(re.findall(r"`(\w+)`", page))
+    assert brought <= set(re.findall(r"\w+", fine(medi("run", "--help"))))
+
+
 def test_dry_runs_of_our_studies_run(medi: Medi) -> None:
     shown = fine(medi("run", "quick", "--dry-run"))
     assert "holdout: " in shown

@@ -54,8 +54,8 @@ def run(
 ) -> None:
     """A study from cohort to report, stage after stage, on the phantom or on a cohort of your own.
 
-    STUDY is a YAML file, every key of which is optional, or one of: demo, quick, ami_br, ami_br_2, ami_br_64,
-    ami_br_2_64, ami_br_128, tcga_fields, tcga_ut.
+    STUDY is a YAML file, every key of which is optional, or one of: demo, quick, ami_br, ami_br_2, ami_br_long,
+    ami_br_64, ami_br_2_64, ami_br_128, tcga_fields, tcga_ut.
 
     Example: medi run my-study.yaml --out my-run
     """
