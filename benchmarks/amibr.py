@@ -94,6 +94,10 @@ def figures(folders: list[Path]) -> Figures:
         found[f"{encoder}_ratio"] = figure(ratio, "", "<= 0.75", n, "MeDi / CLS, held-out combinations")
         found[f"{encoder}_excess_ratio"] = figure(excess, "", None, n, "(MeDi - floor) / (CLS - floor)")
         found |= {f"{encoder}_frechet_{arm}": figure(v, "", None, n, "held-out") for arm, v in frechet.items()}
+    controls = [read_table(folder / "tables" / "control.parquet") for folder in folders]
+    for arm in ("cls", "medi"):
+        auroc = values(controls, metric="detectability", arm=arm, split="")
+        found[f"detectability_{arm}"] = figure(auroc, "", None, n, "AUROC, told from real patches; 0.5: not at all")
     arms = sorted(set(scored[0]["arm"][scored[0]["metric"] == "balanced_accuracy"]))
     for arm in arms:
         unseen, seen = (values(tables, metric="balanced_accuracy", arm=arm) for tables in (scored, of_seen))
