@@ -21,12 +21,12 @@ import pandas as pd
 from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
-from medi.diffusion.adapt import LOW_RANK, TUNED, VECTOR
-from medi.diffusion.checkpoint import load_model
-from medi.diffusion.training import train
 from medi.evaluation.encoders import encoder
-from medi.settings import embedded_study
-from medi.unseen import COUNTS, Asked, Newcomer, unseen_level, without_level
+from medi.models.checkpoint import load_model
+from medi.study.settings import embedded_study
+from medi.study.unseen_level import COUNTS, Asked, Newcomer, unseen_level, without_level
+from medi.training.adaptation.adapt import LOW_RANK, TUNED, VECTOR
+from medi.training.training import train
 
 DROPOUT = 0.12
 ORACLE = 60  # labelled patches per class

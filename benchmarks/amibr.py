@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from common import figure, report
-from medi.files import read_json, read_table, write_json
+from medi.core.files import read_json, read_table, write_json
 
 REPEATS = [f"{study}:{seed}" for study, seed in product(("ami_br", "ami_br_2"), range(3))]
 Figures = dict[str, dict[str, Any]]

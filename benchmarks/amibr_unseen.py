@@ -21,13 +21,13 @@ import pandas as pd
 
 from common import figure, report
 from medi.cohort.table import Cohort
-from medi.diffusion.guidance import Guidance
-from medi.diffusion.training import train
+from medi.core.files import read_table
+from medi.core.seeds import generator
 from medi.evaluation.encoders import encoder
-from medi.files import read_table
-from medi.seeds import generator
-from medi.settings import find_study
-from medi.unseen import Asked, Newcomer, unseen_level, without_level
+from medi.sampling.guidance import Guidance
+from medi.study.settings import find_study
+from medi.study.unseen_level import Asked, Newcomer, unseen_level, without_level
+from medi.training.training import train
 
 ATTRIBUTE, DROPOUT = "domain", 0.12
 SHARES = {"learn": 0.2, "test": 0.4, "floor": 0.2, "oracle": 0.2}  # of the domain's slides

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 from scipy.stats import binomtest
 
 from medi.cohort.table import Cohort, slides_in_turn
-from medi.files import read_json, safe_name, write_json
-from medi.study import reopen
+from medi.core.files import read_json, safe_name, write_json
+from medi.study.study import reopen
 
 EACH, POOL, COLUMNS, SIDE, SEED = 24, 60, 8, 128, 11  # patches of a kind; slides in turn, the first POOL; px of a patch
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medi import seeds
 from medi.cohort.audit import audit
 from medi.cohort.holdout import Holdout, design, verify
 from medi.cohort.schema import Schema
+from medi.core import seeds
 
 SLIDES, PATIENTS = 8726, 7168  # TCGA's diagnostic slides
 LEVELS = {"class": 32, "site": 194, "race": 6, "gender": 2, "scanner": 5, "stage": 12, "age": 80}

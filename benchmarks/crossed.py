@@ -29,13 +29,13 @@ from medi.cohort.audit import audit
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.diffusion.generation import generate
-from medi.diffusion.training import train
+from medi.core.files import read_table, write_table
+from medi.core.seeds import generator
 from medi.evaluation.encoders import embed, encoder
-from medi.evaluation.frechet import frechet_distance
-from medi.files import read_table, write_table
-from medi.seeds import generator
-from medi.settings import embedded_study
+from medi.evaluation.fidelity.frechet import frechet_distance
+from medi.sampling.generate import generate
+from medi.study.settings import embedded_study
+from medi.training.training import train
 
 SITES = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Maple")
 SCANNERS = ("Cedar", "Hazel", "Rowan", "Willow")  # the phantom's, which there belong to sites

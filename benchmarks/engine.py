@@ -32,9 +32,9 @@ from torch.utils.data import DataLoader, Dataset
 from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
-from medi.diffusion.denoiser import build_network, in_bf16
-from medi.diffusion.presets import Preset, preset
-from medi.diffusion.training import Trainer, train
+from medi.models.denoiser import build_network, in_bf16
+from medi.training.presets import Preset, preset
+from medi.training.training import Trainer, train
 
 DEMO = preset("demo")
 BATCH = DEMO.recipe.batch

@@ -29,14 +29,14 @@ from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.evaluation.control import control
-from medi.evaluation.copying import Patches, copying, turned
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
-from medi.evaluation.fidelity import Embedded, halves, per_combination
-from medi.evaluation.frechet import frechet_distance
-from medi.evaluation.kernels import mmd_test
-from medi.evaluation.matching import slides_of
-from medi.evaluation.measures import WITHHELD
-from medi.study import reopen
+from medi.evaluation.fidelity.compare import halves, per_combination
+from medi.evaluation.fidelity.frechet import frechet_distance
+from medi.evaluation.fidelity.kernels import mmd_test
+from medi.evaluation.fidelity.matching import Embedded, slides_of
+from medi.evaluation.fidelity.measures import WITHHELD
+from medi.evaluation.memorisation import Patches, copying, turned
+from medi.study.study import reopen
 
 Figures = dict[str, dict[str, Any]]
 OVER = ("class", "site")

@@ -28,17 +28,17 @@ import torch
 from torch import nn
 
 from common import figure, report
-from medi import seeds
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.devices import device
-from medi.diffusion.denoiser import Denoiser, build_network
-from medi.diffusion.presets import PRESETS, Preset
-from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.diffusion.training import Trainer, utilisation
-from medi.errors import MediError
-from medi.settings import find_study
+from medi.core import seeds
+from medi.core.devices import device
+from medi.core.errors import MediError
+from medi.models.denoiser import Denoiser, build_network
+from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.study.settings import find_study
+from medi.training.presets import PRESETS, Preset
+from medi.training.training import Trainer, utilisation
 
 SCHEMA = Schema(
     Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=tuple(f"s{i}" for i in range(8))),)

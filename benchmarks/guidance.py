@@ -21,14 +21,14 @@ import pandas as pd
 from PIL import Image
 
 from common import figure, report
-from medi import seeds
-from medi.diffusion.checkpoint import load_model
-from medi.diffusion.guidance import Guidance
-from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.diffusion.training import EARLY
+from medi.core import seeds
 from medi.evaluation.encoders import encoder
-from medi.evaluation.frechet import frechet_distance
-from medi.study import reopen
+from medi.evaluation.fidelity.frechet import frechet_distance
+from medi.models.checkpoint import load_model
+from medi.sampling.guidance import Guidance
+from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.study.study import reopen
+from medi.training.training import EARLY
 
 SEED = 5  # of the noise: none that a study samples with
 SHOWN = 24

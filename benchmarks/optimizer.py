@@ -17,8 +17,8 @@ import numpy as np
 
 from common import figure, report
 from medi.cohort.table import Cohort
-from medi.diffusion.training import Trainer
-from medi.study import Study, reopen
+from medi.study.study import Study, reopen
+from medi.training.training import Trainer
 
 KINDS = ["adamw:16:0.002:16000", "muon:16:0.002:16000", "muon:32:0.0028:16000"]
 

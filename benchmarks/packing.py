@@ -22,7 +22,7 @@ from PIL import Image
 from medi.cohort import readers
 from medi.cohort.packing import pack
 from medi.cohort.pixels import Pixels
-from medi.seeds import generator
+from medi.core.seeds import generator
 
 SOURCE, SIZE = 256, 64  # pixels: a published TCGA-UT patch, a training patch
 BATCH, BATCHES = 64, 400

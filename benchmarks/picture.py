@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from medi.cohort.table import Cohort
-from medi.files import read_table
+from medi.core.files import read_table
 
 SOURCES, PATCHES = ("real", "medi", "cls"), 2
 LABELS = {"real": "real", "medi": "MeDi", "cls": "CLS"}

@@ -33,18 +33,18 @@ import pandas as pd
 import torch
 
 from common import figure, report
-from medi import seeds
 from medi.cohort.pixels import to_uint8
 from medi.cohort.plan import images
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.diffusion.checkpoint import load_model, save_model
-from medi.diffusion.denoiser import Denoiser, NetworkSettings, build_network
-from medi.diffusion.generation import generate
-from medi.diffusion.sampling import SamplerSettings, sample_images
+from medi.core import seeds
 from medi.evaluation.encoders import embed, encoder
-from medi.evaluation.frechet import frechet_distance
-from medi.settings import embedded_study
+from medi.evaluation.fidelity.frechet import frechet_distance
+from medi.models.checkpoint import load_model, save_model
+from medi.models.denoiser import Denoiser, NetworkSettings, build_network
+from medi.sampling.generate import generate
+from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.study.settings import embedded_study
 
 Cell = tuple[str, str]
 CLASSES, PER_COMBINATION, STEPS, PROCESSES, DRAWS = 10, 32, 16, 3, 10

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from common import figure, report
-from medi.classifiers import load_classifier
 from medi.cohort import phantom
-from medi.diffusion.transfer import TransferSettings
-from medi.stress import stress
+from medi.sampling.transfer import TransferSettings
+from medi.stress.classifiers import load_classifier
+from medi.stress.stress import stress
 
 HOME = {
     class_: sorted(phantom.SITES, key=lambda s: -phantom.DESIGN[s][i])[:2] for i, class_ in enumerate(phantom.CLASSES)

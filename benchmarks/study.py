@@ -22,8 +22,8 @@ from sklearn.preprocessing import StandardScaler
 
 from common import figure, report
 from medi.cohort import phantom
+from medi.core.files import read_json, write_json
 from medi.evaluation.encoders import embed, encoder
-from medi.files import read_json, write_json
 
 WATCH = 1.0  # seconds between two looks at the memory
 

@@ -28,18 +28,19 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from common import figure, report
-from medi import seeds
 from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
-from medi.diffusion.checkpoint import load_model
-from medi.diffusion.common import Change, Pair, changes, spread
-from medi.diffusion.transfer import Bridge, TransferSettings, at_levels, filling, transfer
-from medi.evaluation import utility
+from medi.core import seeds
+from medi.core.files import read_table
+from medi.evaluation.classify import utility
+from medi.evaluation.classify.arms import Arm
 from medi.evaluation.encoders import embed, encoder
-from medi.files import read_table
-from medi.study import reopen
-from medi.unseen import joined
+from medi.models.checkpoint import load_model
+from medi.sampling.common import Change, Pair, changes, spread
+from medi.sampling.transfer import Bridge, TransferSettings, at_levels, filling, transfer
+from medi.study.study import reopen
+from medi.study.unseen_level import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
 COMMON = 32  # training patches of a site
@@ -328,8 +329,8 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
         )
     added["oracle"] = oracle(folder, plan)
     real = embed(train, extractor), train.table
-    found = [utility.Arm("real", *real)]
-    found += [utility.Arm(name, *joined(real, (embed(more, extractor), more.table))) for name, more in added.items()]
+    found = [Arm("real", *real)]
+    found += [Arm(name, *joined(real, (embed(more, extractor), more.table))) for name, more in added.items()]
     return utility.evaluate(found, tests, seed=seed)
 
 

@@ -24,7 +24,8 @@ from sklearn.linear_model import LogisticRegression
 
 from common import figure, report
 from medi.cohort.table import Cohort
-from medi.evaluation.arms import (
+from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
+from medi.evaluation.classify.arms import (
     AUGMENTATIONS,
     STAIN,
     STAINS,
@@ -38,15 +39,14 @@ from medi.evaluation.arms import (
     standard_arms,
     take,
 )
+from medi.evaluation.classify.probes import GRID, Pool, tuned, tuned_at
+from medi.evaluation.classify.regimes import points
+from medi.evaluation.classify.scores import BALANCED_ACCURACY, Answers
+from medi.evaluation.classify.utility import adjusted, evaluate, prepared
 from medi.evaluation.encoders import Encoder, encoder
-from medi.evaluation.fidelity import Embedded
-from medi.evaluation.probes import GRID, Pool, tuned, tuned_at
-from medi.evaluation.regimes import points
-from medi.evaluation.scores import BALANCED_ACCURACY, Answers
+from medi.evaluation.fidelity.matching import Embedded
 from medi.evaluation.statistics import cluster_bootstrap
-from medi.evaluation.utility import adjusted, evaluate, prepared
-from medi.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
-from medi.study import Study, reopen
+from medi.study.study import Study, reopen
 
 OVER = ("class", "site")
 CLASS_APART, SITE_APART = 2.1, 4.0  # length of a class's and a site's mean, noise 1

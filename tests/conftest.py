@@ -14,7 +14,7 @@ install_import_hook("medi", "beartype.beartype")
 @pytest.fixture
 def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Medi:
     """medi(*arguments): exit code and everything printed, run in a folder of its own."""
-    from medi import cli
+    from medi.cli import main as cli
 
     def _run(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["medi", *map(str, arguments)])

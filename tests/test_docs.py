@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from command_line import Medi, fine, refused
-from medi.cli import app
+from medi.cli.main import app
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
@@ -109,7 +109,7 @@ def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path) -> 
 
 
 def test_every_study_that_medi_brings_is_named(medi: Medi) -> None:
-    brought = {path.stem for path in (ROOT / "src" / "medi" / "studies").glob("*.yaml")}
+    brought = {path.stem for path in (ROOT / "src" / "medi" / "study" / "studies").glob("*.yaml")}
     page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
     assert brought <= set(re.findall(r"`(\w+)`", page))
     assert brought <= set(re.findall(r"\w+", fine(medi("run", "--help"))))

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from golden.make import ROWS, SCHEMA
-from medi import seeds
 from medi.cohort.table import Cohort
-from medi.diffusion.checkpoint import load_model
-from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.errors import MediError
+from medi.core import seeds
+from medi.core.errors import MediError
+from medi.models.checkpoint import load_model
+from medi.sampling.sampler import SamplerSettings, sample_images
 
 GOLDEN = Path(__file__).parent / "golden"
 

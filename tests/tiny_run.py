@@ -9,18 +9,18 @@ import torch
 import yaml
 
 from medi.cohort.audit import audit
-from medi.cohort.cells import counts
+from medi.cohort.combinations import counts
 from medi.cohort.holdout import Rule, design
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.diffusion.checkpoint import save_model
-from medi.diffusion.denoiser import Denoiser, NetworkSettings
-from medi.diffusion.generation import generate
-from medi.diffusion.sampling import SamplerSettings
-from medi.files import write_json, write_text
-from medi.seeds import generator
-from medi.settings import StudySettings
+from medi.core.files import write_json, write_text
+from medi.core.seeds import generator
+from medi.models.checkpoint import save_model
+from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.sampling.generate import generate
+from medi.sampling.sampler import SamplerSettings
+from medi.study.settings import StudySettings
 
 SIZE = 32
 EVIL = '<img src=x onerror="window.hacked=1">${window.hacked=2}{{value}}'

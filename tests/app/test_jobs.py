@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medi.app.jobs import Jobs, Progress, Stopped, Tell, counted, watch
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 
 def steps(network: nn.Module, n: int, done: list[int]):

@@ -28,12 +28,12 @@ from medi.app.making import (
     sample,
 )
 from medi.app.workbench import Workbench
-from medi.diffusion import adapt
-from medi.diffusion.checkpoint import load_model, save_model
-from medi.diffusion.guidance import Guidance
-from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.diffusion.training import EARLY
-from medi.errors import MediError
+from medi.core.errors import MediError
+from medi.models.checkpoint import load_model, save_model
+from medi.sampling.guidance import Guidance
+from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.training.adaptation import adapt
+from medi.training.training import EARLY
 
 CELL = {"class": "LUSC", "site": "Rowan", "grade": "1", "age": "61"}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medi.app.tables import Columns, audit_table, read_table_of
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 ROWS = "image,diagnosis,hospital,case,fold\n" + "".join(
     f"p{i}.png,{'LUAD' if i % 2 else 'LUSC'},{'NA' if i % 2 else 'X'},c{i // 3},{i % 4}\n" for i in range(40)

@@ -8,7 +8,7 @@ import pytest
 
 import tiny_run
 from medi.app.workbench import Workbench
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 
 def test_models_and_their_levels(bench: Workbench) -> None:

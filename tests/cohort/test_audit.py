@@ -10,10 +10,10 @@ from scipy.stats import entropy
 from scipy.stats.contingency import association as scipy_association
 from sklearn.metrics import normalized_mutual_info_score
 
-from medi import seeds
 from medi.cohort.audit import Audit, audit
 from medi.cohort.schema import Schema
-from medi.errors import MediError
+from medi.core import seeds
+from medi.core.errors import MediError
 
 TCGA = Path(__file__).parents[2] / "../shared/data/tcga"
 

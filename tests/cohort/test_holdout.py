@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medi import seeds
 from medi.cohort.holdout import Holdout, Rule, design, verify
 from medi.cohort.schema import Schema
 from medi.cohort.table import SPLITS
-from medi.errors import MediError
+from medi.core import seeds
+from medi.core.errors import MediError
 
 TCGA = Path(__file__).parents[2] / "../shared/data/tcga"
 

@@ -14,8 +14,8 @@ from medi.cohort import packing, pixels
 from medi.cohort.packing import pack
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
-from medi.errors import MediError
-from medi.seeds import generator
+from medi.core.errors import MediError
+from medi.core.seeds import generator
 
 
 def picture(key: str, width: int = 16, height: int = 16) -> Image.Image:

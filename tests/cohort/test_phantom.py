@@ -9,7 +9,7 @@ import pytest
 from medi.cohort import phantom
 from medi.cohort.phantom import CELLS, CLASSES, SCANNERS, SITES, STAINS, Seeds, Stain
 from medi.cohort.table import Cohort, concatenate
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 PARAMETERS = "4b312796758e3363"
 MEAN_COLOURS = [[183, 139, 188], [160, 82, 151], [151, 112, 183], [159, 125, 134]]  # of one patch in each of four cells

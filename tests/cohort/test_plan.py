@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medi import seeds
 from medi.cohort.plan import Plan, balance, combinations, from_table, images, match, union, with_siblings
 from medi.cohort.schema import Schema
-from medi.errors import MediError
+from medi.core import seeds
+from medi.core.errors import MediError
 
 
 def cohort() -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 
 from medi.cohort import tcga
 from medi.cohort.readers.rows import read_rows
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tcga"
 real = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from medi.evaluation.frechet import frechet_distance, moments_distance, streamed
-from medi.evaluation.kernels import kid, mmd2
-from medi.evaluation.neighbours import neighbours
+from medi.evaluation.fidelity.frechet import frechet_distance, moments_distance, streamed
+from medi.evaluation.fidelity.kernels import kid, mmd2
+from medi.evaluation.fidelity.neighbours import neighbours
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medi.errors import MediError
+from medi.core.errors import MediError
 from medi.evaluation.control import Control, control
 
 OVER = ("class", "site")

@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from medi import seeds
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.diffusion.checkpoint import save_model
-from medi.diffusion.denoiser import Denoiser, NetworkSettings
-from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.files import write_json
+from medi.core import seeds
+from medi.core.files import write_json
+from medi.models.checkpoint import save_model
+from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.sampling.sampler import SamplerSettings, sample_images
 
 HERE = Path(__file__).parent
 SCHEMA = Schema(

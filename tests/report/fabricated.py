@@ -10,8 +10,8 @@ import pandas as pd
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.files import read_table, write_json, write_table
-from medi.seeds import generator
+from medi.core.files import read_table, write_json, write_table
+from medi.core.seeds import generator
 
 CLASSES = ("COAD", "LUAD", "LUSC", "UCEC")
 CHEAP = ("class_weights", "combination_weights", "resampled", "group_dro", "coral", "mixup", "hed_jitter")

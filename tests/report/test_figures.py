@@ -13,7 +13,7 @@ from fabricated import CLASSES, SITES, Fabricate, write_more
 from PIL import Image
 
 from medi.cohort.table import Cohort
-from medi.files import read_table
+from medi.core.files import read_table
 from medi.report import figures
 from medi.report.figures import grids, maps
 from medi.report.parts import number, ordered

@@ -7,7 +7,7 @@ import gradio as gr
 
 from medi.app import pictures
 from medi.app.jobs import Jobs, Progress, Stopped, Tell, watch
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 PLAIN: dict[str, Any] = {"apply_default_css": False}  # app.css says how it looks

@@ -14,7 +14,7 @@ from medi.app.making import FRAMES, Journey, NewLevel, journey, learn, own_patch
 from medi.app.pictures import escape
 from medi.app.samples_tab import SamplesTab
 from medi.app.workbench import Shown, Workbench
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 SHOWN = 16
 

@@ -16,14 +16,14 @@ from medi.app.workbench import MODEL_FILE, Model, Neighbours, Shown, Workbench
 from medi.cohort.pixels import Pixels, to_rgb
 from medi.cohort.schema import Attribute
 from medi.cohort.table import Cohort
-from medi.diffusion.adapt import adapt
-from medi.diffusion.checkpoint import check_scale
-from medi.diffusion.denoiser import Denoiser
-from medi.diffusion.guidance import Guidance
-from medi.diffusion.mixing import Mix
-from medi.diffusion.sampling import SamplerSettings, sample_images
-from medi.diffusion.transfer import Bridge, TransferSettings
-from medi.errors import MediError
+from medi.core.errors import MediError
+from medi.models.checkpoint import check_scale
+from medi.models.denoiser import Denoiser
+from medi.models.level_mix import Mix
+from medi.sampling.guidance import Guidance
+from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.sampling.transfer import Bridge, TransferSettings
+from medi.training.adaptation.adapt import adapt
 
 BATCH = 16  # images of a request
 AT_ONCE = 4  # of them in a batch: the first ones are there after a quarter of the time

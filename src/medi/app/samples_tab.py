@@ -24,7 +24,7 @@ from medi.app.jobs import Jobs
 from medi.app.making import BATCH, Made, Wish, sample
 from medi.app.pictures import escape
 from medi.app.workbench import Model, Shown, Workbench
-from medi.diffusion.solvers import SOLVERS
+from medi.sampling.solvers import SOLVERS
 
 CLICK = """element.addEventListener('click', (event) => {
   const cell = event.target.closest('button[data-cell]');

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OFFLINE = {

@@ -11,7 +11,7 @@ from medi.app.handlers import PLAIN, QUIET
 from medi.app.pictures import escape
 from medi.app.tables import Columns, TableAudit, audit_table, read_table_of
 from medi.app.workbench import Workbench
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 GUESS = "guess"
 READABLE = {

@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from medi.cohort.audit import Audit, audit
-from medi.cohort.readers.assemble import Settings
+from medi.cohort.readers.normalise import Settings
 from medi.cohort.readers.rows import read_rows
 from medi.cohort.readers.table import USUAL, read
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 MOST_ROWS = 2_000_000
 

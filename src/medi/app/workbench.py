@@ -11,21 +11,21 @@ import pandas as pd
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from scipy.spatial.distance import cdist
 
-from medi import seeds
-from medi.cohort.cells import over
+from medi.cohort.combinations import over
 from medi.cohort.holdout import Holdout
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort, slides_in_turn
-from medi.diffusion.checkpoint import load_tensors
-from medi.diffusion.denoiser import Denoiser
-from medi.diffusion.generation import load_on_device
-from medi.diffusion.training import EARLY
-from medi.diffusion.unknown import met_missing, trained_with_dropout
-from medi.errors import MediError
+from medi.core import seeds
+from medi.core.errors import MediError
+from medi.core.files import read_json, read_table
 from medi.evaluation.encoders import Encoder, embed
-from medi.files import read_json, read_table
-from medi.settings import StudySettings, read_study
-from medi.study import reopen
+from medi.models.checkpoint import load_tensors
+from medi.models.denoiser import Denoiser
+from medi.models.missing_conditions import met_missing, trained_with_dropout
+from medi.sampling.generate import load_on_device
+from medi.study.settings import StudySettings, read_study
+from medi.study.study import reopen
+from medi.training.training import EARLY
 
 MODEL_FILE = "model.safetensors"
 NEEDED = ("run.json", "study.yaml", "cohort/cohort.json", "holdout/certificate.json")

@@ -1,1 +1,1 @@
-"""What we know of the patches: table, schema, pixels, and the bias in them; imports no other wing."""
+"""What we know of the patches: table, schema, pixels, and the bias in them. Imports `core` alone."""

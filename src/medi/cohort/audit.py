@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64, Int64
 
-from medi import seeds
-from medi.cohort.cells import Ids, joint_ids, level_ids
+from medi.cohort.combinations import Ids, joint_ids, level_ids
 from medi.cohort.schema import Attribute, Schema
-from medi.errors import MediError
-from medi.files import write_atomic, write_json, write_table
+from medi.core import seeds
+from medi.core.errors import MediError
+from medi.core.files import write_atomic, write_json, write_table
 
 FORMAT_VERSION = 1
 ALARM = 0.95  # 1 - H(class | attribute) / H(class) from which an attribute (nearly) determines the class

@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64, UInt64
 
-from medi import seeds
-from medi.cohort.cells import Cells, Ids, joint_ids, level_ids, over, text_ids
+from medi.cohort.combinations import Cells, Ids, joint_ids, level_ids, over, text_ids
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import SPLITS
-from medi.errors import MediError
-from medi.files import check_format, read_json, read_table, write_json, write_table
+from medi.core import seeds
+from medi.core.errors import MediError
+from medi.core.files import check_format, read_json, read_table, write_json, write_table
 
 FORMAT_VERSION = 1
 SIDES = {"train": 0, "reserve": 0, "validation": 1, "test_seen": 2, "test_unseen": 2}

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from medi.cohort.fitting import Done, Fit, Job, Mode, Shared, count_unit, follow_parent, pack_unit
+from medi.cohort.image_fit import Done, Fit, Job, Mode, Shared, count_unit, follow_parent, pack_unit
 from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
-from medi.errors import MediError
-from medi.files import content_hash, read_json, write_json
+from medi.core.errors import MediError
+from medi.core.files import content_hash, read_json, write_json
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
 UNIT_ROWS = 1024  # patches per unit, where images give many
@@ -106,7 +106,7 @@ class _Pool:
             kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             context = multiprocessing.get_context(kind)
             if kind == "forkserver":
-                context.set_forkserver_preload(["medi.cohort.fitting"])
+                context.set_forkserver_preload(["medi.cohort.image_fit"])
             self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=follow_parent)
         return self
 

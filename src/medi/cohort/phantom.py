@@ -19,9 +19,9 @@ from PIL import Image
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
-from medi.errors import MediError
-from medi.files import content_hash
-from medi.seeds import generator
+from medi.core.errors import MediError
+from medi.core.files import content_hash
+from medi.core.seeds import generator
 
 VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels (numbers inside functions)
 FIELD = 32.0  # micrometres across a patch, whatever its size in pixels

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image, ImageOps
 
-from medi.errors import MediError
-from medi.files import content_hash, read_json, write_atomic, write_json
+from medi.core.errors import MediError
+from medi.core.files import content_hash, read_json, write_atomic, write_json
 
 Images = UInt8[np.ndarray, "n h w 3"]
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from medi import seeds
-from medi.cohort import cells
+from medi.cohort import combinations as cells
 from medi.cohort.schema import Attribute, Schema
-from medi.errors import MediError
-from medi.files import check_format, read_json, read_table, safe_name, write_json, write_table
+from medi.core import seeds
+from medi.core.errors import MediError
+from medi.core.files import check_format, read_json, read_table, safe_name, write_json, write_table
 
 FORMAT_VERSION = 1
 MOST = 2_000_000  # combinations

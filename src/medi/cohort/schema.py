@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64
 
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id")
 MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its own

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int64
 
 from medi.cohort.pixels import Pixels, verify
 from medi.cohort.schema import Schema
-from medi.errors import MediError
-from medi.files import check_format, content_hash, read_json, read_table, write_json, write_table
+from medi.core.errors import MediError
+from medi.core.files import check_format, content_hash, read_json, read_table, write_json, write_table
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test_seen", "test_unseen", "reserve", "set_aside")

@@ -10,7 +10,7 @@ from functools import partial
 
 import pandas as pd
 
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 _BARCODE = re.compile(
     r"(?P<slide>(?P<patient>TCGA-(?P<site_code>[A-Z0-9]{2})-[A-Z0-9]{4})"

@@ -1,1 +1,4 @@
-"""Numbers from images: encoders, distances, classifiers, intervals. Imports `cohort`, never `diffusion`."""
+"""Numbers from patches: encoders, distances, classifiers, intervals.
+
+Imports `cohort` and `core`; never models, training or sampling.
+"""

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from medi.errors import MediError
-from medi.evaluation.matching import REAL, Cell, Embedded, check, slides_of
+from medi.core.errors import MediError
+from medi.core.seeds import Key, generator
+from medi.evaluation.classify.probes import Probe
+from medi.evaluation.fidelity.matching import REAL, Cell, Embedded, check, slides_of
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
-from medi.evaluation.utility import Probe
-from medi.seeds import Key, generator
 
 DRAWS = 1000
 DETECTOR_DRAWS = 200  # each sorts all rows

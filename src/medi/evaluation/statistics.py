@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 from scipy import stats
 
-from medi.seeds import Key, generator
+from medi.core.seeds import Key, generator
 
 DEFINED = 0.9  # an interval needs at least this share of draws in which the statistic is defined
 

@@ -1,1 +1,1 @@
-"""Pages and figures from result tables. Imports neither `diffusion` nor `evaluation`."""
+"""Pages and figures from result tables. Imports `cohort` and `core`; neither models nor evaluation."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medi.files import write_text
+from medi.core.files import write_text
 from medi.report.parts import DASH, Section, interval, known, number, share
 from medi.report.run import Run, pick, read
 from medi.report.sections.cohort import audit, holdout

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from medi.cohort.table import Cohort
-from medi.errors import MediError
-from medi.files import check_format, read_json, read_table
+from medi.core.errors import MediError
+from medi.core.files import check_format, read_json, read_table
 
 FORMAT_VERSION = 1
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medi.cohort.pixels import mosaic
 from medi.cohort.table import Cohort, slides_in_turn
-from medi.files import safe_name, write_atomic
+from medi.core.files import safe_name, write_atomic
 
 ROWS, COLUMNS = 8, 12
 GAP, ZOOM = 12, 2  # pixels between the halves; pixels of the sheet per pixel of a patch

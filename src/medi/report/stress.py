@@ -10,7 +10,7 @@ from PIL import Image
 
 from medi.cohort.pixels import mosaic
 from medi.cohort.table import Cohort
-from medi.files import check_format, read_json, read_table, write_text
+from medi.core.files import check_format, read_json, read_table, write_text
 from medi.report.page import fill
 from medi.report.parts import Cell, Picture, Section, interval, known, number, share, table_of
 

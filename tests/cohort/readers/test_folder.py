@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medi.cohort import readers
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")

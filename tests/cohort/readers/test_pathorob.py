@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medi.cohort import readers
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "tcga" / "pathorob_tcga_4x4.csv"
 HEADER = "subset,slide_id,patch_id,biological_class,medical_center\n"

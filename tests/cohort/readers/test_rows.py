@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from medi.cohort.readers.rows import line_of, read_rows
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 
 def write(folder: Path, content: bytes, name: str = "metadata.csv") -> Path:

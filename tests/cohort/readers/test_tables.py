@@ -9,7 +9,7 @@ import pytest
 
 from medi.cohort import readers
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 real = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medi.cohort import readers
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 A, B = "TCGA-18-5592-01Z-00-DX1", "TCGA-NA-A4QV-01Z-00-DX1"
 FROZEN = "TCGA-44-2665-01B-06-BS6"

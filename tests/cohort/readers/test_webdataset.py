@@ -11,7 +11,7 @@ from PIL import Image
 
 from medi.cohort import readers
 from medi.cohort.readers.webdataset import is_safe
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 KEYS = ["TCGA-FS-A1Z7-06Z-00-DX7/0_8_521", "TCGA-N8-A4PN-01Z-00-DX2/2_3_254"]
 LABELS = ["Skin_Cutaneous_Melanoma", "Uterine_Carcinosarcoma"]

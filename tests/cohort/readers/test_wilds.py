@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medi.cohort import readers
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 HEADER = ",patient,node,x_coord,y_coord,tumor,slide,center,split\n"
 ROWS = ["0,004,4,3328,21792,1,0,0,0", "1,004,4,3200,22272,0,0,0,1", "2,042,3,64,96,0,23,2,0"]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from medi.cohort.readers import folder, pathorob, table, tcga_ut, webdataset, wilds
-from medi.cohort.readers.assemble import Settings
+from medi.cohort.readers.normalise import Settings
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 READERS: dict[str, Callable[..., Cohort]] = {
     "tcga_ut": tcga_ut.read,

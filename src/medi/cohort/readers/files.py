@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from medi.cohort.readers.assemble import Notes, Settings, some
-from medi.errors import MediError
+from medi.cohort.readers.normalise import Notes, Settings, some
+from medi.core.errors import MediError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.readers.files import list_images
+from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 CLASS_FOLDERS = r"(?P<label>[^/]+)/.+"
 

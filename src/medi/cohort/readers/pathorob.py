@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble, check_images
+from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble, check_images
 from medi.cohort.readers.rows import line_of, read_rows
 from medi.cohort.readers.table import filled
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 COLUMNS = ("subset", "slide_id", "patch_id", "biological_class", "medical_center")
 PATIENT = r"(patient_\d+)"  # CAMELYON slides are patient_<p>_node_<n>; TCGA's patient is in the barcode

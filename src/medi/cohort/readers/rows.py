@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 PARQUET = (".parquet", ".pq")
 csv.field_size_limit(1 << 20)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble, check_images
+from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble, check_images
 from medi.cohort.readers.rows import line_of, read_rows
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 USUAL = {  # role: usual column names, the likeliest first
     "image": (

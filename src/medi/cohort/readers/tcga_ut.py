@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.readers.files import list_images
+from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 SIDE = 256  # px of every published patch
 PATCH = r"(?P<region>\d+)_(?P<patch>\d+)_(?P<px>\d+)"

@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.readers.files import SUFFIXES
+from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.readers.tcga_ut import PATCH, scan_mpp
 from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 MAX_JSON = 1 << 20  # bytes; a label file is some dozens
 

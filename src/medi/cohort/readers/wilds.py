@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.cohort.readers.assemble import DEFAULTS, Notes, Settings, assemble, check_images
+from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble, check_images
 from medi.cohort.readers.rows import line_of, read_rows
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
 
 COLUMNS = ("patient", "node", "x_coord", "y_coord", "tumor", "slide", "center", "split")
 CLASSES = {"0": "normal", "1": "tumor"}

@@ -11,8 +11,8 @@ from functools import cache as memoised
 import numpy as np
 from jaxtyping import Float32
 
+from medi.core.files import content_hash
 from medi.evaluation.encoders.contract import Encoder, Features, Images
-from medi.files import content_hash
 
 Channel = Float32[np.ndarray, "n h w"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from medi.cohort import pixels
-from medi.errors import MediError
-from medi.files import content_hash
+from medi.core.errors import MediError
+from medi.core.files import content_hash
 
 Images = UInt8[np.ndarray, "n h w 3"]
 Shown = UInt8[np.ndarray, "n s s 3"]  # patches at the size that an encoder's network is shown

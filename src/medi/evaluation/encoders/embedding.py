@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from medi.cohort.table import Cohort
-from medi.errors import MediError
+from medi.core.errors import MediError
+from medi.core.files import safe_name, write_atomic
+from medi.core.sharding import WHOLE, Shard, share
 from medi.evaluation.encoders.contract import Encoder, Features, Shown
-from medi.files import safe_name, write_atomic
-from medi.shards import WHOLE, Shard, share
 
 Progress = Callable[[int], None]  # is told the images of each finished batch
 PART = 8  # batches in a part

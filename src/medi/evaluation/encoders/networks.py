@@ -15,8 +15,8 @@ from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from medi.devices import device, full_precision
-from medi.errors import MediError
+from medi.core.devices import device, full_precision
+from medi.core.errors import MediError
 from medi.evaluation.encoders import weights
 from medi.evaluation.encoders.contract import Features, Shown
 from medi.evaluation.encoders.published import Published, Transform, Triple

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medi.errors import MediError
+from medi.core.errors import MediError
+from medi.core.files import content_hash
 from medi.evaluation.encoders import weights
 from medi.evaluation.encoders.colour_texture import COLOUR_TEXTURE
 from medi.evaluation.encoders.contract import Encoder, with_jpeg
 from medi.evaluation.encoders.published import PUBLISHED, UNIT, Published, Transform
-from medi.files import content_hash
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medi.errors import MediError
+from medi.core.errors import MediError
+from medi.core.files import file_hash
 from medi.evaluation.encoders.published import Published
-from medi.files import file_hash
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,1 @@
+"""The command `medi`: one verb per function. Parses, calls, prints; computes nothing."""

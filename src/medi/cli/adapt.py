@@ -1,0 +1,96 @@
+"""The verb adapt: a new level of an attribute from a few patches, and levels joined from their small files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from medi.cli.diffusion import Model, model_file
+from medi.cli.patches import Known, Patches, read_patches
+from medi.cli.terminal import Terminal, say
+from medi.cli.transfer import default_attribute
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for the new model.")]
+
+
+class LearnOrJoin(TyperGroup):
+    """`medi adapt MODEL PATCHES` learns; only the word `join` in the first place means the other one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands:
+            args = ["learn", *args]
+        return super().parse_args(ctx, args)
+
+
+def learn(
+    model: Model,
+    patches: Patches,
+    name: Annotated[str, typer.Option("--name", help="The new level, such as a hospital.")],
+    attribute: Annotated[
+        str | None, typer.Option(help="Whose level it is.", show_default="the model's first attribute")
+    ] = None,
+    rehearse: Annotated[
+        Path | None,
+        typer.Option(metavar="PACKED", help="Packed patches of old levels: tune weights too.", show_default=False),
+    ] = None,
+    known: Known = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Out = Path("medi-adapted"),
+) -> None:
+    """A model that knows one level more, learned from a few patches (5 or more; a class column may be empty).
+
+    Without --rehearse the old levels stay as they are, bit for bit, and level.safetensors holds the new one alone. With
+    it weights are tuned on new and old patches too, by low-rank changes and all of them; what denoises a held-back
+    fifth of the new ones best is kept.
+
+    Example: medi adapt my-model new-patches --name "St. Elsewhere" --rehearse my-packed --out my-adapted
+    """
+    from medi.cohort.table import Cohort
+    from medi.models.checkpoint import load_schema
+    from medi.training.adaptation import adapt
+
+    schema = load_schema(model_file(model))
+    chosen = attribute or default_attribute(schema)
+    cohort = read_patches(patches, schema, known)
+    old = None if rehearse is None else _training(Cohort.load(rehearse))
+    settings = adapt.AdaptSettings(seed=seed)
+    with Terminal().bars("adapting") as (advance,):
+        made = adapt.adapt(model_file(model), cohort, chosen, name, out, settings, old, advance)
+    losses = _listed(made.record["held_back_loss"])
+    say(f"{chosen} {name} from {len(cohort):,} patches: {made.method}; loss on held-back patches: {losses}")
+    if made.record["old_loss"]:
+        say("loss on old patches: " + _listed(made.record["old_loss"]))
+    say(f"adapted ({made.record['seconds']:.0f} s): {made.path}")
+
+
+def _listed(losses: dict[str, float]) -> str:
+    return ", ".join(f"{method} {loss:.4f}" for method, loss in losses.items())
+
+
+def _training(cohort: Any) -> Any:
+    """The training patches of a cohort with a split, all of one without."""
+    train = cohort.where(split="train") if "split" in cohort.table else cohort
+    return train if len(train) else cohort
+
+
+def join(
+    model: Model,
+    levels: Annotated[list[Path], typer.Argument(metavar="LEVEL...", help="level.safetensors of medi adapt.")],
+    out: Out = Path("medi-adapted"),
+) -> None:
+    """A model with several levels that were learned for it one by one.
+
+    Example: medi adapt join my-model a/level.safetensors b/level.safetensors --out my-joined
+    """
+    from medi.training.adaptation import adapt
+
+    say(f"joined {len(levels)} levels: {adapt.join(model_file(model), levels, out)}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    group = typer.Typer(cls=LearnOrJoin, no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(group, name="adapt", help="A new level of an attribute from a few patches; join such levels.")
+    group.command()(learn)
+    group.command()(join)

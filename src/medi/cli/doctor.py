@@ -1,0 +1,44 @@
+"""The verb doctor: is all well, and if not, what to do."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medi.cli.terminal import say
+
+if TYPE_CHECKING:
+    from medi.study.doctor import Finding
+
+MARKS = {"fine": "ok    ", "note": "note  ", "broken": "BROKEN"}
+
+
+def doctor(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH", help="Folders of runs, cohorts or models to examine.")
+    ] = None,
+) -> None:
+    """What is installed, which device and encoders there are, and whether folders are sound; each with its remedy.
+
+    Every checksum of a cohort's pixels is gone through. Exit code 1 where something is broken.
+
+    Example: medi doctor medi-demo
+    """
+    from medi.study.doctor import examine
+
+    broken = [_tell(finding) for finding in examine(paths or [])].count("broken")
+    say(f"{broken} of these are broken" if broken else "all is well")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _tell(finding: "Finding") -> str:
+    say(f"{MARKS[finding.state]}  {finding.topic}: {finding.text}")
+    if finding.remedy:
+        say(f"        -> {finding.remedy}")
+    return finding.state
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    app.command()(doctor)

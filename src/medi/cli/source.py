@@ -1,0 +1,147 @@
+"""SOURCE and its reader options, the same for every verb that reads a cohort, declared once."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medi.cli.terminal import say
+from medi.core.errors import MediError
+
+if TYPE_CHECKING:
+    from medi.cohort.table import Cohort
+
+PANEL = "How SOURCE is read"
+COMMAS = ("attributes", "continuous", "classes")  # options that take a list between commas
+
+
+def _option(name: str, help: str, metavar: str = "COLUMN") -> Any:
+    return typer.Option(f"--{name}", help=help, metavar=metavar, show_default=False, rich_help_panel=PANEL)
+
+
+OPTIONS: dict[str, Any] = {
+    "kind": Annotated[str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder or auto.", "KIND")],
+    "attributes": Annotated[list[str] | None, _option("attributes", "What to condition on: a,b or repeated.")],
+    "continuous": Annotated[list[str] | None, _option("continuous", "Those of the attributes that are numbers.")],
+    "label": Annotated[str | None, _option("label", "The class (webdataset: a field of the JSON).")],
+    "patient": Annotated[str | None, _option("patient", "The patient; '' for none.")],
+    "slide": Annotated[str | None, _option("slide", "The slide; '' for none.")],
+    "id": Annotated[str | None, _option("id", "A name for each row; by default the image's.")],
+    "image": Annotated[str | None, _option("image", "Image path, or a template '{slide}/{patch}.png'; '' for none.")],
+    "root": Annotated[Path | None, _option("root", "Folder that image paths are relative to.", "FOLDER")],
+    "pattern": Annotated[str | None, _option("pattern", "folder: regular expression with named groups.", "REGEX")],
+    "level": Annotated[str | None, _option("level", "tcga_ut: 0 to 5, or all.", "LEVEL")],
+    "shards": Annotated[str | None, _option("shards", "webdataset: which tars of the folder.", "GLOB")],
+    "classes": Annotated[list[str] | None, _option("classes", "Keep only these: a,b or repeated.", "CLASS")],
+    "clinical": Annotated[Path | None, _option("clinical", "GDC clinical table: race, gender, age.", "TABLE")],
+    "sites": Annotated[Path | None, _option("sites", "GDC site code table: hospitals.", "TABLE")],
+    "merge_aliases": Annotated[
+        bool | None,
+        typer.Option("--merge-aliases", help="Other names of one hospital are one level.", rich_help_panel=PANEL),
+    ],
+    "missing": Annotated[
+        list[str] | None, _option("missing", "A spelling of 'not known', everywhere or COLUMN=TEXT.", "TEXT")
+    ],
+    "group_rare": Annotated[
+        list[str] | None, _option("group-rare", "Levels of fewer than N patients become 'other'.", "COLUMN=N")
+    ],
+    "mpp": Annotated[float | None, _option("mpp", "Micrometres per pixel of the images.", "NUMBER")],
+    "on_error": Annotated[str, _option("on-error", "Bad rows or images: skip (and list them) or fail.", "skip|fail")],
+}
+DEFAULTS = {"kind": "auto", "on_error": "fail"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user named, and how to read it: `options` are those of medi.cohort.readers.read."""
+
+    path: Path
+    kind: str
+    on_error: str
+    options: dict[str, Any]
+
+    def read(self) -> "Cohort":
+        """A cohort folder as it is, anything else through the readers; guesses are printed."""
+        from medi.cohort.table import Cohort
+
+        if not self.path.exists():
+            raise MediError(f"{self.path}: no such file or folder")
+        if not (self.path / "cohort.json").exists():
+            return self._through_reader()
+        if self.options or self.kind != DEFAULTS["kind"]:
+            named = ", ".join("--" + name.replace("_", "-") for name in self.options) or "--kind"
+            raise MediError(f"{self.path} is a cohort already, {named} would change it; read its source again instead")
+        return Cohort.load(self.path)
+
+    def _through_reader(self) -> "Cohort":
+        from medi.cohort import readers
+
+        cohort = readers.read(self.kind, self.path, on_error=self.on_error, **self.options)
+        say(f"read as {cohort.info['reader']}: {len(cohort):,} rows")
+        for note in cohort.info["notes"]:
+            say(f"  {note}")
+        root = cohort.info["root"] and str(Path(cohort.info["root"]).resolve())
+        return replace(cohort, info={**cohort.info, "root": root})
+
+
+def with_source(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb whose first parameter is a Source the argument SOURCE and the reader options instead."""
+
+    def command(**given: Any) -> None:
+        read = {name: given.pop(name) for name in OPTIONS}
+        verb(_source(given.pop("source"), read), **given)
+
+    own = list(inspect.signature(verb).parameters.values())[1:]
+    path = inspect.Parameter("source", inspect.Parameter.KEYWORD_ONLY, annotation=SOURCE)
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=annotation)
+        for name, annotation in OPTIONS.items()
+    ]
+    parameters = [path, *own, *added]
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+SOURCE = Annotated[Path, typer.Argument(metavar="SOURCE", help="A cohort folder, or a table, tar or folder of images.")]
+
+
+def _source(path: Path, given: dict[str, Any]) -> Source:
+    kind, on_error = given.pop("kind"), given.pop("on_error")
+    if on_error not in ("skip", "fail"):
+        raise MediError(f"--on-error {on_error!r}: expected skip or fail")
+    options = {name: value for name, value in given.items() if value is not None}
+    options |= {name: split_commas(options[name]) for name in COMMAS if name in options}
+    if "missing" in options:
+        options["missing"] = _missing(options["missing"])
+    if "group_rare" in options:
+        options["group_rare"] = dict(map(_minimum, options["group_rare"]))
+    return Source(path, kind, on_error, options)
+
+
+def split_commas(given: Sequence[str]) -> list[str]:
+    """a,b and repeated options are the same; blanks around a name are no part of it."""
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
+
+
+def _missing(given: Sequence[str]) -> list[str] | dict[str, list[str]]:
+    """["NA", ...] for all columns, or {column: [...]} from COLUMN=TEXT."""
+    pairs = [text.partition("=") for text in given]
+    if not any(mark for _, mark, _ in pairs):
+        return list(given)
+    if not all(mark for _, mark, _ in pairs):
+        raise MediError("--missing takes either TEXT for all columns or COLUMN=TEXT throughout, not both")
+    columns = dict.fromkeys(column for column, _, _ in pairs)
+    return {name: [text for column, _, text in pairs if column == name] for name in columns}
+
+
+def _minimum(text: str) -> tuple[str, int]:
+    column, _, number = text.rpartition("=")
+    if not column or not number.isdecimal():
+        raise MediError(f"--group-rare {text!r}: expected COLUMN=N, such as hospital=5")
+    return column, int(number)

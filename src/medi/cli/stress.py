@@ -1,0 +1,89 @@
+"""The verb stress: what a classifier does when only the hospital changes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medi.cli.diffusion import model_file
+from medi.cli.patches import read_patches
+from medi.cli.source import split_commas
+from medi.cli.terminal import Terminal, say
+from medi.cli.transfer import default_attribute, levels_of
+from medi.core.errors import MediError
+
+if TYPE_CHECKING:
+    from medi.cohort.table import Cohort
+
+RGB = "R,G,B"
+
+
+def stress(
+    classifier: Annotated[
+        str, typer.Argument(metavar="CLASSIFIER", help="FILE.onnx, FILE.pt, FILE.py:FUNCTION or probe:COHORT.")
+    ],
+    cohort: Annotated[Path, typer.Argument(metavar="COHORT", help="A packed cohort.")],
+    model: Annotated[Path, typer.Option("--model", help="Trained model that knows the cohort's levels.")],
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Order of the scores: a,b.", show_default="the model's classes")
+    ] = None,
+    attribute: Annotated[
+        str | None, typer.Option(help="Whose level changes.", show_default="the model's first attribute")
+    ] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="LEVEL", help="Levels to show.", show_default="all")
+    ] = None,
+    patches: Annotated[
+        int | None, typer.Option(min=1, help="At most so many, drawn at random.", show_default="all")
+    ] = None,
+    mean: Annotated[str, typer.Option(metavar=RGB, help="Subtracted from patches of 0 to 1 (onnx, pt).")] = "0,0,0",
+    std: Annotated[str, typer.Option(metavar=RGB, help="What they are divided by then.")] = "1,1,1",
+    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down.")] = 15,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder for report and tables.")] = Path("medi-stress"),
+) -> None:
+    """Show a classifier its patches at every level of an attribute: flips, changes of score, calibration, worst pairs.
+
+    A function takes uint8 patches [n, h, w, 3] and returns a score per class; onnx and pt (TorchScript) take float32
+    [n, 3, h, w]. Scores that are no probabilities count as logits. probe:COHORT trains a probe of ours.
+
+    Example: medi stress my-classifier.onnx my-packed --model my-model --patches 200 --out my-stress
+    """
+    from medi.models.checkpoint import load_schema
+    from medi.sampling.transfer import TransferSettings
+    from medi.stress.classifiers import Normalisation, load_classifier
+    from medi.stress.stress import stress as question
+
+    schema = load_schema(model_file(model))
+    name = attribute or default_attribute(schema)
+    shown = _some(read_patches(cohort, schema, None), patches, seed)
+    levels = levels_of(schema, name, to or ["all"])
+    named = split_commas(classes or []) or schema.classes.levels
+    asked = load_classifier(classifier, named, Normalisation(_three(mean, "--mean"), _three(std, "--std")), seed)
+    with Terminal().bars("transfer") as (advance,):
+        found = question(asked, model_file(model), shown, name, levels, out, TransferSettings(steps), advance, seed)
+    change, floor = (found["figures"][f"flip_rate {kind}"][0] for kind in ("change", "floor"))
+    say(f"{found['carried']:,} carried patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
+    say(f"report: {out / 'stress.html'}")
+
+
+def _some(cohort: "Cohort", most: int | None, seed: int) -> "Cohort":
+    from medi.core.seeds import generator
+
+    if most is None or most >= len(cohort):
+        return cohort
+    chosen = generator("stress", seed).permutation(len(cohort))[:most]
+    chosen.sort()
+    return cohort.select(chosen)
+
+
+def _three(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise MediError(f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406") from error
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    app.command()(stress)

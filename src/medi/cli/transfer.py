@@ -1,0 +1,124 @@
+"""The verb transfer: real patches as they would look at other levels."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medi.cli.diffusion import Model, model_file, shard_of
+from medi.cli.patches import IMAGES, Known, Patches, read_patches
+from medi.cli.source import split_commas
+from medi.cli.terminal import Terminal, say
+
+if TYPE_CHECKING:
+    from medi.cohort.schema import Schema
+    from medi.cohort.table import Cohort
+
+SHOWN = 16  # patches on the picture
+PICTURED = 96  # pixels that a smaller patch is enlarged to in it, by a whole number
+
+
+def transfer(
+    model: Model,
+    patches: Patches,
+    to: Annotated[list[str], typer.Option("--to", metavar="LEVEL", help="Target levels: a,b or repeated; or all.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the transferred cohort.")] = Path("medi-transfer"),
+    attribute: Annotated[
+        str | None, typer.Option(help="Whose level changes.", show_default="the model's first attribute")
+    ] = None,
+    known: Known = None,
+    strength: Annotated[float, typer.Option(help="Share of the way to noise, 0 to 1; less keeps more.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 15,
+    solver: Annotated[str, typer.Option(help="dpm_solver_2m, heun (twice the work) or ddim.")] = "dpm_solver_2m",
+    own: Annotated[
+        bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")
+    ] = False,
+    common: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="One change per pair of levels, learned from N patches of each.",
+            show_default="off",
+        ),
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
+    batch: Annotated[int, typer.Option(min=1, help="Patches at once; part of what makes them repeatable.")] = 64,
+) -> None:
+    """Patches as they would look at other levels of an attribute, their tissue kept; goes on where it stopped.
+
+    PATCHES must have the model's size. What is not known of an image counts as missing: say it with --known. With
+    --common all patches between two levels get the same change of colour and focus, which is closer to the truth where
+    a level has many patches, and costs as much as the N that it is learned from.
+    Writes a cohort like any other, and grid.png: a row per patch, the patch itself, then each level.
+
+    Example: medi transfer my-model my-packed --to Asterand,Christiana --strength 0.8 --out my-transfer
+    """
+    from medi.models.checkpoint import load_schema
+    from medi.sampling import transfer as bridge
+    from medi.sampling.common import transfer_in_common
+
+    schema, started = load_schema(model_file(model)), time.perf_counter()
+    name = attribute or default_attribute(schema)
+    cohort = read_patches(patches, schema, known)
+    levels = levels_of(schema, name, to)
+    rows = bridge.at_levels(cohort, schema, name, levels, own)
+    settings = bridge.TransferSettings(steps, strength, solver=solver, batch=min(batch, len(cohort)))
+    checkpoint, part = model_file(model), shard_of(shard)
+    with Terminal().bars("transfer") as (advance,):
+        if common is None:
+            made = bridge.transfer(checkpoint, cohort, rows, out, settings, advance, part)
+        else:
+            made = transfer_in_common(checkpoint, cohort, rows, name, out, settings, common, 0, advance, part)
+    took = f"{time.perf_counter() - started:.0f} s"
+    if made is None:
+        say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
+        return
+    _show(cohort, made, name, levels, out)
+    say(f"transferred: {len(made):,} patches to {name} {', '.join(levels)}, {settings} ({took}): {out}")
+
+
+def default_attribute(schema: "Schema") -> str:
+    """The first attribute with levels."""
+    from medi.cohort.combinations import over
+
+    return over(schema)[-1].name
+
+
+def levels_of(schema: "Schema", attribute: str, given: list[str]) -> list[str]:
+    """The named levels, each once; all of them for `all`."""
+    named = list(dict.fromkeys(split_commas(given)))
+    known = schema.attribute(attribute).levels
+    return list(known) if named == ["all"] and "all" not in known else named
+
+
+def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], out: Path) -> None:
+    """grid.png, and a PNG per patch where the patches came as images."""
+    import numpy as np
+    from PIL import Image
+
+    from medi.cohort.pixels import mosaic
+    from medi.core.files import safe_name, write_atomic
+
+    ids = cohort.table["sample_id"].head(SHOWN)
+    places = {key: i for i, key in enumerate(zip(made.table["source"], made.table[attribute]))}
+    first = cohort.images[slice(0, len(ids))]
+    rows = [
+        [patch, *(made.images[[places[i, level]]][0] if (i, level) in places else patch for level in levels)]
+        for i, patch in zip(ids, first)
+    ]
+    times = max(1, PICTURED // cohort.images.size)
+    picture = Image.fromarray(mosaic(np.array(rows).repeat(times, axis=2).repeat(times, axis=3)))
+    write_atomic(out / "grid.png", lambda path: picture.save(path, "PNG"))
+    if cohort.info.get("source") != IMAGES:
+        return
+    for row, image in zip(made.table["sample_id"], made.images[:]):
+        single = Image.fromarray(image)
+        write_atomic(out / "images" / f"{safe_name(row)}.png", partial(single.save, format="PNG"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    app.command()(transfer)

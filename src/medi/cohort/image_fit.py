@@ -1,0 +1,215 @@
+"""One image file or tar member into patches (P2): Fit says which parts, `pack_unit` does it for some dozens at a time.
+
+What the processes of packing.py run; each image's failure is its own, named with its reason.
+"""
+
+import functools
+import io
+import multiprocessing
+import os
+import signal
+import tarfile
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from medi.cohort.pixels import Box, Images, cut, to_rgb
+from medi.core.errors import MediError
+from medi.core.files import content_hash
+
+MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # not those that run other programs (EPS)
+
+Mode = Literal["resize", "crop", "tile"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an image becomes patches of size x size pixels.
+
+    resize: the whole (square) image. crop: its centre. tile: every whole tile, from the upper left. With mpp, crop and
+    tile first resample to that many micrometres per pixel, which needs the image's own.
+    """
+
+    size: int
+    mode: Mode = "resize"
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise MediError(f"size {self.size}: a patch has at least one pixel")
+        if self.mode not in ("resize", "crop", "tile"):
+            raise MediError(f"mode {self.mode!r}: expected resize, crop or tile")
+        if self.mpp is not None and (self.mode == "resize" or not self.mpp > 0):
+            raise MediError(f"mpp {self.mpp} with mode {self.mode}: mpp is positive and goes with crop or tile")
+
+    def side(self, mpp: float) -> float:
+        """The side of a patch in pixels of an image of `mpp` (crop, tile)."""
+        return float(self.size) if self.mpp is None else self.size * self.mpp / mpp
+
+    def boxes(self, width: int, height: int, mpp: float) -> list[Box]:
+        """The parts of an image that become patches; ValueError where it is too small or not square."""
+        if self.mode == "resize":
+            if width != height:
+                raise ValueError(f"{width} x {height} pixels are not square; use mode crop or tile")
+            return [(0.0, 0.0, float(width), float(height))]
+        side = self.side(mpp)
+        if side > min(width, height) + 1e-6:
+            raise ValueError(f"{width} x {height} pixels are too few: a patch needs {side:g}")
+        if self.mode == "crop":
+            return [_square((width - side) / 2, (height - side) / 2, side, self.mpp is None)]
+        columns, rows = int((width + 1e-6) // side), int((height + 1e-6) // side)
+        return [_square(x * side, y * side, side, self.mpp is None) for y in range(rows) for x in range(columns)]
+
+    def packed_mpp(self, width: int, mpp: float) -> float:
+        """Micrometres per pixel of the patches (NaN where the image's is unknown)."""
+        return mpp * width / self.size if self.mode == "resize" else (mpp if self.mpp is None else self.mpp)
+
+
+def _square(left: float, upper: float, side: float, whole: bool) -> Box:
+    """Whole pixels where nothing is resampled, so that they stay as they are."""
+    if whole:
+        left, upper = float(int(left)), float(int(upper))
+    return (left, upper, left + side, upper + side)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: where it is, its micrometres per pixel, the first row of its patches and how many."""
+
+    image: str
+    mpp: float
+    row: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all units share: the folder of the images, the store to fill, and how."""
+
+    root: Path
+    store: Path
+    fit: Fit
+
+
+@dataclass(frozen=True)
+class Done:
+    """A unit's result: the checksum of its rows, (image, reason) of those that failed, each image's packed mpp."""
+
+    unit: int
+    checksum: str
+    failed: list[list[str]]
+    mpp: list[float]
+
+
+def count_unit(
+    start: int, images: list[str], scale: list[float], root: Path, fit: Fit
+) -> tuple[int, list[int], list[list[str]]]:
+    counts, failed = [], []
+    for name, mpp in zip(images, scale):
+        try:
+            with _open(root, name) as image:
+                counts.append(len(fit.boxes(*_upright(image), mpp)))
+        except Exception as error:  # whatever a decoder throws at a broken file, it is that file's
+            counts.append(0)
+            failed.append([name, _reason(error)])
+    return start, counts, failed
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    """Width and height once the EXIF orientation is applied (5 to 8 turn by a quarter)."""
+    turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5  # Pillow turns TIFF's size itself
+    return (image.height, image.width) if turned else image.size
+
+
+def pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
+    """Write the rows of a unit; those of failed images are 0."""
+    size, first = shared.fit.size, jobs[0].row
+    patches = np.zeros((jobs[-1].row + jobs[-1].count - first, size, size, 3), dtype=np.uint8)
+    failed, mpp = [], []
+    for job in jobs:
+        if not job.count:  # already listed when tiles were counted
+            mpp.append(float("nan"))
+            continue
+        rows = patches[job.row - first : job.row - first + job.count]
+        try:
+            mpp.append(_pack_image(job, shared, rows))
+        except Exception as error:  # as above
+            rows[:] = 0
+            failed.append([job.image, _reason(error)])
+            mpp.append(float("nan"))
+    _write(shared.store, first, content := patches.tobytes())
+    return Done(number, content_hash(content), failed, mpp)
+
+
+def _write(store: Path, first: int, content: bytes) -> None:
+    """Into the rows from `first` on; plain writing is faster than filling a map page by page."""
+    rows = np.load(store, mmap_mode="r")
+    with store.open("rb+") as handle:
+        handle.seek(rows.offset + first * rows[0].nbytes)
+        handle.write(content)
+
+
+def _pack_image(job: Job, shared: Shared, rows: Images) -> float:
+    """Decode and fit one image into its rows; its patches' micrometres per pixel."""
+    fit = shared.fit
+    with _open(shared.root, job.image) as raw:
+        image = to_rgb(raw)
+        boxes = fit.boxes(image.width, image.height, job.mpp)
+        for row, box in zip(rows, boxes, strict=True):
+            row[:] = cut(image, box, fit.size)
+        return fit.packed_mpp(image.width, job.mpp)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such image"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"over {MAX_PIXELS} pixels, possibly a decompression bomb"
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that is known here"
+    return str(error) if isinstance(error, ValueError) else f"not readable ({error})"
+
+
+def _open(root: Path, name: str) -> Image.Image:
+    """The image, header read; a file below `root` or a member of a tar."""
+    image = Image.open(_bytes(root, name) if ".tar!" in name else os.path.join(root, name), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    return image
+
+
+def _bytes(root: Path, name: str) -> io.BytesIO:
+    shard, _, member = name.partition("!")
+    handle, index = _tar(str(root / shard), (root / shard).stat().st_mtime_ns)
+    if member not in index:
+        raise FileNotFoundError(name)
+    offset, length = index[member]
+    handle.seek(offset)
+    return io.BytesIO(handle.read(length))
+
+
+@functools.lru_cache(maxsize=8)
+def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]]:
+    """An open tar and where its regular members' bytes lie; read once per process, nothing is extracted."""
+    with tarfile.open(path, "r:") as archive:
+        index = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
+    return open(path, "rb"), index
+
+
+def follow_parent() -> None:
+    """Ctrl-C is the parent's, who stops the pool; a process whose parent was killed ends by itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is an error here, and named
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,112 @@
+"""Files that survive a kill: written aside, synced, renamed (P12); JSON and Parquet only (P11)."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from medi.core.errors import MediError
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, sync it and rename it over `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise MediError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    finally:
+        with suppress(OSError):  # none was made, or not even its folder
+            temporary.unlink()
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    return write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """JSON with two-space indent; NaN is written as null, so that any reader can open it (P7)."""
+    return write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MediError(f"{path}: no such file") from error
+    except (ValueError, OSError) as error:
+        raise MediError(f"{path}: not readable as JSON ({error}); delete it and run the step again") from error
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    return write_atomic(path, lambda temporary: table.to_parquet(temporary, index=False))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A Parquet table of ours, text columns as plain `str` objects, missing text as ""."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise MediError(f"{path}: no such file") from error
+    except (ValueError, OSError) as error:
+        raise MediError(f"{path}: not readable as Parquet ({error}); delete it and run the step again") from error
+
+
+def check_format(found: object, known: int, path: Path) -> None:
+    """Every file of ours carries a `format_version`: newer is refused, older is read."""
+    if not isinstance(found, int):
+        raise MediError(f"{path}: carries no format_version; it was not written by medi")
+    if found > known:
+        raise MediError(f"{path}: format_version {found} is newer than {known}, which this medi reads; update medi")
+
+
+def content_hash(*parts: object) -> str:
+    """Sixteen hex digits over bytes, text, or JSON-able content."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        data = part if isinstance(part, bytes) else json.dumps(_plain(part), sort_keys=True).encode()
+        hasher.update(len(data).to_bytes(8, "little") + data)
+    return hasher.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+
+
+def safe_name(text: str) -> str:
+    """A file name from metadata: letters, digits, dot and dash, and a hash where anything was replaced (P11)."""
+    plain = re.sub(r"[^A-Za-z0-9-]+", "_", text)[:40].strip("_")
+    return plain if plain == text else f"{plain}-{content_hash(text)[:6]}"
+
+
+def _plain(content: Any) -> Any:
+    """Settings, arrays, paths and undefined numbers as what JSON can hold."""
+    if isinstance(content, BaseModel):
+        return _plain(content.model_dump())
+    if is_dataclass(content) and not isinstance(content, type):
+        return _plain(asdict(content))
+    if isinstance(content, dict):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    if hasattr(content, "tolist"):
+        return _plain(content.tolist())
+    if isinstance(content, float) and (content != content or content in (float("inf"), float("-inf"))):
+        return None
+    return str(content) if isinstance(content, Path) else content

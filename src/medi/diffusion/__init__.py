@@ -1,1 +1,0 @@
-"""Images from conditions: conditioning, denoiser, training, sampling. Imports `cohort` and nothing beside it."""

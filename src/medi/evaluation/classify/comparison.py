@@ -1,0 +1,55 @@
+"""Everything there is against what is free: the utility stage of a study, as two tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+
+from medi.core.errors import MediError
+from medi.evaluation.classify.arms import Arm, standard_arms
+from medi.evaluation.classify.regimes import curves
+from medi.evaluation.classify.scoring import ORACLE, REAL
+from medi.evaluation.classify.utility import check, fit_arms, measure
+from medi.evaluation.fidelity.matching import Embedded
+
+
+def study_arms(
+    real: Embedded,
+    synthetic: Mapping[str, Embedded],
+    tests: Mapping[str, Embedded],
+    *,
+    over: Sequence[str],
+    seed: int,
+    seeds: Sequence[int] | None = None,
+    oracle: Embedded | None = None,
+    stained: Sequence[Arm] = (),
+    preset: str = "tuned",
+    attributes: Sequence[str] = (),
+    only: Sequence[str] = ("all",),
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Utility and curves of every arm that real training rows, synthetic sets and the oracle's rows can make.
+
+    real: training rows; synthetic: the rows that each generator adds, by arm ("cls", "medi", any other); oracle: real
+    rows of the combinations that training lacks; stained: what `arms.stain_arms` made; only: names of arms to compare
+    beside the real rows and the synthetic sets ("free" or "all" for all, "none"); progress is told the arms done and
+    their number. The tables are those of
+    `utility.evaluate` and of `regimes.curves`, these for the given sets and under the preset "tuned" alone.
+    """
+    check([Arm(REAL, *real), *(Arm(name, *rows) for name, rows in synthetic.items())], tests, over, attributes)
+    made = [*standard_arms(real, synthetic, tests, over=over, seed=seed, oracle=oracle, preset=preset), *stained]
+    arms = _asked(made, {REAL, ORACLE, *synthetic}, only)
+    check(arms, tests, over, attributes)
+    fitted = fit_arms(arms, over, seeds or (seed,), preset, progress)
+    table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes)
+    drawn = [arm for arm in arms if arm.name in (REAL, ORACLE, *synthetic) and preset == "tuned"]
+    return table, curves(drawn, tests, over=over, seeds=seeds or (seed,), fitted=fitted)
+
+
+def _asked(arms: Sequence[Arm], given: set[str], only: Sequence[str]) -> list[Arm]:
+    """The arms that are given, and those asked for by name."""
+    if {"free", "all"} & set(only):
+        return list(arms)
+    known = [arm.name for arm in arms]
+    if unknown := [name for name in only if name not in (*known, "none")]:
+        raise MediError(f"arm {unknown[0]!r} is unknown; known: free, all, none, {', '.join(known)}")
+    return [arm for arm in arms if arm.name in given or arm.name in only]

@@ -1,0 +1,179 @@
+"""The scores of all arms on one test split as tidy rows: figures, paired differences, how much of the gap is closed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Float64
+
+from medi.core.seeds import Key
+from medi.evaluation.classify.probes import codes, groups
+from medi.evaluation.classify.scores import (
+    BALANCED_ACCURACY,
+    DRAWS,
+    MEAN_GROUP,
+    OVERALL,
+    Answers,
+    Figures,
+    Measure,
+    demographic_parity_gap,
+    equalised_odds_gap,
+    mean_recall,
+    recalls,
+    site_readability,
+    tallies,
+)
+from medi.evaluation.statistics import Estimate, Statistic, cluster_draws, interval, p_value
+
+REAL, MEDI, CLS, ORACLE = "real", "medi", "cls", "oracle"
+RECALL = Measure("recall", recalls, mean_recall)
+Row = dict[str, object]
+Rows = Bool[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """answers: what each arm's probes said of the rows of `table`; missing: what an arm's training set lacks."""
+
+    split: str
+    table: pd.DataFrame
+    answers: Mapping[str, Answers]
+    missing: Mapping[str, str]
+    seed: int
+    over: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
+    cache: dict[tuple[str, str], Float[np.ndarray, "n *k"]] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[Row]:
+        for measure in OVERALL:
+            yield from self._figures(measure, "all", {}, self._everything)
+        for column in (*self.places, *self.attributes):
+            yield from self._fairness(column)
+        yield from self._levels()
+        if self.places:
+            yield from self._readability()
+        for measure in OVERALL:
+            yield from self._differences(measure)
+        if self.split == "unseen" and {REAL, ORACLE} <= set(self.answers):
+            yield from self._gaps_closed()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return tuple(column for column in self.over if column != "class")
+
+    @property
+    def _everything(self) -> Rows:
+        return np.ones(len(self.table), dtype=bool)
+
+    def _levels(self) -> Iterator[Row]:
+        """Within each level of each column, and each combination."""
+        for column in self.over:
+            measure = RECALL if column == "class" else BALANCED_ACCURACY
+            for labels, rows in _cells(self.table, [column]):
+                yield from self._figures(measure, column, labels, rows)
+        if self.places:
+            for labels, rows in _cells(self.table, self.over):
+                yield from self._figures(RECALL, "combination", labels, rows)
+
+    def _fairness(self, column: str) -> Iterator[Row]:
+        """Gaps between the levels of a column, rows without one aside."""
+        known = (self.table[column] != "").to_numpy(dtype=bool)
+        levels = codes(self.table[known], [column])
+        for gap in (equalised_odds_gap, demographic_parity_gap):
+            yield from self._figures(gap(levels), column, {}, known)
+
+    def _figures(self, measure: Measure, scope: str, labels: dict[str, str], rows: Rows) -> Iterator[Row]:
+        classes = sorted(set(self.table["class"][rows]))
+        for arm in self.answers:
+            if measure.name != "recall" and len(classes) < 2:
+                name = measure.name.replace("_", " ")
+                found = Estimate(np.nan, reason=f"{len(classes)} class ({', '.join(classes)}): no {name}")
+            else:
+                found, _ = self._estimate(measure, measure.statistic, rows, [arm], tuple(labels.values()))
+            yield self._row(measure.name, arm, scope, labels, rows, found)
+
+    def _differences(self, measure: Measure) -> Iterator[Row]:
+        """MeDi less every other arm, with a p-value."""
+        for other in [arm for arm in self.answers if arm != MEDI and MEDI in self.answers]:
+            found, draws = self._estimate(measure, measure.minus(), self._everything, [MEDI, other])
+            row = self._row(f"{measure.name}_difference", f"{MEDI} - {other}", "all", {}, self._everything, found)
+            yield row | {"p_value": p_value(draws)}
+
+    def _gaps_closed(self) -> Iterator[Row]:
+        measure, rows = BALANCED_ACCURACY, self._everything
+        gap, _ = self._estimate(measure, measure.minus(), rows, [ORACLE, REAL])
+        for arm in [arm for arm in self.answers if arm not in (REAL, ORACLE)]:
+            if gap.low > 0:
+                found, _ = self._estimate(measure, _gap_closed, rows, [arm, REAL, ORACLE])
+            else:
+                found = Estimate(np.nan, reason=f"{ORACLE} - {REAL} = {gap.value:.3f} is not clearly above 0")
+            yield self._row("gap_closed", arm, "all", {}, rows, found.noting(gap.reason))
+
+    def _readability(self) -> Iterator[Row]:
+        """How well the site can be read from the scores, classes and sites alike."""
+        for arm, answers in self.answers.items():
+            hits = np.full(len(self.table), np.nan)
+            if _is_whole(answers):
+                hits = site_readability(answers, self.table, self.places, self.seed)
+            rows = np.isfinite(hits)
+            found = Estimate(np.nan, reason=self.missing[arm] or "no class has two sites with two patients each")
+            if rows.any():
+                members = np.eye(answers.groups.max() + 1)[answers.groups[rows]]
+                key = ("readability", self.seed, self.split)
+                values = tallies(members, hits[rows])
+                value, draws = cluster_draws(
+                    MEAN_GROUP.statistic, groups(self.table[rows]), values, draws=DRAWS, key=key
+                )
+                found = interval(value, draws).noting(self.missing[arm])
+            yield self._row("site_readability", arm, "all", {}, rows, found)
+
+    def _estimate(
+        self, measure: Measure, statistic: Statistic, rows: Rows, arms: Sequence[str], place: tuple[Key, ...] = ()
+    ) -> tuple[Estimate, Figures]:
+        notes = [self.missing[arm] for arm in arms]
+        if measure.statistic is not mean_recall and not all(_is_whole(self.answers[arm]) for arm in arms):
+            return Estimate(np.nan).noting(*notes), np.empty(0)
+        values = [self._values(measure, arm, rows) for arm in arms]
+        key = ("utility", self.seed, self.split, *place)
+        clusters = groups(self.table[rows])
+        value, draws = cluster_draws(statistic, clusters, *values, draws=DRAWS, key=key)
+        alone = f"{clusters.nunique()} cluster: no interval" if np.isfinite(value) and not len(draws) else ""
+        found = interval(value, draws) if len(draws) else Estimate(value, reason=alone)
+        undefined = f"{measure.name.replace('_', ' ')} is undefined here" if not np.isfinite(value) else ""
+        return found.noting(*notes, "" if any(notes) else undefined), draws
+
+    def _values(self, measure: Measure, arm: str, rows: Rows) -> Float[np.ndarray, "_m *k"]:
+        if not rows.all() or measure not in OVERALL:
+            return measure.rows(self.answers[arm][rows])
+        if (measure.name, arm) not in self.cache:
+            self.cache[measure.name, arm] = measure.rows(self.answers[arm])
+        return self.cache[measure.name, arm]
+
+    def _row(self, metric: str, arm: str, scope: str, labels: dict[str, str], rows: Rows, found: Estimate) -> Row:
+        place = {"metric": metric, "arm": arm, "split": self.split, "scope": scope, **labels}
+        table = self.table[rows]
+        slides = table["slide"].where(table["slide"] != "", table["sample_id"])
+        sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
+        return place | vars(found) | sizes
+
+
+def _is_whole(answers: Answers) -> bool:
+    return bool(np.isfinite(answers.votes).all())
+
+
+def _cells(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], Rows]]:
+    index = codes(table, columns)
+    for number in range(index.max(initial=-1) + 1):
+        rows = index == number
+        yield dict(zip(columns, table[list(columns)].iloc[int(rows.argmax())])), rows
+
+
+def _gap_closed(
+    arm: Float64[np.ndarray, "draws 2 k"],
+    real: Float64[np.ndarray, "draws 2 k"],
+    oracle: Float64[np.ndarray, "draws 2 k"],
+) -> Figures:
+    base = mean_recall(real)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (mean_recall(arm) - base) / (mean_recall(oracle) - base)

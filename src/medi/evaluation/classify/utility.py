@@ -1,0 +1,221 @@
+"""Does it make the classifier better? One probe on frozen embeddings per training set, tested where none has trained.
+
+Every arm gets the same preset of probe; intervals resample patients, the same draws for all arms (P9), so that
+differences are paired. `comparison.study_arms` compares everything there is with what is free.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medi.core.errors import MediError
+from medi.core.seeds import generator
+from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.logistic import solve
+from medi.evaluation.classify.probes import PRESETS, Pool, Probe, codes, groups, is_real, text
+from medi.evaluation.classify.scores import Answers, robustness_index
+from medi.evaluation.classify.scoring import REAL, Scorer
+from medi.evaluation.fidelity.frechet import Features
+from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.statistics import holm
+
+FIRST = ("metric", "arm", "split", "scope")
+COUNTS = ("n_real", "n_synthetic", "n_slides", "n_patients", "n_train")
+LAST = ("value", "low", "high", *COUNTS, "panel", "p_value", "p_adjusted", "reason")
+
+Probes = list[Probe | None]  # one per seed; None where one class trains
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An arm's probes, one per seed, and how many rows trained each."""
+
+    probes: Probes
+    rows: int
+
+
+def evaluate(
+    arms: Sequence[Arm],
+    tests: Mapping[str, Embedded],
+    *,
+    seed: int,
+    over: Sequence[str] = ("class", "site"),
+    seeds: Sequence[int] | None = None,
+    preset: str = "tuned",
+    attributes: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Train the probe on each arm and test it on each split ("seen", "unseen"): one tidy row per figure.
+
+    Scope "all": every measure of `scores.OVERALL`, "site_readability", gaps over each column but the class and over
+    `attributes` (scope: the column), "<metric>_difference" (arm "medi - cls", with p-values by Holm over the arms), and
+    on "unseen" "gap_closed" = (arm - real) / (oracle - real). Then "balanced_accuracy" within each level of the columns
+    `over`, "recall" per class and combination, and "robustness_index" of each space of embeddings. low, high: 95 % from
+    resampled patients. n_real counts test patches, n_synthetic synthetic training rows. seeds: of folds and draws, the
+    mean over all. MediError where a patient, slide or patch trains and tests, or an embedding is not finite (P5).
+    """
+    check(arms, tests, over, attributes)
+    fitted = fit_arms(arms, over, seeds or (seed,), preset)
+    return measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes)
+
+
+def measure(
+    arms: Sequence[Arm],
+    fitted: Mapping[str, Fitted],
+    tests: Mapping[str, Embedded],
+    *,
+    over: Sequence[str],
+    seed: int,
+    attributes: Sequence[str] = (),
+) -> pd.DataFrame:
+    """The table of `evaluate` from probes that are fitted."""
+    counts = {
+        arm.name: {"n_train": fitted[arm.name].rows, "n_synthetic": _synthetic(arm), "panel": arm.panel} for arm in arms
+    }
+    rows: list[dict[str, object]] = []
+    for split, test in tests.items():
+        answers = {arm.name: answers_of(fitted[arm.name].probes, arm, split, test, over) for arm in arms}
+        missing = {arm.name: _missing(arm, fitted[arm.name].probes, test[1]) for arm in arms}
+        found = Scorer(split, test[1], answers, missing, seed, tuple(over), tuple(attributes)).rows()
+        rows += [row | counts[str(row["arm"]).split(" - ")[0]] for row in found]
+    rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
+    table = pd.DataFrame(rows)
+    labels = list(over)
+    return adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
+
+
+def fit_arms(
+    arms: Sequence[Arm],
+    over: Sequence[str],
+    seeds: Sequence[int],
+    preset: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Fitted]:
+    """The probes of each arm, one per seed. Arms of one matrix share its factors; progress: arms done, of how many."""
+    if preset not in PRESETS:
+        raise MediError(f"probe {preset!r} is unknown; known: {', '.join(PRESETS)}")
+    shared: dict[tuple[int, int, int], Pool] = {}
+    found: dict[str, Fitted] = {}
+    for arm in arms:
+        found[arm.name] = _fit(arm, shared, over, seeds, preset)
+        if progress:
+            progress(len(found), len(arms))
+    return found
+
+
+def _fit(
+    arm: Arm, shared: dict[tuple[int, int, int], Pool], over: Sequence[str], seeds: Sequence[int], preset: str
+) -> Fitted:
+    if lacks_classes(arm):
+        return Fitted([None for _ in seeds], int(arm.chosen.sum()))
+    place, table = (id(arm.embeddings), id(arm.table), id(arm.trains)), arm.table.reset_index(drop=True)
+    if place not in shared:
+        shared.clear()  # arms of one matrix follow one another
+        shared[place] = Pool.of(arm.embeddings, table, over=over, trains=arm.trains, standardise=preset == "tuned")
+    pools = [prepared(arm, shared[place], seed) for seed in seeds]
+    if preset != "tuned" and any(pool.solver is not solve for pool in pools):
+        raise MediError(f"{arm.name} has an objective of its own, which only the probe tuned can have; leave it out")
+    return Fitted([PRESETS[preset](pool) for pool in pools], round(pools[0].weights.sum(axis=1).mean()))
+
+
+def prepared(arm: Arm, pool: Pool, seed: int) -> Pool:
+    """The pool of one seed: patients dealt to folds, then the arm's method."""
+    return arm.method(pool.dealt(arm.table.reset_index(drop=True), seed), generator("arm", seed, arm.name))
+
+
+def lacks_classes(arm: Arm) -> str:
+    """Why an arm has no probe, "" where it has one."""
+    classes = arm.table["class"][arm.chosen].nunique()
+    return arm.reason or (f"{arm.name} trains on {classes} class: no probe" if classes < 2 else "")
+
+
+def check(
+    arms: Sequence[Arm], tests: Mapping[str, Embedded], over: Sequence[str], attributes: Sequence[str] = ()
+) -> None:
+    """Refuse what cannot be compared: lacking columns, numbers that are none, and rows that train and test (P5)."""
+    needed = {"sample_id", "patient", "slide", "class", *over}
+    for arm in arms:
+        _check_set(arm.name, arm.embeddings, arm.table, needed)
+        if arm.tests is not None and set(arm.tests) != set(tests):
+            raise MediError(f"{arm.name} embeds the tests {', '.join(arm.tests)}, but there are {', '.join(tests)}")
+        for split, moved in (arm.tests or {}).items():
+            _check_set(f"{arm.name}'s {split}", moved, tests[split][1], needed)
+    for name, (embeddings, table) in tests.items():
+        _check_set(name, embeddings, table, needed | set(attributes))
+    for arm in arms:
+        for split, (_, table) in tests.items():
+            _check_apart(arm, split, table)
+
+
+def _check_set(name: str, embeddings: Features, table: pd.DataFrame, needed: set[str]) -> None:
+    if lacking := needed - set(table.columns):
+        raise MediError(f"the {name} table lacks the columns {', '.join(sorted(lacking))}")
+    if len(embeddings) != len(table):
+        raise MediError(f"{name}: {len(embeddings)} embeddings for {len(table)} table rows; embed the set again")
+    broken = ~np.isfinite(embeddings).all(axis=1)
+    if broken.any():
+        first = table["sample_id"].iloc[int(broken.argmax())]
+        raise MediError(f"{name}: {broken.sum()} embeddings are not finite, first of {first!r}; mend or drop them")
+
+
+def _check_apart(arm: Arm, split: str, table: pd.DataFrame) -> None:
+    for column in ("patient", "slide", "sample_id"):
+        if shared := (set(arm.table[column]) & set(table[column])) - {""}:
+            raise MediError(f"{column} {min(shared)!r} trains in arm {arm.name} and tests in {split}; split them apart")
+
+
+def answers_of(probes: Probes, arm: Arm, split: str, test: Embedded, over: Sequence[str]) -> Answers:
+    """What the probes say, the mean over seeds; NaN for rows of classes that they do not know."""
+    embeddings, table = test if arm.tests is None else (arm.tests[split], test[1])
+    known = [probe for probe in probes if probe is not None]
+    labels = text(table["class"])
+    classes = sorted({*labels, *(name for probe in known for name in probe.classes)})
+    index = {name: number for number, name in enumerate(classes)}
+    votes, probabilities = np.zeros((2, len(labels), len(classes)))
+    for probe in known:
+        columns = [index[name] for name in probe.classes]
+        found = probe.probabilities(embeddings)
+        probabilities[:, columns] += found / len(known)
+        votes[np.arange(len(labels)), np.array(columns)[found.argmax(axis=1)]] += 1 / len(known)
+    votes[~np.isin(labels, known[0].classes if known else [])] = np.nan
+    return Answers(np.array([index[name] for name in labels]), votes, probabilities, codes(table, over))
+
+
+def _missing(arm: Arm, probes: Probes, test: pd.DataFrame) -> str:
+    probe = probes[0]
+    if probe is None:
+        return lacks_classes(arm)
+    found = set(test["class"])
+    notes = [probe.reason] if probe.reason else []
+    notes += [f"class {name} is not in {arm.name}'s training rows" for name in sorted(found - set(probe.classes))]
+    notes += [f"class {name} is not in the test" for name in sorted(set(probe.classes) - found)]
+    return "; ".join(notes)
+
+
+def _synthetic(arm: Arm) -> int:
+    return int((~is_real(arm.table) & arm.chosen).sum())
+
+
+def _robustness(
+    arms: Sequence[Arm], tests: Mapping[str, Embedded], over: Sequence[str], seed: int
+) -> Iterator[dict[str, object]]:
+    """The robustness index of the embeddings as they are (arm "real") and as an arm makes them, over all test rows."""
+    table = pd.concat([table for _, table in tests.values()], ignore_index=True)
+    if len(over) < 2:
+        return
+    slides = table["slide"].where(table["slide"] != "", table["sample_id"])
+    sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
+    for arm in arms:
+        if arm.name == REAL or arm.tests is not None:
+            moved = [tests[split][0] if arm.tests is None else arm.tests[split] for split in tests]
+            found = robustness_index(np.concatenate(moved), table, over, seed)
+            yield {"metric": "robustness_index", "arm": arm.name, "split": "", "scope": "all"} | vars(found) | sizes
+
+
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """p-values adjusted over the arms of each metric and split."""
+    differences = table["p_value"].notna()
+    for _, rows in table[differences].groupby(["metric", "split"]):
+        table.loc[rows.index, "p_adjusted"] = holm(rows["p_value"].to_numpy(dtype=np.float64))
+    return table

@@ -1,0 +1,190 @@
+"""Are synthetic images distributed like real ones? Distances at equal n, beside the real floor (P8).
+
+Per combination, as the balanced plan has it, and per class with every set drawn at the real site marginal (the
+paper's Figure 3). `matching` draws the rows, `measures` measures, this module makes the table.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from medi.core.seeds import generator
+from medi.evaluation.fidelity.matching import (
+    FLOOR,
+    REAL,
+    Cell,
+    Embedded,
+    Matching,
+    Slides,
+    Target,
+    level_targets,
+    slides_of,
+)
+from medi.evaluation.fidelity.measures import METRICS, Result, difference, guarded, measure
+from medi.evaluation.statistics import Estimate, holm
+
+DRAWS = 1000
+FIRST = ("metric", "encoder", "scope", "arm")
+LAST = ("split", "value", "low", "high", "p_value", "p_adjusted", "n_real", "n_synthetic", "reason")
+Progress = Callable[[int, int], None]  # comparisons done, of how many
+
+
+def per_combination(
+    real: Embedded,
+    floor: Embedded,
+    synthetic: Mapping[str, Embedded],
+    *,
+    over: Sequence[str],
+    n: int,
+    seed: int,
+    encoder: str,
+    held_out: Collection[Cell] = (),
+    draws: int = DRAWS,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """All measures of `floor` (other real patches) and of each arm against `real`, in every combination of `over`.
+
+    Each combination is compared at one n for all: the smallest supply, at most `n`. Rows: the metrics of
+    `measures.METRICS` (scope "combination", and "combination_mean" per split), without intervals; and differences of
+    arms ("frechet_difference", arm "cls - medi"; recall and coverage also against the floor) with a 95 % interval for
+    the difference that sets of this n show on average, from `draws` joint resamples of real slides and synthetic
+    images. p_adjusted is Holm's over the rows of one metric and scope. `split` is "unseen" for combinations in
+    `held_out`. Undefined is NaN with a reason; other reasons are warnings (`measures.withheld`).
+    """
+    matching = Matching.of({REAL: real, FLOOR: floor, **synthetic}, over, n, seed)
+    cells = sorted(set().union(*matching.positions.values()))
+    held = set(held_out)
+    targets = [Target(dict(zip(over, cell)), {cell: 1.0}, "unseen" if cell in held else "seen") for cell in cells]
+    return _table(matching, targets, "combination", encoder, draws, progress)
+
+
+def per_class(
+    real: Embedded,
+    floor: Embedded,
+    synthetic: Mapping[str, Embedded],
+    marginal: pd.DataFrame,
+    *,
+    n: int,
+    seed: int,
+    encoder: str,
+    column: str = "class",
+    draws: int = DRAWS,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Measures per class (or level of another `column`), all sets drawn at the shares of `marginal`.
+
+    marginal: columns class, attributes, share (of the real or the training rows).
+
+    n is the largest number, at most `n`, that every set can supply at these shares. Rows as in `per_combination`,
+    with scopes "class" and "class_mean" (the column's name).
+    """
+    over = [name for name in marginal.columns if name != "share"]
+    matching = Matching.of({REAL: real, FLOOR: floor, **synthetic}, over, n, seed)
+    return _table(matching, list(level_targets(marginal, over, column)), column, encoder, draws, progress)
+
+
+def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarray, " n"]:
+    """Which rows are in the first of two halves without a common slide, every combination shared out evenly.
+
+    Slides are dealt from the largest, each to the half that lacks its combinations; rows without a slide stand alone.
+    """
+    slides = slides_of(table)
+    cells = table.groupby(list(over), sort=True).ngroup()
+    counts = pd.crosstab(slides, cells)
+    order = generator("halves", seed).permutation(len(counts))
+    order = order[np.argsort(-counts.to_numpy().sum(axis=1)[order], kind="stable")]
+    lead, first = np.zeros(counts.shape[1]), {}
+    for slide, row in zip(counts.index[order], counts.to_numpy()[order]):
+        first[slide] = bool(lead @ row <= 0)
+        lead += row if first[slide] else -row
+    return slides.map(first).to_numpy(dtype=bool)
+
+
+def _table(
+    matching: Matching, targets: Sequence[Target], scope: str, encoder: str, draws: int, progress: Progress | None
+) -> pd.DataFrame:
+    results, slides = _results(matching, targets, draws, progress)
+    rows = [row for result in results for row in _result_rows(result, scope)]
+    for split in sorted({target.split for target in targets}):
+        rows += _mean_rows([result for result in results if result.target.split == split], slides, scope)
+    table = pd.DataFrame(rows).assign(encoder=encoder, p_adjusted=np.nan)
+    compared = table["metric"].str.endswith("_difference") | table["metric"].eq("mmd2")
+    adjusted = table[compared].groupby(["metric", "scope"])["p_value"].transform(lambda p: holm(p.to_numpy()))
+    table.loc[compared, "p_adjusted"] = adjusted
+    labels = [column for column in table.columns if column not in (*FIRST, *LAST)]
+    return table[[*FIRST, *labels, *LAST]].fillna(dict.fromkeys(labels, ""))
+
+
+def _results(
+    matching: Matching, targets: Sequence[Target], draws: int, progress: Progress | None
+) -> tuple[list[Result], Slides]:
+    """Each target measured, on as many threads as the linear algebra would use, one of its own for each."""
+    drawn = [matching.draw(target) for target in targets]
+    table = matching.sets[REAL][1]
+    used = np.concatenate([np.empty(0, dtype=np.int64), *(part[REAL].rows for part in drawn if part)])
+    own = list(targets[0].labels) if targets else []
+    cells = list(table[own].iloc[used].itertuples(index=False, name=None))
+    slides = Slides.of(slides_of(table).iloc[used].astype(str).tolist(), cells)
+    threads = max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
+        found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, draws), zip(targets, drawn))
+        results = []
+        for result in found:
+            results.append(result)
+            if progress:
+                progress(len(results), len(targets))
+    return results, slides
+
+
+def _result_rows(result: Result, scope: str) -> Iterator[dict[str, object]]:
+    place = {"scope": scope, **result.target.labels, "split": result.target.split}
+    size = {"n_real": result.n, "n_synthetic": result.n}
+    for arm, found in result.values.items():
+        yield from ({"metric": metric, "arm": arm} | place | vars(e) | size for metric, e in found.items())
+    for pair, gaps in result.differences.items():
+        yield from (
+            {"metric": f"{metric}_difference", "arm": pair} | place | vars(e) | size for metric, e in gaps.items()
+        )
+
+
+def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterator[dict[str, object]]:
+    """Means over the targets in which every synthetic arm is defined, so that all are averaged over the same ones."""
+    whole = [r for r in results if all(np.isfinite(r.values[a]["frechet"].value) for a in r.values if a != FLOOR)]
+    names = frozenset().union(*(r.slides for r in whole))
+    place = {"scope": f"{scope}_mean", "split": results[0].target.split}
+    size = dict.fromkeys(("n_real", "n_synthetic"), sum(r.n for r in whole))
+    values = {
+        arm: {metric: _mean([r.values[arm][metric].value for r in whole], len(results)) for metric in METRICS}
+        for arm in results[0].values
+    }
+    gaps = {
+        pair: {metric: _mean_gap(whole, pair, metric, slides.degrees(names), len(results)) for metric in found}
+        for pair, found in results[0].differences.items()
+    }
+    for arm, found in values.items():
+        yield from ({"metric": metric, "arm": arm} | place | vars(e) | size for metric, e in found.items())
+    for pair, found in guarded(values, gaps).items():
+        yield from (
+            {"metric": f"{metric}_difference", "arm": pair} | place | vars(e) | size for metric, e in found.items()
+        )
+
+
+def _mean_gap(results: Sequence[Result], pair: str, metric: str, degrees: int, of: int) -> Estimate:
+    """The mean difference, with an interval from the means of the joint draws."""
+    defined = [r for r in results if np.isfinite(r.differences[pair][metric].value)]
+    found = _mean([r.differences[pair][metric].value for r in defined], of)
+    drawn = [r.draws[pair][metric] for r in defined]
+    if not drawn:
+        return found
+    return difference(found.value, np.mean(drawn, axis=0), degrees).noting(found.reason)
+
+
+def _mean(values: Sequence[float], of: int) -> Estimate:
+    defined = [value for value in values if np.isfinite(value)]
+    skipped = f"{of - len(defined)} of {of} undefined and left out" if len(defined) < of else ""
+    return Estimate(float(np.mean(defined)) if defined else np.nan, reason=skipped)

@@ -1,0 +1,206 @@
+"""Which rows of each set are compared: the same number for all, drawn without replacement at the same shares (P8).
+
+Every arm of a comparison meets the same real rows; what is resampled as one is the slide (P9).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from medi.core.errors import MediError
+from medi.core.seeds import Key, generator
+from medi.evaluation.fidelity.frechet import Features
+from medi.evaluation.statistics import cluster_counts, cluster_index
+
+Embedded = tuple[Features, pd.DataFrame]  # embeddings [n, d] and the table of the same n patches
+Cell = tuple[str, ...]  # one level of each column of `over`
+Rows = Int64[np.ndarray, " n"]
+Counts = Float64[np.ndarray, "draws n"]
+REAL, FLOOR = "real", "floor"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is compared: a combination (one cell), or a class as a mixture of cells with these shares."""
+
+    labels: dict[str, str]
+    shares: dict[Cell, float]
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The rows of one set in one comparison, as positions in its table; `cells` numbers the cell of each."""
+
+    rows: Rows
+    cells: Rows
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The sets to compare (real first) and, per set and cell, its positions in the order of sample_id."""
+
+    sets: dict[str, Embedded]
+    positions: dict[str, dict[Cell, list[int]]]
+    n: int
+    seed: int
+
+    @classmethod
+    def of(cls, sets: dict[str, Embedded], over: Sequence[str], n: int, seed: int) -> "Matching":
+        """Raises MediError for sets whose tables or features do not go together."""
+        check(sets, over)
+        return cls(sets, {name: _positions(table, over) for name, (_, table) in sets.items()}, n, seed)
+
+    @property
+    def arms(self) -> list[str]:
+        return [name for name in self.sets if name != REAL]
+
+    def draw(self, target: Target) -> dict[str, Drawn]:
+        """The same number of rows per cell of every set that can give two; nothing where the real set cannot."""
+        able = [name for name in self.sets if self._alone(name, target) >= 2]
+        sizes = self._sizes(target, able) if REAL in able else {}
+        return {name: self._pick(name, sizes) for name in able} if sum(sizes.values()) >= 2 else {}
+
+    def absence(self, arm: str, drawn: Mapping[str, Drawn], target: Target) -> str:
+        """Why an arm cannot be compared; "" where it can."""
+        if {REAL, arm} <= set(drawn):
+            return ""
+        short = [name for name in (REAL, arm) if self._alone(name, target) < 2] or [REAL, arm]
+        return "; ".join(self._shortage(name, target) for name in short)
+
+    def matched(self, drawn: Mapping[str, Drawn], target: Target) -> str:
+        """Who was short where fewer than n rows are compared; "" where n are."""
+        if not drawn or len(drawn[REAL].rows) >= self.n:
+            return ""
+        scarce = min(drawn, key=lambda name: self._alone(name, target))
+        return f"matched at {len(drawn[REAL].rows)} of {self.n} images: {self._shortage(scarce, target)}"
+
+    def _sizes(self, target: Target, names: Iterable[str]) -> dict[Cell, int]:
+        """How many rows each cell gives: the most, up to n, that all these sets have at the target's shares."""
+        supply = {cell: min(self._held(name, cell) for name in names) for cell in target.shares}
+        totals = (_apportion(target.shares, total) for total in range(self.n, 0, -1))
+        fitting = (sizes for sizes in totals if all(size <= supply[cell] for cell, size in sizes.items()))
+        return next(fitting, {})
+
+    def _alone(self, name: str, target: Target) -> int:
+        return sum(self._sizes(target, [name]).values())
+
+    def _held(self, name: str, cell: Cell) -> int:
+        return len(self.positions[name].get(cell, ()))
+
+    def _pick(self, name: str, sizes: dict[Cell, int]) -> Drawn:
+        """Rows drawn without replacement; the key holds no arm, so that arms of one plan give the same of its rows."""
+        picked = [
+            generator("fidelity", self.seed, *cell).choice(self.positions[name][cell], size, replace=False)
+            for cell, size in sizes.items()
+            if size
+        ]
+        return Drawn(np.concatenate(picked), np.repeat(np.arange(len(picked)), [len(part) for part in picked]))
+
+    def _shortage(self, name: str, target: Target) -> str:
+        """The cell in which this set has the least for its share."""
+        cell = min(target.shares, key=lambda cell: self._held(name, cell) / target.shares[cell])
+        return f"{name} has {self._held(name, cell)} images of {', '.join(cell)}"
+
+
+@dataclass(frozen=True)
+class Slides:
+    """How often each real slide occurs in each resample, jointly for all targets that its patches are in.
+
+    Slides that meet in a cell, or are linked by others that do, are one stratum: within it as many slides are drawn
+    as there are. Where each combination has slides of its own, a stratum is a combination.
+    """
+
+    members: dict[str, list[str]]  # by the first slide of the stratum
+    stratum: dict[str, str]
+
+    @classmethod
+    def of(cls, slides: Sequence[str], cells: Sequence[Cell]) -> "Slides":
+        """From the slide and the cell of every real row that is compared."""
+        names, slide = np.unique(np.asarray(slides, dtype=str), return_inverse=True)
+        cell = pd.factorize(pd.Series(list(cells), dtype=object))[0]
+        nodes = len(names) + int(cell.max(initial=-1)) + 1
+        links = coo_array((np.ones(len(slide)), (slide, len(names) + cell)), shape=(nodes, nodes))
+        part = connected_components(links, directed=False)[1][: len(names)]
+        members: dict[int, list[str]] = defaultdict(list)
+        for name, number in zip(names.tolist(), part.tolist()):
+            members[number].append(name)
+        return cls(
+            {group[0]: group for group in members.values()},
+            {name: group[0] for group in members.values() for name in group},
+        )
+
+    def counts(self, slides: Sequence[str], draws: int, key: Sequence[Key]) -> Counts:
+        """The counts [draws, n] of rows on these slides."""
+        found, names = np.empty((draws, len(slides))), np.asarray(slides, dtype=object)
+        strata = np.array([self.stratum[name] for name in slides], dtype=object)
+        for first in sorted(set(strata)):
+            members = self.members[first]
+            drawn = cluster_counts(members, [first] * len(members), draws=draws, key=key)
+            place = dict(zip(members, cluster_index(members)))
+            here = np.flatnonzero(strata == first)
+            found[:, here] = drawn[:, [place[name] for name in names[here]]]
+        return found
+
+    def degrees(self, slides: Iterable[str]) -> int:
+        """Slides less strata: what is left of them to tell the spread from."""
+        distinct = set(slides)
+        return len(distinct) - len({self.stratum[name] for name in distinct})
+
+
+def slides_of(table: pd.DataFrame) -> pd.Series:
+    """The slide of each row; a row without one stands alone."""
+    return table["slide"].where(table["slide"] != "", table["sample_id"])
+
+
+def check(sets: Mapping[str, Embedded], over: Sequence[str]) -> None:
+    """Refuse tables without the columns and features that do not belong together.
+
+    A column `encoder`, where tables have one, names what made the features: it must be the same in all.
+    """
+    first = next(iter(sets))
+    for name, (features, table) in sets.items():
+        if lacking := [column for column in (*over, "sample_id", "slide") if column not in table.columns]:
+            raise MediError(
+                f"the {name} table lacks the columns {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}"
+            )
+        if len(features) != len(table) or features.shape[1] != sets[first][0].shape[1]:
+            raise MediError(
+                f"{name}: embeddings {list(features.shape)} do not fit {len(table)} table rows and "
+                f"{sets[first][0].shape[1]} numbers a patch; embed every set again with one encoder"
+            )
+    made = {name: set(table["encoder"]) for name, (_, table) in sets.items() if "encoder" in table.columns}
+    if len(set().union(*made.values())) > 1:
+        named = "; ".join(f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in made.items())
+        raise MediError(f"features of different encoders cannot be compared ({named}); embed every set with one")
+
+
+def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Cell, list[int]]:
+    """Row positions of each cell in the order of sample_id: the order of the table does not matter."""
+    found: dict[Cell, list[int]] = defaultdict(list)
+    cells = list(zip(*(table[column] for column in over)))
+    for row in np.argsort(table["sample_id"].to_numpy(dtype=object), kind="stable"):
+        found[cells[row]].append(int(row))
+    return dict(found)
+
+
+def level_targets(marginal: pd.DataFrame, over: Sequence[str], column: str) -> Iterator[Target]:
+    """A target per level of `column`, from a table with the columns `over` and share."""
+    for name, rows in marginal[marginal["share"] > 0].groupby(column, sort=True):
+        cells = zip(*(rows[each] for each in over))
+        labels = {each: str(name) if each == column else "" for each in over}
+        yield Target(labels, dict(zip(cells, rows["share"] / rows["share"].sum())))
+
+
+def _apportion(shares: dict[Cell, float], total: int) -> dict[Cell, int]:
+    """Whole numbers that sum to `total` in proportion to the shares: largest remainders, ties by name."""
+    exact = {cell: share * total for cell, share in shares.items()}
+    sizes = {cell: int(value + 1e-9) for cell, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda cell: (sizes[cell] - exact[cell], cell))
+    return sizes | {cell: sizes[cell] + 1 for cell in by_remainder[: total - sum(sizes.values())]}

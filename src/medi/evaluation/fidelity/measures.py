@@ -1,0 +1,292 @@
+"""All measures of one comparison: distances, neighbourhoods, paired differences of arms, and the collapse guard.
+
+Draws resample real slides (jointly for all arms, P9) and each arm's images; recall and coverage, whose balls no
+resample keeps, take the spread over synthetic images from a jackknife.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float64
+
+from medi.core.seeds import Key, generator
+from medi.evaluation.fidelity.blocks import Blocks, Products
+from medi.evaluation.fidelity.frechet import Features, frechet_distance, resampled_distances
+from medi.evaluation.fidelity.kernels import cubic, median_bandwidth, mmd_test, rbf, resampled_mmd2, unbiased
+from medi.evaluation.fidelity.matching import FLOOR, REAL, Counts, Drawn, Matching, Slides, Target, slides_of
+from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknife, meetings
+from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, student_interval
+
+Draws = Float64[np.ndarray, " draws"]
+METRICS = ("frechet", "mmd2", "kid", "precision", "recall", "density", "coverage", "duplicates")
+DIFFERENCES = ("frechet", "mmd2", "recall", "coverage")  # of two arms
+GUARDED = ("recall", "coverage")  # also of an arm and the floor
+WITHHELD = "'closer' is withheld"  # in the reason of a difference where the nearer arm has collapsed
+FEW = 10  # images
+REPEATED = 0.05  # share of images that repeat others, beyond the other arm's
+GROUPS = 10  # of the floor's slides or of an arm's images, left out in turn
+
+
+@dataclass(frozen=True)
+class Result:
+    """Per arm and metric the estimate; per pair of arms those of the differences, with the draws behind them."""
+
+    target: Target
+    n: int
+    slides: frozenset[str]
+    values: dict[str, dict[str, Estimate]]
+    differences: dict[str, dict[str, Estimate]]
+    draws: dict[str, dict[str, Draws]]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """The drawn rows of one set: features, their slides (real and floor) or ids, and the cell of each."""
+
+    features: Features
+    clusters: list[str]
+    cells: np.ndarray
+
+    @cached_property
+    def products(self) -> Products:
+        return Products.of(self.features)
+
+    @cached_property
+    def standardised(self) -> Products:
+        return Products.of(self.features, standardise=True)
+
+    @cached_property
+    def distinct(self) -> int:
+        return len({row.tobytes() for row in self.features})
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The values of one arm and what its draws are made from."""
+
+    data: _Set
+    values: dict[str, Estimate]
+    kernel: Blocks | None = None
+    met: Neighbours | None = None
+    errors: dict[str, float] | None = None  # standard errors of recall and coverage over the arm's images
+
+
+def measure(matching: Matching, target: Target, drawn: dict[str, Drawn], slides: Slides, draws: int) -> Result:
+    """Everything about one target; without draws no interval and no p-value."""
+    key: tuple[Key, ...] = ("fidelity", matching.seed, *target.labels.values())
+    sets = {name: _set(matching, name, part) for name, part in drawn.items()}
+    matched = matching.matched(drawn, target)
+    found = {}
+    for arm in matching.arms:
+        absence = matching.absence(arm, drawn, target)
+        found[arm] = _absent(absence) if absence else _measured(sets[REAL], arm, sets[arm], matched, draws, key)
+    real = sets.get(REAL)
+    names = frozenset(real.clusters if real else ())
+    degrees = slides.degrees(names)
+    drawn_values = _resample(real, found, slides, draws, key) if real and draws and degrees else {}
+    return _result(target, found, drawn_values, names, degrees, draws)
+
+
+def difference(value: float, draws: Draws, degrees: int) -> Estimate:
+    """A difference with its interval, or with none where nothing was drawn."""
+    return student_interval(value, draws, degrees) if len(draws) else Estimate(value)
+
+
+def withheld(
+    pair: tuple[str, str], value: float, values: dict[str, dict[str, float]], gaps: dict[tuple[str, str, str], Estimate]
+) -> str:
+    """The collapse guard: why the nearer of two arms must not be called closer; "" where nothing speaks against it.
+
+    value: the first arm's distance less the second's. values: recall, coverage and the share of duplicates by arm.
+    gaps: differences of recall and coverage, by first arm, second arm and metric. At n <= d a Frechet distance rewards
+    images that are all alike.
+    """
+    near, far = pair if value < 0 else pair[::-1]
+    if values[near]["duplicates"] > values[far]["duplicates"] + REPEATED:
+        return f"collapse guard: {values[near]['duplicates']:.0%} of {near}'s images repeat others, {WITHHELD}"
+    for metric in GUARDED:
+        if _below(gaps, near, far, metric):
+            return _verdict(near, far, metric, values)
+        if _below(gaps, near, FLOOR, metric) and not _below(gaps, far, FLOOR, metric):
+            return _verdict(near, FLOOR, metric, values)
+    return ""
+
+
+def _verdict(near: str, other: str, metric: str, values: dict[str, dict[str, float]]) -> str:
+    numbers = f"{values[near][metric]:.2f} is below {other}'s {values[other][metric]:.2f}"
+    return f"collapse guard: {near}'s {metric} {numbers}, {WITHHELD}"
+
+
+def _below(gaps: dict[tuple[str, str, str], Estimate], first: str, second: str, metric: str) -> bool:
+    """Whether the first arm's share is below the second's, the interval of the difference without 0."""
+    if (first, second, metric) in gaps:
+        return gaps[first, second, metric].high < 0
+    found = gaps.get((second, first, metric))
+    return found is not None and found.low > 0
+
+
+def _set(matching: Matching, name: str, drawn: Drawn) -> _Set:
+    features, table = matching.sets[name]
+    names = slides_of(table) if name in (REAL, FLOOR) else table["sample_id"]
+    return _Set(features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.cells)
+
+
+def _absent(reason: str) -> _Measured:
+    nothing = _Set(np.empty((0, 0)), [], np.empty(0, dtype=np.int64))
+    return _Measured(nothing, {metric: Estimate(np.nan, reason=reason) for metric in METRICS})
+
+
+def _measured(real: _Set, arm: str, made: _Set, matched: str, draws: int, key: Sequence[Key]) -> _Measured:
+    x, y = real.features, made.features
+    notes = [*_notes({REAL: real, arm: made}), matched]
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return _Measured(made, {metric: Estimate(np.nan).noting(*notes) for metric in METRICS})
+    distances = real.products.blocks(y).distances()
+    bandwidth, met = median_bandwidth(distances.first), meetings(distances)
+    kernel = rbf(distances, bandwidth) if bandwidth > 0 else None
+    values = {"frechet": Estimate(frechet_distance(x, y)).noting(_few_rows(*x.shape))}
+    values |= _kernel_values(real, made, kernel, draws, (*key, arm)) | _met_values(met)
+    values["duplicates"] = Estimate(1 - made.distinct / len(y))
+    spread = jackknife(distances, cluster_index(made.clusters) % GROUPS) if draws else None
+    return _Measured(made, {name: values[name].noting(*notes) for name in METRICS}, kernel, met, spread)
+
+
+def _kernel_values(
+    real: _Set, made: _Set, kernel: Blocks | None, draws: int, key: Sequence[Key]
+) -> dict[str, Estimate]:
+    """MMD with the p-value of "one distribution" from one image a slide, and KID."""
+    scaled = real.standardised
+    kid = unbiased(cubic(scaled.blocks(made.features), int(np.count_nonzero(scaled.scale))))
+    if kernel is None:
+        return {"mmd2": Estimate(np.nan, reason="the median distance of real embeddings is 0"), "kid": Estimate(kid)}
+    p = _one_distribution(real, made, draws, key) if draws else np.nan
+    return {"mmd2": Estimate(unbiased(kernel), p_value=p), "kid": Estimate(kid)}
+
+
+def _one_distribution(real: _Set, made: _Set, permutations: int, key: Sequence[Key]) -> float:
+    """The permutation test on one image of each real slide and as many of the arm: these are independent."""
+    x, y = (data.features[np.unique(data.clusters, return_index=True)[1]] for data in (real, made))
+    rng, n = generator("one a slide", *key), min(len(x), len(y))
+    x, y = x[rng.permutation(len(x))[:n]], y[rng.permutation(len(y))[:n]]
+    return mmd_test(x, y, permutations=permutations, key=key)
+
+
+def _met_values(met: Neighbours | None) -> dict[str, Estimate]:
+    if met is not None:
+        return {name: Estimate(value) for name, value in met.values().items()}
+    reason = f"fewer than {NEIGHBOURS + 1} images have no {NEIGHBOURS}th neighbour"
+    return {name: Estimate(np.nan, reason=reason) for name in ("precision", "recall", "density", "coverage")}
+
+
+def _notes(pair: dict[str, _Set]) -> list[str]:
+    """What a reader must know before trusting any measure."""
+    notes = []
+    for name, data in pair.items():
+        features, distinct = data.features, data.distinct
+        broken = int((~np.isfinite(features).all(axis=1)).sum())
+        if broken:
+            notes.append(f"{broken} of {len(features)} {name} embeddings are not finite")
+        elif distinct == 1:
+            notes.append(f"all {len(features)} {name} embeddings are the same")
+        elif distinct < len(features):
+            notes.append(f"{len(features) - distinct} of {len(features)} {name} embeddings repeat others")
+    return notes
+
+
+def _few_rows(n: int, d: int) -> str:
+    collapse = f"n <= d ({n} <= {d}): distance rewards collapse" if n <= d else ""
+    return f"{n} images are too few to tell sets apart; {collapse}".strip("; ") if n < FEW else collapse
+
+
+def _resample(
+    real: _Set, found: dict[str, _Measured], slides: Slides, draws: int, key: Sequence[Key]
+) -> dict[str, dict[str, Draws]]:
+    """Per metric and arm its draws, all with the same resampled real slides."""
+    counts = slides.counts(real.clusters, draws, key[:2])
+    whole = {arm: part for arm, part in found.items() if np.isfinite(part.values["frechet"].value)}
+    made = {arm: part for arm, part in whole.items() if arm != FLOOR}
+    own = {arm: _own_counts(part.data, draws, (*key, arm)) for arm, part in made.items()}
+    features = [part.data.features for part in made.values()]
+    frechet = resampled_distances(real.features, features, counts, list(own.values()))
+    kernels = {arm: part.kernel for arm, part in made.items()}
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1e-9)
+    return {
+        "frechet": dict(zip(made, frechet.T)),
+        "mmd2": {arm: resampled_mmd2(kernel, counts, own[arm]) for arm, kernel in kernels.items() if kernel},
+        **{metric: _shares(metric, whole, shares, key) for metric in GUARDED},
+    }
+
+
+def _own_counts(data: _Set, draws: int, key: Sequence[Key]) -> Counts:
+    """An arm's images, resampled within their cells."""
+    return cluster_counts(data.clusters, data.cells, draws=draws, key=key)
+
+
+def _shares(metric: str, found: dict[str, _Measured], shares: Counts, key: Sequence[Key]) -> dict[str, Draws]:
+    """Recall or coverage over resampled real rows, and a normal term for the choice of the arm's images."""
+    drawn = {}
+    for arm, part in found.items():
+        if part.met is not None and part.errors is not None:
+            hits = part.met.recalled if metric == "recall" else part.met.covered
+            noise = generator("jackknife", *key, arm, metric).standard_normal(len(shares))
+            drawn[arm] = shares @ hits.astype(np.float64) + part.errors[metric] * noise
+    return drawn
+
+
+def _result(
+    target: Target,
+    found: dict[str, _Measured],
+    drawn: dict[str, dict[str, Draws]],
+    slides: frozenset[str],
+    degrees: int,
+    draws: int,
+) -> Result:
+    arms = [arm for arm in found if arm != FLOOR]
+    pairs = [*combinations(arms, 2), *((arm, FLOOR) for arm in arms)]
+    differences, paired = {}, {}
+    for pair in pairs:
+        metrics = GUARDED if FLOOR in pair else DIFFERENCES
+        name = " - ".join(pair)
+        paired[name] = {metric: _paired(drawn.get(metric, {}), pair, draws) for metric in metrics}
+        differences[name] = {
+            metric: _difference(
+                found[pair[0]].values[metric], found[pair[1]].values[metric], paired[name][metric], degrees
+            )
+            for metric in metrics
+        }
+    values = {arm: part.values for arm, part in found.items()}
+    sizes = [len(part.data.features) for part in found.values()]
+    return Result(target, max(sizes), slides, values, guarded(values, differences), paired)
+
+
+def guarded(
+    values: dict[str, dict[str, Estimate]], differences: dict[str, dict[str, Estimate]]
+) -> dict[str, dict[str, Estimate]]:
+    """The same differences, "closer" withheld from distances of collapsed arms."""
+    shares = {arm: {metric: estimate.value for metric, estimate in found.items()} for arm, found in values.items()}
+    gaps = {(*_arms(name), metric): found[metric] for name, found in differences.items() for metric in GUARDED}
+    out = {}
+    for name, found in differences.items():
+        distances = [metric for metric in ("frechet", "mmd2") if metric in found]
+        notes: dict[str, str] = {
+            metric: withheld(_arms(name), found[metric].value, shares, gaps) for metric in distances
+        }
+        out[name] = {metric: each.noting(notes.get(metric, "")) for metric, each in found.items()}
+    return out
+
+
+def _arms(pair: str) -> tuple[str, str]:
+    first, _, second = pair.partition(" - ")
+    return first, second
+
+
+def _paired(drawn: dict[str, Draws], pair: tuple[str, str], draws: int) -> Draws:
+    undefined = np.full(draws, np.nan)
+    return drawn.get(pair[0], undefined) - drawn.get(pair[1], undefined)
+
+
+def _difference(first: Estimate, second: Estimate, draws: Draws, degrees: int) -> Estimate:
+    return difference(first.value - second.value, draws, degrees).noting(first.reason, second.reason)

@@ -1,0 +1,58 @@
+"""Export: a folder that diffusers loads where this package is not installed, with a filled-in model card."""
+
+import json
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from medi.core.errors import MediError
+from medi.core.files import write_json, write_text
+from medi.export.bundle import bundle
+from medi.export.card import card
+from medi.models.checkpoint import load_model
+from medi.models.denoiser import Denoiser
+
+INDEX = "model_index.json"
+
+
+def export(model: Path, folder: Path, class_name: str = "class_", data_licence: str = "") -> Path:
+    """Write a trained model as a diffusers pipeline folder: model_index.json, pipeline.py, denoiser/ and README.md.
+
+    class_name: the keyword under which the pipeline takes the class (a Python keyword, so `class_` always works too).
+    The folder appears whole or not at all; an older export in its place is replaced, anything else is refused.
+    """
+    denoiser, config = load_model(model)
+    names = [attribute.name for attribute in denoiser.schema.attributes]
+    if not class_name.isidentifier() or class_name in names:
+        raise MediError(f"--class-name {class_name!r} must be a Python name that no attribute has: {', '.join(names)}")
+    if folder.is_file() or (folder.exists() and any(folder.iterdir()) and not (folder / INDEX).exists()):
+        raise MediError(f"{folder}: holds something else; choose another --out")
+    folder = folder.resolve()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        _write(temporary, denoiser, config, class_name, data_licence)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise MediError(f"{folder}: cannot be written ({error}); free space or choose another folder") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write(folder: Path, denoiser: Denoiser, config: dict[str, Any], class_name: str, data_licence: str) -> None:
+    from medi.export import pipeline
+
+    component = pipeline.MediDenoiser(settings=json.loads(json.dumps(denoiser.config())))
+    component.inner.load_state_dict(denoiser.state_dict())
+    component.save_pretrained(folder / "denoiser")
+    write_text(folder / "denoiser" / "denoiser.py", bundle(pipeline.__name__, "MediDenoiser"))
+    write_text(folder / "pipeline.py", bundle(pipeline.__name__, "MediPipeline"))
+    index = {"_class_name": ["pipeline", "MediPipeline"], "_diffusers_version": version("diffusers")}
+    index |= {"denoiser": ["denoiser", "MediDenoiser"], "class_name": class_name}
+    write_json(folder / INDEX, index | {"dropout": config.get("recipe", {}).get("dropout", 0.0)})
+    write_text(folder / "README.md", card(config, class_name, data_licence))

@@ -1,0 +1,220 @@
+"""Generation: a plan becomes a synthetic cohort, batch by batch, by any number of processes, resumable (P3, P12)."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import UInt8
+from pydantic import TypeAdapter
+
+from medi.cohort.pixels import Pixels, write_store
+from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
+from medi.core.devices import device
+from medi.core.errors import MediError
+from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
+from medi.core.memory import keep_freed_memory
+from medi.core.processes import Summed, side_by_side
+from medi.core.sharding import WHOLE, Shard, process, share
+from medi.models.checkpoint import load_model
+from medi.models.denoiser import Denoiser
+from medi.models.level_mix import as_text, resolve
+from medi.sampling.sampler import SamplerSettings, sample_images
+
+Progress = Callable[[int, int], None]
+BATCHES_EACH = 4  # that a worker should have, to be worth its start
+STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
+
+
+def generate(
+    model: Path,
+    rows: pd.DataFrame,
+    folder: Path,
+    seed: int,
+    settings: SamplerSettings,
+    progress: Progress = lambda images, total: None,
+    shard: Shard = WHOLE,
+    weak: Path | None = None,
+    workers: int = 1,
+) -> Cohort | None:
+    """The synthetic cohort of a plan's rows (`Plan.expand`), written to `folder`; goes on after an interruption.
+
+    Part i of n (`shard`), and within it each process of torchrun or `accelerate launch`, makes every n-th batch. Who
+    finds all batches there writes the cohort; the others return None. Rows carry the model's hash in `origin`, and
+    the columns STAMPS. Unknown levels are refused before the first image, and so is a folder with images of another
+    model, plan or setting. `weak` is the model that guides where settings.guidance.weak is set; `progress(images,
+    total)` counts those of this part. `workers`: processes that share this part and the machine's cores.
+    """
+    rows, (denoiser, config) = as_text(rows), load_on_device(model)
+    weaker, weak_hash = _load_weak(weak, denoiser)
+    settings.guidance.check(denoiser.schema, config.get("recipe", {}).get("dropout", 0.0), weak is not None)
+    _check(rows, denoiser.schema)
+    made_by = {"model": config["hash"], "weaker_model": weak_hash, "seed": seed, "sampler": asdict(settings)}
+    made_by["plan"] = content_hash(rows.to_csv(index=False))
+    chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
+    work = partial(sample_images, denoiser, seed=seed, settings=settings, weak=weaker)
+    made = Made(_table(rows, config["hash"], seed, settings), denoiser, made_by)
+    if workers > 1:
+        _claim(folder, made_by)
+    if workers > 1 and not _finished(folder):
+        task = {"model": model, "weak": weak, "seed": seed, "settings": settings, "shard": shard, "workers": workers}
+        _fill_by_workers(folder, rows, task, progress)
+    return produce(folder, chunks, work, made, progress, shard)
+
+
+def workers_worthwhile(images: int, batch: int) -> int:
+    """How many processes of one thread make so many images soonest here: each takes seconds to start, and a GPU, or
+    the cores of a process under torchrun, are taken already."""
+    if torch.cuda.is_available() or process("WORLD_SIZE", 1) > 1:
+        return 1
+    return max(1, min(os.cpu_count() or 1, images // (batch * BATCHES_EACH)))
+
+
+def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], progress: Progress) -> None:
+    """Let worker k of w make part k of w of this shard, each on its share of the cores."""
+    write_table(folder / "parts" / "rows.parquet", rows)
+    write_json(folder / "parts" / "task.json", task)
+    calls = {f"{k}": ("medi.sampling.generate:worker", str(folder), f"{k}") for k in range(task["workers"])}
+    side_by_side(calls, Summed(progress))
+
+
+def worker(folder: str, number: str, advance: Progress) -> None:
+    """Worker: its part of the shard that task.json describes, unless others have made all before it began."""
+    home = Path(folder)
+    try:
+        task, rows = read_json(home / "parts" / "task.json"), read_table(home / "parts" / "rows.parquet")
+    except MediError:
+        if _finished(home):
+            return
+        raise
+    (i, n), k, weak = task["shard"], int(number), task["weak"]
+    settings = TypeAdapter(SamplerSettings).validate_python(task["settings"])
+    shard = (i + k * n, n * task["workers"])
+    generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, weak and Path(weak))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a cohort in the making will be: its table, the model of its images, and all that decides about them."""
+
+    table: pd.DataFrame
+    denoiser: Denoiser
+    made_by: dict[str, Any]
+
+
+def produce(
+    folder: Path,
+    chunks: Sequence[pd.DataFrame],
+    work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
+    made: Made,
+    progress: Progress = lambda images, total: None,
+    shard: Shard = WHOLE,
+) -> Cohort | None:
+    """The cohort in `folder` whose images `work` makes from chunks of rows; goes on after an interruption (P12).
+
+    Part i of n (`shard`), and within it each process, makes every n-th chunk. Who finds all chunks there writes the
+    cohort; the others return None. A folder whose images were made by anything else than `made.made_by` is refused.
+    """
+    keep_freed_memory()
+    starts = np.cumsum([0, *map(len, chunks)])[:-1]
+    paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
+    mine = share(paths, shard)
+    _claim(folder, made.made_by)
+    if not _finished(folder):
+        todo = dict(zip(paths, chunks))
+        _fill({path: todo[path] for path in mine}, work, progress)
+    return _merge(folder, paths, made.table, made.denoiser)
+
+
+def load_on_device(path: Path) -> tuple[Denoiser, dict[str, Any]]:
+    """`load_model` on this process's GPU, if there is one."""
+    denoiser, config = load_model(path)
+    return denoiser.to(device()), config
+
+
+def _load_weak(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:
+    if path is None:
+        return None, ""
+    denoiser, config = load_on_device(path)
+    if (denoiser.schema, denoiser.settings.size) != (guided.schema, guided.settings.size):
+        raise MediError(f"{path}: knows other levels or another image size than the model that it should guide")
+    return denoiser, config["hash"]
+
+
+def _check(rows: pd.DataFrame, schema: Schema) -> None:
+    """Refuse what cannot be sampled before the first image."""
+    if not len(rows):
+        raise MediError("the plan has no rows: nothing to sample")
+    if lacking := [name for name in ("sample_id", "noise_id") if name not in rows.columns]:
+        raise MediError(f"the plan lacks the columns {', '.join(lacking)}; `medi plan` writes them to rows.parquet")
+    if clash := sorted({a.name for a in schema.conditions} & set(STAMPS)):
+        raise MediError(f"the model's attributes {', '.join(clash)} are names of our own columns; rename them")
+    schema.encode(resolve(rows, schema)[0])
+
+
+def _claim(folder: Path, made_by: dict[str, Any]) -> None:
+    """Say in the folder how its images are made; refuse one whose images are made otherwise."""
+    made_by = json.loads(json.dumps(made_by))
+    record = folder / "parts" / "made_by.json"
+    if _finished(folder):
+        found = read_json(folder / "cohort.json")["info"]
+    elif record.exists():
+        found = read_json(record)
+    else:
+        found = read_json(write_json(record, made_by))
+    if changed := [name for name, value in made_by.items() if found.get(name) != value]:
+        raise MediError(
+            f"{folder}: holds images of another {' and '.join(changed)}; choose another folder or the old settings"
+        )
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "cohort.json").exists()
+
+
+def _fill(
+    chunks: dict[Path, pd.DataFrame],
+    work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
+    progress: Progress,
+) -> None:
+    total, done = sum(map(len, chunks.values())), 0
+    for path, rows in chunks.items():
+        if not path.exists():
+            write_atomic(path, partial(_save_array, work(rows)))
+        done += len(rows)
+        progress(done, total)
+
+
+def _merge(folder: Path, paths: Sequence[Path], table: pd.DataFrame, denoiser: Denoiser) -> Cohort | None:
+    """The cohort, once all batches are there. Several processes may come here at once: all write the same bytes, and
+    batches are deleted only when cohort.json, which is written last, is there."""
+    if not _finished(folder):
+        if not all(path.exists() for path in paths):
+            return None
+        try:
+            write_store(folder / "pixels.npy", (np.load(path) for path in paths), len(table), denoiser.settings.size)
+            made_by = read_json(folder / "parts" / "made_by.json")
+            Cohort(table, denoiser.schema, Pixels.open(folder / "pixels.npy"), made_by).save(folder)
+        except MediError:
+            if not _finished(folder):
+                raise
+    shutil.rmtree(folder / "parts", ignore_errors=True)
+    return Cohort.load(folder)
+
+
+def _table(rows: pd.DataFrame, model: str, seed: int, settings: SamplerSettings) -> pd.DataFrame:
+    made_by = dict(zip(STAMPS, (str(settings), str(settings.guidance), str(seed))))
+    return rows.assign(image="", patient="", slide="", split="", origin=model, **made_by)
+
+
+def _save_array(array: UInt8[np.ndarray, "n h w 3"], path: Path) -> None:
+    with path.open("wb") as handle:
+        np.save(handle, array)

@@ -1,0 +1,102 @@
+"""Guidance: the denoiser drawn away from a worse estimate, per condition or by a weaker model.
+
+D = D_full + sum_k w_k (D_full - D_without_k) + w_weak (D_full - D_weak): classifier-free guidance (Ho & Salimans,
+2022, equation 6, with one weight per condition), within an interval of noise levels (Kynkaanniemi et al., NeurIPS
+2024), and autoguidance (Karras et al., NeurIPS 2024, "Guiding a diffusion model with a bad version of itself").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medi.cohort.schema import Schema
+from medi.core.errors import MediError
+from medi.models.conditioning import Dropout, dropout_rates
+from medi.models.denoiser import Denoiser
+from medi.models.level_mix import condition
+from medi.sampling.solvers import Denoise
+
+Interval = tuple[float, float] | None  # lowest and highest sigma; None is all
+
+
+def inside(sigma: float, interval: Interval) -> bool:
+    return interval is None or bool(interval[0] <= sigma <= interval[1])
+
+
+def check_interval(interval: Interval, what: str) -> None:
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise MediError(f"{what} goes from a lower to a higher sigma, not {interval}")
+
+
+def as_words(interval: Interval) -> str:
+    return "" if interval is None else f" for sigma {interval[0]:g} to {interval[1]:g}"
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Weights per condition, and that of a weaker model; 0 is none (the scale that others call 1 + w is 1).
+
+    Outside `interval` (lowest and highest sigma) nothing is guided and nothing is paid for it.
+    """
+
+    weights: dict[str, float] = field(default_factory=dict)
+    weak: float = 0.0
+    interval: Interval = None
+
+    def __post_init__(self) -> None:
+        check_interval(self.interval, "a guidance interval")
+
+    def __str__(self) -> str:
+        parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
+        parts += [f"weaker model={self.weak:g}"] if self.weak else []
+        return ", ".join(parts) + as_words(self.interval) if parts else ""
+
+    def check(self, schema: Schema, dropout: Dropout, weak: bool) -> None:
+        """Refuse what a model of this schema, trained with this conditioning dropout, cannot do."""
+        for name, weight in self.weights.items():
+            schema.attribute(name)
+            if weight and not dropout_rates(dropout, [name]).any():
+                raise MediError(
+                    f"this model was trained without conditioning dropout of {name} and does not know images without "
+                    "it: guide it by a weaker model, or train with dropout (training: {dropout: 0.1})"
+                )
+        if bool(self.weak) != weak:
+            raise MediError("guidance by a weaker model needs both the model and its weight")
+
+
+def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, weak: Denoiser | None = None) -> Denoise:
+    """D for these rows. Without guidance it is one evaluation of the network, else one more for each weight."""
+    full = bare(denoiser, condition(denoiser, rows))
+    others = [
+        (weight, bare(denoiser, condition(denoiser, rows, dropped=[name])))
+        for name, weight in guidance.weights.items()
+        if weight
+    ]
+    if weak is not None and guidance.weak:
+        others.append((guidance.weak, bare(weak, condition(weak, rows))))
+    return extrapolated(full, others, guidance.interval) if others else full
+
+
+def bare(denoiser: Denoiser, z: Float[Tensor, "n d"]) -> Denoise:
+    """D with its conditions fixed, one noise level for all."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return denoiser(x, torch.full((len(x),), sigma, device=x.device), z)
+
+    return denoise
+
+
+def extrapolated(full: Denoise, others: Sequence[tuple[float, Denoise]], interval: Interval = None) -> Denoise:
+    """D_full + sum of weight (D_full - D_other) where sigma lies in the interval, D_full alone elsewhere."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        image = full(x, sigma)
+        if not inside(sigma, interval):
+            return image
+        return image + torch.stack([weight * (image - other(x, sigma)) for weight, other in others]).sum(dim=0)
+
+    return denoise

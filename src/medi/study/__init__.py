@@ -1,0 +1,1 @@
+"""From a study file to a report: settings, sources, stages. Knows every room but the app and the command line."""

@@ -1,0 +1,221 @@
+"""Study files: what a study is asked to do, checked before anything runs."""
+
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medi.cohort.image_fit import Mode
+from medi.core.errors import MediError
+from medi.models.denoiser import NetworkSettings
+from medi.sampling.sampler import SamplerSettings
+from medi.training.presets import preset
+from medi.training.training import Recipe
+
+PATHS = ("root", "clinical", "sites")  # options of the readers that name files
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CohortSettings(_Section):
+    """Patches of `size` pixels: of the embedded phantom, `patches` of them, or of the user's own `source`.
+
+    source: a packed cohort, or anything the readers take with the options in `read` (those of `medi audit`), packed as
+    mode and mpp say (those of `medi pack`); licence: of the source, for the report. Paths are relative to the study
+    file that is run.
+    """
+
+    source: str = ""
+    read: dict[str, Any] = Field(default_factory=dict)
+    size: int = Field(default=32, ge=8)
+    mode: Mode = "resize"
+    mpp: float | None = None
+    licence: str = ""
+    patches: int = Field(default=4000, ge=200)
+
+    @model_validator(mode="after")
+    def _phantom_has_two_sizes(self) -> "CohortSettings":
+        if not self.source and self.size not in (32, 64):
+            raise MediError(f"cohort.size: the phantom has 32 or 64 px, not {self.size}")
+        if not self.source and self.read:
+            raise MediError("cohort.read: there is no cohort.source to read")
+        return self
+
+
+class HoldoutSettings(_Section):
+    """The rule of the hold-out, as in `medi holdout`: a share of the combinations, named ones, or whole levels.
+
+    min_patients: how many patients every class and level keeps in training (all where it has fewer). test_seen: the
+    phantom needs none, its test patches are fresh ones.
+    """
+
+    kind: Literal["random", "named", "sites"] = "random"
+    rate: float = Field(default=0.3, gt=0, lt=1)
+    held: tuple[tuple[str, ...], ...] = ()
+    folds: int = 5
+    fold: int = 0
+    set_aside: bool = False
+    min_patients: int = Field(default=6, ge=1)
+    test_seen: float = Field(default=0.0, ge=0, lt=1)
+    validation: float = Field(default=0.05, ge=0, lt=0.5)
+    reserve: float = Field(default=0.02, ge=0, lt=0.5)
+
+
+class PlanSettings(_Section):
+    """Real and synthetic images per combination after filling, and the least number sampled for distances."""
+
+    to: int = Field(default=200, ge=1)
+    minimum: int = Field(default=100, ge=0)
+
+
+class EvaluationSettings(_Section):
+    """Fresh real patches per combination and per slide in each reference set, images per distance, and encoders.
+
+    encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches,
+    on so many draws of them (learned_images).
+    arms: classifiers to compare beside the study's own: all, none, or names; stains: stain arms, which embed the
+    training patches again each; transfer: an arm of training patches carried by MeDi where the plan wants images.
+    """
+
+    patches: int = Field(default=200, ge=10)
+    patches_per_slide: int = Field(default=10, ge=1)
+    distance_images: int = Field(default=100, ge=3)
+    learned_images: int = Field(default=60_000, ge=64)
+    arms: tuple[str, ...] = ("all",)
+    stains: tuple[str, ...] = ()
+    transfer: bool = False
+    encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
+
+
+class StudySettings(_Section):
+    """A study file. Every key is optional; unknown keys are refused.
+
+    preset: network and training of `medi train --preset`, which the sections of these names then change. A file may
+    also name its `base`, another study that it changes: see `read_study`.
+    """
+
+    title: str = "MeDi on the phantom cohort"
+    seed: int = 0
+    attribute: str = "site"
+    preset: str = ""
+    cohort: CohortSettings = CohortSettings()
+    holdout: HoldoutSettings = HoldoutSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: Recipe = Recipe()
+    plan: PlanSettings = PlanSettings()
+    sampling: SamplerSettings = SamplerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not content.get("preset"):
+            return content
+        chosen = preset(str(content["preset"]))
+        sections = {"network": asdict(chosen.network), "training": asdict(chosen.recipe)}
+        return content | {name: whole | (content.get(name) or {}) for name, whole in sections.items()}
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> "StudySettings":
+        if self.network.size != self.cohort.size:
+            raise MediError(f"network.size is {self.network.size}, cohort.size {self.cohort.size}: make them equal")
+        return self
+
+    @model_validator(mode="after")
+    def _guide_is_kept(self) -> "StudySettings":
+        if self.sampling.guidance.weak and not self.training.early:
+            raise MediError(
+                "sampling.guidance.weak guides away from each model's early average: set training.early to the images "
+                "after which it is kept, such as an eighth of training.images"
+            )
+        return self
+
+
+def find_study(study: Path, source: Path | None = None, seed: int | None = None) -> StudySettings:
+    """The settings of a study file, or of one of ours by its name; `source` and `seed` replace what it says."""
+    settings = read_study(study if study.is_file() else _ours(str(study)), source)
+    return settings if seed is None else settings.model_copy(update={"seed": seed})
+
+
+def _ours(name: str) -> Path:
+    """The file of a study that medi brings."""
+    path = Path(str(files("medi.study") / "studies" / f"{name}.yaml"))
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.yaml"))
+        raise MediError(f"{name}: no such study file; medi brings {', '.join(known)}")
+    return path
+
+
+def read_study(path: Path, source: Path | None = None) -> StudySettings:
+    """The settings in a YAML study file; a wrong key or value is one error that names it.
+
+    `source` replaces that of the file; the other files that its cohort names then lie beside it. `base` names a file
+    beside this one or one of our studies, whose entries stand where this one says nothing else, section by section.
+    """
+    found = parse_study(*_content(path))
+    return found.model_copy(update={"cohort": _beside(found.cohort, path.parent, source)})
+
+
+def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
+    """What a study file says, over what its base says, and the names of both; `users` are built on this file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MediError(f"{path}: no such study file") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict) or "base" not in content:
+        return {} if content is None else content, str(path)
+    name = content.pop("base")
+    if not isinstance(name, str) or not name:
+        raise MediError(f"{path}: base: expected the name of a study or of a file beside this one, not {name!r}")
+    base = path.parent / name
+    try:
+        base = base if base.is_file() else _ours(name)
+    except MediError as error:
+        raise MediError(f"{path}: base: {error}") from error
+    users = (*users, path.resolve())
+    if base.resolve() in users:
+        raise MediError(f"{path}: base: {name} is built on this study itself")
+    below, names = _content(base, users)
+    if not isinstance(below, dict):
+        raise MediError(f"{base}: holds no keys and cannot be the base of {path}")
+    return _over(below, content), f"{path} (on {names})"
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The entries of both; of a section that both have, the entries of both. A preset replaces what it stands for."""
+    if above.get("preset"):
+        below = {key: value for key, value in below.items() if key not in ("network", "training")}
+    sections = [key for key in above if isinstance(above[key], dict) and isinstance(below.get(key), dict)]
+    return below | above | {key: below[key] | above[key] for key in sections}
+
+
+def _beside(cohort: CohortSettings, folder: Path, source: Path | None) -> CohortSettings:
+    """The same cohort with paths that start from the folder of the study file, or from that of the given source."""
+    if source is None and not cohort.source:
+        return cohort
+    home = folder if source is None else source.parent
+    read = {name: str(home / value) if name in PATHS else value for name, value in cohort.read.items()}
+    return cohort.model_copy(update={"source": str(source or folder / cohort.source), "read": read})
+
+
+def parse_study(content: object, name: str) -> StudySettings:
+    """The settings in plain data that came from the file `name`."""
+    try:
+        return StudySettings.model_validate(content)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()]
+        raise MediError(f"{name}: {'; '.join(problems)}") from error
+    except MediError as error:
+        raise MediError(f"{name}: {error}") from error
+
+
+def embedded_study(quick: bool = False) -> StudySettings:
+    """The study of `medi demo`, or its quick variant: the same road with a tiny budget."""
+    return read_study(_ours("quick" if quick else "demo"))

@@ -1,0 +1,1 @@
+"""A new level of an attribute from a few patches: low-rank weights beside a trained model."""

@@ -1,0 +1,136 @@
+"""The verbs sample and export as a user runs them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from command_line import Medi, fine, refused
+from medi.cohort.plan import balance
+from medi.cohort.schema import Attribute, Schema
+from medi.cohort.table import Cohort
+from medi.core.files import write_table
+from medi.models.checkpoint import save_model
+from medi.models.denoiser import Denoiser, NetworkSettings
+
+SCHEMA = Schema(Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=("Asterand", "NA", "X")),))
+QUICK = ("--steps", 2, "--batch", 8)
+
+
+@pytest.fixture
+def verb(medi: Medi, tmp_path: Path) -> Medi:
+    """medi in a folder that has a model and a plan table."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), SCHEMA)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    combinations = {"columns": ["class", "site"], "rows": [["LUAD", "Asterand", 9], ["LUSC", "NA", 3]]}
+    config = {"recipe": {"dropout": 0.1}, "images": 16, "info": {"source": "test"}, "combinations": combinations}
+    save_model(tmp_path / "m" / "model.safetensors", denoiser, config)
+    Path("plan.csv").write_text("class,site,n\nLUAD,NA,5\nLUSC,Asterand:0.7+X:0.3,4\nLUSC,,2\n")
+    return medi
+
+
+def test_a_table_of_counts_becomes_a_cohort(verb: Medi) -> None:
+    assert "sampled: 11 images, dpm_solver_2m, 2 steps" in fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK))
+    cohort = Cohort.load(Path("s"))
+    assert cohort.images[:].shape == (11, 8, 8, 3)
+    assert cohort.table.groupby(["class", "site"]).size().to_dict() == {
+        ("LUAD", "NA"): 5,
+        ("LUSC", ""): 2,
+        ("LUSC", "Asterand:0.7+X:0.3"): 4,
+    }
+    before = Path("s/pixels.npy").stat().st_mtime_ns
+    fine(verb("sample", "m/model.safetensors", "plan.csv", "--out", "s", *QUICK))
+    assert Path("s/pixels.npy").stat().st_mtime_ns == before, "done before"
+
+
+def test_shards_are_joined_by_the_last_one(verb: Medi) -> None:
+    """P3: a plan folder, sampled whole and in two shards."""
+    train = pd.DataFrame({"class": ["LUAD", "LUSC"], "site": ["NA", "X"], "split": ["train"] * 2})
+    plan = balance(train, SCHEMA, to=6)
+    plan.save(Path("plan"))
+    write_table(Path("plan/rows.parquet"), plan.expand(0))
+    fine(verb("sample", "m", "plan", "--out", "whole", "--seed", 3, *QUICK))
+    shared = ("sample", "m", "plan", "--out", "shards", "--seed", 3, *QUICK)
+    assert "shard 1/2 is done" in fine(verb(*shared, "--shard", "1/2"))
+    assert not Path("shards/cohort.json").exists()
+    assert f"sampled: {len(plan)} images" in fine(verb(*shared, "--shard", "0/2"))
+    assert Cohort.load(Path("shards")).digest() == Cohort.load(Path("whole")).digest()
+
+
+def test_workers_make_the_same_cohort(verb: Medi) -> None:
+    """P3: two processes share two batches; what they left is the same to the bit."""
+    guidance = ("--guidance", "class=0.5", "--guidance-interval", "0.1,5")
+    eta = ("--eta", 0.7, "--eta-interval", "0.3,30")
+    shared = ("sample", "m", "plan.csv", "--sigma-min", 0.05, "--sigma-max", 20, *guidance, *eta, *QUICK)
+    fine(verb(*shared, "--workers", 1, "--out", "one"))
+    assert "sampled: 11 images, dpm_solver_2m, 2 steps, log 20 to 0.05, eta 0.7 for sigma 0.3 to 30" in fine(
+        verb(*shared, "--workers", 2, "--out", "two")
+    )
+    assert Cohort.load(Path("two")).digest() == Cohort.load(Path("one")).digest()
+    assert not Path("two/parts").exists()
+    assert "sampled: 11 images" in fine(verb(*shared, "--workers", 2, "--out", "two")), "done before"
+    refused(verb(*shared, "--workers", 2, "--out", "two", "--seed", 5), "holds images of another seed")
+
+
+def test_guidance_reaches_the_rows(verb: Medi) -> None:
+    options = ("--guidance", "class=1.5", "--guidance", "site=0.5", "--guidance-interval", "0.1,5")
+    fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, *options))
+    assert set(Cohort.load(Path("s")).table["guidance"]) == {"class=1.5, site=0.5 for sigma 0.1 to 5"}
+    fine(verb("sample", "m", "plan.csv", "--out", "w", *QUICK, "--weak", "m", "--weak-weight", "0.5"))
+    assert set(Cohort.load(Path("w")).table["guidance"]) == {"weaker model=0.5"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--guidance", "class=much"], "--guidance 'much' is not a number; expected class=1.5"),
+        (["--guidance", "stain=1"], "'stain' is no attribute; known: class, site"),
+        (["--guidance-interval", "1"], "--guidance-interval '1': expected LOW,HIGH"),
+        (["--eta-interval", "1,high"], "--eta-interval 'high' is not a number; expected 0.2,5"),
+        (["--shard", "1"], "--shard '1': expected I/N, such as 0/4"),
+        (["--shard", "2/2"], "shard 2/2: shards are counted from 0/2 to 1/2"),
+        (["--sigma-min", "50"], "0 < sigma_min < sigma_max"),
+        (["--shard", "1/0"], "shard 1/0"),
+        (["--solver", "euler"], "solver 'euler' is unknown; known: dpm_solver_2m"),
+    ],
+)
+def test_wrong_options_are_one_line(options: list[str], words: str, verb: Medi) -> None:
+    refused(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, *options), words)
+    assert not Path("s").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("class,site,n\nLUAD,Mars,1\n", "site 'Mars' (row 0) is unknown; known levels: Asterand, NA, X"),
+        ("class,site,n\nLUAD,X:0.5+Mars:0.5,1\n", "level 'Mars' is unknown; known levels: Asterand, NA, X"),
+        ("class,n\nLUAD,1\n", "the table lacks the columns site"),
+        ("class,site,n\nLUAD,X,some\n", "n = 'some' (row 0) is no count of images"),
+        ("class,site,n\nLUAD,X,1\nLUAD,X,1\n", "LUAD x X occurs twice in the plan table"),
+    ],
+)
+def test_wrong_plans_are_refused_before_the_first_image(table: str, words: str, verb: Medi) -> None:
+    """P1."""
+    Path("wrong.csv").write_text(table)
+    refused(verb("sample", "m", "wrong.csv", "--out", "s", *QUICK), words)
+    assert not Path("s").exists()
+
+
+def test_absent_model_or_plan(verb: Medi) -> None:
+    refused(verb("sample", "none", "plan.csv"), "none: no such checkpoint; train the model first")
+    refused(verb("sample", "m", "none.csv"), "none.csv: no such file")
+
+
+def test_export_writes_a_pipeline_folder(verb: Medi) -> None:
+    options = ("--class-name", "cancer", "--data-licence", "CC BY 4.0")
+    shown = fine(verb("export", "m", "--out", "p", *options))
+    assert "pipeline and model card: " in shown
+    assert {path.name for path in Path("p").iterdir()} == {"model_index.json", "pipeline.py", "denoiser", "README.md"}
+    text = Path("p/README.md").read_text()
+    assert "| LUAD | Asterand 9 | NA, X |" in text
+    assert "CC BY 4.0" in text
+    refused(verb("export", "none"), "none: no such checkpoint")

@@ -1,0 +1,72 @@
+"""medi train as a user runs it, on a packed phantom cohort with a split."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from command_line import Medi, fine, refused
+from medi.cohort import phantom
+from medi.cohort.holdout import Rule, design
+from medi.cohort.table import Cohort
+from medi.models.checkpoint import load_model
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    cohort = phantom.cohort(0, 32, 200)
+    found = design(cohort.table, cohort.schema, Rule(min_patients=1, validation=0.2), 0)
+    table = found.apply(cohort.table)
+    last = table["patient"] == table["patient"][table["split"] == "train"].iloc[-1]
+    table.loc[last, "split"] = "validation"
+    Cohort(table, cohort.schema, cohort.pixels, cohort.info).save(tmp_path / "packed")
+    return Path("packed")
+
+
+def test_both_models_from_one_cohort(medi: Medi, packed: Path) -> None:
+    """CLS is the same network with the class alone; a finished model is not trained again, a changed one is refused."""
+    command = ["train", packed, "--preset", "demo", "--images", "32"]
+    for name, more, conditions in (("medi", [], 3), ("cls", ["--cls"], 1)):
+        assert "GFLOP an image" in fine(medi(*command, *more, "--out", name))
+        denoiser, config = load_model(Path(name) / "model.safetensors")
+        assert len(denoiser.schema.conditions) == conditions
+        assert config["images"] == 32
+        row = json.loads((Path(name) / "log.jsonl").read_text().splitlines()[-1])
+        assert row["validation_loss"] > 0
+        assert row["utilisation"] is None or 0 < row["utilisation"] < 1
+        fine(medi(*command, *more, "--out", name))
+    refused(medi(*command, "--out", "cls"), "cls/model.safetensors: was trained with another conditions.site")
+
+
+def test_dropout_by_name_stays_with_the_model(medi: Medi, packed: Path) -> None:
+    """What a model never dropped it cannot be guided by."""
+    command = ("train", packed, "--preset", "demo", "--images", "32")
+    fine(medi(*command, "--dropout", "class=0.1", "--dropout", "site=0.2", "--out", "m"))
+    assert load_model(Path("m/model.safetensors"))[1]["recipe"]["dropout"] == {"class": 0.1, "site": 0.2}
+    Path("plan.csv").write_text(f"class,site,group,n\n{phantom.CLASSES[0]},{phantom.SITES[0]},{phantom.GROUPS[0]},1\n")
+    sample = ("sample", "m", "plan.csv", "--steps", 2, "--batch", 2, "--out", "s")
+    assert "sampled: 1 images" in fine(medi(*sample, "--guidance", "site=1"))
+    refused(medi(*sample, "--guidance", "group=1"), "trained without conditioning dropout of group")
+    fine(medi(*command, "--dropout", "0.3", "--out", "all"))
+    assert load_model(Path("all/model.safetensors"))[1]["recipe"]["dropout"] == 0.3
+
+
+def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:
+    cohort = Cohort.load(packed)
+    Cohort(cohort.table, cohort.schema, None, cohort.info).save(Path("bare"))
+    Cohort(cohort.table.assign(split=""), cohort.schema, cohort.pixels, cohort.info).save(Path("whole"))
+    for arguments, words in (
+        (["nowhere"], "medi pack SOURCE --size 32"),
+        (["bare"], "not packed"),
+        (["whole"], "run `medi holdout` first"),
+        ([packed, "--preset", "large"], "known: paper, demo"),
+        ([packed, "--preset", "patch64"], "the network wants 64"),
+        ([packed, "--images", "4"], "at least one batch"),
+        ([packed, "--batch", "0"], "--batch"),
+        ([packed, "--dropout", "stain=0.1"], "'stain' is no attribute; known: class, site"),
+        ([packed, "--dropout", "0.1", "--dropout", "site=0.2"], "one rate for all conditions, or each with its name"),
+        ([packed, "--dropout", "often"], "--dropout 'often' is not a number; expected 0.1 or site=0.1"),
+        ([packed, "--dropout", "1.5"], "dropout is a share of draws, 0 to 1"),
+    ):
+        refused(medi("train", *arguments, *([] if "--preset" in arguments else ["--preset", "demo"])), words)
+        assert not Path("model/model.safetensors").exists()

@@ -1,0 +1,225 @@
+"""A plan becomes a cohort: resumed (P12), sharded and by several processes (P3), refused where it cannot (P1)."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from medi.cohort.table import Cohort, concatenate
+from medi.core import files
+from medi.core.errors import MediError
+from medi.core.files import write_table
+from medi.models.checkpoint import save_model
+from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.level_mix import Mix
+from medi.sampling.generate import generate, worker, workers_worthwhile
+from medi.sampling.guidance import Guidance
+from medi.sampling.sampler import SamplerSettings
+
+SETTINGS = SamplerSettings(steps=3, batch=8)
+
+
+@pytest.fixture
+def model(denoiser: Denoiser, tmp_path: Path) -> Path:
+    return save_model(tmp_path / "model.safetensors", denoiser, {"images": 0, "recipe": {"dropout": 0.1}})
+
+
+@pytest.fixture
+def whole(model: Path, cohort: Cohort, tmp_path: Path) -> Cohort:
+    """All 24 images in one go: three batches."""
+    return generate(model, cohort.table, tmp_path / "whole", 1, SETTINGS)
+
+
+def stop_after(images: int):
+    def progress(done: int, total: int) -> None:
+        if done == images:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_resumes_after_a_kill(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
+    """P12: batches that were finished stay; the result equals an uninterrupted run."""
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS, stop_after(16))
+    assert not (tmp_path / "cut" / "cohort.json").exists()
+    parts = list((tmp_path / "cut" / "parts").glob("*.npy"))
+    assert len(parts) == 2
+    stamps = [part.stat().st_mtime_ns for part in parts]
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS, stop_after(16))
+    assert [part.stat().st_mtime_ns for part in parts] == stamps, "finished batches are not made again"
+    again = generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS)
+    assert not (tmp_path / "cut" / "parts").exists()
+    assert Cohort.load(tmp_path / "cut").digest() == again.digest() == whole.digest()
+
+
+def test_done_before_is_not_done_again(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
+    before = (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns
+    assert generate(model, cohort.table, tmp_path / "whole", 1, SETTINGS).digest() == whole.digest()
+    assert (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns == before
+
+
+def test_rows_say_how_they_were_made(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
+    """Two cohorts joined stay honest about model, sampler, guidance and seed."""
+    settings = SamplerSettings(steps=4, batch=8, solver="heun", guidance=Guidance({"class": 1.5}))
+    rows = cohort.table.assign(sample_id="g" + cohort.table["sample_id"])
+    both = concatenate([whole, generate(model, rows, tmp_path / "guided", 2, settings)]).table
+    found = both[["origin", "sampler", "guidance", "seed"]].drop_duplicates().to_numpy().tolist()
+    assert found == [
+        [whole.info["model"], "dpm_solver_2m, 3 steps, log 40 to 0.02", "", "1"],
+        [whole.info["model"], "heun, 4 steps, log 40 to 0.02", "class=1.5", "2"],
+    ]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 2, 1)])
+def test_shards_make_the_same_cohort_in_any_order(order, model, cohort, whole, tmp_path: Path) -> None:
+    """P3: the last shard to finish writes the cohort; a fourth shard of three batches has nothing to do."""
+    made = [generate(model, cohort.table, tmp_path / "s", 1, SETTINGS, shard=(i, 4)) for i in order]
+    finished = [found is not None for found in made]
+    assert finished == sorted(finished)
+    assert sum(finished) == (2 if order[-1] == 3 else 1)
+    assert made[-1].digest() == whole.digest()
+    assert made[-1].table["noise_id"].tolist() == cohort.table["noise_id"].tolist()
+
+
+def test_processes_of_a_shard_take_parts(model, cohort, whole, tmp_path: Path, monkeypatch) -> None:
+    """torchrun and accelerate launch tell each process RANK and WORLD_SIZE."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, batches in ((1, 1), (0, 3)):
+        monkeypatch.setenv("RANK", str(rank))
+        made = generate(model, cohort.table, tmp_path / "p", 1, SETTINGS)
+        assert (made is None) == (rank == 1)
+        if made is None:
+            assert len(list((tmp_path / "p" / "parts").glob("*.npy"))) == batches
+    assert made.digest() == whole.digest()
+
+
+def test_two_processes_at_once_make_the_same_cohort(model, cohort, whole, tmp_path: Path) -> None:
+    """P3, P12: started together, whoever finishes last writes it."""
+    rows, out = tmp_path / "rows.parquet", tmp_path / "both"
+    write_table(rows, cohort.table)
+    command = [sys.executable, "-m", "medi.cli", "sample", model, rows, "--out", out, "--seed", 1, "--steps", 3]
+    command = [str(part) for part in (*command, "--batch", 8)]
+    shared = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = [subprocess.Popen(command, env=shared | {"RANK": str(i)}) for i in range(2)]
+    assert [process.wait() for process in running] == [0, 0]
+    assert Cohort.load(out).digest() == whole.digest()
+
+
+def test_a_worker_that_comes_late_has_nothing_to_do(whole: Cohort, tmp_path: Path) -> None:
+    """Others have made all images and tidied up before it could read its task."""
+    seen: list[int] = []
+    worker(str(tmp_path / "whole"), "5", lambda count, total: seen.append(count))
+    assert not seen
+    with pytest.raises(MediError, match=r"task\.json: no such file"):
+        worker(str(tmp_path / "empty"), "0", lambda count, total: None)
+
+
+def test_workers_start_where_they_pay(monkeypatch) -> None:
+    """One a core, with four batches each at least; none beside a GPU or other processes of torchrun."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert [workers_worthwhile(images, 128) for images in (0, 128, 1023, 1024, 10**6)] == [1, 1, 1, 2, 4]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert workers_worthwhile(10**6, 128) == 1
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert workers_worthwhile(10**6, 128) == 1
+
+
+def test_full_disk_leaves_finished_parts(model, cohort, whole, tmp_path: Path, monkeypatch) -> None:
+    """P12: one clear error; with space again the same call goes on."""
+    sync, calls = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    with pytest.raises(MediError, match=r"000000008\.npy: cannot be written \(No space left on device\)"):
+        generate(model, cohort.table, tmp_path / "x", 1, SETTINGS)
+    monkeypatch.undo()
+    assert sorted(path.name for path in (tmp_path / "x" / "parts").iterdir()) == ["000000000.npy", "made_by.json"]
+    assert generate(model, cohort.table, tmp_path / "x", 1, SETTINGS).digest() == whole.digest()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_setting_is_refused_and_named(finished: bool, model, cohort, tmp_path: Path) -> None:
+    stop = stop_after(24 if not finished else -1)
+    with pytest.raises(KeyboardInterrupt) if not finished else pytest.MonkeyPatch.context():
+        generate(model, cohort.table, tmp_path / "x", 1, SETTINGS, stop)
+    with pytest.raises(MediError, match="holds images of another seed; choose another folder"):
+        generate(model, cohort.table, tmp_path / "x", 2, SETTINGS)
+    with pytest.raises(MediError, match="another sampler and plan"):
+        generate(model, cohort.table.head(9), tmp_path / "x", 1, SamplerSettings(steps=3, batch=9))
+    assert generate(model, cohort.table, tmp_path / "x", 1, SETTINGS) is not None
+
+
+def test_mixes_are_sampled_and_kept_as_text(model, cohort, whole, tmp_path: Path) -> None:
+    rows = cohort.table.head(8)
+    mixed = generate(model, rows.assign(site=[Mix({"A": 1.0, "B": 1.0})] * 8), tmp_path / "mixed", 1, SETTINGS)
+    assert set(mixed.table["site"]) == {"A:1.0+B:1.0"}
+    for level in "AB":
+        pure = generate(model, rows.assign(site=level), tmp_path / level, 1, SETTINGS)
+        assert (pure.images[:] != mixed.images[:]).any()
+    same = generate(model, rows.assign(site="A:1+B:0"), tmp_path / "same", 1, SETTINGS)
+    assert (same.images[:] == Cohort.load(tmp_path / "A").images[:]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"site": "Z"}, r"site 'Z' .* known levels: A, B"),
+        ({"site": "A:0.5+Z:0.5"}, r"level 'Z' is unknown; known levels: A, B"),
+        ({"age": "old"}, "age 'old' .* is not a number"),
+    ],
+)
+def test_unknown_levels_are_refused_before_the_first_image(change, words, model, cohort, tmp_path: Path) -> None:
+    """P1: never index 0."""
+    with pytest.raises(MediError, match=words):
+        generate(model, cohort.table.assign(**change), tmp_path / "x", 0, SETTINGS)
+    assert not (tmp_path / "x").exists()
+
+
+def test_plans_that_name_nothing_are_refused(model, cohort, tmp_path: Path) -> None:
+    with pytest.raises(MediError, match="no rows"):
+        generate(model, cohort.table.head(0), tmp_path / "x", 0, SETTINGS)
+    with pytest.raises(MediError, match="lacks the columns noise_id"):
+        generate(model, cohort.table.drop(columns="noise_id"), tmp_path / "x", 0, SETTINGS)
+    with pytest.raises(MediError, match="shard 4/4: shards are counted from 0/4 to 3/4"):
+        generate(model, cohort.table, tmp_path / "x", 0, SETTINGS, shard=(4, 4))
+
+
+def test_guidance_needs_a_model_that_can(denoiser, model, cohort, tmp_path: Path) -> None:
+    plain = save_model(tmp_path / "plain.safetensors", denoiser, {"recipe": {"dropout": 0.0}})
+    asked = SamplerSettings(steps=2, batch=8, guidance=Guidance({"class": 1.0}))
+    with pytest.raises(MediError, match="without conditioning dropout"):
+        generate(plain, cohort.table, tmp_path / "x", 0, asked)
+    torch.manual_seed(0)
+    smaller = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), cohort.schema)
+    weak = save_model(tmp_path / "weak.safetensors", smaller, {})
+    auto = SamplerSettings(steps=2, batch=8, guidance=Guidance(weak=1.0))
+    made = generate(plain, cohort.table.head(8), tmp_path / "auto", 0, auto, weak=weak)
+    assert made.info["weaker_model"]
+    assert set(made.table["guidance"]) == {"weaker model=1"}
+    other = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), cohort.schema.restrict([]))
+    foreign = save_model(tmp_path / "foreign.safetensors", other, {})
+    with pytest.raises(MediError, match="knows other levels or another image size"):
+        generate(plain, cohort.table, tmp_path / "y", 0, auto, weak=foreign)
+
+
+def test_images_do_not_depend_on_the_table_around_them(model, cohort, whole, tmp_path: Path) -> None:
+    """P3: a plan in another order, of which a part is left out, has the same images."""
+    order = np.array([20, 3, 9, 4, 11])
+    few = generate(model, cohort.table.iloc[order], tmp_path / "few", 1, SETTINGS)
+    assert isinstance(few.table, pd.DataFrame)
+    assert (few.images[:] == whole.images[order]).all()

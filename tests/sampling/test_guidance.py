@@ -1,0 +1,85 @@
+"""Guidance: the formula, its interval, and what it costs."""
+
+import pytest
+import torch
+
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.models.denoiser import Denoiser
+from medi.models.level_mix import condition
+from medi.sampling.guidance import Guidance, guided
+from medi.sampling.sampler import SamplerSettings, sample_images
+
+
+@pytest.fixture
+def calls(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch size of every evaluation of the network."""
+    made: list[int] = []
+    denoiser.network.register_forward_pre_hook(lambda module, inputs: made.append(len(inputs[0])))
+    return made
+
+
+def test_weights_draw_away_from_dropped_conditions(denoiser: Denoiser, cohort: Cohort) -> None:
+    """D_full + 1.5 (D_full - D_without_class) + 0.5 (D_full - D_without_site), from the null vectors themselves."""
+    rows, x, sigma = cohort.table.head(4), torch.randn(4, 3, 8, 8), 0.8
+    with torch.inference_mode():
+        found = guided(denoiser, rows, Guidance({"class": 1.5, "site": 0.5}))(x, sigma)
+        z, widths = condition(denoiser, rows), denoiser.conditioning.widths
+        class_, site = (embedding.table.weight[-1] for embedding in list(denoiser.conditioning.embeddings)[:2])
+        without_class = torch.cat([class_.expand(4, -1), z[:, widths[0] :]], dim=1)
+        without_site = torch.cat([z[:, : widths[0]], site.expand(4, -1), z[:, sum(widths[:2]) :]], dim=1)
+        full, a, b = (denoiser(x, torch.full((4,), sigma), each) for each in (z, without_class, without_site))
+    torch.testing.assert_close(found, full + 1.5 * (full - a) + 0.5 * (full - b))
+
+
+def test_autoguidance_draws_away_from_a_weaker_model(denoiser: Denoiser, tiny, schema, cohort: Cohort) -> None:
+    torch.manual_seed(1)
+    weak, rows, x = Denoiser(tiny, schema).eval(), cohort.table.head(3), torch.randn(3, 3, 8, 8)
+    with torch.inference_mode():
+        found = guided(denoiser, rows, Guidance(weak=2.0), weak)(x, 0.5)
+        full, bad = (each(x, torch.full((3,), 0.5), condition(each, rows)) for each in (denoiser, weak))
+    torch.testing.assert_close(found, full + 2.0 * (full - bad))
+
+
+def test_plain_sampling_costs_nothing_more(denoiser: Denoiser, cohort: Cohort, calls: list[int]) -> None:
+    """One evaluation a step, as many again for each weight, none outside the interval; zero weights are plain."""
+    rows, settings = cohort.table.head(2), {"steps": 5, "batch": 2}
+    plain = sample_images(denoiser, rows, 0, SamplerSettings(**settings))
+    assert calls == [2] * 5
+    zero = sample_images(denoiser, rows, 0, SamplerSettings(**settings, guidance=Guidance({"class": 0.0})))
+    assert calls == [2] * 10
+    assert (zero == plain).all()
+    calls.clear()
+    sample_images(denoiser, rows, 0, SamplerSettings(**settings, guidance=Guidance({"class": 1.0, "site": 1.0})))
+    assert len(calls) == 15
+    calls.clear()
+    sigmas = SamplerSettings(**settings).sigmas()
+    middle = Guidance({"class": 1.0}, interval=(float(sigmas[2]), float(sigmas[1])))
+    assert (sample_images(denoiser, rows, 0, SamplerSettings(**settings, guidance=middle)) != plain).any()
+    assert len(calls) == 7
+    outside = Guidance({"class": 1.0}, interval=(100.0, 200.0))
+    assert (sample_images(denoiser, rows, 0, SamplerSettings(**settings, guidance=outside)) == plain).all()
+
+
+def test_what_a_model_cannot_do_is_refused(schema) -> None:
+    Guidance({"class": 1.0}).check(schema, 0.1, weak=False)
+    Guidance().check(schema, 0.0, weak=False)
+    Guidance({"site": 1.0, "class": 0.0}).check(schema, {"site": 0.1}, weak=False)
+    for dropout in (0.0, {"site": 0.1}):
+        with pytest.raises(MediError, match="trained without conditioning dropout of class"):
+            Guidance({"class": 1.0}).check(schema, dropout, weak=False)
+    with pytest.raises(MediError, match="'stain' is no attribute; known: class, site, age"):
+        Guidance({"stain": 1.0}).check(schema, 0.1, weak=False)
+    with pytest.raises(MediError, match="needs both the model and its weight"):
+        Guidance(weak=1.0).check(schema, 0.0, weak=False)
+    with pytest.raises(MediError, match="needs both the model and its weight"):
+        Guidance().check(schema, 0.0, weak=True)
+    with pytest.raises(MediError, match="from a lower to a higher sigma"):
+        Guidance(interval=(2.0, 1.0))
+
+
+def test_text_says_what_was_done() -> None:
+    assert str(Guidance()) == str(Guidance({"class": 0.0}, interval=(0.1, 2.0))) == ""
+    assert str(Guidance({"site": 0.5, "class": 1.5}, 2.0, (0.1, 2.0))) == (
+        "class=1.5, site=0.5, weaker model=2 for sigma 0.1 to 2"
+    )

@@ -1,0 +1,207 @@
+"""The whole road through the CLI with a tiny budget: `medi demo --quick`, run again, killed, given wrong input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from command_line import Medi, fine, refused
+from medi.cohort.table import Cohort
+from medi.core.files import read_json, read_table
+from medi.study.study import gap_closed
+
+ENVIRONMENT = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+
+
+def process(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "medi.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False, **options)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a finished quick run and what it printed."""
+    out = tmp_path_factory.mktemp("study") / "run"
+    done = process("demo", "--quick", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
+    results = read_json(quick[0] / "results.json")
+    for split in ("seen", "unseen"):
+        assert {"real", "cls", "medi", "oracle", "combination_weights"} <= set(results["balanced_accuracy"][split])
+        assert all(0 <= value <= 1 for value in results["balanced_accuracy"][split].values())
+        assert set(results["frechet"][split]) == {"floor", "cls", "medi"}
+        assert results["frechet"][split]["floor"] < results["frechet"][split]["medi"]
+    accuracy = results["balanced_accuracy"]["unseen"]
+    assert results["gap_closed"] == pytest.approx(
+        (accuracy["medi"] - accuracy["real"]) / (accuracy["oracle"] - accuracy["real"])
+    )
+    assert results["seed"] == 0
+    assert {"medi", "torch", "python"} <= set(results["versions"])
+    stages = {"cohort", "audit", "holdout", "references", "models", "plan", "samples", "embeddings"}
+    tables = {f"tables/{name}.parquet" for name in ("fidelity", "control", "copying", "utility")}
+    assert stages | tables <= set(results["seconds"])
+    assert set(results["control"]["unseen"]) == {"real", "cls", "medi"}
+    assert set(results["copy_rate"]) == {"real", "cls", "medi"}
+
+
+def test_terminal_shows_every_stage_the_summary_and_the_report(quick: tuple[Path, str]) -> None:
+    out, printed = quick
+    for stage in read_json(out / "run.json")["stages"]:
+        assert f"{stage}: " in printed
+    assert "accuracy" in printed
+    assert f"report: {out / 'report.html'}" in printed
+    assert (out / "report.html").stat().st_size > 100_000
+
+
+def test_held_out_combinations_have_no_training_patch(quick: tuple[Path, str]) -> None:
+    """P5: no patch, patient or slide of a held-out combination in training; tests share no patient with it."""
+    out = quick[0]
+    certificate = read_json(out / "holdout" / "certificate.json")
+    split = read_table(out / "holdout" / "split.parquet")
+    table = Cohort.load(out / "cohort").table.merge(split[["sample_id", "split"]], on="sample_id", suffixes=("_", ""))
+    train = table[table["split"] == "train"]
+    held = {tuple(cell) for cell in certificate["held_out"]}
+    assert len(held) == 9  # 30 % of the 29 combinations with patches
+    assert not held & set(zip(train["class"], train["site"]))
+    assert set(train["class"]) == set(table["class"])
+    assert set(train["site"]) == set(table["site"])
+    for name in ("reference", "floor", "oracle"):
+        assert not set(Cohort.load(out / "references" / name).table["patient"]) & set(table["patient"])
+
+
+def test_both_models_are_asked_for_the_same_images(quick: tuple[Path, str]) -> None:
+    out = quick[0]
+    cls, medi_ = (Cohort.load(out / "samples" / model) for model in ("cls", "medi"))
+    columns = ["sample_id", "class", "site", "group", "noise_id", "fill"]
+    pd.testing.assert_frame_equal(cls.table[columns], medi_.table[columns])
+    assert cls.info["model"] != medi_.info["model"]
+    assert [a.name for a in cls.schema.conditions] == ["class"]
+    assert [a.name for a in medi_.schema.conditions] == ["class", "site", "group"]
+    counts = medi_.table.groupby(["class", "site"]).size()
+    assert len(counts) == 32
+    assert counts.min() >= 10
+
+
+def test_balanced_set_fills_every_combination_alike(quick: tuple[Path, str]) -> None:
+    """Real plus filling synthetic images reach the plan's count everywhere; the oracle has as many."""
+    plan = read_table(quick[0] / "plan" / "plan.parquet")
+    assert ((plan["real"] + plan["fill"]) >= 12).all()
+    assert (plan.loc[plan["real"] < 12, "real"] + plan.loc[plan["real"] < 12, "fill"] == 12).all()
+    utility = read_table(quick[0] / "tables" / "utility.parquet")
+    sizes = utility[(utility["metric"] == "balanced_accuracy") & (utility["scope"] == "all")].groupby("arm")["n_train"]
+    assert sizes.max()["oracle"] == sizes.max()["medi"] == sizes.max()["cls"] > sizes.max()["real"]
+
+
+def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Path, str]) -> None:
+    """20 reference patches a combination, 5 a slide: its three real patches are of three slides."""
+    shown = Cohort.load(quick[0] / "sheet").table
+    real = shown[shown["source"] == "real"].groupby(["class", "site"])["slide"]
+    assert (real.size() == 3).all()
+    assert (real.nunique() == 3).all()
+
+
+def test_running_again_skips_everything_and_gives_the_same_numbers(quick: tuple[Path, str], medi: Medi) -> None:
+    out = quick[0]
+    before, models = (out / "results.json").read_text(), (out / "run.json").read_text()
+    assert fine(medi("demo", "--quick", "--out", out)).count("(done before)") == len(json.loads(models)["stages"])
+    assert (out / "results.json").read_text() == before
+
+
+def test_killed_run_goes_on_and_ends_with_the_same_numbers(quick: tuple[Path, str], tmp_path: Path) -> None:
+    """P4, P12: SIGKILL in the middle; the same command gives the figures of an uninterrupted run."""
+    command = [sys.executable, "-m", "medi.cli", "demo", "--quick", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as running:
+        log = tmp_path / "run" / "models" / "medi" / "log.jsonl"
+        deadline = time.monotonic() + 300
+        while not log.exists() and time.monotonic() < deadline and running.poll() is None:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert process("demo", "--quick", "--out", tmp_path / "run").returncode == 0
+    mine, theirs = (read_json(folder / "results.json") for folder in (tmp_path / "run", quick[0]))
+    assert mine["balanced_accuracy"] == theirs["balanced_accuracy"]
+    assert mine["frechet"] == theirs["frechet"]
+
+
+def test_report_is_written_again_from_the_folder_alone(quick: tuple[Path, str], medi: Medi, tmp_path: Path) -> None:
+    shutil.copytree(quick[0], tmp_path / "moved", ignore=shutil.ignore_patterns("models", "samples", "embeddings"))
+    (tmp_path / "moved" / "report.html").unlink()
+    fine(medi("report", tmp_path / "moved"))
+    assert (tmp_path / "moved" / "report.html").exists()
+
+
+def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str], medi: Medi) -> None:
+    before = (quick[0] / "results.json").read_text()
+    shown = medi("demo", "--quick", "--seed", "1", "--out", quick[0])
+    refused(shown, "was run with other settings; choose another --out, or --redo")
+    assert (quick[0] / "results.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sead: 1", "sead: Extra inputs are not permitted"),
+        ("training: {imagez: 3}", "training.imagez"),
+        ("seed: [", "not readable as YAML"),
+        ("seed: x", "seed: Input should be a valid integer"),
+        ("network: {size: 30}", "image size 30 is no multiple of 8"),
+        ("attribute: hospital", "'hospital' is no attribute"),
+        ("evaluation: {encoders: [mine]}", "encoder 'mine' is unknown; known: colour-texture"),
+        ("cohort: {size: 48}", "cohort.size: the phantom has 32 or 64 px, not 48"),
+        ("cohort: {source: nowhere.csv}", "nowhere.csv does not exist; it is relative to the study file"),
+        ("cohort: {read: {label: x}}", "there is no cohort.source to read"),
+        ("sampling: {guidance: {weak: 0.5}}", "set training.early to the images after which it is kept"),
+        ("cohort: {size: 64}", "network.size is 32, cohort.size 64: make them equal"),
+    ],
+)
+def test_wrong_study_files_are_one_clear_line(medi: Medi, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    code, shown = medi("run", tmp_path / "study.yaml", "--out", tmp_path / "run")
+    assert code == 2
+    assert message in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
+
+
+def test_wrong_options_and_folders_are_refused(medi: Medi, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    cases = [
+        (["demo", "--quik"], "No such option"),
+        (["demo", "--seed", "-1"], "--seed"),
+        (["dmo"], "No such command"),
+        (["run", tmp_path / "none.yaml"], "no such study file"),
+        (["demo", "--out", tmp_path / "file"], "is a file; choose a folder"),
+        (["demo", "--out", tmp_path], "is not empty and holds no run of medi"),
+        (["report", tmp_path], "no results of a study here"),
+    ]
+    for arguments, message in cases:
+        code, shown = medi(*arguments)
+        assert code == 2, arguments
+        assert message in shown, shown
+        assert "Traceback" not in shown
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_help_shows_an_example_for_every_verb(medi: Medi) -> None:
+    assert medi("--help")[0] == 0
+    for verb in ("demo", "run", "report"):
+        assert f"Example: medi {verb}" in medi(verb, "--help")[1]
+
+
+def test_gap_is_undefined_where_the_oracle_gains_nothing() -> None:
+    """P7."""
+    assert gap_closed({"real": 0.5, "medi": 0.7, "oracle": 0.9}) == pytest.approx(0.5)
+    assert gap_closed({"real": 0.5, "medi": 0.7, "oracle": 0.5}) is None
+    assert gap_closed({"real": 0.5, "medi": None, "oracle": 0.9}) is None
+    assert np.isclose(gap_closed({"real": 0.6, "medi": 0.5, "oracle": 0.7}), -1.0)

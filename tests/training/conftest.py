@@ -1,0 +1,1 @@
+from tiny_model import cohort, denoiser, schema, tiny  # noqa: F401
