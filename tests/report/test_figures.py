@@ -12,10 +12,10 @@ import pytest
 from fabricated import CLASSES, SITES, Fabricate, write_more
 from PIL import Image
 
+from medi import figures
 from medi.cohort.table import Cohort
 from medi.core.files import read_table
-from medi.report import figures
-from medi.report.figures import grids, maps
+from medi.figures import grids, maps
 from medi.report.parts import number, ordered
 
 HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}

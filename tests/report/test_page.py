@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from fabricated import CLASSES, SITES, Fabricate, write_more, write_run
 
+from medi import figures
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table, write_json, write_table
-from medi.report import figures
 from medi.report.page import HERE, build, headlines
 from medi.report.parts import Section
 from medi.report.run import Run, read

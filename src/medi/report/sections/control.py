@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from medi.report import figures
-from medi.report.figures import Axis
+from medi import figures
+from medi.figures import Axis
 from medi.report.parts import Picture, Section, in_order, number, ordered, probed_name, table_of
 from medi.report.run import Run, pick
 from medi.report.sections.words import each_n, split_axes, spoken

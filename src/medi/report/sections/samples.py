@@ -1,6 +1,6 @@
 """Real, MeDi and CLS patches of each combination: the paper's Figure 4."""
 
-from medi.report import figures
+from medi import figures
 from medi.report.parts import Picture, Section, table_of
 from medi.report.run import Run
 

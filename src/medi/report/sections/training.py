@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from medi.report import figures
+from medi import figures
 from medi.report.parts import Picture, Section, arm_name, number, table_of
 from medi.report.run import Run
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from medi.report import figures
-from medi.report.figures import Axis
+from medi import figures
+from medi.figures import Axis
 from medi.report.parts import (
     Picture,
     Section,

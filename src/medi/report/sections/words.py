@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from medi.report.figures import Axis
+from medi.figures import Axis
 from medi.report.parts import (
     DASH,
     Cell,

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from medi.cohort.pixels import Pixels, resize
 from medi.cohort.table import Cohort
-from medi.report.figures.drawing import COLORS, LETTER, WIDTH, Cells, Drawing, arm_color, draw, frame
+from medi.figures.drawing import COLORS, LETTER, WIDTH, Cells, Drawing, arm_color, draw, frame
 from medi.report.parts import arm_name, ordered, short
 
 GRID_ROWS, GRID_CLASSES, GRID_PATCHES = 24, 6, 26  # more would not be seen

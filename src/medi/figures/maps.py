@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64
 
-from medi.report.figures.drawing import COLORS, LETTER, WIDTH, Cells, Drawing, arm_color, draw, frame, name_columns
+from medi.figures.drawing import COLORS, LETTER, WIDTH, Cells, Drawing, arm_color, draw, frame, name_columns
 from medi.report.parts import arm_name, in_order, number, ordered, probed_name, short
 
 COUNT_CAP = 1600  # patches, the top of the paper's Figure 2

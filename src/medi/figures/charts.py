@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medi.report.figures.drawing import COLORS, Drawing, above, arm_color, draw, name_columns, right_labels
+from medi.figures.drawing import COLORS, Drawing, above, arm_color, draw, name_columns, right_labels
 from medi.report.parts import ARMS, arm_name, in_order, known, number, ordered, short, split_title, splits_of
 
 ROW = 0.24  # inches per row of a forest plot

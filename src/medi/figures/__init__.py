@@ -1,9 +1,9 @@
 """The figures as SVG text, from tables alone; one drawing for light and dark: its colours are the page's variables."""
 
-from medi.report.figures.charts import Axis, class_bars, curves, forest, panels, training_curves
-from medi.report.figures.drawing import COLORS
-from medi.report.figures.grids import GRID_CLASSES, GRID_ROWS, contact_sheet, sample_grid
-from medi.report.figures.maps import COUNT_CAP, MAP_ROWS, confusion_maps, count_map, distance_maps, recall_maps
+from medi.figures.charts import Axis, class_bars, curves, forest, panels, training_curves
+from medi.figures.drawing import COLORS
+from medi.figures.grids import GRID_CLASSES, GRID_ROWS, contact_sheet, sample_grid
+from medi.figures.maps import COUNT_CAP, MAP_ROWS, confusion_maps, count_map, distance_maps, recall_maps
 
 __all__ = [
     "COLORS",

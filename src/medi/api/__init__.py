@@ -1,0 +1,1 @@
+"""The functions behind the façade that join rooms: train, Model, sample, embed, fidelity, utility."""
