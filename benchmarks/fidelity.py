@@ -30,10 +30,11 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.evaluation.control import control
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
+from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import halves, per_combination
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import mmd_test
-from medi.evaluation.fidelity.matching import Embedded, slides_of
+from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.fidelity.measures import WITHHELD
 from medi.evaluation.memorisation import Patches, copying, turned
 from medi.study.study import reopen
@@ -48,7 +49,7 @@ SLIDE_EFFECT = 0.5  # standard deviation of slide means, of patches within a sli
 def arm(name: str, rows: np.ndarray, slides: bool = False) -> Embedded:
     """A set of one combination, its table as cohorts have it."""
     table = pd.DataFrame({"sample_id": [f"{name}{i:05d}" for i in range(len(rows))], "class": "A", "site": "x"})
-    return rows, table.assign(slide=[f"{name}{i // PER_SLIDE}" for i in range(len(rows))] if slides else "")
+    return Embedded(rows, table.assign(slide=[f"{name}{i // PER_SLIDE}" for i in range(len(rows))] if slides else ""))
 
 
 def scales(d: int) -> np.ndarray:
@@ -177,7 +178,7 @@ def speed(quick: bool) -> Figures:
         return per_combination(real, floor, sets, over=OVER, n=N, seed=0, encoder="speed", draws=draws)
 
     made: Figures = {"one_distance": figure(one, "ms", "<= 30", len(one), "n = 100, d = 2048")}
-    text = f"{len(real[1]) // N} combinations of 100 images, d = 1024, two arms and floor, all measures"
+    text = f"{len(real) // N} combinations of 100 images, d = 1024, two arms and floor, all measures"
     made["table_without_intervals"] = figure([timed(lambda: table(0))], "s", "<= 20", 1, text)
     made["table_with_intervals"] = figure([timed(lambda: table(1000)) / 60], "min", "<= 10", 1, f"{text}, 1,000 draws")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -189,7 +190,7 @@ def many(name: str, rng: np.random.Generator, classes: int, sites: int = 20, d: 
     table = pd.DataFrame([cell for cell in cells for _ in range(N)], columns=list(OVER))
     table["sample_id"] = [f"{name}{i:06d}" for i in range(len(table))]
     table["slide"] = [f"{name}{i // PER_SLIDE}" for i in range(len(table))] if name in ("real", "floor") else ""
-    return rng.normal(size=(len(table), d), loc=0.1 * (name == "cls")).astype(np.float32), table
+    return Embedded(rng.normal(size=(len(table), d), loc=0.1 * (name == "cls")).astype(np.float32), table)
 
 
 def finished(folder: Path, quick: bool) -> Figures:
@@ -202,12 +203,11 @@ def finished(folder: Path, quick: bool) -> Figures:
 def floors(sets: dict[str, Embedded], over: tuple[str, str], splits: int) -> Figures:
     """Where the distance of reference and floor lies among distances of slide-disjoint halves of both, at its n."""
     inside = []
-    pair = [sets["reference"], sets["floor"]]
-    whole = np.concatenate([features for features, _ in pair])
-    table = pd.concat([rows for _, rows in pair], ignore_index=True)
+    both = sets["reference"].join(sets["floor"])
+    whole, table = both.features, both.table
     for _, rows in sorted(table.groupby(list(over)).indices.items()):
         own, slides = table.iloc[rows].reset_index(drop=True), slides_of(table.iloc[rows]).to_numpy()
-        first = np.arange(len(rows)) < (table.iloc[rows]["sample_id"].isin(sets["reference"][1]["sample_id"])).sum()
+        first = np.arange(len(rows)) < (table.iloc[rows]["sample_id"].isin(sets["reference"].table["sample_id"])).sum()
         n = min(first.sum(), (~first).sum(), 100)
         found = distance(whole[rows], first, slides, n)
         null = [distance(whole[rows], halves(own, over, seed), slides, n) for seed in range(splits)]

@@ -35,12 +35,11 @@ from medi.core import seeds
 from medi.core.files import read_table
 from medi.evaluation.classify import utility
 from medi.evaluation.classify.arms import Arm
-from medi.evaluation.encoders import embed, encoder
+from medi.evaluation.encoders import embed, embedded, encoder
 from medi.models.checkpoint import load_model
 from medi.sampling.common import Change, Pair, changes, spread
 from medi.sampling.transfer import Bridge, TransferSettings, at_levels, filling, transfer
 from medi.study.study import reopen
-from medi.study.unseen_level import joined
 
 REFERENCES = 96  # patches of a site, 24 of each class
 COMMON = 32  # training patches of a site
@@ -318,8 +317,8 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
     extractor = encoder("colour-texture")
     reference = Cohort.load(folder / "references" / "reference")
     seen = np.array([cell in seen_cells for cell in zip(reference.table["class"], reference.table["site"])])
-    x = embed(reference, extractor)
-    tests = {name: (x[at], reference.select(at).table) for name, at in (("seen", seen), ("unseen", ~seen))}
+    rows = embedded(reference, extractor)
+    tests = {name: rows.take(at) for name, at in (("seen", seen), ("unseen", ~seen))}
     added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
     added["transfer_common"] = carried(train, made, lambda patches, *pair: common[pair](patches))
     references = sites_of(train, seed)
@@ -328,9 +327,9 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
             train, made, lambda x, home, target, name=name: normalised(name, x, references[home], references[target])
         )
     added["oracle"] = oracle(folder, plan)
-    real = embed(train, extractor), train.table
-    found = [Arm("real", *real)]
-    found += [Arm(name, *joined(real, (embed(more, extractor), more.table))) for name, more in added.items()]
+    real = embedded(train, extractor)
+    found = [Arm("real", real)]
+    found += [Arm(name, real.join(embedded(more, extractor))) for name, more in added.items()]
     return utility.evaluate(found, tests, seed=seed)
 
 

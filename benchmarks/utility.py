@@ -33,18 +33,16 @@ from medi.evaluation.classify.arms import (
     centred_arm,
     coral_arm,
     filtered_arm,
-    join,
     real_arms,
     stained,
     standard_arms,
-    take,
 )
 from medi.evaluation.classify.probes import GRID, Pool, tuned, tuned_at
 from medi.evaluation.classify.regimes import points
 from medi.evaluation.classify.scores import BALANCED_ACCURACY, Answers
 from medi.evaluation.classify.utility import adjusted, evaluate, prepared
 from medi.evaluation.encoders import Encoder, encoder
-from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import cluster_bootstrap
 from medi.study.study import Study, reopen
 
@@ -103,7 +101,7 @@ def cohort(n: int, d: int) -> tuple[Embedded, dict[str, Embedded], Embedded, dic
         table = pd.DataFrame({"sample_id": [f"{name}{i}" for i in range(rows)]})
         table = table.assign(**{"class": [f"c{k}" for k in cell[:, 0]], "site": [f"s{k}" for k in cell[:, 1]]})
         owner = [f"{name}{c}{s}-{i // 160}" if origin == "real" else "" for i, (c, s) in enumerate(cell)]
-        return x, table.assign(patient=owner, slide=owner, origin=origin)
+        return Embedded(x, table.assign(patient=owner, slide=owner, origin=origin))
 
     held = [(0, 1), (1, 2), (0, 5), (1, 6)]
     seen = [cell for cell in cells if cell not in held]
@@ -164,7 +162,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 def arm_fits(make: Callable[[], Arm], seeds: int) -> dict[str, float]:
     """Fits and CPU seconds of an arm in all seeds, with its making and its factors: C, then ratios."""
     start, arm, fits = time.process_time(), make(), 0
-    pool = Pool.of(arm.embeddings, arm.table.reset_index(drop=True), over=OVER, trains=arm.trains)
+    pool = Pool.of(arm.rows, over=OVER, trains=arm.trains)
     for seed in range(seeds):
         made = prepared(arm, pool, seed)
         chosen, ratios = tuned(made), grid_points(arm, seed)
@@ -188,15 +186,15 @@ def plain_fit(make: Callable[[], Arm], c: float) -> float:
 def makers(n: int, d: int) -> dict[str, Callable[[], Arm]]:
     """Every arm, made when it is asked for."""
     real, synthetic, oracle, tests = cohort(n, d)
-    moved = real[0] + np.float32(0.1), real[1]  # as large as stained ones
+    moved = Embedded(real.features + np.float32(0.1), real.table)  # as large as stained ones
     found = {arm.name: partial(_same, arm) for arm in real_arms(real, to=n)}
     found |= {"coral": partial(coral_arm, real, tests, OVER), "site_centred": partial(centred_arm, real, tests, OVER)}
-    both = join(real, synthetic["medi"])
+    both = real.join(synthetic["medi"])
     found |= {name: partial(_joined, name, real, rows) for name, rows in {**synthetic, "oracle": oracle}.items()}
     found |= {"medi_filtered": partial(filtered_arm, real, synthetic["medi"], OVER, 0)}
-    found |= {"medi_only": partial(Arm, "medi_only", *both, trains=np.arange(len(both[1])) >= len(real[1]))}
+    found |= {"medi_only": partial(Arm, "medi_only", both, trains=np.arange(len(both)) >= len(real))}
     found |= {name: partial(_joined, name, real, moved) for name in AUGMENTATIONS}
-    return found | {name: partial(Arm, name, *moved) for name in STAIN if name not in AUGMENTATIONS}
+    return found | {name: partial(Arm, name, moved) for name in STAIN if name not in AUGMENTATIONS}
 
 
 def _same(arm: Arm) -> Arm:
@@ -204,7 +202,7 @@ def _same(arm: Arm) -> Arm:
 
 
 def _joined(name: str, real: Embedded, rows: Embedded) -> Arm:
-    return Arm(name, *join(real, rows))
+    return Arm(name, real.join(rows))
 
 
 def speed(kept: Kept, quick: bool) -> dict[str, dict[str, Any]]:
@@ -236,15 +234,15 @@ def run(folder: Path, kept: Kept) -> pd.DataFrame:
     """The utility table of one finished demo, every arm included."""
     study, sets, cohorts = material(folder)
     unseen, reference = study.unseen(), sets["reference"]
-    held = np.array([cell in unseen for cell in reference[1][list(OVER)].itertuples(index=False, name=None)])
-    tests = {"seen": take(reference, ~held), "unseen": take(reference, held)}
+    held = np.array([cell in unseen for cell in reference.table[list(OVER)].itertuples(index=False, name=None)])
+    tests = {"seen": reference.take(~held), "unseen": reference.take(held)}
     patches = {"seen": cohorts["reference"].select(~held), "unseen": cohorts["reference"].select(held)}
-    fill = sets["medi"][1]["fill"].to_numpy(dtype=bool)
-    synthetic = {name: take(sets[name], fill) for name in ("cls", "medi")}
+    fill = sets["medi"].table["fill"].to_numpy(dtype=bool)
+    synthetic = {name: sets[name].take(fill) for name in ("cls", "medi")}
     seed, chosen = study.settings.seed, study.encoder()
     place = f"{folder.name}-{content_hash(str(folder.resolve()))}"
     stained = [stain_arm(name, cohorts["train"], sets["train"], patches, chosen, seed, kept, place) for name in STAIN]
-    oracle = like(sets["oracle"], synthetic["medi"][1])
+    oracle = like(sets["oracle"], synthetic["medi"].table)
     tables = []
     for names in PARTS:
 
@@ -270,14 +268,14 @@ def stain_arm(
 ) -> Arm:
     """What `arms.stain_arms` makes, set by set."""
     transform = STAINS[name](train.images[:], seed).apply
-    changed = kept.array(f"{place}-{name}", partial(stained, train, transform, chosen))
+    changed = Embedded(kept.array(f"{place}-{name}", partial(stained, train, transform, chosen)), real.table)
     if name in AUGMENTATIONS:
-        return Arm(name, *join(real, (changed, real[1])))
+        return Arm(name, real.join(changed))
     moved = {
         split: kept.array(f"{place}-{name}-{split}", partial(stained, cohort, transform, chosen))
         for split, cohort in tests.items()
     }
-    return Arm(name, changed, real[1], tests=moved)
+    return Arm(name, changed, tests=moved)
 
 
 def stain_seconds(folder: Path) -> dict[str, float]:
@@ -295,8 +293,8 @@ def stain_seconds(folder: Path) -> dict[str, float]:
 def like(pool: Embedded, wanted: pd.DataFrame) -> Embedded:
     """As many rows of every combination as `wanted` has."""
     needed = wanted.groupby(list(OVER)).size()
-    rank = pool[1].groupby(list(OVER)).cumcount()
-    return take(pool, (rank < pool[1].set_index(list(OVER)).index.map(needed).fillna(0)).to_numpy(dtype=bool))
+    rank = pool.table.groupby(list(OVER)).cumcount()
+    return pool.take((rank < pool.table.set_index(list(OVER)).index.map(needed).fillna(0)).to_numpy(dtype=bool))
 
 
 def runs(folders: list[Path], kept: Kept) -> dict[str, dict[str, Any]]:

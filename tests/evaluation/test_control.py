@@ -6,12 +6,12 @@ import pytest
 
 from medi.core.errors import MediError
 from medi.evaluation.control import Control, control
+from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
 CLASSES, SITES = ("A", "B"), ("x", "y", "z")
 CELLS = [(c, s) for c in CLASSES for s in SITES]
 D = 6
-Embedded = tuple[np.ndarray, pd.DataFrame]
 
 
 def made(name: str, per: int = 24, shown: dict | None = None, spread: float = 1.0, shared: bool = False) -> Embedded:
@@ -30,7 +30,7 @@ def made(name: str, per: int = 24, shown: dict | None = None, spread: float = 1.
         table["noise_id"] = table["class"] + table["i"].astype(str)
         table["patient"] = table["slide"] = ""
         noise = noise[(table["class"] == "B").to_numpy() * per + table["i"].to_numpy()]
-    return centre + noise, table.drop(columns="i")
+    return Embedded(centre + noise, table.drop(columns="i"))
 
 
 def controlled(seed: int = 0, **arms: Embedded) -> Control:
@@ -107,13 +107,13 @@ def test_a_detector_finds_other_spread_and_not_fresh_patches(found: Control) -> 
 def test_what_no_probe_can_judge_is_undefined_with_a_reason() -> None:
     """P7."""
     train, test, arm = made("train"), made("test"), made("odd")
-    arm[1].loc[arm[1]["site"] == "z", "site"] = "w"
-    arm[0][:5] = np.nan
+    arm = arm.assign(site=arm.table["site"].replace("z", "w"))
+    arm.features[:5] = np.nan
     found = control(train, test, {"odd": arm}, over=OVER, seed=0, encoder="d6").figures
     rows = found[(found["arm"] == "odd") & (found["attribute"] == "site") & (found["scope"] == "all")]
     assert rows["reason"].iloc[0] == "53 of 144 images without a level to judge"
-    one = train[1]["class"].eq("A").to_numpy()
-    lone = control((train[0][one], train[1][one]), test, {}, over=OVER, seed=0, encoder="d6").figures
+    one = train.take(train.table["class"].eq("A").to_numpy())
+    lone = control(one, test, {}, over=OVER, seed=0, encoder="d6").figures
     rows = lone[lone["attribute"] == "class"]
     assert rows["value"].isna().all()
     assert rows["reason"].str.contains("1 level of class among the training patches: no probe").all()
@@ -125,14 +125,20 @@ def test_leaks_and_strange_sets_are_refused() -> None:
     with pytest.raises(MediError, match="trains the probes and tests them"):
         control(train, train, {}, over=OVER, seed=0, encoder="e")
     with pytest.raises(MediError, match="the far table lacks the columns site"):
-        control(train, test, {"far": (test[0], test[1].drop(columns="site"))}, over=OVER, seed=0, encoder="e")
+        control(
+            train,
+            test,
+            {"far": Embedded(test.features, test.table.drop(columns="site"))},
+            over=OVER,
+            seed=0,
+            encoder="e",
+        )
 
 
 def test_order_of_rows_does_not_matter() -> None:
     """P3."""
     train, test, arm = made("train"), made("test"), made("good", shared=True)
-    order = np.random.default_rng(0).permutation(len(arm[1]))
-    other = (arm[0][order], arm[1].iloc[order].reset_index(drop=True))
+    other = arm.take(np.random.default_rng(0).permutation(len(arm)))
     first, second = (
         control(train, test, {"arm": each}, over=OVER, seed=3, encoder="e").figures for each in (arm, other)
     )

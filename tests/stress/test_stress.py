@@ -228,16 +228,16 @@ def test_a_probe_of_ours(tmp_path: Path) -> None:
     """Its probabilities pick the class that its own predict picks."""
     from medi.cohort import phantom
     from medi.evaluation.classify.probes import Probe
-    from medi.evaluation.encoders import embed, encoder
+    from medi.evaluation.encoders import embedded, encoder
 
     cohort = phantom.fresh([("acinar", "Alder"), ("spindle", "Birch")], 20, 0, "probe")
     cohort.save(tmp_path / "c")
     made = load_classifier(f"probe:{tmp_path / 'c'}", (), seed=0)
     assert made.classes == ("acinar", "spindle")
-    features = embed(cohort, encoder("colour-texture"))
-    probe = Probe.fit(features, cohort.table, over=("class", "site"), seed=0)
+    rows = embedded(cohort, encoder("colour-texture"))
+    probe = Probe.fit(rows, over=("class", "site"), seed=0)
     found = np.array(made.classes)[made.probabilities(cohort.images[:]).argmax(axis=1)]
-    assert found.tolist() == probe.predict(features).tolist()
+    assert found.tolist() == probe.predict(rows.features).tolist()
     phantom.fresh([("acinar", "Alder")], 5, 0, "probe").save(tmp_path / "one")
     with pytest.raises(MediError, match="needs patches of two classes"):
         load_classifier(f"probe:{tmp_path / 'one'}", ())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medi.cohort.table import Cohort
     from medi.evaluation.classify.tasks import Task
     from medi.evaluation.control import Control
-    from medi.evaluation.fidelity.matching import Embedded
+    from medi.evaluation.features import Embedded
 
 Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
 Synthetic = Annotated[
@@ -115,26 +115,24 @@ def fidelity(
 
     Example: medi fidelity my-packed medi=my-samples cls=cls-samples --over class,site --out my-fidelity
     """
-    from medi.evaluation.classify.arms import take
     from medi.evaluation.encoders import encoder as named
 
     cohort, arms = _packed(real), _arms(synthetic or [])
     columns, mask = _over(cohort, over), _in_splits(cohort, split, real)
     _check_colour({"real": cohort, **arms})
     name = f"{encoder} {named(encoder).hash}"
-    sets = {
-        arm: (x, t.assign(encoder=name)) for arm, (x, t) in _embedded({"real": cohort, **arms}, encoder, cache).items()
-    }
+    found = _embedded({"real": cohort, **arms}, encoder, cache)
+    sets = {arm: rows.assign(encoder=name) for arm, rows in found.items()}
     whole = sets.pop("real")
-    held_out = frozenset(_cells(whole[1], columns) - _trained(cohort, columns)) if _is_split(cohort) else frozenset()
-    distances = _distances(take(whole, mask), sets, columns, held_out, n, seed, draws, name)
+    held_out = frozenset(_cells(whole.table, columns) - _trained(cohort, columns)) if _is_split(cohort) else frozenset()
+    distances = _distances(whole.take(mask), sets, columns, held_out, n, seed, draws, name)
     control = _control(whole, sets, columns, held_out, seed, name, _is_split(cohort))
     tables = {"fidelity": distances, "control": control.figures, "confusion": control.confusion}
     if arms:
         tables |= _copying(cohort, whole, arms, sets, columns, seed, out)
     _write(out, tables, whole)
     _show_fidelity(tables, columns, f"Frechet distance, {encoder}, n <= {n}")
-    say(f"{int(mask.sum()):,} real patches of {whole[1][mask]['slide'].nunique():,} slides; tables: {out}")
+    say(f"{int(mask.sum()):,} real patches of {whole.table[mask]['slide'].nunique():,} slides; tables: {out}")
 
 
 def utility(
@@ -203,12 +201,12 @@ def _compared(
     shared: dict[str, Any],
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Utility and curves of one task."""
-    from medi.evaluation.classify.arms import STAIN, stain_arms, stain_patches, take
+    from medi.evaluation.classify.arms import STAIN, stain_arms, stain_patches
     from medi.evaluation.classify.comparison import study_arms
     from medi.evaluation.encoders import encoder as named
 
-    parts = {name: take(found, task.rows(found[1])) for name, found in sets.items()}
-    asked = {name: cohort.select(task.rows(cohort.table)) for name, cohort in tests.items() if len(parts[name][1])}
+    parts = {name: found.take(task.rows(found.table)) for name, found in sets.items()}
+    asked = {name: cohort.select(task.rows(cohort.table)) for name, cohort in tests.items() if len(parts[name])}
     if not asked:
         raise MediError(f"task {task.name}: no test patch is of its classes")
     names = STAIN if "all" in shared["only"] else [name for name in STAIN if name in shared["only"]]
@@ -309,12 +307,11 @@ def _distances(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    from medi.evaluation.classify.arms import take
     from medi.evaluation.fidelity.compare import halves, per_class, per_combination
 
-    first = halves(chosen[1], columns, seed)
-    reference, floor = take(chosen, first), take(chosen, ~first)
-    marginal = chosen[1].groupby(list(columns)).size().rename("share").div(len(chosen[1])).reset_index()
+    first = halves(chosen.table, columns, seed)
+    reference, floor = chosen.take(first), chosen.take(~first)
+    marginal = chosen.table.groupby(list(columns)).size().rename("share").div(len(chosen)).reset_index()
     with Terminal().bars("comparing") as (advance,):
         shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws, "progress": advance}
         cells = per_combination(reference, floor, sets, over=columns, held_out=held_out, **shared)
@@ -331,18 +328,17 @@ def _control(
     encoder: str,
     is_split: bool,
 ) -> "Control":
-    from medi.evaluation.classify.arms import take
     from medi.evaluation.classify.probes import groups
     from medi.evaluation.control import control
     from medi.evaluation.fidelity.compare import halves
 
     if is_split:
-        train = whole[1]["split"].eq("train").to_numpy(dtype=bool)
-        test = whole[1]["split"].isin(SPLITS).to_numpy(dtype=bool)
+        train = whole.table["split"].eq("train").to_numpy(dtype=bool)
+        test = whole.table["split"].isin(SPLITS).to_numpy(dtype=bool)
     else:
-        train = halves(whole[1].assign(slide=groups(whole[1])), columns, seed)
+        train = halves(whole.table.assign(slide=groups(whole.table)), columns, seed)
         test = ~train
-    parts = take(whole, train), take(whole, test)
+    parts = whole.take(train), whole.take(test)
     return control(*parts, sets, over=columns, seed=seed, encoder=encoder, held_out=held_out)
 
 
@@ -364,10 +360,10 @@ def _copying(
 
     def part(names: Sequence[str]) -> Patches | None:
         which = splits.isin(names).to_numpy(dtype=bool) if splits is not None else np.zeros(len(cohort), dtype=bool)
-        return Patches(cohort.select(which), whole[0][which]) if which.any() else None
+        return Patches(cohort.select(which), whole.features[which]) if which.any() else None
 
-    train = part(["train"]) or Patches(cohort, whole[0])
-    made = {arm: Patches(arms[arm], sets[arm][0]) for arm in arms}
+    train = part(["train"]) or Patches(cohort, whole.features)
+    made = {arm: Patches(arms[arm], sets[arm].features) for arm in arms}
     reserve, others = part(["reserve"]), part(SPLITS)
     total = sum(len(each) for each in (*made.values(), reserve, others) if each)
     with _counting("nearest training patches", total) as count:
@@ -383,8 +379,8 @@ def _write(out: Path, tables: "dict[str, pd.DataFrame]", whole: "Embedded") -> N
 
     from medi.core.files import write_table
 
-    features = pd.DataFrame(whole[0].astype(np.float32)).add_prefix("f")
-    features.insert(0, "sample_id", whole[1]["sample_id"].to_numpy())
+    features = pd.DataFrame(whole.features.astype(np.float32)).add_prefix("f")
+    features.insert(0, "sample_id", whole.table["sample_id"].to_numpy())
     for name, table in ({"embeddings": features} | tables).items():
         write_table(out / f"{name}.parquet", table)
 
@@ -419,6 +415,7 @@ def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) ->
 
     from medi.evaluation.encoders import cached
     from medi.evaluation.encoders import encoder as named
+    from medi.evaluation.features import Embedded
 
     extractor = named(encoder)
     sizes = {name: cohort.images.size for name, cohort in cohorts.items()}
@@ -430,7 +427,7 @@ def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) ->
     found: dict[str, Embedded] = {}
     with _counting("embedding", sum(map(len, cohorts.values()))) as count:
         for name, cohort in cohorts.items():
-            found[name] = (cached(cohort, extractor, cache, count).astype(np.float64), cohort.table)
+            found[name] = Embedded(cached(cohort, extractor, cache, count).astype(np.float64), cohort.table)
     return found
 
 

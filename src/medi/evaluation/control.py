@@ -16,7 +16,8 @@ from sklearn.metrics import roc_auc_score
 from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
 from medi.evaluation.classify.probes import Probe
-from medi.evaluation.fidelity.matching import REAL, Cell, Embedded, check, slides_of
+from medi.evaluation.features import REAL, Embedded, check_sets
+from medi.evaluation.fidelity.matching import Cell, slides_of
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
 
 DRAWS = 1000
@@ -71,8 +72,8 @@ def control(
     over slides, as many real as synthetic rows of every combination; 0.5 is undetectable. Intervals resample real
     slides and noise_ids. Raises MediError where a slide or patient trains and tests (P5).
     """
-    check({REAL: train, "test": test, **synthetic}, over)
-    _check_apart(train[1], test[1])
+    check_sets({REAL: train, "test": test, **synthetic}, over)
+    _check_apart(train.table, test.table)
     arms = {REAL: test, **synthetic}
     seen = [look for attribute in over for look in _looks(train, arms, attribute, over, seed, held_out)]
     rows = [row for look in seen for row in _obedience(look, over, seed)]
@@ -101,14 +102,13 @@ def _looks(
 ) -> Iterator[_Seen]:
     """Every arm under the probe of this attribute, rows of levels that no training patch has left out."""
     probe, reason = _probe(train, attribute, over, seed)
-    for arm, (features, table) in arms.items():
-        known = np.isin(table[attribute].to_numpy(dtype=object), probe.classes if probe else ())
-        known &= np.isfinite(features).all(axis=1)
-        rows = table[known].reset_index(drop=True)
+    for arm, given in arms.items():
+        known = np.isin(given.table[attribute].to_numpy(dtype=object), probe.classes if probe else ()) & given.whole
+        rows = given.take(known).table
         cells = rows[list(over)].itertuples(index=False, name=None)
         place = rows[list(over)].assign(split=["unseen" if cell in held_out else "seen" for cell in cells])
         place["noise_id"] = rows["noise_id"] if "noise_id" in rows else rows["sample_id"]
-        found = probe.predict(features[known]) if probe and known.any() else np.empty(0, dtype=object)
+        found = probe.predict(given.features[known]) if probe and known.any() else np.empty(0, dtype=object)
         note = reason or _left_out(known)
         owner = slides_of(rows) if arm == REAL else place["noise_id"]
         requested = rows[attribute].to_numpy(dtype=object)
@@ -121,14 +121,12 @@ def _left_out(known: Mask) -> str:
 
 def _probe(train: Embedded, attribute: str, over: Sequence[str], seed: int) -> tuple[Probe | None, str]:
     """A probe of this column: to it, the column is the class and the class an attribute."""
-    features, table = train
-    whole = np.isfinite(features).all(axis=1) & table[attribute].ne("").to_numpy(dtype=bool)
-    rows = table[whole].reset_index(drop=True)
-    levels = rows[attribute].nunique()
+    rows = train.take(train.whole & train.table[attribute].ne("").to_numpy(dtype=bool))
+    levels = rows.table[attribute].nunique()
     if levels < 2:
         return None, f"{levels} level of {attribute} among the training patches: no probe"
-    swapped = rows.assign(**{"class": rows[attribute], attribute: rows["class"]})
-    return Probe.fit(features[whole], swapped, over=list(over), seed=seed), ""
+    swapped = rows.assign(**{"class": rows.table[attribute], attribute: rows.table["class"]})
+    return Probe.fit(swapped, over=list(over), seed=seed), ""
 
 
 def _obedience(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
@@ -207,9 +205,9 @@ def _detectabilities(
 ) -> Iterator[Row]:
     pairs = {"": None, "seen": False, "unseen": True} if held_out else {"": None}
     for split, unseen in pairs.items():
-        tables = (real[1], made[1])
+        tables = (real.table, made.table)
         x, y = (_matched(side, over, tables, seed, held_out, unseen) for side in (real, made))
-        size = {"n_real": len(x[1]), "n_synthetic": len(y[1])}
+        size = {"n_real": len(x), "n_synthetic": len(y)}
         found = _detectability(x, y, seed)
         head: Row = {"metric": "detectability", "arm": arm, "attribute": "", "scope": "all"}
         yield head | dict.fromkeys(over, "") | {"split": split} | vars(found) | size
@@ -226,14 +224,13 @@ def _matched(
     """As many rows of every combination as both tables have."""
     counts = [table.groupby(list(over)).size() for table in tables]
     number = pd.concat(counts, axis=1, join="inner").min(axis=1)
-    features, table = side
-    order = np.argsort(table["sample_id"].to_numpy(dtype=object), kind="stable")
+    order = np.argsort(side.table["sample_id"].to_numpy(dtype=object), kind="stable")
     order = order[generator("detect", seed).permutation(len(order))]
-    ordered = table.iloc[order]
+    ordered = side.table.iloc[order]
     cells = list(ordered[list(over)].itertuples(index=False, name=None))
     wanted = [int(number.get(cell, 0)) if _allowed(cell, held_out, unseen) else 0 for cell in cells]
     rows = order[ordered.groupby(list(over)).cumcount().to_numpy() < np.array(wanted, dtype=np.int64)]
-    return features[rows], table.iloc[rows].reset_index(drop=True)
+    return side.take(rows)
 
 
 def _allowed(cell: Cell, held_out: frozenset[Cell], unseen: bool | None) -> bool:
@@ -241,14 +238,14 @@ def _allowed(cell: Cell, held_out: frozenset[Cell], unseen: bool | None) -> bool
 
 
 def _detectability(real: Embedded, made: Embedded, seed: int) -> Estimate:
-    features = np.concatenate([real[0], made[0]]).astype(np.float64)
-    if len(real[1]) < MIN_ROWS:
-        return Estimate(np.nan, reason=f"{len(real[1])} real rows to match: fewer than {MIN_ROWS}")
+    features = np.concatenate([real.features, made.features]).astype(np.float64)
+    if len(real) < MIN_ROWS:
+        return Estimate(np.nan, reason=f"{len(real)} real rows to match: fewer than {MIN_ROWS}")
     if not np.isfinite(features).all():
         return Estimate(np.nan, reason="embeddings are not finite")
-    noise = made[1]["noise_id" if "noise_id" in made[1] else "sample_id"]
-    owners = [f"r{name}" for name in slides_of(real[1])] + [f"s{name}" for name in noise]
-    truth = np.repeat([0.0, 1.0], [len(real[1]), len(made[1])])
+    noise = made.table["noise_id" if "noise_id" in made.table else "sample_id"]
+    owners = [f"r{name}" for name in slides_of(real.table)] + [f"s{name}" for name in noise]
+    truth = np.repeat([0.0, 1.0], [len(real), len(made)])
     folds = _folds(owners, truth, seed)
     if len(set(folds[truth == 0])) < 2:
         return Estimate(np.nan, reason="one real slide: no cross-validation")

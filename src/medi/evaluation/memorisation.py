@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from medi.cohort.pixels import Images, Pixels
 from medi.cohort.table import Cohort
 from medi.core.seeds import Key
-from medi.evaluation.fidelity.frechet import Features
+from medi.evaluation.features import Features
 from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.statistics import Estimate, cluster_counts, interval
 

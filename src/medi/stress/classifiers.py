@@ -154,7 +154,7 @@ def _defined(place: str) -> dict[str, Any]:
 
 def _probe(where: str, seed: int) -> Classifier:
     from medi.evaluation.classify.probes import Probe
-    from medi.evaluation.encoders import embed, encoder
+    from medi.evaluation.encoders import embedded, encoder
 
     folder, _, name = where.partition(":")
     extractor = encoder(name or "colour-texture")
@@ -165,7 +165,7 @@ def _probe(where: str, seed: int) -> Classifier:
     if train.table["class"].nunique() < 2:
         raise MediError(f"{folder}: a probe needs patches of two classes")
     over = [a.name for a in train.schema.conditions if a.kind == "categorical"][:2]
-    probe = Probe.fit(embed(train, extractor), train.table, over=over, seed=seed)
+    probe = Probe.fit(embedded(train, extractor), over=over, seed=seed)
     weights, bias = probe.plane
 
     def scores(images: Images) -> Scores:

@@ -26,12 +26,12 @@ from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import read_table, safe_name, write_json, write_table, write_text
 from medi.core.processes import side_by_side
 from medi.core.progress import Advance, Show, Silent
-from medi.evaluation.classify.arms import Arm, stain_arms, take
+from medi.evaluation.classify.arms import Arm, stain_arms
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.control import control
 from medi.evaluation.encoders import Encoder, embed, encoder, learned
+from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity import compare as fidelity
-from medi.evaluation.fidelity.matching import Embedded
 from medi.evaluation.memorisation import Patches, copying
 from medi.models.denoiser import Denoiser, gflop_per_image
 from medi.report.page import build
@@ -274,7 +274,7 @@ class Study:
         shared["encoder"] = self.encoder(encoder).label
         real, floor = sets["reference"], sets["floor"]
         cells = fidelity.per_combination(real, floor, arms, over=self.over, held_out=self.unseen(), **shared)
-        shares = sets["train"][1].groupby(list(self.over)).size()
+        shares = sets["train"].table.groupby(list(self.over)).size()
         marginal = (shares / shares.sum()).rename("share").reset_index()
         classes = fidelity.per_class(real, floor, arms, marginal, **shared)
         return pd.concat([cells, classes], ignore_index=True)
@@ -316,12 +316,12 @@ class Study:
 
         def work(path: Path) -> str:
             sets = self._embedded()
-            real, fill = sets["train"], sets["medi"][1]["fill"].to_numpy(dtype=bool)
-            added = {model: take(sets[model], fill) for model in MODELS}
+            real, fill = sets["train"], sets["medi"].table["fill"].to_numpy(dtype=bool)
+            added = {model: sets[model].take(fill) for model in MODELS}
             if TRANSFER in sets:
                 added[TRANSFER] = sets[TRANSFER]
-            oracle = _like(sets["oracle"], added["medi"][1], self.over) if "oracle" in sets else None
-            tests = {name: take(sets["reference"], rows) for name, rows in self._tests(sets["reference"][1]).items()}
+            oracle = _like(sets["oracle"], added["medi"].table, self.over) if "oracle" in sets else None
+            tests = {name: sets["reference"].take(rows) for name, rows in self._tests(sets["reference"].table).items()}
             with self.stages.show.bars("classifiers") as (advance,):
                 table, curves = study_arms(
                     real,
@@ -412,14 +412,14 @@ class Study:
         stores = self._stores()
         folder = self.folder / self._embeddings(encoder or self.settings.evaluation.encoders[0])
         read = {name: read_table(folder / f"{name}.parquet") for name in stores}
-        found = {name: (read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in stores.items()}
+        found = {name: Embedded(read[name].to_numpy(dtype=np.float64), cohort.table) for name, cohort in stores.items()}
         cohort = found.pop("cohort")
-        return {name: take(cohort, rows) for name, rows in self.source.sets(cohort[1]).items()} | found
+        return {name: cohort.take(rows) for name, rows in self.source.sets(cohort.table).items()} | found
 
     def _patches(self) -> dict[str, Patches]:
         """Pixels and features of each set."""
         embedded = self._embedded()
-        return {name: Patches(cohort, embedded[name][0]) for name, cohort in self._sets().items()}
+        return {name: Patches(cohort, embedded[name].features) for name, cohort in self._sets().items()}
 
     def _tests(self, table: pd.DataFrame) -> dict[str, Bool[np.ndarray, " n"]]:
         """Which of the test rows are of combinations that training saw, and which not; the empty one is left out."""
@@ -545,8 +545,8 @@ def _cells(table: pd.DataFrame, over: tuple[str, ...]) -> list[tuple[str, ...]]:
 def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedded:
     """As many rows of every combination as `wanted` has, the first ones of `pool`."""
     needed = pd.Series(_cells(wanted, over)).value_counts()
-    cells = pd.Series(_cells(pool[1], over))
-    return take(pool, (cells.groupby(cells).cumcount() < cells.map(needed).fillna(0)).to_numpy())
+    cells = pd.Series(_cells(pool.table, over))
+    return pool.take((cells.groupby(cells).cumcount() < cells.map(needed).fillna(0)).to_numpy())
 
 
 def _pick(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:

@@ -20,9 +20,9 @@ from medi.core.files import write_table
 from medi.core.seeds import generator
 from medi.evaluation.classify import utility
 from medi.evaluation.classify.arms import Arm
-from medi.evaluation.encoders import Encoder, embed
+from medi.evaluation.encoders import Encoder, embedded
+from medi.evaluation.features import FLOOR
 from medi.evaluation.fidelity import compare as fidelity
-from medi.evaluation.fidelity.matching import FLOOR, Embedded
 from medi.models.checkpoint import load_model, save_model
 from medi.sampling.generate import generate
 from medi.sampling.sampler import SamplerSettings
@@ -77,10 +77,10 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
         made[arm_of(SAMPLED, k)] = _sampled(path, old, new, out / f"k{k}" / "samples", asked)
         made[arm_of(CARRIED, k)] = _carried(path, old, new, out / f"k{k}" / "transferred", asked)
     over = ("class", new.attribute)
-    sets: dict[str, Embedded] = {name: (embed(cohort, extractor), cohort.table) for name, cohort in made.items()}
-    real, test, floor, more = ((embed(c, extractor), c.table) for c in (old, new.test, new.floor, new.oracle))
-    arms = [Arm(REAL, *real), Arm(ORACLE, *joined(real, more))]
-    arms += [Arm(name, *joined(real, extra)) for name, extra in sets.items()]
+    sets = {name: embedded(cohort, extractor) for name, cohort in made.items()}
+    real, test, floor, more = (embedded(c, extractor) for c in (old, new.test, new.floor, new.oracle))
+    arms = [Arm(REAL, real), Arm(ORACLE, real.join(more))]
+    arms += [Arm(name, real.join(extra)) for name, extra in sets.items()]
     accuracy = utility.evaluate(arms, {SPLIT: test}, over=over, seed=asked.seed)
     distance = fidelity.per_combination(
         test, floor, sets, over=over, n=asked.distance_images, seed=asked.seed, encoder=extractor.name
@@ -104,11 +104,6 @@ def without_level(cohort: Cohort, attribute: str, level: str) -> Cohort:
 def arm_of(kind: str, k: int) -> str:
     """How the tables name an arm that learned from k patches; kind is SAMPLED or CARRIED."""
     return f"{kind}, {k} patches"
-
-
-def joined(a: Embedded, b: Embedded) -> Embedded:
-    """Two sets as one."""
-    return np.concatenate([a[0], b[0]]), pd.concat([a[1], b[1]], ignore_index=True)
 
 
 def _learned(model: Path, old: Cohort, new: Newcomer, k: int, out: Path, asked: Asked) -> tuple[Path, float]:

@@ -16,11 +16,11 @@ from medi.evaluation.classify.logistic import losses
 from medi.evaluation.classify.probes import Pool, tuned
 from medi.evaluation.classify.regimes import curves, points
 from medi.evaluation.classify.utility import evaluate
-from medi.evaluation.encoders import COLOUR_TEXTURE, embed
+from medi.evaluation.encoders import COLOUR_TEXTURE, embed, embedded
+from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
 D = 6
-Embedded = tuple[np.ndarray, pd.DataFrame]
 COUNTS = {("A", "x"): 60, ("B", "x"): 6, ("A", "y"): 8, ("B", "y"): 60, ("B", "z"): 30}
 UNSEEN = {("A", "z"): 40, ("B", "x"): 40}
 
@@ -40,18 +40,18 @@ def made(name: str, counts: dict[tuple[str, str], int], origin: str = "real") ->
     table["slide"] = table["patient"]
     if origin != "real":
         table[["patient", "slide"]] = ""
-    return np.concatenate(blocks), table
+    return Embedded(np.concatenate(blocks), table)
 
 
 REAL = made("r", COUNTS)
 SYNTHETIC = {"cls": made("c", COUNTS, "h1"), "medi": made("m", UNSEEN, "h2")}
 TESTS = {"seen": made("t", COUNTS), "unseen": made("u", UNSEEN)}
-POOL = Pool.of(*REAL, over=OVER).dealt(REAL[1], 0)
+POOL = Pool.of(REAL, over=OVER).dealt(REAL.table, 0)
 
 
 def shares(pool: Pool, columns: list[str]) -> pd.Series:
     """What each level weighs in all."""
-    return pd.Series(pool.balanced(pool.weights)[0]).groupby([REAL[1][name] for name in columns]).sum()
+    return pd.Series(pool.balanced(pool.weights)[0]).groupby([REAL.table[name] for name in columns]).sum()
 
 
 def test_weights_make_classes_and_their_combinations_alike() -> None:
@@ -69,7 +69,7 @@ def test_resampling_has_as_many_rows_and_rare_combinations_oftener() -> None:
     pool = reweighting.resampled(400)(POOL, np.random.default_rng(0))
     assert pool.weights.sum() == 400
     assert (pool.weights >= 1).all()
-    cells = pd.Series(pool.weights[0]).groupby([REAL[1]["class"], REAL[1]["site"]]).mean()
+    cells = pd.Series(pool.weights[0]).groupby([REAL.table["class"], REAL.table["site"]]).mean()
     assert cells["A", "y"] > 3 * cells["A", "x"]
 
 
@@ -95,7 +95,7 @@ def test_group_dro_lowers_the_worst_combinations_loss() -> None:
 def test_mixtures_stay_in_their_fold_and_only_train(method: reweighting.Method) -> None:
     """P5: no mixture carries a validation row into training; originals only validate."""
     pool = method(POOL, np.random.default_rng(0))
-    n = len(REAL[1])
+    n = len(REAL.table)
     assert pool.weights[0, :n].sum() == 0
     assert not pool.checks[n:].any()
     for fold in range(4):
@@ -109,33 +109,32 @@ def test_mixtures_stay_in_their_fold_and_only_train(method: reweighting.Method) 
 
 def test_lisa_mixes_across_sites_or_across_classes() -> None:
     pool = reweighting.lisa(POOL, np.random.default_rng(0))
-    mixed = pool.targets[len(REAL[1]) :].max(axis=1) < 1
+    mixed = pool.targets[len(REAL.table) :].max(axis=1) < 1
     assert 0.2 < mixed.mean() < 0.6, "about half keep their class"
 
 
 def test_coral_takes_the_site_away_but_not_the_class() -> None:
     """Site z has one class; training's map for z is applied to the class that it never had."""
-    found = Coral.fit(*REAL, OVER)
-    moved, table = found.apply(*TESTS["unseen"]), TESTS["unseen"][1]
+    found = Coral.fit(REAL, OVER)
+    moved, table = found.apply(TESTS["unseen"]), TESTS["unseen"].table
     means = pd.DataFrame(moved).groupby([table["class"], table["site"]]).mean()
     assert abs(means.loc[("A", "z"), 1] - means.loc[("B", "x"), 1]) < 1.0, "6 apart before"
     assert 1 < means.loc[("B", "x"), 0] - means.loc[("A", "z"), 0] < 3.5, "2 apart, known from 6 rows of B in x"
-    before, after = (x[REAL[1]["site"] == "y"][:, 2].std() for x in (REAL[0], found.apply(*REAL)))
+    before, after = (x[REAL.table["site"] == "y"][:, 2].std() for x in (REAL.features, found.apply(REAL)))
     assert before > 2.5
     assert after < 2.2
-    new = TESTS["unseen"][1].assign(site="new")
-    np.testing.assert_array_equal(found.apply(TESTS["unseen"][0], new), TESTS["unseen"][0])
+    new = TESTS["unseen"].assign(site="new")
+    np.testing.assert_array_equal(found.apply(new), new.features)
 
 
 def test_only_the_transductive_arm_needs_other_test_rows() -> None:
     """P5: with half of the test rows moved far away, what an inductive arm says of the others stays as it was."""
-    far = {split: (x.copy(), table) for split, (x, table) in TESTS.items()}
-    half = {split: np.arange(len(table)) % 2 == 0 for split, (_, table) in TESTS.items()}
-    for split, (x, _) in far.items():
-        x[half[split]] += 50
+    half = {split: np.arange(len(rows)) % 2 == 0 for split, rows in TESTS.items()}
+    far = {split: Embedded(rows.features + 50.0 * half[split][:, None], rows.table) for split, rows in TESTS.items()}
     changed = []
     for arm, other in zip(arms(TESTS), arms(far)):
-        moved = (arm.tests or {}).get("unseen", TESTS["unseen"][0]), (other.tests or {}).get("unseen", far["unseen"][0])
+        plain = (rows["unseen"].features for rows in (TESTS, far))
+        moved = [(each.tests or {}).get("unseen", x) for each, x in zip((arm, other), plain)]
         rest = ~half["unseen"]
         same = np.array_equal(moved[0][rest], moved[1][rest]) and np.array_equal(arm.embeddings, other.embeddings)
         changed += [] if same else [(arm.name, arm.panel)]
@@ -151,8 +150,8 @@ def test_planted_test_rows_are_refused_in_every_arm(name: str) -> None:
     """P5: whichever arm a test patient is smuggled into, the comparison stops."""
     arm = next(arm for arm in arms(TESTS) if arm.name == name)
     table = arm.table.copy()
-    table.loc[table.index[-1], "patient"] = TESTS["unseen"][1]["patient"].iloc[0]
-    planted = Arm(arm.name, arm.embeddings, table, arm.method, arm.panel, arm.trains, arm.tests)
+    table.loc[table.index[-1], "patient"] = TESTS["unseen"].table["patient"].iloc[0]
+    planted = Arm(arm.name, Embedded(arm.embeddings, table), arm.method, arm.panel, arm.trains, arm.tests)
     with pytest.raises(MediError, match=f"trains in arm {name} and tests in unseen"):
         evaluate([planted], TESTS, seed=0)
 
@@ -189,16 +188,15 @@ def test_curves_are_nested_and_end_at_the_whole(compared: tuple[pd.DataFrame, pd
     assert (ends.loc["ratio"] == ends.loc["sites"]).all()
     whole = table.set_index(["metric", "arm", "split", "scope"])["value"]
     assert ends.loc["ratio"].mean() == pytest.approx(whole["balanced_accuracy", "medi", "unseen", "all"], abs=0.03)
-    few = [
-        point.rows for point in points(SYNTHETIC["medi"][1].assign(origin="real"), OVER, 0) if point.x_name == "sites"
-    ]
+    alike = SYNTHETIC["medi"].table.assign(origin="real")
+    few = [point.rows for point in points(alike, OVER, 0) if point.x_name == "sites"]
     assert all((small <= large).all() for small, large in pairwise(few))
 
 
 def test_classes_that_few_sites_lack_are_no_number() -> None:
     """P7: one random site that has one class."""
-    rows = REAL[1]["site"].eq("z") | REAL[1]["class"].eq("A")
-    part = Arm("real", REAL[0][rows], REAL[1][rows].reset_index(drop=True))
+    rows = REAL.table["site"].eq("z") | REAL.table["class"].eq("A")
+    part = Arm("real", REAL.take(rows.to_numpy()))
     found = curves([part], TESTS, over=OVER, seeds=range(3))
     one = found[(found["x_name"] == "sites") & (found["x"] == 1)]
     assert one["value"].isna().any()
@@ -206,12 +204,11 @@ def test_classes_that_few_sites_lack_are_no_number() -> None:
 
 
 def test_broken_material_is_an_error_or_a_reason() -> None:
-    broken = REAL[0].copy()
+    broken = REAL.features.copy()
     broken[3] = np.nan
     with pytest.raises(MediError, match="real: 1 embeddings are not finite, first of 'rAx3'"):
-        study_arms((broken, REAL[1]), SYNTHETIC, TESTS, over=OVER, seed=0)
-    only = REAL[1]["class"].eq("A").to_numpy()
-    one = REAL[0][only], REAL[1][only].reset_index(drop=True)
+        study_arms(Embedded(broken, REAL.table), SYNTHETIC, TESTS, over=OVER, seed=0)
+    one = REAL.take(REAL.table["class"].eq("A").to_numpy())
     table, _ = study_arms(one, SYNTHETIC, TESTS, over=OVER, seed=0)
     overall = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")].set_index(["arm", "split"])
     assert overall.loc[("real", "unseen"), "reason"] == "real trains on 1 class: no probe"
@@ -233,7 +230,7 @@ def test_other_presets_take_every_arm_but_group_dro(preset: str, other: str) -> 
     few = [arm for arm in found if preset == "medi" or arm.name in ("real", "mixup")]
     table = evaluate(few, TESTS, seed=0, preset=preset)
     assert np.isfinite(table[table["metric"] == "balanced_accuracy"].query("scope == 'all'")["value"]).all()
-    own = Arm("group_dro", *REAL, reweighting.group_dro)
+    own = Arm("group_dro", REAL, reweighting.group_dro)
     with pytest.raises(MediError, match="group_dro has an objective of its own"):
         evaluate([own], TESTS, seed=0, preset=preset)
 
@@ -241,7 +238,7 @@ def test_other_presets_take_every_arm_but_group_dro(preset: str, other: str) -> 
 def test_stain_arms_embed_what_they_change() -> None:
     cells = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
     train, test = (phantom.fresh(cells, 12, seed=0, stream=name) for name in ("stain train", "stain test"))
-    real = embed(train, COLOUR_TEXTURE), train.table
+    real = embedded(train, COLOUR_TEXTURE)
     done: list[int] = []
     made = stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0, progress=done.append)
     found = {arm.name: arm for arm in made}
@@ -256,4 +253,4 @@ def test_stain_arms_embed_what_they_change() -> None:
         assert len(found[name].table) == 2 * len(train)
         assert found[name].tests is None
     with pytest.raises(MediError, match="48 training patches for 47 embeddings"):
-        stain_arms(train, (real[0][1:], real[1].iloc[1:]), {"seen": test}, COLOUR_TEXTURE, 0)
+        stain_arms(train, real.take(np.arange(1, 48)), {"seen": test}, COLOUR_TEXTURE, 0)

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from medi.evaluation.classify.probes import PRESETS, Pool, medi, tuned, tuned_at, uni
+from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
 
@@ -21,7 +22,7 @@ def world(classes: int = 3, n: int = 180, d: int = 6) -> tuple[np.ndarray, pd.Da
 
 
 def pool(x: np.ndarray, table: pd.DataFrame, preset: str) -> Pool:
-    return Pool.of(x, table, over=OVER, standardise=preset == "tuned").dealt(table, 0)
+    return Pool.of(Embedded(x, table), over=OVER, standardise=preset == "tuned").dealt(table, 0)
 
 
 def uni_loss(flat: np.ndarray, x: np.ndarray, labels: np.ndarray, classes: int, c: float) -> float:

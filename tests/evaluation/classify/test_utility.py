@@ -11,13 +11,13 @@ from medi.core.errors import MediError
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.probes import GRID, Probe, balanced_score, folds, groups
 from medi.evaluation.classify.utility import evaluate
+from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
 D = 8
 CELLS = [(c, s) for c in "AB" for s in "xyz"]
 UNSEEN = [("A", "z"), ("B", "x")]
 SEEN = [cell for cell in CELLS if cell not in UNSEEN]
-Embedded = tuple[np.ndarray, pd.DataFrame]
 
 
 def made(name: str, cells: list[tuple[str, str]], per: int = 24, origin: str = "real", slides: int = 4) -> Embedded:
@@ -34,19 +34,15 @@ def made(name: str, cells: list[tuple[str, str]], per: int = 24, origin: str = "
     table = pd.DataFrame(rows, columns=["sample_id", "class", "site", "patient", "slide"]).assign(origin=origin)
     if origin != "real":
         table[["patient", "slide"]] = ""
-    return np.concatenate(blocks), table
-
-
-def joined(first: Embedded, second: Embedded) -> Embedded:
-    return np.concatenate([first[0], second[0]]), pd.concat([first[1], second[1]], ignore_index=True)
+    return Embedded(np.concatenate(blocks), table)
 
 
 REAL = made("r", SEEN)
 ARMS = [
-    Arm("real", *REAL),
-    Arm("cls", *joined(REAL, made("c", SEEN, origin="hash1"))),
-    Arm("medi", *joined(REAL, made("m", UNSEEN, origin="hash2"))),
-    Arm("oracle", *joined(REAL, made("o", UNSEEN))),
+    Arm("real", REAL),
+    Arm("cls", REAL.join(made("c", SEEN, origin="hash1"))),
+    Arm("medi", REAL.join(made("m", UNSEEN, origin="hash2"))),
+    Arm("oracle", REAL.join(made("o", UNSEEN))),
 ]
 TESTS = {"seen": made("t", SEEN, slides=8), "unseen": made("u", UNSEEN, per=60, slides=12)}
 
@@ -68,27 +64,27 @@ def row(table: pd.DataFrame, **values: str) -> pd.Series:
 
 def test_probe_is_scikit_learns_at_the_chosen_c() -> None:
     embeddings, table = ARMS[2].embeddings, ARMS[2].table
-    probe = Probe.fit(embeddings, table, over=OVER, seed=0)
+    probe = Probe.fit(ARMS[2].rows, over=OVER, seed=0)
     scaler = StandardScaler().fit(embeddings)
     plain = LogisticRegression(C=probe.c, class_weight="balanced", tol=1e-8, max_iter=5000)
     plain.fit(scaler.transform(embeddings), table["class"])
-    test = TESTS["unseen"][0]
+    test = TESTS["unseen"].features
     assert probe.c in GRID
     assert (probe.predict(test) == plain.predict(scaler.transform(test))).mean() > 0.99
 
 
 def test_probe_of_three_classes_and_a_constant_feature() -> None:
     rng = np.random.default_rng(0)
-    table = made("r", CELLS)[1].assign(**{"class": np.repeat(["a", "b", "c"], 48)})
+    table = made("r", CELLS).table.assign(**{"class": np.repeat(["a", "b", "c"], 48)})
     embeddings = rng.normal(size=(144, 4)) + 4 * pd.get_dummies(table["class"]).assign(d=0).to_numpy(dtype=float)
     embeddings[:, 3] = 7.0
-    probe = Probe.fit(embeddings, table, over=OVER, seed=0)
+    probe = Probe.fit(Embedded(embeddings, table), over=OVER, seed=0)
     assert (probe.predict(embeddings) == table["class"].to_numpy()).mean() > 0.95
 
 
 def test_scores_are_scikit_learns(table: pd.DataFrame) -> None:
-    probe = Probe.fit(ARMS[0].embeddings, ARMS[0].table, over=OVER, seed=0)
-    embeddings, test = TESTS["seen"]
+    probe = Probe.fit(ARMS[0].rows, over=OVER, seed=0)
+    embeddings, test = TESTS["seen"].features, TESTS["seen"].table
     truth, found = test["class"].to_numpy(dtype=str), probe.predict(embeddings).astype(str)
     overall = row(table, metric="balanced_accuracy", arm="real", split="seen", scope="all")
     assert overall["value"] == pytest.approx(balanced_accuracy_score(truth, found))
@@ -131,14 +127,14 @@ def test_differences_and_gap_closed_are_those_of_the_scores(table: pd.DataFrame)
 
 def test_equal_arms_differ_by_exactly_nothing() -> None:
     """P9: both arms see the same draws."""
-    table = scored([ARMS[2], Arm("cls", ARMS[2].embeddings, ARMS[2].table)])
+    table = scored([ARMS[2], Arm("cls", ARMS[2].rows)])
     found = row(table, metric="balanced_accuracy_difference", split="unseen")
     assert (found["value"], found["low"], found["high"]) == (0, 0, 0)
 
 
 def test_no_gap_to_close_is_no_number() -> None:
     """P7: an oracle no better than real leaves gap_closed undefined."""
-    table = scored([ARMS[0], ARMS[1], Arm("oracle", *joined(REAL, made("q", SEEN)))])
+    table = scored([ARMS[0], ARMS[1], Arm("oracle", REAL.join(made("q", SEEN)))])
     found = row(table, metric="gap_closed", arm="cls")
     assert np.isnan(found["value"])
     assert "is not clearly above 0" in found["reason"]
@@ -147,16 +143,16 @@ def test_no_gap_to_close_is_no_number() -> None:
 def test_a_patient_on_both_sides_is_refused() -> None:
     """P5: planted test rows stop the comparison, whichever column gives them away."""
     for column in ("patient", "slide", "sample_id"):
-        planted = TESTS["unseen"][1].assign(patient="new", slide="new", sample_id=[f"new{i}" for i in range(120)])
-        planted[column] = TESTS["unseen"][1][column]
-        arm = Arm("real", *joined(REAL, (TESTS["unseen"][0], planted)))
+        planted = TESTS["unseen"].assign(patient="new", slide="new", sample_id=[f"new{i}" for i in range(120)])
+        arm = Arm("real", REAL.join(planted.assign(**{column: TESTS["unseen"].table[column]})))
         with pytest.raises(MediError, match=rf"{column} '.*' trains in arm real and tests in unseen"):
             scored([arm])
 
 
 def test_the_tests_do_not_touch_the_fit() -> None:
     """P5: other test rows, shifted and relabelled, leave the predictions on the first rows as they were."""
-    other = TESTS["seen"][0] * 100 + 5, TESTS["seen"][1].assign(**{"class": "A"})
+    seen = TESTS["seen"]
+    other = Embedded(seen.features * 100 + 5, seen.table.assign(**{"class": "A"}))
     alone = scored([ARMS[0]], {"unseen": TESTS["unseen"]})
     beside = scored([ARMS[0]], {"seen": other, "unseen": TESTS["unseen"]})
     first, second = (table[table["split"] == "unseen"].reset_index(drop=True) for table in (alone, beside))
@@ -165,9 +161,8 @@ def test_the_tests_do_not_touch_the_fit() -> None:
 
 def test_order_of_training_rows_does_not_matter() -> None:
     """P3."""
-    order = np.random.default_rng(0).permutation(len(REAL[1]))
-    shuffled = Probe.fit(REAL[0][order], REAL[1].iloc[order].reset_index(drop=True), over=OVER, seed=0)
-    plain = Probe.fit(*REAL, over=OVER, seed=0)
+    shuffled = Probe.fit(REAL.take(np.random.default_rng(0).permutation(len(REAL))), over=OVER, seed=0)
+    plain = Probe.fit(REAL, over=OVER, seed=0)
     assert shuffled.c == plain.c
     assert shuffled.plane[0] == pytest.approx(plain.plane[0], abs=1e-2)
 
@@ -185,7 +180,7 @@ def test_folds_hold_patients_together_and_synthetic_rows_out() -> None:
 
 def test_what_was_made_of_a_patient_is_left_out_with_the_patient() -> None:
     """P5: a training patch carried to another site keeps its patient, and does not train where that one validates."""
-    real = REAL[1]
+    real = REAL.table
     carried = real.assign(sample_id=real["sample_id"] + "@there", origin="hash")
     dealt = folds(pd.concat([real, carried], ignore_index=True), seed=0)
     assert (dealt[: len(real)] == dealt[len(real) :]).all()
@@ -193,7 +188,7 @@ def test_what_was_made_of_a_patient_is_left_out_with_the_patient() -> None:
 
 
 def test_without_real_patients_c_is_a_default_and_says_so() -> None:
-    found = scored([Arm("synthetic", *made("m", CELLS, origin="hash"))])
+    found = scored([Arm("synthetic", made("m", CELLS, origin="hash"))])
     overall = row(found, metric="balanced_accuracy", split="unseen", scope="all")
     assert overall["value"] > 0.8
     assert overall["reason"].startswith("fewer than two classes with two patients: C = 0.01")
@@ -202,13 +197,13 @@ def test_without_real_patients_c_is_a_default_and_says_so() -> None:
 def test_two_patients_a_class_are_enough_to_choose_c() -> None:
     """Fewer patients than folds."""
     few = made("f", [("A", "x"), ("B", "y")], slides=2)
-    assert Probe.fit(*few, over=OVER, seed=0).reason == ""
+    assert Probe.fit(few, over=OVER, seed=0).reason == ""
 
 
 def test_class_missing_in_training_is_undefined() -> None:
     """P7."""
-    three = joined(TESTS["unseen"], made("v", [("A", "x")], slides=3))
-    three[1].loc[three[1]["sample_id"].str.startswith("v"), "class"] = "C"
+    new = made("v", [("A", "x")], slides=3)
+    three = TESTS["unseen"].join(new.assign(**{"class": "C"}))
     table = scored([ARMS[0]], {"unseen": three})
     overall = row(table, metric="balanced_accuracy", scope="all")
     assert np.isnan(overall["value"])
@@ -223,29 +218,26 @@ def test_class_missing_in_the_test_and_one_class_sites() -> None:
     site = row(table, metric="balanced_accuracy", scope="site", site="x")
     assert np.isnan(site["value"])
     assert site["reason"] == "1 class (B): no balanced accuracy"
-    only = TESTS["unseen"][1]["class"].eq("A").to_numpy()
-    table = scored([ARMS[0]], {"unseen": (TESTS["unseen"][0][only], TESTS["unseen"][1][only])})
+    only = TESTS["unseen"].table["class"].eq("A").to_numpy()
+    table = scored([ARMS[0]], {"unseen": TESTS["unseen"].take(only)})
     assert np.isnan(row(table, metric="balanced_accuracy", scope="all")["value"])
     assert row(table, metric="recall", scope="class", class_="A")["reason"] == "class B is not in the test"
 
 
 def test_training_on_one_class_has_no_probe() -> None:
-    only = REAL[1]["class"].eq("A").to_numpy()
-    table = scored([Arm("real", REAL[0][only], REAL[1][only])])
+    table = scored([Arm("real", REAL.take(REAL.table["class"].eq("A").to_numpy()))])
     of_probes = table[table["metric"] != "robustness_index"]
     assert of_probes["value"].isna().all()
     assert of_probes["reason"].str.contains("real trains on 1 class: no probe|no balanced accuracy").all()
 
 
 def test_broken_input_is_one_clear_error() -> None:
-    embeddings, table = TESTS["seen"]
+    embeddings, table = TESTS["seen"].features, TESTS["seen"].table
     broken = np.where(np.arange(len(table))[:, None] == 5, np.nan, embeddings)
     with pytest.raises(MediError, match="seen: 1 embeddings are not finite, first of 'tAx5'"):
-        scored(ARMS, {"seen": (broken, table)})
-    with pytest.raises(MediError, match="embeddings for 96 table rows"):
-        scored(ARMS, {"seen": (embeddings[1:], table)})
+        scored(ARMS, {"seen": Embedded(broken, table)})
     with pytest.raises(MediError, match="the seen table lacks the columns site"):
-        scored(ARMS, {"seen": (embeddings, table.drop(columns="site"))})
+        scored(ARMS, {"seen": Embedded(embeddings, table.drop(columns="site"))})
 
 
 def test_unknown_patients_group_by_slide_or_by_row() -> None:

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from medi.core.errors import MediError
+from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import halves, per_class, per_combination
 from medi.evaluation.fidelity.frechet import frechet_distance
 
 OVER = ["class", "site"]
 D = 4
 CELLS = [(c, s) for c in ("A", "B") for s in ("x", "y", "z")]
-Embedded = tuple[np.ndarray, pd.DataFrame]
 
 
 def made(name: str, per: int | dict = 20, shift: float = 0.0, slides: int = 5, spread: float = 1.0) -> Embedded:
@@ -23,7 +23,7 @@ def made(name: str, per: int | dict = 20, shift: float = 0.0, slides: int = 5, s
     table = pd.DataFrame(rows, columns=["sample_id", "class", "site", "slide"])
     centre = table["class"].map({"A": 0.0, "B": 5.0}) + table["site"].map({"x": 0.0, "y": 10.0, "z": 20.0})
     noise = np.random.default_rng([ord(letter) for letter in name]).normal(size=(len(table), D)) * spread
-    return noise + centre.to_numpy()[:, None] + shift, table
+    return Embedded(noise + centre.to_numpy()[:, None] + shift, table)
 
 
 def combination(real: Embedded, floor: Embedded, n: int = 20, seed: int = 3, **arms: Embedded) -> pd.DataFrame:
@@ -38,13 +38,13 @@ def row(table: pd.DataFrame, **values: str) -> pd.Series:
 
 
 def cell_of(data: Embedded, c: str, s: str) -> np.ndarray:
-    return data[0][((data[1]["class"] == c) & (data[1]["site"] == s)).to_numpy()]
+    return data.features[((data.table["class"] == c) & (data.table["site"] == s)).to_numpy()]
 
 
 def without(data: Embedded, c: str, s: str, keep: int) -> Embedded:
-    here = ((data[1]["class"] == c) & (data[1]["site"] == s)).to_numpy()
+    here = ((data.table["class"] == c) & (data.table["site"] == s)).to_numpy()
     rows = np.flatnonzero(~here | (np.cumsum(here) <= keep))
-    return data[0][rows], data[1].iloc[rows]
+    return data.take(rows)
 
 
 def test_whole_cells_give_the_plain_distance_and_every_row_its_place() -> None:
@@ -112,8 +112,8 @@ def test_without_real_images_nothing_is_defined() -> None:
 def test_two_images_constant_images_and_nan_features_speak_up() -> None:
     """P7: a value that means little carries a warning, one that means nothing is NaN."""
     real, floor, cls = made("real"), made("floor"), made("cls")
-    cls[0][(cls[1]["site"] == "x").to_numpy()] = 1.0
-    cls[0][(cls[1]["site"] == "y").to_numpy(), 2] = np.nan
+    cls.features[(cls.table["site"] == "x").to_numpy()] = 1.0
+    cls.features[(cls.table["site"] == "y").to_numpy(), 2] = np.nan
     cls = without(cls, "A", "z", 2)
     table = combination(real, floor, cls=cls)
     constant, broken, two = (row(table, metric="frechet", class_="A", site=s, arm="cls") for s in "xyz")
@@ -136,9 +136,9 @@ def test_one_real_slide_gives_no_interval() -> None:
 def test_order_of_rows_does_not_matter() -> None:
     """P3: the draw follows sample_id, the seed and the cell."""
     real, floor, cls, medi = made("real", 30), made("floor"), made("cls", 25), made("medi", 40)
-    order = np.random.default_rng(0).permutation(len(cls[1]))
+    order = np.random.default_rng(0).permutation(len(cls))
     first = combination(real, floor, n=15, cls=cls, medi=medi)
-    second = combination(real, floor, n=15, cls=(cls[0][order], cls[1].iloc[order]), medi=medi)
+    second = combination(real, floor, n=15, cls=cls.take(order), medi=medi)
     pd.testing.assert_frame_equal(first, second)
     again = combination(real, floor, n=15, seed=4, cls=cls, medi=medi)
     distances = first["metric"] == "frechet"
@@ -148,7 +148,7 @@ def test_order_of_rows_does_not_matter() -> None:
 def test_arms_of_one_plan_give_the_same_rows() -> None:
     """Equal images under other ids in the same order have exactly the same distance: the draw holds no arm."""
     medi = made("medi", 40)
-    cls = (medi[0], medi[1].assign(sample_id="c" + medi[1]["sample_id"]))
+    cls = medi.assign(sample_id="c" + medi.table["sample_id"])
     table = combination(made("real"), made("floor"), n=10, cls=cls, medi=medi)
     assert (table[table["metric"] == "frechet_difference"]["value"] == 0).all()
 
@@ -188,12 +188,12 @@ def test_null_intervals_of_differences_cover_zero() -> None:
 
 def test_sets_that_do_not_fit_are_refused() -> None:
     real, floor, cls = made("real"), made("floor"), made("cls")
-    with pytest.raises(MediError, match=r"cls: embeddings \[120, 3\] do not fit 120 table rows and 4 numbers"):
-        combination(real, floor, cls=(cls[0][:, :3], cls[1]))
-    with pytest.raises(MediError, match="cls: embeddings"):
-        combination(real, floor, cls=(cls[0][1:], cls[1]))
+    with pytest.raises(MediError, match=r"cls: embeddings \[120, 3\] do not fit 4 numbers a patch"):
+        combination(real, floor, cls=Embedded(cls.features[:, :3], cls.table))
+    with pytest.raises(MediError, match=r"119 embeddings .* for 120 table rows"):
+        Embedded(cls.features[1:], cls.table)
     with pytest.raises(MediError, match="the floor table lacks the columns site"):
-        combination(real, (floor[0], floor[1].drop(columns="site")), cls=cls)
+        combination(real, Embedded(floor.features, floor.table.drop(columns="site")), cls=cls)
 
 
 @pytest.mark.parametrize("seed", range(20))

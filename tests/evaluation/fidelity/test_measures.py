@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from medi.core.errors import MediError
+from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import per_combination
 from medi.evaluation.fidelity.matching import Slides
 from medi.evaluation.fidelity.measures import WITHHELD
 
 OVER = ("class", "site")
 N, D = 100, 40
-Embedded = tuple[np.ndarray, pd.DataFrame]
 
 
 def one_cell(name: str, seed: int, spread: float = 1.0, copies: int = 1, shift: float = 0.0) -> Embedded:
@@ -19,7 +19,9 @@ def one_cell(name: str, seed: int, spread: float = 1.0, copies: int = 1, shift: 
     rng = np.random.default_rng([seed, *map(ord, name)])
     rows = np.tile(rng.normal(shift, spread, size=(N // copies, D)), (copies, 1))
     table = pd.DataFrame({"sample_id": [f"{name}{i:03d}" for i in range(N)], "class": "A", "site": "x"})
-    return rows, table.assign(slide=[f"{name}{i // 5}" for i in range(N)] if name in ("real", "floor") else "")
+    return Embedded(
+        rows, table.assign(slide=[f"{name}{i // 5}" for i in range(N)] if name in ("real", "floor") else "")
+    )
 
 
 def compared(seed: int, draws: int = 100, **arms: Embedded) -> pd.DataFrame:
@@ -96,6 +98,6 @@ def test_features_of_different_encoders_are_refused() -> None:
     """Equal lengths prove nothing: the hash decides."""
     real, floor, arm = one_cell("real", 0), one_cell("floor", 0), one_cell("arm", 0)
     made = {"real": "uni 01", "floor": "uni 01", "arm": "uni 02"}
-    named = {name: (x, t.assign(encoder=made[name])) for name, (x, t) in zip(made, (real, floor, arm))}
+    named = {name: rows.assign(encoder=made[name]) for name, rows in zip(made, (real, floor, arm))}
     with pytest.raises(MediError, match=r"different encoders cannot be compared \(real: uni 01; .*arm: uni 02\)"):
         per_combination(named["real"], named["floor"], {"arm": named["arm"]}, over=OVER, n=N, seed=0, encoder="uni 01")

@@ -11,8 +11,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from medi.evaluation.classify.probes import codes
-from medi.evaluation.fidelity.frechet import Features
-from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.features import Embedded, Features
 
 SHRINKAGE = 20.0  # rows of the common covariance that every site's own is mixed with
 RIDGE = 1e-3  # of the common variances, so that no direction is divided by nothing
@@ -34,10 +33,10 @@ class Coral:
     mean: Float64[np.ndarray, " d"]
 
     @classmethod
-    def fit(cls, embeddings: Features, table: pd.DataFrame, over: Sequence[str]) -> "Coral":
+    def fit(cls, rows: Embedded, over: Sequence[str]) -> "Coral":
         """From training rows; `over` less the class is what makes a site."""
         places = [column for column in over if column != "class"]
-        x = embeddings.astype(np.float64)
+        x, table = rows.features.astype(np.float64), rows.table
         site, names = _numbered(table, places)
         label = codes(table, ["class"])
         effects, residuals = _additive(x, label, site)
@@ -50,13 +49,14 @@ class Coral:
             maps[name] = _power(covariance, -0.5) @ _power(common, 0.5)
         return cls(tuple(places), dict(zip(names, effects)), maps, x.mean(axis=0))
 
-    def apply(self, embeddings: Features, table: pd.DataFrame) -> Features:
-        out = embeddings.astype(np.float64).copy()
-        site, names = _numbered(table, self.places)
+    def apply(self, rows: Embedded) -> Features:
+        """The moved embeddings [n, d]."""
+        out = rows.features.astype(np.float64).copy()
+        site, names = _numbered(rows.table, self.places)
         for number, name in enumerate(names):
             if name in self.maps:
-                rows = site == number
-                out[rows] = self.mean + (out[rows] - self.mean - self.shifts[name]) @ self.maps[name]
+                here = site == number
+                out[here] = self.mean + (out[here] - self.mean - self.shifts[name]) @ self.maps[name]
         return out
 
 
@@ -67,10 +67,10 @@ def centred(sets: Mapping[str, Embedded], over: Sequence[str]) -> dict[str, Feat
     has one class for that class.
     """
     places = [column for column in over if column != "class"]
-    x = np.concatenate([embeddings.astype(np.float64) for embeddings, _ in sets.values()])
-    site, names = _numbered(pd.concat([table[places] for _, table in sets.values()]), places)
+    x = np.concatenate([rows.features.astype(np.float64) for rows in sets.values()])
+    site, names = _numbered(pd.concat([rows.table[places] for rows in sets.values()]), places)
     means = np.stack([x[site == number].mean(axis=0) for number in range(len(names))])
-    ends = np.cumsum([len(table) for _, table in sets.values()])
+    ends = np.cumsum([len(rows) for rows in sets.values()])
     return dict(zip(sets, np.split(x - means[site], ends[:-1])))
 
 

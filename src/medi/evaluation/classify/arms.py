@@ -22,8 +22,7 @@ from medi.evaluation.classify.reweighting import Method
 from medi.evaluation.classify.scoring import MEDI, ORACLE, REAL
 from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard, Transform
 from medi.evaluation.encoders import Encoder, embed
-from medi.evaluation.fidelity.frechet import Features
-from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.features import Embedded, Features
 
 INDUCTIVE, TRANSDUCTIVE = "inductive", "transductive"
 REAL_ONLY: dict[str, Method] = {
@@ -48,15 +47,14 @@ BATCH, THREADS = 512, 4  # patches that are stained at a time, and how many such
 
 @dataclass(frozen=True)
 class Arm:
-    """A training set: embeddings [n, d] and the table of its rows; `origin`, if there, is "real" or a model's hash.
+    """A training set: its embedded rows, whose column `origin`, if there, is "real" or a model's hash.
 
     method: what is made of its rows; trains: the rows that train (others only help to choose C); tests: the test
     splits where the arm embeds them in its own way; reason: why there is no such training set, where there is none.
     """
 
     name: str
-    embeddings: Features
-    table: pd.DataFrame
+    rows: Embedded
     method: Method = reweighting.plain
     panel: str = INDUCTIVE
     trains: Bool[np.ndarray, " n"] | None = None
@@ -64,18 +62,16 @@ class Arm:
     reason: str = ""
 
     @property
+    def embeddings(self) -> Features:
+        return self.rows.features
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return self.rows.table
+
+    @property
     def chosen(self) -> Bool[np.ndarray, " n"]:
         return np.ones(len(self.table), dtype=bool) if self.trains is None else self.trains
-
-
-def join(first: Embedded, second: Embedded) -> Embedded:
-    """The rows of both."""
-    return np.concatenate([first[0], second[0]]), pd.concat([first[1], second[1]], ignore_index=True)
-
-
-def take(embedded: Embedded, which: Bool[np.ndarray, " n"]) -> Embedded:
-    """Some of the rows."""
-    return embedded[0][which], embedded[1][which].reset_index(drop=True)
 
 
 def real_arms(real: Embedded, preset: str = "tuned", to: int = 0) -> Iterator[Arm]:
@@ -83,13 +79,13 @@ def real_arms(real: Embedded, preset: str = "tuned", to: int = 0) -> Iterator[Ar
 
     Of class weights and none, `real` is what the preset has and the arm the other. They share one matrix.
     """
-    yield Arm(REAL, *real)
+    yield Arm(REAL, real)
     same = "unweighted" if preset == "uni" else "class_weights"
     for name, method in REAL_ONLY.items():
         if name != same and not (name == "group_dro" and preset != "tuned"):  # its objective is a probe of its own
-            yield Arm(name, *real, method)
-    if to > len(real[1]):
-        yield Arm("resampled", *real, reweighting.resampled(to))
+            yield Arm(name, real, method)
+    if to > len(real):
+        yield Arm("resampled", real, reweighting.resampled(to))
 
 
 def standard_arms(
@@ -103,39 +99,39 @@ def standard_arms(
     preset: str = "tuned",
 ) -> Iterator[Arm]:
     """The arms on embeddings: real rows alone, with synthetic ones, the oracle, and the transductive one."""
-    largest = max((len(table) for _, table in synthetic.values()), default=0)
-    added = len(synthetic[MEDI][1]) if MEDI in synthetic else largest
-    yield from real_arms(real, preset, len(real[1]) + added)
+    largest = max(map(len, synthetic.values()), default=0)
+    added = len(synthetic[MEDI]) if MEDI in synthetic else largest
+    yield from real_arms(real, preset, len(real) + added)
     if len(over) > 1:
         yield coral_arm(real, tests, over)
     yield from synthetic_arms(real, synthetic, over, seed)
     if oracle is not None:
-        yield Arm(ORACLE, *join(real, oracle))
+        yield Arm(ORACLE, real.join(oracle))
     if len(over) > 1:
         yield centred_arm(real, tests, over)
 
 
 def coral_arm(real: Embedded, tests: Mapping[str, Embedded], over: Sequence[str]) -> Arm:
     """Training sites recoloured to one another; test rows by the map that training found for their site."""
-    found = alignment.Coral.fit(*real, over)
-    moved = {split: found.apply(*test) for split, test in tests.items()}
-    return Arm("coral", found.apply(*real), real[1], tests=moved)
+    found = alignment.Coral.fit(real, over)
+    moved = {split: found.apply(test) for split, test in tests.items()}
+    return Arm("coral", Embedded(found.apply(real), real.table), tests=moved)
 
 
 def centred_arm(real: Embedded, tests: Mapping[str, Embedded], over: Sequence[str]) -> Arm:
     """Sites centred, test sites by their own unlabelled rows: transductive."""
-    train = alignment.centred({REAL: real}, over)[REAL]
-    return Arm("site_centred", train, real[1], panel=TRANSDUCTIVE, tests=alignment.centred(tests, over))
+    train = Embedded(alignment.centred({REAL: real}, over)[REAL], real.table)
+    return Arm("site_centred", train, panel=TRANSDUCTIVE, tests=alignment.centred(tests, over))
 
 
 def synthetic_arms(real: Embedded, synthetic: Mapping[str, Embedded], over: Sequence[str], seed: int) -> Iterator[Arm]:
     """Real rows with each synthetic set; MeDi's also alone, and with only what a probe of the real rows agrees with."""
     for name, rows in synthetic.items():
-        yield Arm(name, *join(real, rows))
+        yield Arm(name, real.join(rows))
     if MEDI in synthetic:
         yield filtered_arm(real, synthetic[MEDI], over, seed)
-        both = join(real, synthetic[MEDI])
-        yield Arm(f"{MEDI}_only", *both, trains=np.arange(len(both[1])) >= len(real[1]))
+        both = real.join(synthetic[MEDI])
+        yield Arm(f"{MEDI}_only", both, trains=np.arange(len(both)) >= len(real))
 
 
 def stain_arms(
@@ -152,17 +148,17 @@ def stain_arms(
     train: the patches of `real`, in its order; a test patch is normalised by itself alone. progress is told the patches
     of each batch; `stain_patches` says how many there will be.
     """
-    if len(train) != len(real[1]):
-        raise MediError(f"{len(train)} training patches for {len(real[1])} embeddings; embed the set again")
+    if len(train) != len(real):
+        raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")
     arms = []
     for name in names:
         transform = STAINS[name](train.images[:], seed).apply
-        changed = stained(train, transform, encoder, progress)
+        changed = Embedded(stained(train, transform, encoder, progress), real.table)
         if name in AUGMENTATIONS:
-            arms.append(Arm(name, *join(real, (changed, real[1]))))
+            arms.append(Arm(name, real.join(changed)))
         else:
             moved = {split: stained(cohort, transform, encoder, progress) for split, cohort in tests.items()}
-            arms.append(Arm(name, changed, real[1], tests=moved))
+            arms.append(Arm(name, changed, tests=moved))
     return arms
 
 
@@ -195,8 +191,8 @@ def stained(
 def filtered_arm(real: Embedded, synthetic: Embedded, over: Sequence[str], seed: int) -> Arm:
     """Real rows, and MeDi's whose class a probe of the real rows agrees with."""
     name = f"{MEDI}_filtered"
-    if real[1]["class"].nunique() < 2:
-        return Arm(name, *real, reason="real rows of one class: no probe that could agree")
-    probe = Probe.fit(real[0], real[1].reset_index(drop=True), over=over, seed=seed)
-    agreed = probe.predict(synthetic[0]) == text(synthetic[1]["class"])
-    return Arm(name, *join(real, take(synthetic, agreed)))
+    if real.table["class"].nunique() < 2:
+        return Arm(name, real, reason="real rows of one class: no probe that could agree")
+    probe = Probe.fit(real, over=over, seed=seed)
+    agreed = probe.predict(synthetic.features) == text(synthetic.table["class"])
+    return Arm(name, real.join(synthetic.take(agreed)))

@@ -9,7 +9,7 @@ from medi.evaluation.classify.arms import Arm, standard_arms
 from medi.evaluation.classify.regimes import curves
 from medi.evaluation.classify.scoring import ORACLE, REAL
 from medi.evaluation.classify.utility import check, fit_arms, measure
-from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.features import Embedded
 
 
 def study_arms(
@@ -35,7 +35,7 @@ def study_arms(
     their number. The tables are those of
     `utility.evaluate` and of `regimes.curves`, these for the given sets and under the preset "tuned" alone.
     """
-    check([Arm(REAL, *real), *(Arm(name, *rows) for name, rows in synthetic.items())], tests, over, attributes)
+    check([Arm(REAL, real), *(Arm(name, rows) for name, rows in synthetic.items())], tests, over, attributes)
     made = [*standard_arms(real, synthetic, tests, over=over, seed=seed, oracle=oracle, preset=preset), *stained]
     arms = _asked(made, {REAL, ORACLE, *synthetic}, only)
     check(arms, tests, over, attributes)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 
 from medi.core.seeds import generator
 from medi.evaluation.classify.logistic import Planes, Rows, solve
-from medi.evaluation.fidelity.frechet import Features
+from medi.evaluation.features import Embedded, Features
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # C, the inverse penalty
 DEFAULT_C = 1e-2
@@ -43,9 +43,9 @@ class Probe:
     reason: str = ""
 
     @classmethod
-    def fit(cls, embeddings: Features, table: pd.DataFrame, *, over: Sequence[str], seed: int) -> "Probe":
-        """Fit on finite embeddings [n, d] of two classes or more; `over` names the columns that make combinations."""
-        return tuned(Pool.of(embeddings, table, over=over).dealt(table, seed))
+    def fit(cls, rows: Embedded, *, over: Sequence[str], seed: int) -> "Probe":
+        """Fit on finite embeddings of two classes or more; `over` names the columns that make combinations."""
+        return tuned(Pool.of(rows, over=over).dealt(rows.table, seed))
 
     def scores(self, embeddings: Features) -> Float64[np.ndarray, "n k"]:
         """A logit per class of each row of embeddings [n, d]."""
@@ -89,14 +89,14 @@ class Pool:
     @classmethod
     def of(
         cls,
-        embeddings: Features,
-        table: pd.DataFrame,
+        rows: Embedded,
         *,
         over: Sequence[str],
         trains: Bool[np.ndarray, " n"] | None = None,
         standardise: bool = True,
     ) -> "Pool":
         """All rows, or those that `trains` tells; real ones that do not train still validate."""
+        embeddings, table = rows.features, rows.table
         chosen = np.ones(len(table), dtype=bool) if trains is None else trains
         mine, labels = embeddings if chosen.all() else embeddings[chosen], text(table["class"])
         # In the embeddings' own precision: copies in float64 cost as much as the fits.
@@ -108,10 +108,10 @@ class Pool:
             mean = np.zeros_like(mean)
         classes = tuple(sorted(set(labels[chosen])))
         targets = (labels[:, None] == np.array(classes, dtype=object)).astype(np.float64)
-        rows = Rows.of((embeddings - mean) / scale.astype(mine.dtype), targets)
+        matrix = Rows.of((embeddings - mean) / scale.astype(mine.dtype), targets)
         places = [column for column in over if column != "class"]
         return cls(
-            *(rows, targets, classes, mean.astype(np.float64), scale, chosen[None].astype(np.float64)),
+            *(matrix, targets, classes, mean.astype(np.float64), scale, chosen[None].astype(np.float64)),
             folds=np.full(len(table), -1),
             checks=is_real(table) & (targets.sum(axis=1) > 0),
             combinations=codes(table, over),

@@ -17,7 +17,7 @@ from medi.evaluation.classify.probes import Pool, Probe, codes, groups, is_real,
 from medi.evaluation.classify.reweighting import plain
 from medi.evaluation.classify.scores import DRAWS, OVERALL
 from medi.evaluation.classify.utility import Fitted, answers_of, check, fit_arms, lacks_classes
-from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import Estimate, cluster_bootstrap
 
 RATIOS = (0.125, 0.25, 0.5, 0.75, 1.0)  # of an arm's synthetic rows
@@ -75,8 +75,7 @@ def _curve(
     arm: Arm, tests: Mapping[str, Embedded], over: Sequence[str], penalties: Mapping[int, float]
 ) -> Iterator[dict[str, object]]:
     """All points of an arm, for each seed at its C."""
-    table = arm.table.reset_index(drop=True)
-    pool = Pool.of(arm.embeddings, table, over=over)
+    table, pool = arm.table, Pool.of(arm.rows, over=over)
     for seed, c in penalties.items():
         found = list(points(table, over, seed))
         probes = tuned_at(pool, np.stack([point.rows for point in found]).astype(np.float64), c) if found else []
@@ -98,7 +97,7 @@ def _scored(
             found = Estimate(np.nan, reason="a class of the test has no training row")
             if np.isfinite(answers.votes).all():
                 values = measure.rows(answers)
-                found = cluster_bootstrap(measure.statistic, groups(test[1]), values, draws=DRAWS, key=key)
+                found = cluster_bootstrap(measure.statistic, groups(test.table), values, draws=DRAWS, key=key)
                 found = found.noting("" if np.isfinite(found.value) else "one class in the test")
             yield {"split": split, "metric": measure.name}, found
 

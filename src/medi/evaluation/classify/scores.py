@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from medi.core.seeds import generator
 from medi.evaluation.classify.probes import codes, folds, groups
-from medi.evaluation.fidelity.frechet import Features
+from medi.evaluation.features import Features
 from medi.evaluation.statistics import Estimate, cluster_bootstrap
 
 BINS = 15  # of the confidence, for the calibration error

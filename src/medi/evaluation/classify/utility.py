@@ -17,8 +17,7 @@ from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import PRESETS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
 from medi.evaluation.classify.scoring import REAL, Scorer
-from medi.evaluation.fidelity.frechet import Features
-from medi.evaluation.fidelity.matching import Embedded
+from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import holm
 
 FIRST = ("metric", "arm", "split", "scope")
@@ -76,8 +75,8 @@ def measure(
     rows: list[dict[str, object]] = []
     for split, test in tests.items():
         answers = {arm.name: answers_of(fitted[arm.name].probes, arm, split, test, over) for arm in arms}
-        missing = {arm.name: _missing(arm, fitted[arm.name].probes, test[1]) for arm in arms}
-        found = Scorer(split, test[1], answers, missing, seed, tuple(over), tuple(attributes)).rows()
+        missing = {arm.name: _missing(arm, fitted[arm.name].probes, test.table) for arm in arms}
+        found = Scorer(split, test.table, answers, missing, seed, tuple(over), tuple(attributes)).rows()
         rows += [row | counts[str(row["arm"]).split(" - ")[0]] for row in found]
     rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
     table = pd.DataFrame(rows)
@@ -95,7 +94,7 @@ def fit_arms(
     """The probes of each arm, one per seed. Arms of one matrix share its factors; progress: arms done, of how many."""
     if preset not in PRESETS:
         raise MediError(f"probe {preset!r} is unknown; known: {', '.join(PRESETS)}")
-    shared: dict[tuple[int, int, int], Pool] = {}
+    shared: dict[tuple[int, int], Pool] = {}
     found: dict[str, Fitted] = {}
     for arm in arms:
         found[arm.name] = _fit(arm, shared, over, seeds, preset)
@@ -105,14 +104,14 @@ def fit_arms(
 
 
 def _fit(
-    arm: Arm, shared: dict[tuple[int, int, int], Pool], over: Sequence[str], seeds: Sequence[int], preset: str
+    arm: Arm, shared: dict[tuple[int, int], Pool], over: Sequence[str], seeds: Sequence[int], preset: str
 ) -> Fitted:
     if lacks_classes(arm):
         return Fitted([None for _ in seeds], int(arm.chosen.sum()))
-    place, table = (id(arm.embeddings), id(arm.table), id(arm.trains)), arm.table.reset_index(drop=True)
+    place = id(arm.rows), id(arm.trains)
     if place not in shared:
         shared.clear()  # arms of one matrix follow one another
-        shared[place] = Pool.of(arm.embeddings, table, over=over, trains=arm.trains, standardise=preset == "tuned")
+        shared[place] = Pool.of(arm.rows, over=over, trains=arm.trains, standardise=preset == "tuned")
     pools = [prepared(arm, shared[place], seed) for seed in seeds]
     if preset != "tuned" and any(pool.solver is not solve for pool in pools):
         raise MediError(f"{arm.name} has an objective of its own, which only the probe tuned can have; leave it out")
@@ -121,7 +120,7 @@ def _fit(
 
 def prepared(arm: Arm, pool: Pool, seed: int) -> Pool:
     """The pool of one seed: patients dealt to folds, then the arm's method."""
-    return arm.method(pool.dealt(arm.table.reset_index(drop=True), seed), generator("arm", seed, arm.name))
+    return arm.method(pool.dealt(arm.table, seed), generator("arm", seed, arm.name))
 
 
 def lacks_classes(arm: Arm) -> str:
@@ -136,26 +135,24 @@ def check(
     """Refuse what cannot be compared: lacking columns, numbers that are none, and rows that train and test (P5)."""
     needed = {"sample_id", "patient", "slide", "class", *over}
     for arm in arms:
-        _check_set(arm.name, arm.embeddings, arm.table, needed)
+        _check_set(arm.name, arm.rows, needed)
         if arm.tests is not None and set(arm.tests) != set(tests):
             raise MediError(f"{arm.name} embeds the tests {', '.join(arm.tests)}, but there are {', '.join(tests)}")
         for split, moved in (arm.tests or {}).items():
-            _check_set(f"{arm.name}'s {split}", moved, tests[split][1], needed)
-    for name, (embeddings, table) in tests.items():
-        _check_set(name, embeddings, table, needed | set(attributes))
+            _check_set(f"{arm.name}'s {split}", Embedded(moved, tests[split].table), needed)
+    for name, test in tests.items():
+        _check_set(name, test, needed | set(attributes))
     for arm in arms:
-        for split, (_, table) in tests.items():
-            _check_apart(arm, split, table)
+        for split, test in tests.items():
+            _check_apart(arm, split, test.table)
 
 
-def _check_set(name: str, embeddings: Features, table: pd.DataFrame, needed: set[str]) -> None:
-    if lacking := needed - set(table.columns):
+def _check_set(name: str, rows: Embedded, needed: set[str]) -> None:
+    if lacking := needed - set(rows.table.columns):
         raise MediError(f"the {name} table lacks the columns {', '.join(sorted(lacking))}")
-    if len(embeddings) != len(table):
-        raise MediError(f"{name}: {len(embeddings)} embeddings for {len(table)} table rows; embed the set again")
-    broken = ~np.isfinite(embeddings).all(axis=1)
+    broken = ~rows.whole
     if broken.any():
-        first = table["sample_id"].iloc[int(broken.argmax())]
+        first = rows.table["sample_id"].iloc[int(broken.argmax())]
         raise MediError(f"{name}: {broken.sum()} embeddings are not finite, first of {first!r}; mend or drop them")
 
 
@@ -167,7 +164,7 @@ def _check_apart(arm: Arm, split: str, table: pd.DataFrame) -> None:
 
 def answers_of(probes: Probes, arm: Arm, split: str, test: Embedded, over: Sequence[str]) -> Answers:
     """What the probes say, the mean over seeds; NaN for rows of classes that they do not know."""
-    embeddings, table = test if arm.tests is None else (arm.tests[split], test[1])
+    embeddings, table = test.features if arm.tests is None else arm.tests[split], test.table
     known = [probe for probe in probes if probe is not None]
     labels = text(table["class"])
     classes = sorted({*labels, *(name for probe in known for name in probe.classes)})
@@ -201,14 +198,14 @@ def _robustness(
     arms: Sequence[Arm], tests: Mapping[str, Embedded], over: Sequence[str], seed: int
 ) -> Iterator[dict[str, object]]:
     """The robustness index of the embeddings as they are (arm "real") and as an arm makes them, over all test rows."""
-    table = pd.concat([table for _, table in tests.values()], ignore_index=True)
+    table = pd.concat([test.table for test in tests.values()], ignore_index=True)
     if len(over) < 2:
         return
     slides = table["slide"].where(table["slide"] != "", table["sample_id"])
     sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
     for arm in arms:
         if arm.name == REAL or arm.tests is not None:
-            moved = [tests[split][0] if arm.tests is None else arm.tests[split] for split in tests]
+            moved = [tests[split].features if arm.tests is None else arm.tests[split] for split in tests]
             found = robustness_index(np.concatenate(moved), table, over, seed)
             yield {"metric": "robustness_index", "arm": arm.name, "split": "", "scope": "all"} | vars(found) | sizes
 

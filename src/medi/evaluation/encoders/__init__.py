@@ -2,7 +2,7 @@
 
 from medi.evaluation.encoders.colour_texture import COLOUR_TEXTURE
 from medi.evaluation.encoders.contract import Encoder, Features, Images
-from medi.evaluation.encoders.embedding import cached, embed, embed_share
+from medi.evaluation.encoders.embedding import cached, embed, embed_share, embedded
 from medi.evaluation.encoders.registry import Availability, available, encoder
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "cached",
     "embed",
     "embed_share",
+    "embedded",
     "encoder",
 ]

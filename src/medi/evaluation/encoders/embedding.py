@@ -12,6 +12,7 @@ from medi.core.errors import MediError
 from medi.core.files import safe_name, write_atomic
 from medi.core.sharding import WHOLE, Shard, share
 from medi.evaluation.encoders.contract import Encoder, Features, Shown
+from medi.evaluation.features import Embedded
 
 Progress = Callable[[int], None]  # is told the images of each finished batch
 PART = 8  # batches in a part
@@ -37,6 +38,11 @@ def embed(
         if progress:
             progress(len(images))
     return out
+
+
+def embedded(cohort: Cohort, chosen: Encoder, progress: Progress | None = None) -> Embedded:
+    """The features of a cohort's patches beside its table."""
+    return Embedded(embed(cohort, chosen, progress=progress), cohort.table)
 
 
 def _ahead(work: Callable[[int], Shown], items: Iterable[int]) -> Iterator[Shown]:

@@ -14,11 +14,9 @@ from jaxtyping import Bool
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from medi.core.seeds import generator
+from medi.evaluation.features import FLOOR, REAL, Embedded
 from medi.evaluation.fidelity.matching import (
-    FLOOR,
-    REAL,
     Cell,
-    Embedded,
     Matching,
     Slides,
     Target,
@@ -125,7 +123,7 @@ def _results(
 ) -> tuple[list[Result], Slides]:
     """Each target measured, on as many threads as the linear algebra would use, one of its own for each."""
     drawn = [matching.draw(target) for target in targets]
-    table = matching.sets[REAL][1]
+    table = matching.sets[REAL].table
     used = np.concatenate([np.empty(0, dtype=np.int64), *(part[REAL].rows for part in drawn if part)])
     own = list(targets[0].labels) if targets else []
     cells = list(table[own].iloc[used].itertuples(index=False, name=None))

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.linalg import lapack
 
-Features = Float[np.ndarray, "_n _d"]  # any number of rows
+from medi.evaluation.features import Features
+
 Counts = Float64[np.ndarray, "draws _m"]
 Draws = Float64[np.ndarray, " draws"]
 GRAM_ROWS, GRAM_LEAST = 1.5, 100  # resampled from inner products up to so many rows per feature, or at all

@@ -13,16 +13,13 @@ from jaxtyping import Float64, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
-from medi.evaluation.fidelity.frechet import Features
+from medi.evaluation.features import REAL, Embedded, check_sets
 from medi.evaluation.statistics import cluster_counts, cluster_index
 
-Embedded = tuple[Features, pd.DataFrame]  # embeddings [n, d] and the table of the same n patches
 Cell = tuple[str, ...]  # one level of each column of `over`
 Rows = Int64[np.ndarray, " n"]
 Counts = Float64[np.ndarray, "draws n"]
-REAL, FLOOR = "real", "floor"
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,8 @@ class Matching:
     @classmethod
     def of(cls, sets: dict[str, Embedded], over: Sequence[str], n: int, seed: int) -> "Matching":
         """Raises MediError for sets whose tables or features do not go together."""
-        check(sets, over)
-        return cls(sets, {name: _positions(table, over) for name, (_, table) in sets.items()}, n, seed)
+        check_sets(sets, over)
+        return cls(sets, {name: _positions(rows.table, over) for name, rows in sets.items()}, n, seed)
 
     @property
     def arms(self) -> list[str]:
@@ -157,28 +154,6 @@ class Slides:
 def slides_of(table: pd.DataFrame) -> pd.Series:
     """The slide of each row; a row without one stands alone."""
     return table["slide"].where(table["slide"] != "", table["sample_id"])
-
-
-def check(sets: Mapping[str, Embedded], over: Sequence[str]) -> None:
-    """Refuse tables without the columns and features that do not belong together.
-
-    A column `encoder`, where tables have one, names what made the features: it must be the same in all.
-    """
-    first = next(iter(sets))
-    for name, (features, table) in sets.items():
-        if lacking := [column for column in (*over, "sample_id", "slide") if column not in table.columns]:
-            raise MediError(
-                f"the {name} table lacks the columns {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}"
-            )
-        if len(features) != len(table) or features.shape[1] != sets[first][0].shape[1]:
-            raise MediError(
-                f"{name}: embeddings {list(features.shape)} do not fit {len(table)} table rows and "
-                f"{sets[first][0].shape[1]} numbers a patch; embed every set again with one encoder"
-            )
-    made = {name: set(table["encoder"]) for name, (_, table) in sets.items() if "encoder" in table.columns}
-    if len(set().union(*made.values())) > 1:
-        named = "; ".join(f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in made.items())
-        raise MediError(f"features of different encoders cannot be compared ({named}); embed every set with one")
 
 
 def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Cell, list[int]]:

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from medi.core.seeds import Key, generator
+from medi.evaluation.features import FLOOR, REAL, Features
 from medi.evaluation.fidelity.blocks import Blocks, Products
-from medi.evaluation.fidelity.frechet import Features, frechet_distance, resampled_distances
+from medi.evaluation.fidelity.frechet import frechet_distance, resampled_distances
 from medi.evaluation.fidelity.kernels import cubic, median_bandwidth, mmd_test, rbf, resampled_mmd2, unbiased
-from medi.evaluation.fidelity.matching import FLOOR, REAL, Counts, Drawn, Matching, Slides, Target, slides_of
+from medi.evaluation.fidelity.matching import Counts, Drawn, Matching, Slides, Target, slides_of
 from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknife, meetings
 from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, student_interval
 
@@ -129,9 +130,9 @@ def _below(gaps: dict[tuple[str, str, str], Estimate], first: str, second: str, 
 
 
 def _set(matching: Matching, name: str, drawn: Drawn) -> _Set:
-    features, table = matching.sets[name]
-    names = slides_of(table) if name in (REAL, FLOOR) else table["sample_id"]
-    return _Set(features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.cells)
+    rows = matching.sets[name]
+    names = slides_of(rows.table) if name in (REAL, FLOOR) else rows.table["sample_id"]
+    return _Set(rows.features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.cells)
 
 
 def _absent(reason: str) -> _Measured:

@@ -1,0 +1,80 @@
+"""Embeddings of patches together with the table of the same patches: what every measure here works on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int64
+
+from medi.core.errors import MediError
+
+Features = Float[np.ndarray, "_n _d"]  # any number of rows
+REAL, FLOOR = "real", "floor"  # the set that all are compared with, and other real patches
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """features: float [n, d], a row of numbers per patch; table: the same n patches (sample_id, class, slide ...).
+
+    Rows go by position; the table's own index is dropped. Raises MediError where the two differ in length.
+
+    >>> import numpy as np, pandas as pd
+    >>> rows = Embedded(np.eye(3), pd.DataFrame({"sample_id": ["a", "b", "c"]}))
+    >>> len(rows.join(rows.take(np.array([True, False, True]))))
+    5
+    """
+
+    features: Features
+    table: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or len(self.features) != len(self.table):
+            shape = list(self.features.shape)
+            raise MediError(f"{len(self.features)} embeddings {shape} for {len(self.table)} table rows; embed again")
+        if not isinstance(self.table.index, pd.RangeIndex) or self.table.index[:1].tolist() not in ([], [0]):
+            object.__setattr__(self, "table", self.table.reset_index(drop=True))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, which: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> "Embedded":
+        """Some of the rows: a mask [n], or positions [m] in their order."""
+        return Embedded(self.features[which], self.table[which] if which.dtype == bool else self.table.iloc[which])
+
+    def join(self, *others: "Embedded") -> "Embedded":
+        """The rows of all sets, one after another."""
+        parts = (self, *others)
+        features = np.concatenate([part.features for part in parts])
+        return Embedded(features, pd.concat([part.table for part in parts], ignore_index=True))
+
+    def assign(self, **columns: Any) -> "Embedded":
+        """The same embeddings beside a table with these columns set."""
+        return Embedded(self.features, self.table.assign(**columns))
+
+    @property
+    def whole(self) -> Bool[np.ndarray, " n"]:
+        """Which rows have finite numbers alone."""
+        return np.isfinite(self.features).all(axis=1)
+
+
+def check_sets(sets: Mapping[str, Embedded], over: Sequence[str]) -> None:
+    """Refuse sets that cannot be compared: lacking columns, other numbers a patch, another encoder.
+
+    A column `encoder`, where tables have one, names what made the features: it must be the same in all.
+    """
+    first = next(iter(sets.values()))
+    for name, rows in sets.items():
+        if lacking := [column for column in (*over, "sample_id", "slide") if column not in rows.table.columns]:
+            known = ", ".join(map(str, rows.table.columns))
+            raise MediError(f"the {name} table lacks the columns {', '.join(lacking)}; it has {known}")
+        if rows.features.shape[1] != first.features.shape[1]:
+            raise MediError(
+                f"{name}: embeddings {list(rows.features.shape)} do not fit {first.features.shape[1]} numbers a patch; "
+                "embed every set again with one encoder"
+            )
+    made = {name: set(rows.table["encoder"]) for name, rows in sets.items() if "encoder" in rows.table.columns}
+    if len(set().union(*made.values())) > 1:
+        named = "; ".join(f"{name}: {', '.join(sorted(map(str, found)))}" for name, found in made.items())
+        raise MediError(f"features of different encoders cannot be compared ({named}); embed every set with one")
