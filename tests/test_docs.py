@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PREFIXES = ("medi ", "torchrun ", "srun ")
 
 
@@ -110,7 +112,7 @@ def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path) -> 
 
 def test_every_study_that_medi_brings_is_named(medi: Medi) -> None:
     brought = {path.stem for path in (ROOT / "src" / "medi" / "study" / "studies").glob("*.yaml")}
-    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "studies.md").read_text(encoding="utf-8")
     assert brought <= set(re.findall(r"`(\w+)`", page))
     assert brought <= set(re.findall(r"\w+", fine(medi("run", "--help"))))
 
@@ -119,3 +121,19 @@ def test_dry_runs_of_our_studies_run(medi: Medi) -> None:
     shown = fine(medi("run", "quick", "--dry-run"))
     assert "holdout: " in shown
     assert "models: cls and medi" in shown
+
+
+def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = {page: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
+    assert len(pages) > 20
+    for page, text in pages.items():
+        loaded = re.findall(
+            r"<(?:script|img)[^>]* src=\"?(?:https?:)?//[^>]*|<link[^>]*stylesheet[^>]*https?://[^>]*", text
+        )
+        assert not loaded, f"{page.name}: {loaded[0]}"
+    assert "--attributes" in pages[tmp_path / "reference" / "cli.html"]
+    assert "medi.Cohort" in pages[tmp_path / "reference" / "api.html"]

@@ -80,7 +80,7 @@ def registry(kind: Kind) -> Registry[Any]:
 def register(kind: Kind, name: str) -> Callable[[Thing], Thing]:
     """Add the decorated function or class under a name that study files and the command line then know.
 
-    kind: "reader", "encoder", "network", "solver", "arm" or "metric"; docs/extending.md says what each must be.
+    kind: "reader", "encoder", "network", "solver", "arm" or "metric"; docs/how-to/extending.md says what each must be.
     MediError where the kind is unknown or the name is taken.
 
     >>> from medi.core.registry import register, registry

@@ -1,0 +1,61 @@
+"""What the documentation site generates from the code: the reference of commands and of Python, and its formulas.
+
+Pages hold a marker such as `<!-- commands -->`, which is replaced when mkdocs reads the page. Formulas become MathML,
+which browsers show without a script.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer.main
+from latex2mathml.converter import convert
+
+import medi
+from medi.cli.main import app
+
+CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
+DISPLAY, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+?)\$")
+OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:benchmarks|src|tests)[^)]*\)")  # files that the site does not hold
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Markers replaced, links to files outside the site as plain text, formulas as MathML."""
+    for marker, write in MARKERS.items():
+        markdown = markdown.replace(f"<!-- {marker} -->", write()) if f"<!-- {marker} -->" in markdown else markdown
+    parts = CODE.split(OUTSIDE.sub(r"\1", markdown))
+    return "".join(part if i % 2 else with_formulas(part) for i, part in enumerate(parts))
+
+
+def with_formulas(text: str) -> str:
+    """TeX between dollar signs as MathML."""
+    text = DISPLAY.sub(lambda found: "\n" + convert(found[1].strip(), display="block") + "\n", text)
+    return INLINE.sub(lambda found: convert(found[1]), text)
+
+
+def commands() -> str:
+    """A section for each verb: its help as the terminal shows it."""
+    root: Any = typer.main.get_command(app)
+    return "\n".join(section(name, help_) for name, help_ in helps(root, typer.Context(root, info_name="medi")))
+
+
+def helps(group: Any, context: Any) -> Iterator[tuple[str, str]]:
+    """Name and help of each verb of a group, verbs of verbs after it."""
+    for name, verb in sorted(group.commands.items()):
+        inner = typer.Context(verb, info_name=name, parent=context, terminal_width=100, max_content_width=100)
+        yield inner.command_path, verb.get_help(inner)
+        if hasattr(verb, "commands"):
+            yield from helps(verb, inner)
+
+
+def section(name: str, help_: str) -> str:
+    return f"## {name}\n\n```text\n{help_}\n```\n"
+
+
+def python() -> str:
+    """A section for each public name, from its docstring where it is defined."""
+    public = [name for name in medi.__all__ if name in medi._HOMES]
+    return "\n".join(f"::: {medi._HOMES[name]}.{name}\n    options:\n      heading: medi.{name}\n" for name in public)
+
+
+MARKERS: dict[str, Callable[[], str]] = {"commands": commands, "python": python}
