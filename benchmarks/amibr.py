@@ -27,6 +27,7 @@ import pandas as pd
 
 from common import figure, report
 from medi.core.files import read_json, read_table, write_json
+from medi.core.tables import CONTROL, FIDELITY, UTILITY
 
 REPEATS = [f"{study}:{seed}" for study, seed in product(("ami_br", "ami_br_2"), range(3))]
 Figures = dict[str, dict[str, Any]]
@@ -48,13 +49,13 @@ def distances(folder: Path) -> pd.DataFrame:
 
     Encoders go by name: the hash that follows it is another one in every repeat where the encoder is learned there.
     """
-    table = read_table(folder / "tables" / "fidelity.parquet")
+    table = FIDELITY.read(folder / "tables")
     table = table.assign(encoder=table["encoder"].str.split(" ").str[0])
     return table[(table["scope"] == "combination_mean") & (table["split"] == "unseen")]
 
 
 def accuracies(folder: Path, split: str = "unseen") -> pd.DataFrame:
-    table = read_table(folder / "tables" / "utility.parquet")
+    table = UTILITY.read(folder / "tables")
     return table[(table["scope"] == "all") & (table["split"] == split)]
 
 
@@ -94,7 +95,7 @@ def figures(folders: list[Path]) -> Figures:
         found[f"{encoder}_ratio"] = figure(ratio, "", "<= 0.75", n, "MeDi / CLS, held-out combinations")
         found[f"{encoder}_excess_ratio"] = figure(excess, "", None, n, "(MeDi - floor) / (CLS - floor)")
         found |= {f"{encoder}_frechet_{arm}": figure(v, "", None, n, "held-out") for arm, v in frechet.items()}
-    controls = [read_table(folder / "tables" / "control.parquet") for folder in folders]
+    controls = [CONTROL.read(folder / "tables") for folder in folders]
     for arm in ("cls", "medi"):
         auroc = values(controls, metric="detectability", arm=arm, split="")
         found[f"detectability_{arm}"] = figure(auroc, "", None, n, "AUROC, told from real patches; 0.5: not at all")
@@ -106,7 +107,7 @@ def figures(folders: list[Path]) -> Figures:
         found[f"seen_{arm}"] = figure(seen, "", None, n, "combinations that training has")
         found[f"both_{arm}"] = figure(np.add(unseen, seen) / 2, "", None, n, "the mean of both; chance 0.5")
         if arm != "medi":
-            gain = values(scored, metric="balanced_accuracy_difference", arm=f"medi - {arm}")
+            gain = values(scored, metric="balanced_accuracy_difference", arm="medi", against=arm)
             target = "> 0" if arm in ("real", "cls") else None
             found[f"medi_minus_{arm}"] = figure(gain, "", target, n, "balanced accuracy, held-out combinations")
     return found
@@ -117,10 +118,10 @@ def show(folders: list[Path]) -> None:
     for folder in folders:
         table = distances(folder)
         for encoder in sorted(set(table["encoder"])):
-            wanted = {"encoder": encoder, "metric": "frechet_difference", "arm": "cls - medi"}
+            wanted = {"encoder": encoder, "metric": "frechet_difference", "arm": "cls", "against": "medi"}
             print(f"{folder.name}: {encoder}: Frechet CLS - MeDi {interval(table, **wanted)}")
         for arm in ("real", "cls"):
-            wanted = {"metric": "balanced_accuracy_difference", "arm": f"medi - {arm}"}
+            wanted = {"metric": "balanced_accuracy_difference", "arm": "medi", "against": arm}
             print(f"{folder.name}: balanced accuracy MeDi - {arm} {interval(accuracies(folder), **wanted)}")
 
 

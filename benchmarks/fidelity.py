@@ -1,15 +1,15 @@
 """Can the fidelity tables be trusted, and how long do they take?
 
-python benchmarks/fidelity.py [--quick] [--parts calibration wide guard copying speed] [--run runs/study/seed0]
+python benchmarks/fidelity.py [--quick] [--parts calibration wide guard memorisation speed] [--run runs/study/seed0]
 
 calibration  coverage of the paired 95 % interval for the difference that sets of this n show on average (estimated
              from the repeats themselves), and the level of the MMD permutation test; 100 images of 20 slides with a
              slide effect, against Gaussian arms of known mean and spread; 67 features
 wide         the same coverage with 512 features
 guard        how often the collapse guard fires, on collapsed arms and on equal ones
-copying      noisy, turned copies found; fresh patches of training slides called copies (phantom)
+memorisation noisy, turned copies found; fresh patches of training slides called copies (phantom)
 speed        one distance; the table of 640 combinations with and without intervals
---run        on a finished demo run: real against real among half-splits of slides, and obedience of the models
+--run        on a finished demo run: real against real among half-splits of slides, and what the models show as asked
 
 The last line is one JSON object.
 """
@@ -36,7 +36,7 @@ from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import mmd_test
 from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.fidelity.measures import WITHHELD
-from medi.evaluation.memorisation import Patches, copying, turned
+from medi.evaluation.memorisation import Patches, memorisation, turned
 from medi.study.study import reopen
 
 Figures = dict[str, dict[str, Any]]
@@ -143,7 +143,7 @@ def copies(quick: bool) -> Figures:
     table = base.table.assign(sample_id="copy" + base.table["sample_id"])
     sets = {"copies": patches(Cohort(table, base.schema, Pixels.of(images))), "fresh": fresh}
     start = time.perf_counter()
-    found = copying(train, sets, null, None, over=OVER, seed=0).figures
+    found = memorisation(train, sets, null, None, over=OVER, seed=0).figures
     seconds = time.perf_counter() - start
     rates = found[found["metric"] == "copy_rate"].set_index("arm")
     made = {}
@@ -151,9 +151,9 @@ def copies(quick: bool) -> Figures:
         row = rates.loc[name]
         text = f"{len(train):,} training patches; noise of 6 grey levels, turned" if name == "copies" else "same slides"
         head = figure([row["value"]], "", target, int(row["n_synthetic"]), text)
-        made[f"copying_{name}"] = head | {"spread": [round(row["low"], 4), round(row["high"], 4)]}
+        made[f"memorisation_{name}"] = head | {"spread": [round(row["low"], 4), round(row["high"], 4)]}
     text = f"{len(images) + len(fresh) + len(null):,} patches against {len(train):,}"
-    return made | {"copying_seconds": figure([seconds], "s", None, 1, text)}
+    return made | {"memorisation_seconds": figure([seconds], "s", None, 1, text)}
 
 
 def patches(cohort: Cohort) -> Patches:
@@ -194,10 +194,10 @@ def many(name: str, rng: np.random.Generator, classes: int, sites: int = 20, d: 
 
 
 def finished(folder: Path, quick: bool) -> Figures:
-    """What a demo run shows: the floor among half-splits, and whether the models obey."""
+    """What a demo run shows: the floor among half-splits, and whether the models show what was asked for."""
     study = reopen(str(folder))
     sets = study._embedded()
-    return floors(sets, study.over, 20 if quick else 200) | obedience(sets, study)
+    return floors(sets, study.over, 20 if quick else 200) | as_asked(sets, study)
 
 
 def floors(sets: dict[str, Embedded], over: tuple[str, str], splits: int) -> Figures:
@@ -224,11 +224,11 @@ def distance(rows: np.ndarray, first: np.ndarray, slides: np.ndarray, n: int) ->
     return frechet_distance(*(side[:size] for side in sides))
 
 
-def obedience(sets: dict[str, Embedded], study: Any) -> Figures:
+def as_asked(sets: dict[str, Embedded], study: Any) -> Figures:
     arms = {name: sets[name] for name in ("medi", "cls")}
     held_out = frozenset(study.unseen())
     found = control(sets["train"], sets["reference"], arms, over=study.over, seed=0, encoder="run", held_out=held_out)
-    rows = found.figures[(found.figures["metric"] == "obedience") & (found.figures["scope"] == "all")]
+    rows = found.figures[(found.figures["metric"] == "as_asked") & (found.figures["scope"] == "all")]
     values = rows.set_index(["arm", "attribute", "split"])["value"]
     sizes = rows.set_index(["arm", "attribute", "split"])["n_synthetic"]
     made: Figures = {}
@@ -239,7 +239,7 @@ def obedience(sets: dict[str, Embedded], study: Any) -> Figures:
                 wanted = ">= 0.95" if (name, attribute, split) == ("medi", study.over[1], "unseen") else None
                 text = f"{values[name, attribute, split]:.3f} over the probe's {values['real', attribute, split]:.3f}"
                 n = int(sizes[name, attribute, split])
-                made[f"obedience_{attribute}_{split}_{name}"] = figure([ratio], "", wanted, n, text)
+                made[f"as_asked_{attribute}_{split}_{name}"] = figure([ratio], "", wanted, n, text)
     return made
 
 
@@ -247,7 +247,7 @@ def wide(quick: bool) -> Figures:
     return covers(quick, 512)
 
 
-PARTS = {"calibration": calibration, "wide": wide, "guard": guard, "copying": copies, "speed": speed}
+PARTS = {"calibration": calibration, "wide": wide, "guard": guard, "memorisation": copies, "speed": speed}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from medi.cohort.table import Cohort
-from medi.core.files import read_table
+from medi.core.tables import FIDELITY
 
 SOURCES, PATCHES = ("real", "medi", "cls"), 2
 LABELS = {"real": "real", "medi": "MeDi", "cls": "CLS"}
@@ -20,7 +20,7 @@ LABELS = {"real": "real", "medi": "MeDi", "cls": "CLS"}
 def draw(run: Path, out: Path) -> None:
     """Rows are sites, blocks classes; combinations without a training patch are framed."""
     sheet = Cohort.load(run / "sheet")
-    distances = read_table(run / "tables" / "fidelity.parquet")
+    distances = FIDELITY.read(run / "tables")
     rows = distances[(distances["scope"] == "combination") & (distances["split"] == "unseen")]
     unseen = set(zip(rows["class"], rows["site"]))
     classes, sites = sheet.schema.classes.levels, sheet.schema.attribute("site").levels

@@ -252,7 +252,7 @@ def run(folder: Path, kept: Kept) -> pd.DataFrame:
             return evaluate(arms, tests, over=OVER, seed=seed)
 
         tables.append(kept.table(f"{place}-{'-'.join(names)}", compared))
-    keys = ["metric", "arm", "split", "scope", *OVER]
+    keys = ["metric", "arm", "against", "split", "scope", *OVER]
     return adjusted(pd.concat(tables, ignore_index=True).drop_duplicates(keys, ignore_index=True)).assign(run=place)
 
 
@@ -301,7 +301,7 @@ def runs(folders: list[Path], kept: Kept) -> dict[str, dict[str, Any]]:
     found = pd.concat([run(folder, kept) for folder in folders], ignore_index=True)
     write_table(kept.folder / "utility.parquet", found)
     show = found[(found["scope"] == "all") & (found["metric"] == "balanced_accuracy_difference")]
-    print(show[["run", "split", "arm", "value", "low", "high", "p_adjusted"]].to_string())
+    print(show[["run", "split", "arm", "against", "value", "low", "high", "p_adjusted"]].to_string())
     unseen = found[(found["split"] == "unseen") & (found["scope"] == "all")]
     n, made = len(folders), {}
     for name, value in kept.json("stain-seconds", partial(stain_seconds, folders[0])).items():
@@ -309,8 +309,8 @@ def runs(folders: list[Path], kept: Kept) -> dict[str, dict[str, Any]]:
     for metric, unit in (("balanced_accuracy", ""), ("gap_closed", "")):
         for arm, rows in unseen[unseen["metric"] == metric].groupby("arm", sort=False):
             made[f"{metric}_{arm}"] = figure(rows["value"], unit, None, n, "unseen combinations")
-    for pair, rows in unseen[unseen["metric"] == "balanced_accuracy_difference"].groupby("arm", sort=False):
-        other = str(pair).removeprefix("medi - ")
+    gains = unseen[(unseen["metric"] == "balanced_accuracy_difference") & (unseen["arm"] == "medi")]
+    for other, rows in gains.groupby("against", sort=False):
         target = "> 0" if other in FREE else None
         made[f"medi_minus_{other}"] = figure(rows["value"], "", target, n, "paired, unseen combinations")
         made[f"medi_minus_{other}_low"] = figure(

@@ -95,7 +95,7 @@ def test_fidelity_tells_who_obeys_and_who_copies(medi: Medi, folders: Path) -> N
     shown = fine(
         medi("fidelity", "reserved", *arms, "--over", "class,site", "--n", "20", "--draws", "50", "--out", "f")
     )
-    rates = pd.read_parquet("f/copying.parquet").set_index(["metric", "arm"])["value"]
+    rates = pd.read_parquet("f/memorisation.parquet").set_index(["metric", "arm"])["value"]
     assert rates["copy_rate", "copies"] > 0.99
     assert rates["copy_rate", "good"] < 0.1
     assert "copies, copy rate: 1.000" in shown
@@ -104,7 +104,7 @@ def test_fidelity_tells_who_obeys_and_who_copies(medi: Medi, folders: Path) -> N
     assert (closest["sample_id"] == "copy" + closest["neighbour"]).all()
     assert set(sheet.table["role"]) == {"synthetic", "training"}
     control = pd.read_parquet("f/control.parquet")
-    obeyed = control[(control["metric"] == "obedience") & (control["scope"] == "all")]
+    obeyed = control[(control["metric"] == "as_asked") & (control["scope"] == "all")]
     assert {"real", "good", "copies"} == set(obeyed["arm"])
     assert obeyed.groupby("arm")["value"].mean()["good"] > 0.7
     confusion = pd.read_parquet("f/confusion.parquet")

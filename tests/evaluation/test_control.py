@@ -1,4 +1,4 @@
-"""Control on Gaussian worlds with known obedience: probes see what is there, not what was asked for."""
+"""Control on Gaussian worlds: probes see what is there, not what was asked for."""
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def value(found: pd.DataFrame, **where: str) -> float:
 
 @pytest.fixture(scope="module")
 def found() -> Control:
-    """good obeys; deaf shows site x whatever was asked; torn shows class A wherever B at y or z was asked."""
+    """good shows what was asked; deaf shows site x whatever was asked; torn shows A for B at y or z."""
     deaf = {(c, s): (c, "x") for c, s in CELLS}
     torn = {("B", "y"): ("A", "y"), ("B", "z"): ("A", "z")}
     return controlled(
@@ -55,19 +55,19 @@ def found() -> Control:
     )
 
 
-def test_obedience_is_the_share_that_shows_what_was_asked(found: Control) -> None:
+def test_as_asked_is_the_share_that_shows_what_was_asked(found: Control) -> None:
     table = found.figures
     for arm in ("real", "good"):
         for attribute in OVER:
             for split in ("seen", "unseen"):
-                assert value(table, metric="obedience", arm=arm, attribute=attribute, scope="all", split=split) > 0.95
-    assert value(table, metric="obedience", arm="deaf", attribute="site", scope="site", site="x", split="seen") > 0.95
-    assert value(table, metric="obedience", arm="deaf", attribute="site", scope="all", split="unseen") < 0.05
-    assert value(table, metric="obedience", arm="deaf", attribute="class", scope="all", split="seen") > 0.95
+                assert value(table, metric="as_asked", arm=arm, attribute=attribute, scope="all", split=split) > 0.95
+    assert value(table, metric="as_asked", arm="deaf", attribute="site", scope="site", site="x", split="seen") > 0.95
+    assert value(table, metric="as_asked", arm="deaf", attribute="site", scope="all", split="unseen") < 0.05
+    assert value(table, metric="as_asked", arm="deaf", attribute="class", scope="all", split="seen") > 0.95
     cell = {"scope": "combination", "class_": "B", "site": "y", "split": "seen"}
-    assert value(table, metric="obedience", arm="torn", attribute="class", **cell) < 0.05
-    assert value(table, metric="obedience", arm="torn", attribute="site", **cell) > 0.95
-    rows = table[table["metric"] == "obedience"]
+    assert value(table, metric="as_asked", arm="torn", attribute="class", **cell) < 0.05
+    assert value(table, metric="as_asked", arm="torn", attribute="site", **cell) > 0.95
+    rows = table[table["metric"] == "as_asked"]
     assert (rows["low"].le(rows["value"]) & rows["value"].le(rows["high"])).all()
 
 

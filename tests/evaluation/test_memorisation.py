@@ -8,7 +8,7 @@ from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, concatenate
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
-from medi.evaluation.memorisation import Copying, Patches, copying, grids, nearest, turned
+from medi.evaluation.memorisation import Memorisation, Patches, grids, memorisation, nearest, turned
 
 CELLS = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
 OVER = ("class", "site")
@@ -42,7 +42,7 @@ def copies(train: Cohort, noise: float = 6.0) -> Cohort:
 
 
 @pytest.fixture(scope="module")
-def found(training: tuple[Patches, Patches, Patches]) -> Copying:
+def found(training: tuple[Patches, Patches, Patches]) -> Memorisation:
     train, reserve, others = training
     half = reserve.cohort.table["sample_id"].isin(set(reserve.cohort.table["sample_id"][::2])).to_numpy()
     sets = {
@@ -51,16 +51,16 @@ def found(training: tuple[Patches, Patches, Patches]) -> Copying:
         "fresh": Patches(reserve.cohort.select(~half), reserve.features[~half]),
     }
     null = Patches(reserve.cohort.select(half), reserve.features[half])
-    return copying(train, sets, null, others, over=OVER, seed=0)
+    return memorisation(train, sets, null, others, over=OVER, seed=0)
 
 
-def value(found: Copying, metric: str, arm: str) -> pd.Series:
+def value(found: Memorisation, metric: str, arm: str) -> pd.Series:
     rows = found.figures[(found.figures["metric"] == metric) & (found.figures["arm"] == arm)]
     assert len(rows) == 1
     return rows.iloc[0]
 
 
-def test_turned_and_noisy_copies_are_found_and_fresh_patches_are_none(found: Copying) -> None:
+def test_turned_and_noisy_copies_are_found_and_fresh_patches_are_none(found: Memorisation) -> None:
     assert value(found, "copy_rate", "copies")["value"] >= 0.99
     assert value(found, "copy_rate", "fresh")["value"] <= 0.05
     real = value(found, "copy_rate", "real")
@@ -70,14 +70,14 @@ def test_turned_and_noisy_copies_are_found_and_fresh_patches_are_none(found: Cop
     assert "72 reserved patches" in real["reason"]
 
 
-def test_patches_of_training_slides_leak_more_than_those_of_other_patients(found: Copying) -> None:
+def test_patches_of_training_slides_leak_more_than_those_of_other_patients(found: Memorisation) -> None:
     """The null is at 5 % by construction; reserved patches know their slide."""
     assert value(found, "slide_leak", "reserve")["value"] > 0.10
     assert value(found, "slide_leak", "exact")["value"] == 1
 
 
 def test_suspects_name_the_pair_and_the_sheet_shows_it(
-    found: Copying, training: tuple[Patches, Patches, Patches]
+    found: Memorisation, training: tuple[Patches, Patches, Patches]
 ) -> None:
     rows = found.suspects[found.suspects["arm"] == "copies"]
     assert list(rows["rank"]) == list(range(1, 13))
@@ -107,16 +107,16 @@ def test_without_nulls_there_is_a_reason(training: tuple[Patches, Patches, Patch
     """P7."""
     train, reserve, _ = training
     few = Patches(reserve.cohort.select(np.arange(5)), reserve.features[:5])
-    alone = copying(train, {"made": few}, None, None, over=OVER, seed=0)
+    alone = memorisation(train, {"made": few}, None, None, over=OVER, seed=0)
     assert "no reserved patches" in value(alone, "copy_rate", "made")["reason"]
     assert "no patches of other patients" in value(alone, "slide_leak", "made")["reason"]
     assert alone.figures["value"].isna().all()
     assert len(alone.suspects) == 5
     assert (
         "5 reserved patches: 19 are needed"
-        in value(copying(train, {"made": few}, few, None, over=OVER, seed=0), "copy_rate", "made")["reason"]
+        in value(memorisation(train, {"made": few}, few, None, over=OVER, seed=0), "copy_rate", "made")["reason"]
     )
-    nothing = copying(train, {}, reserve, None, over=OVER, seed=0)
+    nothing = memorisation(train, {}, reserve, None, over=OVER, seed=0)
     assert nothing.sheet is None
     assert len(nothing.suspects) == 0
 
@@ -146,5 +146,5 @@ def test_plain_patches_are_no_copies(training: tuple[Patches, Patches, Patches])
         glass.table.assign(sample_id=[f"made{i}" for i in range(30)]), glass.schema, Pixels.of(np.roll(more, 5, 1))
     )
     with_glass = patches(concatenate([train.cohort, glass]))
-    rates = copying(with_glass, {"plain": patches(made)}, reserve, others, over=OVER, seed=0)
+    rates = memorisation(with_glass, {"plain": patches(made)}, reserve, others, over=OVER, seed=0)
     assert value(rates, "copy_rate", "plain")["value"] <= 0.1

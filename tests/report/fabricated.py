@@ -12,6 +12,7 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.files import read_table, write_json, write_table
 from medi.core.seeds import generator
+from medi.core.tables import upgraded
 
 CLASSES = ("COAD", "LUAD", "LUSC", "UCEC")
 CHEAP = ("class_weights", "combination_weights", "resampled", "group_dro", "coral", "mixup", "hed_jitter")
@@ -45,7 +46,7 @@ def write_more(run: Path, classes: tuple[str, ...] = CLASSES, sites: tuple[str, 
         write_table(tables / f"{name}.parquet", pd.concat([read_table(tables / f"{name}.parquet"), more]))
     write_table(tables / "control.parquet", _control())
     write_table(tables / "confusion.parquet", _confusion({"class": classes, "site": sites}))
-    write_table(tables / "copying.parquet", _copying())
+    write_table(tables / "memorisation.parquet", _copying())
     write_table(tables / "suspects.parquet", _suspects(classes, sites))
     write_table(tables / "curves.parquet", _curves())
     _pairs(classes, sites).save(run / "suspects")
@@ -176,7 +177,7 @@ def _fidelity(
         "n_synthetic",
         "reason",
     ]
-    return pd.DataFrame(rows, columns=columns).assign(encoder="colour-texture")
+    return upgraded(pd.DataFrame(rows, columns=columns).assign(encoder="colour-texture"))
 
 
 UTILITY = ["metric", "arm", "split", "scope", "class", "site", "value", "low", "high", "n_real", "n_synthetic"]
@@ -209,7 +210,7 @@ def _utility(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[
     for arm, value in (("cls", -0.31), ("medi", 0.922)):
         rows.append(("gap_closed", arm, "unseen", "all", "", "", value, 0.78, 1.06, *sizes))
     columns = [*UTILITY, "n_slides", "n_patients", "n_train", "reason"]
-    return pd.DataFrame(rows, columns=columns).assign(panel="inductive", p_value=np.nan, p_adjusted=np.nan)
+    return upgraded(pd.DataFrame(rows, columns=columns).assign(panel="inductive", p_value=np.nan, p_adjusted=np.nan))
 
 
 def _rivals(sites: tuple[str, ...]) -> pd.DataFrame:
@@ -229,7 +230,7 @@ def _rivals(sites: tuple[str, ...]) -> pd.DataFrame:
     columns = ["metric", "arm", "split", "scope", "class", "site", "value", "low", "high", "reason", "p_adjusted"]
     sizes = {"n_real": 409, "n_synthetic": 0, "n_slides": 21, "n_patients": 12, "n_train": 4511, "p_value": np.nan}
     table = pd.DataFrame(rows, columns=columns).assign(**sizes)
-    return table.assign(panel=np.where(table["arm"].str.contains("centred"), "transductive", "inductive"))
+    return upgraded(table).assign(panel=np.where(table["arm"].str.contains("centred"), "transductive", "inductive"))
 
 
 def _beside(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[str, str]]) -> pd.DataFrame:
@@ -250,7 +251,7 @@ def _beside(classes: tuple[str, ...], sites: tuple[str, ...], held: list[tuple[s
         rows.append(("frechet", arm, "site", "", site, "", value, np.nan, np.nan, ""))
     columns = ["metric", "arm", "scope", "class", "site", "split", "value", "low", "high", "reason"]
     sizes = {"n_real": 64, "n_synthetic": 64, "encoder": "colour-texture", "p_value": 0.01, "p_adjusted": 0.02}
-    return pd.DataFrame(rows, columns=columns).assign(**sizes)
+    return upgraded(pd.DataFrame(rows, columns=columns).assign(**sizes))
 
 
 def _control() -> pd.DataFrame:
@@ -258,7 +259,7 @@ def _control() -> pd.DataFrame:
     levels = {"real": (0.93, 0.97), "cls": (0.88, 0.14), "medi": (0.9, 0.95)}
     for (arm, values), split in product(levels.items(), ("seen", "unseen")):
         for attribute, value in zip(("class", "site"), values):
-            rows.append(("obedience", arm, attribute, split, value, value - 0.03, value + 0.02))
+            rows.append(("as_asked", arm, attribute, split, value, value - 0.03, value + 0.02))
     rows.append(("class_kept", "medi", "site", "", 0.87, 0.84, 0.9))
     rows += [
         ("detectability", arm, "", "", value, value - 0.02, value + 0.02)
@@ -266,7 +267,7 @@ def _control() -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["metric", "arm", "attribute", "split", "value", "low", "high"])
     sizes = {"encoder": "colour-texture", "scope": "all", "class": "", "site": "", "n_real": 800, "n_synthetic": 960}
-    return table.assign(**sizes, reason="")
+    return upgraded(table.assign(**sizes, reason=""))
 
 
 def _confusion(levels: dict[str, tuple[str, ...]]) -> pd.DataFrame:

@@ -33,7 +33,7 @@ FIGURES = 20  # of a study with every table
 OTHER_NAMES = {  # a column of each later table whose names come from outside
     "control": "arm",
     "confusion": "arm",
-    "copying": "arm",
+    "memorisation": "arm",
     "suspects": "neighbour_slide",
     "curves": "x_name",
     "utility": "arm",
@@ -227,7 +227,7 @@ def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
 
 PARTS: dict[str, tuple[Callable[[Run], Section], str]] = {
     "tables/utility.parquet": (utility, "No classifier has been trained yet"),
-    "tables/copying.parquet": (copying, "Nobody has looked for copies"),
+    "tables/memorisation.parquet": (copying, "Nobody has looked for copies"),
     "tables/control.parquet": (control, "No probe has looked at the images"),
     "tables/fidelity.parquet": (fidelity, "No distances have been measured yet"),
     "tables/training.parquet": (training, "No model has been trained yet"),

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from fabricated import CLASSES, SITES, Fabricate
 
+from medi.core.tables import upgraded
 from medi.report.run import read
 from medi.report.sentences import distance, gain, limits, summary
 
@@ -38,14 +39,14 @@ def fidelity(*cells: tuple[str, float, float], mean: tuple[float, float] | None 
     if mean:
         rows.append(("frechet_difference", "cls - medi", "combination_mean", "", "", "unseen", 1.0, *mean, ""))
     columns = ["metric", "arm", "scope", "class", "site", "split", "value", "low", "high", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+    return upgraded(pd.DataFrame(rows, columns=columns))
 
 
 def utility(*rows: tuple[str, str, str, float, float, float, str]) -> pd.DataFrame:
     """Rows (metric, arm, class, value, low, high, reason) on unseen combinations."""
     table = pd.DataFrame(rows, columns=["metric", "arm", "class", "value", "low", "high", "reason"])
     scopes = ["class" if name else "all" for name in table["class"]]
-    return table.assign(split="unseen", site="", scope=scopes, panel="inductive")
+    return upgraded(table.assign(split="unseen", site="", scope=scopes, panel="inductive"))
 
 
 def test_medi_closer() -> None:
@@ -191,7 +192,7 @@ def test_copies_and_disobedience_are_held_against() -> None:
         for a, v in zip(("class", "site"), values)
     ]
     control = pd.DataFrame(rows, columns=["arm", "attribute", "value"]).assign(
-        metric="obedience", scope="all", split="unseen"
+        metric="as_asked", scope="all", split="unseen"
     )
     text = limits(results(), EMPTY, EMPTY, "site", control, copying)
     assert "8 % [6 %, 10 %] of MeDi’s images count as copies of training patches (1 % would be no sign of it)" in text

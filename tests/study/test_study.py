@@ -49,7 +49,7 @@ def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
     assert results["seed"] == 0
     assert {"medi", "torch", "python"} <= set(results["versions"])
     stages = {"cohort", "audit", "holdout", "references", "models", "plan", "samples", "embeddings"}
-    tables = {f"tables/{name}.parquet" for name in ("fidelity", "control", "copying", "utility")}
+    tables = {f"tables/{name}.parquet" for name in ("fidelity", "control", "memorisation", "utility")}
     assert stages | tables <= set(results["seconds"])
     assert set(results["control"]["unseen"]) == {"real", "cls", "medi"}
     assert set(results["copy_rate"]) == {"real", "cls", "medi"}

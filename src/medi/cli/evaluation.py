@@ -105,7 +105,7 @@ def fidelity(
     cache: Cache = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Are the images right, obedient and new? Distances, control and copying as tables, for any generator's images.
+    """Are the images right, as asked and new? Tables of distances, control, memorisation, for any generator.
 
     Distances at equal n per combination, class and level: the slides of REAL are split in halves, one the reference
     for all, the other the floor. Probes trained on real patches tell whether a sample shows what was asked for (on
@@ -129,7 +129,7 @@ def fidelity(
     control = _control(whole, sets, columns, held_out, seed, name, _is_split(cohort))
     tables = {"fidelity": distances, "control": control.figures, "confusion": control.confusion}
     if arms:
-        tables |= _copying(cohort, whole, arms, sets, columns, seed, out)
+        tables |= _memorisation(cohort, whole, arms, sets, columns, seed, out)
     _write(out, tables, whole)
     _show_fidelity(tables, columns, f"Frechet distance, {encoder}, n <= {n}")
     say(f"{int(mask.sum()):,} real patches of {whole.table[mask]['slide'].nunique():,} slides; tables: {out}")
@@ -167,7 +167,7 @@ def utility(
     """
     import pandas as pd
 
-    from medi.core.files import write_table
+    from medi.core.tables import CURVES, UTILITY
     from medi.evaluation.classify.tasks import Task
 
     cohort, added = _packed(real), {name: _added(name, part) for name, part in _arms(synthetic or []).items()}
@@ -186,8 +186,8 @@ def utility(
         accuracy = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
         _show_arms(accuracy, f"Balanced accuracy, classes: {chosen.name}, probe: {probe}")
         _show_pairs(table, "balanced_accuracy_difference", ("all",))
-    path = write_table(out / "utility.parquet", pd.concat(tables, ignore_index=True))
-    write_table(out / "curves.parquet", pd.concat(curves, ignore_index=True))
+    path = UTILITY.write(out, pd.concat(tables, ignore_index=True))
+    CURVES.write(out, pd.concat(curves, ignore_index=True))
     say(f"{len(train):,} real training patches; tables: {path}")
 
 
@@ -342,7 +342,7 @@ def _control(
     return control(*parts, sets, over=columns, seed=seed, encoder=encoder, held_out=held_out)
 
 
-def _copying(
+def _memorisation(
     cohort: "Cohort",
     whole: "Embedded",
     arms: dict[str, "Cohort"],
@@ -351,10 +351,10 @@ def _copying(
     seed: int,
     out: Path,
 ) -> "dict[str, pd.DataFrame]":
-    """The tables copying and suspects; the suspects' images go to a cohort of their own."""
+    """The tables memorisation and suspects; the suspects' images go to a cohort of their own."""
     import numpy as np
 
-    from medi.evaluation.memorisation import Patches, copying
+    from medi.evaluation.memorisation import Patches, memorisation
 
     splits = cohort.table["split"] if _is_split(cohort) else None
 
@@ -367,10 +367,10 @@ def _copying(
     reserve, others = part(["reserve"]), part(SPLITS)
     total = sum(len(each) for each in (*made.values(), reserve, others) if each)
     with _counting("nearest training patches", total) as count:
-        found = copying(train, made, reserve, others, over=columns, seed=seed, progress=count)
+        found = memorisation(train, made, reserve, others, over=columns, seed=seed, progress=count)
     if found.sheet is not None:
         found.sheet.save(out / "suspects")
-    return {"copying": found.figures, "suspects": found.suspects}
+    return {"memorisation": found.figures, "suspects": found.suspects}
 
 
 def _write(out: Path, tables: "dict[str, pd.DataFrame]", whole: "Embedded") -> None:
@@ -378,11 +378,13 @@ def _write(out: Path, tables: "dict[str, pd.DataFrame]", whole: "Embedded") -> N
     import pandas as pd
 
     from medi.core.files import write_table
+    from medi.core.tables import RESULTS
 
     features = pd.DataFrame(whole.features.astype(np.float32)).add_prefix("f")
     features.insert(0, "sample_id", whole.table["sample_id"].to_numpy())
-    for name, table in ({"embeddings": features} | tables).items():
-        write_table(out / f"{name}.parquet", table)
+    write_table(out / "embeddings.parquet", features)
+    for name, table in tables.items():
+        RESULTS[name].write(out, table)
 
 
 def _show_fidelity(tables: "dict[str, pd.DataFrame]", columns: tuple[str, ...], title: str) -> None:
@@ -391,14 +393,14 @@ def _show_fidelity(tables: "dict[str, pd.DataFrame]", columns: tuple[str, ...], 
     found, control = tables["fidelity"], tables["control"]
     _show(found[found["metric"] == "frechet"], columns, title)
     means = ("combination_mean", *(f"{column}_mean" for column in columns))
-    _show_pairs(found[~found["arm"].str.endswith(" - floor")], "frechet_difference", means)
+    _show_pairs(found[found["against"] != "floor"], "frechet_difference", means)
     stopped = found[found["metric"].eq("frechet_difference") & found["reason"].str.contains(WITHHELD, regex=False)]
     for note in dict.fromkeys(stopped["reason"]) if len(stopped) <= NOTES else [f"{len(stopped)} x {WITHHELD}"]:
         say(f"  note: {note}")
     rows: Any = control[control["scope"].eq("all")].itertuples()
     for row in rows:
         say(f"{row.arm}, {row.metric.replace('_', ' ')} {row.attribute} {row.split}: {_number(row)}")
-    figures: Any = tables["copying"].itertuples() if "copying" in tables else ()
+    figures: Any = tables["memorisation"].itertuples() if "memorisation" in tables else ()
     for row in figures:
         say(f"{row.arm}, {row.metric.replace('_', ' ')}: {_number(row)}")
 
@@ -512,7 +514,7 @@ def _show_pairs(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> No
     rows: Any = found[(found["metric"] == metric) & found["scope"].isin(scopes)].itertuples()
     for row in rows:
         interval = "no interval" if row.low != row.low else f"95 % [{row.low:.3g}, {row.high:.3g}]"
-        say(f"{row.arm}, {row.scope.replace('_', ' ')} {row.split}: {row.value:.3g}, {interval}")
+        say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {row.value:.3g}, {interval}")
 
 
 def register(app: typer.Typer) -> None:

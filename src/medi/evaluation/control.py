@@ -25,7 +25,7 @@ DETECTOR_DRAWS = 200  # each sorts all rows
 FOLDS = 4  # of the detector
 MIN_ROWS = 20  # of each side, for a detector
 PENALTY = 0.1  # C of the detector: embeddings of hundreds of numbers, hundreds of rows
-FIRST = ("metric", "encoder", "arm", "attribute", "scope")
+FIRST = ("metric", "encoder", "arm", "against", "attribute", "scope")
 LAST = ("split", "value", "low", "high", "n_real", "n_synthetic", "reason")
 Labels = Shaped[np.ndarray, " n"]  # text objects
 Mask = Bool[np.ndarray, " n"]
@@ -34,7 +34,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Control:
-    """Two tidy tables: `figures` (obedience, class_kept, detectability) and `confusion` (requested by recognised)."""
+    """Two tidy tables: `figures` (as_asked, class_kept, detectability) and `confusion` (requested by recognised)."""
 
     figures: pd.DataFrame
     confusion: pd.DataFrame
@@ -65,7 +65,7 @@ def control(
 ) -> Control:
     """Probe of every column in `over`, trained on `train`, on each arm and on real patches `test` (arm "real").
 
-    Metric "obedience": the share of images in which the probe sees the requested level, per combination ("combination")
+    Metric "as_asked": the share of images in which the probe sees the requested level, per combination ("combination")
     and averaged over combinations ("all", and per level: the column's name as scope). The real arm's value is what the
     probe can reach. "class_kept": of images that show their class, the share of siblings (same noise_id, only
     `attribute` changed) that show it too. "detectability": AUROC of a detector of synthetic images, cross-validated
@@ -76,13 +76,13 @@ def control(
     _check_apart(train.table, test.table)
     arms = {REAL: test, **synthetic}
     seen = [look for attribute in over for look in _looks(train, arms, attribute, over, seed, held_out)]
-    rows = [row for look in seen for row in _obedience(look, over, seed)]
+    rows = [row for look in seen for row in _as_asked(look, over, seed)]
     for look in seen:
         if look.attribute == "class" and look.arm != REAL:
             rows += [_kept(look, attribute, over, seed) for attribute in over if attribute != "class"]
     for arm, embedded in synthetic.items():
         rows += _detectabilities(arm, test, embedded, over, seed, held_out)
-    figures = pd.DataFrame(rows).assign(encoder=encoder)
+    figures = pd.DataFrame(rows).assign(encoder=encoder, against="")
     return Control(figures[[*FIRST, *over, *LAST]], _confusion(seen))
 
 
@@ -129,7 +129,7 @@ def _probe(train: Embedded, attribute: str, over: Sequence[str], seed: int) -> t
     return Probe.fit(swapped, over=list(over), seed=seed), ""
 
 
-def _obedience(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
+def _as_asked(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
     """Rows per split: over all combinations, per level of the attribute, and per combination."""
     nowhere = dict.fromkeys(over, "")
     splits = look.table["split"].to_numpy(dtype=object)
@@ -147,8 +147,8 @@ def _obedience(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
 def _share(
     look: _Seen, rows: Mask, scope: str, place: dict[str, str], split: str, over: Sequence[str], seed: int
 ) -> Row:
-    """Obedience among these rows, every combination weighing alike."""
-    head: Row = {"metric": "obedience", "arm": look.arm, "attribute": look.attribute, "scope": scope}
+    """The share as asked among these rows, every combination weighing alike."""
+    head: Row = {"metric": "as_asked", "arm": look.arm, "attribute": look.attribute, "scope": scope}
     size = {
         "n_real": int(rows.sum()) if look.arm == REAL else 0,
         "n_synthetic": 0 if look.arm == REAL else int(rows.sum()),

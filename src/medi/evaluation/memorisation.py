@@ -29,7 +29,7 @@ SLIDES = 3  # of a combination: one to be close to, others to compare with
 DRAWS = 500
 SUSPECTS = 12
 BLOCK = 2**24  # distances held at a time
-COLUMNS = ("metric", "arm", "value", "low", "high", "n_real", "n_synthetic", "reason")
+COLUMNS = ("metric", "arm", "against", "value", "low", "high", "n_real", "n_synthetic", "reason")
 Progress = Callable[[int], None]  # told the patches of each finished chunk
 Ratios = Float64[np.ndarray, " n"]
 Grids = Float32[np.ndarray, "_n _k"]
@@ -47,7 +47,7 @@ class Patches:
 
 
 @dataclass(frozen=True)
-class Copying:
+class Memorisation:
     """`figures`: copy_rate and slide_leak per arm; `suspects`: the pairs most alike; `sheet`: their patches."""
 
     figures: pd.DataFrame
@@ -73,7 +73,7 @@ class _Judged:
     clusters: Sequence[str]
 
 
-def copying(
+def memorisation(
     train: Patches,
     synthetic: Mapping[str, Patches],
     reserve: Patches | None,
@@ -82,7 +82,7 @@ def copying(
     over: Sequence[str],
     seed: int,
     progress: Progress | None = None,
-) -> Copying:
+) -> Memorisation:
     """copy_rate and slide_leak of every arm, and the pairs most alike.
 
     reserve: patches of training slides that no model saw; others: patches of patients that no model saw. copy_rate
@@ -105,7 +105,7 @@ def copying(
     for arm, part in (dict(synthetic) | ({"reserve": reserve} if reserve else {})).items():
         rows.append(_leak(train, others, arm, part, over, (seed, arm)))
     suspects = _suspects({arm: found[arm] for arm in synthetic}, synthetic, train, over, _threshold(null))
-    return Copying(pd.DataFrame(rows)[list(COLUMNS)], suspects, _sheet(suspects, synthetic, train))
+    return Memorisation(pd.DataFrame(rows)[list(COLUMNS)], suspects, _sheet(suspects, synthetic, train))
 
 
 def grids(images: Pixels) -> Grids:
@@ -189,7 +189,9 @@ def _rate(pairs: Sequence[tuple[_Judged, _Judged]], alarm: float, key: Sequence[
 
 
 def _counts(clusters: Sequence[str], key: Sequence[Key]) -> Float64[np.ndarray, "draws n"]:
-    return cluster_counts(clusters, [""] * len(clusters), draws=DRAWS, key=("copying", *key))
+    return cluster_counts(
+        clusters, [""] * len(clusters), draws=DRAWS, key=("copying", *key)
+    )  # the name of version 0.1: figures of equal seeds stay equal
 
 
 def _below(
@@ -260,7 +262,7 @@ def _slide_ratios(base: Features, slides: np.ndarray, patches: Features) -> tupl
 
 def _figure(metric: str, arm: str, found: Estimate, null: _Judged | None, judged: _Judged) -> dict[str, object]:
     size = {"n_real": len(null.ratio) if null else 0, "n_synthetic": len(judged.ratio)}
-    return {"metric": metric, "arm": arm} | vars(found) | size
+    return {"metric": metric, "arm": arm, "against": ""} | vars(found) | size
 
 
 def _slides(part: Patches) -> list[str]:

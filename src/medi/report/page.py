@@ -127,7 +127,7 @@ def _gap(run: Run) -> Headline:
 def _gain(run: Run) -> Headline:
     """Where no real images of unseen combinations can be had: the paired gain over real images alone."""
     utility = run.of_task(run.tasks[0]).utility
-    rows = pick(utility, metric="balanced_accuracy_difference", arm="medi - real", split="unseen", scope="all")
+    rows = pick(utility, metric="balanced_accuracy_difference", arm="medi", against="real", split="unseen", scope="all")
     if rows.empty or not known(rows["value"].iloc[0]):
         return Headline("Gain over real images alone", DASH, "MeDi − real only")
     row = rows.iloc[0]

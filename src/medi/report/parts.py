@@ -147,9 +147,8 @@ def probed_name(arm: str) -> str:
 
 
 def arm_name(arm: str) -> str:
-    """How an arm, or a difference of two ('medi - class_weights'), is called."""
-    names = ARMS | OTHER_ARMS
-    return " − ".join(names.get(part, part.replace("_", " ")) for part in arm.split(" - "))
+    """How an arm is called."""
+    return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
 
 
 def metric_name(metric: str) -> str:

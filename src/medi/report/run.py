@@ -10,10 +10,11 @@ import pandas as pd
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table
+from medi.core.tables import RESULTS, ResultTable
 
 FORMAT_VERSION = 1
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
-TABLES = ("training", "fidelity", "control", "confusion", "copying", "suspects", "utility", "curves")
+TABLES = ("training", *RESULTS)
 CROSS = " × "  # between the attributes, and between the levels, of a combination of several
 
 
@@ -29,7 +30,7 @@ class Run:
     fidelity: pd.DataFrame
     control: pd.DataFrame
     confusion: pd.DataFrame
-    copying: pd.DataFrame
+    memorisation: pd.DataFrame
     suspects: pd.DataFrame
     utility: pd.DataFrame
     curves: pd.DataFrame
@@ -124,7 +125,8 @@ def read(folder: Path) -> Run:
         audit=_json(folder / "audit" / "audit.json"),
         counts=_table(folder / "audit" / "counts.parquet"),
         certificate=_json(folder / "holdout" / "certificate.json"),
-        **{name: _table(folder / "tables" / f"{name}.parquet") for name in TABLES},
+        training=_table(folder / "tables" / "training.parquet"),
+        **{name: _result(kind, folder / "tables") for name, kind in RESULTS.items()},
         sheet=_cohort(folder / "sheet"),
         pairs=_cohort(folder / "suspects"),
     )
@@ -147,6 +149,11 @@ def _with_level(table: pd.DataFrame, crossed: list[str]) -> pd.DataFrame:
 
 def _json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
+
+
+def _result(kind: ResultTable, folder: Path) -> pd.DataFrame:
+    """A result table as those of today are, or an empty one."""
+    return kind.read(folder) if kind.exists(folder) else pd.DataFrame()
 
 
 def _table(path: Path) -> pd.DataFrame:

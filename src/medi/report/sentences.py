@@ -23,7 +23,7 @@ def summary(run: Run) -> list[str]:
     return [
         distance(run.results, fidelity, attribute),
         gain(run.results, utility),
-        limits(run.results, fidelity, utility, attribute, run.main(run.control), run.copying),
+        limits(run.results, fidelity, utility, attribute, run.main(run.control), run.memorisation),
     ]
 
 
@@ -50,7 +50,7 @@ def guarded(fidelity: pd.DataFrame, split: str, scope: str = "combination_mean")
     rows = pick(fidelity, metric=["frechet_difference", "mmd2_difference"], scope=scope, split=split)
     if rows.empty:
         return []
-    rows = rows[rows["arm"].str.contains("cls") & rows["arm"].str.contains("medi")]
+    rows = _of_both(rows)
     found = [part for reason in rows["reason"] for part in reason.split("; ") if GUARD in part.casefold()]
     return [note.replace("medi's", "MeDi’s").replace("cls's", "CLS’s") for note in dict.fromkeys(found)]
 
@@ -69,9 +69,14 @@ def _mean_difference(fidelity: pd.DataFrame) -> pd.Series | None:
     if fidelity.empty:
         return None
     rows = fidelity[(fidelity["metric"] == "frechet_difference") & (fidelity["scope"] == "combination_mean")]
-    rows = rows[(rows["split"] == "unseen") & rows["arm"].str.contains("cls") & rows["arm"].str.contains("medi")]
+    rows = _of_both(rows[rows["split"] == "unseen"])
     rows = rows.dropna(subset=["low", "high"])
     return None if rows.empty else rows.iloc[0]
+
+
+def _of_both(rows: pd.DataFrame) -> pd.DataFrame:
+    """The differences of CLS and MeDi, whichever comes first."""
+    return pick(rows, arm=["cls", "medi"], against=["cls", "medi"])
 
 
 def _against_floor(floor: Any, cls: float, medi: float) -> str:
@@ -94,7 +99,7 @@ def gain(results: Results, utility: pd.DataFrame) -> str:
     real, cls, medi, oracle = (numbers.get(arm) for arm in ("real", "cls", "medi", "oracle"))
     if not (known(real) and known(medi)):
         return f"Whether a classifier gains on unseen combinations is not known{_reason(utility)}."
-    difference = _row(utility, "balanced_accuracy_difference", "medi - real")
+    difference = _row(utility, "balanced_accuracy_difference", "medi", "real")
     others = {"CLS’s": cls, "real ones in their place (the oracle)": oracle}
     beside = " and ".join(f"{value:.2f} with {name}" for name, value in others.items() if known(value))
     return (
@@ -123,7 +128,7 @@ def _rivals(utility: pd.DataFrame, medi: float) -> str:
 
 def _rival(row: pd.Series, utility: pd.DataFrame) -> str:
     """'coral (0.86, not for certain)'."""
-    difference = _row(utility, "balanced_accuracy_difference", f"medi - {row['arm']}")
+    difference = _row(utility, "balanced_accuracy_difference", "medi", row["arm"])
     sure = difference is not None and known(difference["high"]) and difference["high"] < 0
     shown = ", with unlabelled test images" if row.get("panel") == "transductive" else ""
     return f"{arm_name(row['arm'])} ({row['value']:.2f}{shown}{'' if sure else ', not for certain'})"
@@ -196,7 +201,7 @@ def _disobedience(control: pd.DataFrame | None) -> str:
     """Attributes that the probe sees in MeDi's images clearly less often than in real ones, on unseen combinations."""
     if control is None or control.empty:
         return ""
-    rows = pick(control, metric="obedience", scope="all", split="unseen", arm=["real", "medi"])
+    rows = pick(control, metric="as_asked", scope="all", split="unseen", arm=["real", "medi"])
     if not {"real", "medi"} <= set(rows["arm"]):
         return ""
     wide = rows.pivot_table(index="attribute", columns="arm", values="value", sort=False)
@@ -269,9 +274,9 @@ def _pairs(fidelity: pd.DataFrame, attribute: str, split: str) -> pd.DataFrame:
     return table.reindex(columns=[*keys, "cls", "medi"]).dropna(subset=["cls", "medi"])
 
 
-def _row(utility: pd.DataFrame, metric: str, arm: str) -> pd.Series | None:
+def _row(utility: pd.DataFrame, metric: str, arm: str, against: str = "") -> pd.Series | None:
     """The row of a metric over all unseen combinations, or None."""
-    rows = pick(utility, metric=metric, arm=arm, split="unseen", scope="all")
+    rows = pick(utility, metric=metric, arm=arm, against=against, split="unseen", scope="all")
     return None if rows.empty else rows.iloc[0]
 
 

@@ -26,13 +26,14 @@ from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import read_table, safe_name, write_json, write_table, write_text
 from medi.core.processes import side_by_side
 from medi.core.progress import Advance, Show, Silent
+from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, RESULTS, SUSPECTS, UTILITY
 from medi.evaluation.classify.arms import Arm, stain_arms
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.control import control
 from medi.evaluation.encoders import Encoder, embed, encoder, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity import compare as fidelity
-from medi.evaluation.memorisation import Patches, copying
+from medi.evaluation.memorisation import Patches, memorisation
 from medi.models.denoiser import Denoiser, gflop_per_image
 from medi.report.page import build
 from medi.report.sheets import write_sheets
@@ -68,7 +69,7 @@ def run(settings: StudySettings, out: Path, show: Show | None = None, redo: bool
     study.embed()
     study.measure_fidelity()  # distances per combination and per class
     study.measure_control()  # does an image show the class and the level that were asked for?
-    study.measure_copying()  # is an image new, or a training patch again?
+    study.measure_memorisation()  # is an image new, or a training patch again?
     study.measure_utility()  # classifiers on real, real + CLS, real + MeDi, oracle, and on what is free
     return study.conclude()  # results.json, picture sheet, report.html
 
@@ -258,7 +259,7 @@ class Study:
 
         def work(path: Path) -> str:
             table = pd.concat([self._fidelity(name) for name in s.evaluation.encoders], ignore_index=True)
-            write_table(path, table)
+            FIDELITY.write(path.parent, table)
             means = _pick(table, metric="frechet", scope="combination_mean", split="unseen")
             means = means[means["encoder"] == self.encoder().label]
             return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.1f}" for r in means.itertuples())
@@ -287,29 +288,29 @@ class Study:
             arms = {model: sets[model] for model in MODELS}
             named: dict[str, Any] = {"over": self.over, "seed": s.seed, "encoder": self.encoder().label}
             found = control(sets["train"], sets["reference"], arms, held_out=frozenset(self.unseen()), **named)
-            write_table(path.with_name("confusion.parquet"), found.confusion)
-            write_table(path, found.figures)
-            seen = _pick(found.figures, metric="obedience", scope="all", split="unseen", attribute=s.attribute)
+            CONFUSION.write(path.parent, found.confusion)
+            CONTROL.write(path.parent, found.figures)
+            seen = _pick(found.figures, metric="as_asked", scope="all", split="unseen", attribute=s.attribute)
             return f"{s.attribute} as asked: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in seen.itertuples())
 
         self.stages.stage("tables/control.parquet", work, [s.attribute, s.seed], ["embeddings"])
 
-    def measure_copying(self) -> None:
+    def measure_memorisation(self) -> None:
         s = self.settings
 
         def work(path: Path) -> str:
             parts = self._patches()
             synthetic = {model: parts[model] for model in MODELS}
             reserve = parts["reserve"] if len(parts["reserve"]) else None
-            found = copying(parts["train"], synthetic, reserve, parts["reference"], over=self.over, seed=s.seed)
-            write_table(path.with_name("suspects.parquet"), found.suspects)
+            found = memorisation(parts["train"], synthetic, reserve, parts["reference"], over=self.over, seed=s.seed)
+            SUSPECTS.write(path.parent, found.suspects)
             if found.sheet is not None:
                 found.sheet.save(self.folder / "suspects")
-            write_table(path, found.figures)
+            MEMORISATION.write(path.parent, found.figures)
             rates = _pick(found.figures, metric="copy_rate")
             return "copies: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in rates.itertuples())
 
-        self.stages.stage("tables/copying.parquet", work, [s.attribute, s.seed], ["embeddings"])
+        self.stages.stage("tables/memorisation.parquet", work, [s.attribute, s.seed], ["embeddings"])
 
     def measure_utility(self) -> None:
         s = self.settings
@@ -334,8 +335,8 @@ class Study:
                     only=s.evaluation.arms,
                     progress=advance,
                 )
-            write_table(path.with_name("curves.parquet"), curves)
-            write_table(path, table)
+            CURVES.write(path.parent, curves)
+            UTILITY.write(path.parent, table)
             overall = _pick(table, metric="balanced_accuracy", scope="all", split="unseen")
             named = overall[overall["arm"].isin(["real", *MODELS, "oracle"])]
             return "unseen combinations: " + ", ".join(f"{r.arm} {r.value:.3f}" for r in named.itertuples())
@@ -458,16 +459,16 @@ class Study:
 
     def _named(self, table: str, **wanted: str) -> dict[str, Any]:
         """Values by arm, and by split where there are any, of the rows of a result table that `wanted` names."""
-        rows = _pick(read_table(self.folder / "tables" / f"{table}.parquet"), **wanted)
+        rows = _pick(RESULTS[table].read(self.folder / "tables"), **wanted)
         if "split" not in rows:
             return dict(zip(rows["arm"], rows["value"].astype(float)))
         return {str(split): _column(rows, str(split)) for split in sorted(set(rows["split"]))}
 
     def _results(self) -> dict[str, Any]:
         s = self.settings
-        accuracy = _pick(read_table(self.folder / "tables/utility.parquet"), metric="balanced_accuracy", scope="all")
+        accuracy = _pick(UTILITY.read(self.folder / "tables"), metric="balanced_accuracy", scope="all")
         distance = _pick(
-            read_table(self.folder / "tables/fidelity.parquet"),
+            FIDELITY.read(self.folder / "tables"),
             metric="frechet",
             scope="combination_mean",
             encoder=self.encoder().label,
@@ -484,8 +485,8 @@ class Study:
             **tables,
             "gap_closed": gap_closed(tables["balanced_accuracy"]["unseen"]),
             "seconds": self.stages.seconds,
-            "control": self._named("control", metric="obedience", scope="all", attribute=s.attribute),
-            "copy_rate": self._named("copying", metric="copy_rate"),
+            "control": self._named("control", metric="as_asked", scope="all", attribute=s.attribute),
+            "copy_rate": self._named("memorisation", metric="copy_rate"),
             "encoder": {name: getattr(extractor, name) for name in ("name", "hash", "dimension", "licence")},
             "licences": {"data": s.cohort.licence} if s.cohort.licence else {},
             "phantom": "" if s.cohort.source else phantom.parameters_hash(),

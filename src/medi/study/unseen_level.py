@@ -16,8 +16,8 @@ from jaxtyping import Int64
 
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
-from medi.core.files import write_table
 from medi.core.seeds import generator
+from medi.core.tables import CURVES, FIDELITY, UTILITY
 from medi.evaluation.classify import utility
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.encoders import Encoder, embedded
@@ -63,7 +63,7 @@ class Asked:
 
 
 def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: Encoder, asked: Asked) -> pd.DataFrame:
-    """The curve over k: rows arm, split, metric, x_name, x, seed, value, low, high; goes on after an interruption.
+    """The curve over k, as `core.tables.CURVES` has it; goes on after an interruption.
 
     `old` are the training patches of `model`, which does not know the level. Arms real, oracle and floor do not depend
     on k and stand at each. Metrics: balanced_accuracy, gap_closed (intervals resample slides), frechet (mean over the
@@ -86,8 +86,8 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
         test, floor, sets, over=over, n=asked.distance_images, seed=asked.seed, encoder=extractor.name
     )
     table = _curves(accuracy, distance, seconds, asked)
-    for name, found in (("utility", accuracy), ("fidelity", distance), ("curves", table)):
-        write_table(out / "tables" / f"{name}.parquet", found)
+    for kind, found in ((UTILITY, accuracy), (FIDELITY, distance), (CURVES, table)):
+        kind.write(out / "tables", found)
     return table
 
 
@@ -158,11 +158,14 @@ def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, f
         place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}
         named = {REAL: REAL, ORACLE: ORACLE, arm_of(SAMPLED, k): SAMPLED, arm_of(CARRIED, k): CARRIED}
         for row in whole[whole["arm"].isin(named)].itertuples():
-            found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value}
+            found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value, "reason": row.reason}
             rows.append(place | found | {"low": row.low, "high": row.high})
         for metric, arm, value in (*_distances(distance, k), ("seconds", SAMPLED, seconds[k])):
-            rows.append(place | {"arm": arm, "metric": metric, "value": value, "low": np.nan, "high": np.nan})
-    return pd.DataFrame(rows)[["arm", "split", "metric", "x_name", "x", "seed", "value", "low", "high"]]
+            rows.append(
+                place | {"arm": arm, "metric": metric, "value": value, "low": np.nan, "high": np.nan, "reason": ""}
+            )
+    columns = ["arm", "against", "split", "metric", "x_name", "x", "seed", "value", "low", "high", "reason"]
+    return pd.DataFrame(rows).assign(against="")[columns]
 
 
 def _distances(table: pd.DataFrame, k: int) -> Sequence[tuple[str, str, float]]:

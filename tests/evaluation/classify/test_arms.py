@@ -169,13 +169,34 @@ def test_everything_is_compared_in_both_panels(compared: tuple[pd.DataFrame, pd.
     assert set(overall.loc[overall["panel"] == "transductive", "arm"]) == {"site_centred"}
     assert set(table.loc[table["metric"] == "gap_closed", "arm"]) == names - {"real", "oracle"}
     differences = table[table["metric"] == "balanced_accuracy_difference"]
-    assert set(differences["arm"]) == {f"medi - {name}" for name in names - {"medi"}}
+    pairs = set(zip(differences["arm"], differences["against"]))
+    expected = {("medi", name) for name in names - {"medi"}} | {("cls", name) for name in names - {"medi", "cls"}}
+    assert pairs == expected, "each synthetic set against every other arm, the reference first"
     assert (differences["p_adjusted"] >= differences["p_value"]).all()
     index = table[table["metric"] == "robustness_index"].set_index("arm")["value"]
     assert index["coral"] > index["real"] + 0.1
     sizes = overall.set_index(["arm", "split"])["n_train"]
     assert sizes["resampled", "seen"] == sizes["medi", "seen"] == 244
     assert sizes["medi_only", "seen"] == 80
+
+
+def test_sets_of_any_name_are_compared_with_every_arm() -> None:
+    """Defect: differences were named "a - b", so that a set called "my - model" could not be told apart."""
+    sets = {"my - model": SYNTHETIC["cls"], "other": SYNTHETIC["medi"]}
+    table, _ = study_arms(REAL, sets, TESTS, over=OVER, seed=0, only=["dfr"])
+    rows = table[table["metric"] == "balanced_accuracy_difference"]
+    expected = {("my - model", name) for name in ("real", "dfr", "other")} | {("other", "real"), ("other", "dfr")}
+    assert set(zip(rows["arm"], rows["against"])) == expected
+    assert rows["n_synthetic"].eq(rows["arm"].map({name: len(part) for name, part in sets.items()})).all()
+    table, _ = study_arms(REAL, sets, TESTS, over=OVER, seed=0, only=["none"], reference="other")
+    rows = table[table["metric"] == "auroc_difference"]
+    assert set(zip(rows["arm"], rows["against"])) == {
+        ("other", "real"),
+        ("other", "my - model"),
+        ("my - model", "real"),
+    }
+    with pytest.raises(MediError, match="reference 'third' is no synthetic set; there are my - model, other"):
+        study_arms(REAL, sets, TESTS, over=OVER, seed=0, reference="third")
 
 
 def test_curves_are_nested_and_end_at_the_whole(compared: tuple[pd.DataFrame, pd.DataFrame]) -> None:

@@ -67,7 +67,7 @@ def test_differences_and_means() -> None:
         mean = row(table, metric="frechet", scope="combination_mean", split="seen", arm=str(arm))
         assert mean["value"] == pytest.approx(rows["value"].mean())
     found = row(table, metric="frechet_difference", scope="combination_mean", split="seen")
-    assert found["arm"] == "cls - medi"
+    assert (found["arm"], found["against"]) == ("cls", "medi")
     assert 0 < found["low"] < found["value"] < found["high"]
     one = row(table, metric="frechet_difference", class_="A", site="x")
     assert 0 < one["low"] < one["high"]
@@ -182,8 +182,17 @@ def test_null_intervals_of_differences_cover_zero() -> None:
     table = combination(made("real"), made("floor"), cls=made("cls"), medi=made("medi"), far=made("far", shift=3.0))
     cells = table[(table["metric"] == "frechet_difference") & (table["scope"] == "combination")]
     covers = (cells["low"] <= 0) & (cells["high"] >= 0)
-    assert covers[cells["arm"] == "cls - medi"].mean() >= 5 / 6
-    assert not covers[cells["arm"] == "medi - far"].any()
+    assert covers[(cells["arm"] == "cls") & (cells["against"] == "medi")].mean() >= 5 / 6
+    assert not covers[(cells["arm"] == "medi") & (cells["against"] == "far")].any()
+
+
+def test_sets_may_have_any_name() -> None:
+    """Defect: a set called "my - model" raised KeyError."""
+    sets = {"my - model": made("medi"), "cls": made("cls")}
+    table = per_combination(made("real"), made("floor"), sets, over=OVER, n=20, seed=3, encoder="d4", draws=20)
+    rows = table[table["metric"].str.endswith("_difference")]
+    pairs = {("my - model", "cls"), ("my - model", "floor"), ("cls", "floor")}
+    assert set(zip(rows["arm"], rows["against"])) == pairs
 
 
 def test_sets_that_do_not_fit_are_refused() -> None:

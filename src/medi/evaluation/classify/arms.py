@@ -97,14 +97,19 @@ def standard_arms(
     seed: int,
     oracle: Embedded | None = None,
     preset: str = "tuned",
+    reference: str = "",
 ) -> Iterator[Arm]:
-    """The arms on embeddings: real rows alone, with synthetic ones, the oracle, and the transductive one."""
-    largest = max(map(len, synthetic.values()), default=0)
-    added = len(synthetic[MEDI]) if MEDI in synthetic else largest
+    """The arms on embeddings: real rows alone, with synthetic ones, the oracle, and the transductive one.
+
+    reference: the synthetic set whose size resampling meets and that also stands alone and filtered, by default that of
+    `reference_of`.
+    """
+    reference = reference or reference_of(synthetic)
+    added = len(synthetic[reference]) if synthetic else 0
     yield from real_arms(real, preset, len(real) + added)
     if len(over) > 1:
         yield coral_arm(real, tests, over)
-    yield from synthetic_arms(real, synthetic, over, seed)
+    yield from synthetic_arms(real, synthetic, over, seed, reference)
     if oracle is not None:
         yield Arm(ORACLE, real.join(oracle))
     if len(over) > 1:
@@ -124,14 +129,21 @@ def centred_arm(real: Embedded, tests: Mapping[str, Embedded], over: Sequence[st
     return Arm("site_centred", train, panel=TRANSDUCTIVE, tests=alignment.centred(tests, over))
 
 
-def synthetic_arms(real: Embedded, synthetic: Mapping[str, Embedded], over: Sequence[str], seed: int) -> Iterator[Arm]:
-    """Real rows with each synthetic set; MeDi's also alone, and with only what a probe of the real rows agrees with."""
+def reference_of(synthetic: Mapping[str, Embedded]) -> str:
+    """The synthetic set that others are compared with where none is named: "medi", else the first; "" without any."""
+    return MEDI if MEDI in synthetic else next(iter(synthetic), "")
+
+
+def synthetic_arms(
+    real: Embedded, synthetic: Mapping[str, Embedded], over: Sequence[str], seed: int, reference: str
+) -> Iterator[Arm]:
+    """Real rows with each synthetic set; the reference also alone, and with what a probe of real rows agrees with."""
     for name, rows in synthetic.items():
         yield Arm(name, real.join(rows))
-    if MEDI in synthetic:
-        yield filtered_arm(real, synthetic[MEDI], over, seed)
-        both = real.join(synthetic[MEDI])
-        yield Arm(f"{MEDI}_only", both, trains=np.arange(len(both)) >= len(real))
+    if reference in synthetic:
+        yield filtered_arm(real, synthetic[reference], over, seed, reference)
+        both = real.join(synthetic[reference])
+        yield Arm(f"{reference}_only", both, trains=np.arange(len(both)) >= len(real))
 
 
 def stain_arms(
@@ -188,9 +200,9 @@ def stained(
     return out
 
 
-def filtered_arm(real: Embedded, synthetic: Embedded, over: Sequence[str], seed: int) -> Arm:
-    """Real rows, and MeDi's whose class a probe of the real rows agrees with."""
-    name = f"{MEDI}_filtered"
+def filtered_arm(real: Embedded, synthetic: Embedded, over: Sequence[str], seed: int, of: str = MEDI) -> Arm:
+    """Real rows, and those of the set `of` whose class a probe of the real rows agrees with."""
+    name = f"{of}_filtered"
     if real.table["class"].nunique() < 2:
         return Arm(name, real, reason="real rows of one class: no probe that could agree")
     probe = Probe.fit(real, over=over, seed=seed)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from medi.core.errors import MediError
-from medi.evaluation.classify.arms import Arm, standard_arms
+from medi.evaluation.classify.arms import Arm, reference_of, standard_arms
 from medi.evaluation.classify.regimes import curves
 from medi.evaluation.classify.scoring import ORACLE, REAL
 from medi.evaluation.classify.utility import check, fit_arms, measure
@@ -25,6 +25,7 @@ def study_arms(
     preset: str = "tuned",
     attributes: Sequence[str] = (),
     only: Sequence[str] = ("all",),
+    reference: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Utility and curves of every arm that real training rows, synthetic sets and the oracle's rows can make.
@@ -35,12 +36,19 @@ def study_arms(
     their number. The tables are those of
     `utility.evaluate` and of `regimes.curves`, these for the given sets and under the preset "tuned" alone.
     """
+    reference = reference or reference_of(synthetic)
+    if reference not in (*synthetic, ""):
+        raise MediError(f"reference {reference!r} is no synthetic set; there are {', '.join(synthetic) or 'none'}")
     check([Arm(REAL, real), *(Arm(name, rows) for name, rows in synthetic.items())], tests, over, attributes)
-    made = [*standard_arms(real, synthetic, tests, over=over, seed=seed, oracle=oracle, preset=preset), *stained]
+    made = [
+        *standard_arms(real, synthetic, tests, over=over, seed=seed, oracle=oracle, preset=preset, reference=reference),
+        *stained,
+    ]
     arms = _asked(made, {REAL, ORACLE, *synthetic}, only)
     check(arms, tests, over, attributes)
     fitted = fit_arms(arms, over, seeds or (seed,), preset, progress)
-    table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes)
+    compared = [reference, *(name for name in synthetic if name != reference)] if synthetic else []
+    table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes, compared=compared)
     drawn = [arm for arm in arms if arm.name in (REAL, ORACLE, *synthetic) and preset == "tuned"]
     return table, curves(drawn, tests, over=over, seeds=seeds or (seed,), fitted=fitted)
 

@@ -22,7 +22,7 @@ from medi.evaluation.statistics import Estimate, cluster_bootstrap
 
 RATIOS = (0.125, 0.25, 0.5, 0.75, 1.0)  # of an arm's synthetic rows
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the real patients, and of the real images of the largest class
-COLUMNS = ("arm", "split", "metric", "x_name", "x", "seed", "value", "low", "high", "reason")
+COLUMNS = ("arm", "against", "split", "metric", "x_name", "x", "seed", "value", "low", "high", "reason")
 MEASURES = tuple(measure for measure in OVERALL if measure.name in ("balanced_accuracy", "auroc"))
 Rows = Bool[np.ndarray, " n"]
 
@@ -84,7 +84,11 @@ def _curve(
             reason = f"class {', '.join(lacking)} is not in these rows" if lacking else ""
             for place, value in _scored(probe, arm, tests, over, seed):
                 value = Estimate(np.nan, reason=reason) if reason else value
-                yield {"arm": arm.name, "x_name": point.x_name, "x": point.x, "seed": seed} | place | vars(value)
+                yield (
+                    {"arm": arm.name, "against": "", "x_name": point.x_name, "x": point.x, "seed": seed}
+                    | place
+                    | vars(value)
+                )
 
 
 def _scored(

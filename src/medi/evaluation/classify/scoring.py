@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float64
 
 from medi.core.seeds import Key
+from medi.core.tables import DIFFERENCE
 from medi.evaluation.classify.probes import codes, groups
 from medi.evaluation.classify.scores import (
     BALANCED_ACCURACY,
@@ -43,6 +44,7 @@ class Scorer:
     seed: int
     over: tuple[str, ...]
     attributes: tuple[str, ...] = ()
+    pairs: Sequence[tuple[str, str]] = ()
     cache: dict[tuple[str, str], Float[np.ndarray, "n *k"]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
@@ -94,11 +96,11 @@ class Scorer:
             yield self._row(measure.name, arm, scope, labels, rows, found)
 
     def _differences(self, measure: Measure) -> Iterator[Row]:
-        """MeDi less every other arm, with a p-value."""
-        for other in [arm for arm in self.answers if arm != MEDI and MEDI in self.answers]:
-            found, draws = self._estimate(measure, measure.minus(), self._everything, [MEDI, other])
-            row = self._row(f"{measure.name}_difference", f"{MEDI} - {other}", "all", {}, self._everything, found)
-            yield row | {"p_value": p_value(draws)}
+        """One arm less another, with a p-value."""
+        for pair in self.pairs:
+            found, draws = self._estimate(measure, measure.minus(), self._everything, pair)
+            row = self._row(f"{measure.name}{DIFFERENCE}", pair[0], "all", {}, self._everything, found)
+            yield row | {"against": pair[1], "p_value": p_value(draws)}
 
     def _gaps_closed(self) -> Iterator[Row]:
         measure, rows = BALANCED_ACCURACY, self._everything
@@ -151,11 +153,21 @@ class Scorer:
         return self.cache[measure.name, arm]
 
     def _row(self, metric: str, arm: str, scope: str, labels: dict[str, str], rows: Rows, found: Estimate) -> Row:
-        place = {"metric": metric, "arm": arm, "split": self.split, "scope": scope, **labels}
+        place = {"metric": metric, "arm": arm, "against": "", "split": self.split, "scope": scope, **labels}
         table = self.table[rows]
         slides = table["slide"].where(table["slide"] != "", table["sample_id"])
         sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
         return place | vars(found) | sizes
+
+
+def pairs_of(arms: Sequence[str], compared: Sequence[str]) -> list[tuple[str, str]]:
+    """Each arm of `compared` against every other arm; two that are both compared meet once, the earlier one first.
+
+    >>> pairs_of(["real", "cls", "medi"], ["medi", "cls"])
+    [('medi', 'real'), ('medi', 'cls'), ('cls', 'real')]
+    """
+    known = [arm for arm in compared if arm in arms]
+    return [(arm, other) for i, arm in enumerate(known) for other in arms if other not in known[: i + 1]]
 
 
 def _is_whole(answers: Answers) -> bool:

@@ -16,11 +16,11 @@ from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import PRESETS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
-from medi.evaluation.classify.scoring import REAL, Scorer
+from medi.evaluation.classify.scoring import MEDI, REAL, Scorer, pairs_of
 from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import holm
 
-FIRST = ("metric", "arm", "split", "scope")
+FIRST = ("metric", "arm", "against", "split", "scope")
 COUNTS = ("n_real", "n_synthetic", "n_slides", "n_patients", "n_train")
 LAST = ("value", "low", "high", *COUNTS, "panel", "p_value", "p_adjusted", "reason")
 
@@ -44,19 +44,21 @@ def evaluate(
     seeds: Sequence[int] | None = None,
     preset: str = "tuned",
     attributes: Sequence[str] = (),
+    compared: Sequence[str] = (MEDI,),
 ) -> pd.DataFrame:
     """Train the probe on each arm and test it on each split ("seen", "unseen"): one tidy row per figure.
 
     Scope "all": every measure of `scores.OVERALL`, "site_readability", gaps over each column but the class and over
-    `attributes` (scope: the column), "<metric>_difference" (arm "medi - cls", with p-values by Holm over the arms), and
-    on "unseen" "gap_closed" = (arm - real) / (oracle - real). Then "balanced_accuracy" within each level of the columns
-    `over`, "recall" per class and combination, and "robustness_index" of each space of embeddings. low, high: 95 % from
-    resampled patients. n_real counts test patches, n_synthetic synthetic training rows. seeds: of folds and draws, the
-    mean over all. MediError where a patient, slide or patch trains and tests, or an embedding is not finite (P5).
+    `attributes` (scope: the column), and on "unseen" "gap_closed" = (arm - real) / (oracle - real). Also
+    "<metric>_difference" of each arm in `compared` against every other (`scoring.pairs_of`), with p-values by Holm over
+    those that it meets. Then "balanced_accuracy" within each level of the columns `over`, "recall" per class and
+    combination, and "robustness_index" of each space of embeddings. low, high: 95 % from resampled patients. n_real
+    counts test patches, n_synthetic synthetic training rows. seeds: of folds and draws, the mean over all. MediError
+    where a patient, slide or patch trains and tests, or an embedding is not finite (P5).
     """
     check(arms, tests, over, attributes)
     fitted = fit_arms(arms, over, seeds or (seed,), preset)
-    return measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes)
+    return measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes, compared=compared)
 
 
 def measure(
@@ -67,17 +69,19 @@ def measure(
     over: Sequence[str],
     seed: int,
     attributes: Sequence[str] = (),
+    compared: Sequence[str] = (MEDI,),
 ) -> pd.DataFrame:
     """The table of `evaluate` from probes that are fitted."""
     counts = {
         arm.name: {"n_train": fitted[arm.name].rows, "n_synthetic": _synthetic(arm), "panel": arm.panel} for arm in arms
     }
     rows: list[dict[str, object]] = []
+    pairs = pairs_of([arm.name for arm in arms], compared)
     for split, test in tests.items():
         answers = {arm.name: answers_of(fitted[arm.name].probes, arm, split, test, over) for arm in arms}
         missing = {arm.name: _missing(arm, fitted[arm.name].probes, test.table) for arm in arms}
-        found = Scorer(split, test.table, answers, missing, seed, tuple(over), tuple(attributes)).rows()
-        rows += [row | counts[str(row["arm"]).split(" - ")[0]] for row in found]
+        found = Scorer(split, test.table, answers, missing, seed, tuple(over), tuple(attributes), pairs).rows()
+        rows += [row | counts[str(row["arm"])] for row in found]
     rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
     table = pd.DataFrame(rows)
     labels = list(over)
@@ -207,12 +211,16 @@ def _robustness(
         if arm.name == REAL or arm.tests is not None:
             moved = [tests[split].features if arm.tests is None else arm.tests[split] for split in tests]
             found = robustness_index(np.concatenate(moved), table, over, seed)
-            yield {"metric": "robustness_index", "arm": arm.name, "split": "", "scope": "all"} | vars(found) | sizes
+            yield (
+                {"metric": "robustness_index", "arm": arm.name, "against": "", "split": "", "scope": "all"}
+                | vars(found)
+                | sizes
+            )
 
 
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """p-values adjusted over the arms of each metric and split."""
+    """p-values adjusted over what an arm is compared with, for each metric and split."""
     differences = table["p_value"].notna()
-    for _, rows in table[differences].groupby(["metric", "split"]):
+    for _, rows in table[differences].groupby(["metric", "split", "arm"]):
         table.loc[rows.index, "p_adjusted"] = holm(rows["p_value"].to_numpy(dtype=np.float64))
     return table

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from medi.core.seeds import generator
+from medi.core.tables import DIFFERENCE
 from medi.evaluation.features import FLOOR, REAL, Embedded
 from medi.evaluation.fidelity.matching import (
     Cell,
@@ -23,11 +24,11 @@ from medi.evaluation.fidelity.matching import (
     level_targets,
     slides_of,
 )
-from medi.evaluation.fidelity.measures import METRICS, Result, difference, guarded, measure
+from medi.evaluation.fidelity.measures import METRICS, Pair, Result, difference, guarded, measure
 from medi.evaluation.statistics import Estimate, holm
 
 DRAWS = 1000
-FIRST = ("metric", "encoder", "scope", "arm")
+FIRST = ("metric", "encoder", "scope", "arm", "against")
 LAST = ("split", "value", "low", "high", "p_value", "p_adjusted", "n_real", "n_synthetic", "reason")
 Progress = Callable[[int, int], None]  # comparisons done, of how many
 
@@ -49,10 +50,10 @@ def per_combination(
 
     Each combination is compared at one n for all: the smallest supply, at most `n`. Rows: the metrics of
     `measures.METRICS` (scope "combination", and "combination_mean" per split), without intervals; and differences of
-    arms ("frechet_difference", arm "cls - medi"; recall and coverage also against the floor) with a 95 % interval for
-    the difference that sets of this n show on average, from `draws` joint resamples of real slides and synthetic
-    images. p_adjusted is Holm's over the rows of one metric and scope. `split` is "unseen" for combinations in
-    `held_out`. Undefined is NaN with a reason; other reasons are warnings (`measures.withheld`).
+    arms ("frechet_difference", an arm against another; recall and coverage also against the floor) with a 95 %
+    interval for the difference that sets of this n show on average, from `draws` joint resamples of real slides and
+    synthetic images. p_adjusted is Holm's over the rows of one metric and scope. `split` is "unseen" for combinations
+    in `held_out`. Undefined is NaN with a reason; other reasons are warnings (`measures.withheld`).
     """
     matching = Matching.of({REAL: real, FLOOR: floor, **synthetic}, over, n, seed)
     cells = sorted(set().union(*matching.positions.values()))
@@ -111,7 +112,7 @@ def _table(
     for split in sorted({target.split for target in targets}):
         rows += _mean_rows([result for result in results if result.target.split == split], slides, scope)
     table = pd.DataFrame(rows).assign(encoder=encoder, p_adjusted=np.nan)
-    compared = table["metric"].str.endswith("_difference") | table["metric"].eq("mmd2")
+    compared = table["metric"].str.endswith(DIFFERENCE) | table["metric"].eq("mmd2")
     adjusted = table[compared].groupby(["metric", "scope"])["p_value"].transform(lambda p: holm(p.to_numpy()))
     table.loc[compared, "p_adjusted"] = adjusted
     labels = [column for column in table.columns if column not in (*FIRST, *LAST)]
@@ -140,21 +141,19 @@ def _results(
 
 
 def _result_rows(result: Result, scope: str) -> Iterator[dict[str, object]]:
-    place = {"scope": scope, **result.target.labels, "split": result.target.split}
+    place: dict[str, object] = {"scope": scope, **result.target.labels, "split": result.target.split}
     size = {"n_real": result.n, "n_synthetic": result.n}
     for arm, found in result.values.items():
-        yield from ({"metric": metric, "arm": arm} | place | vars(e) | size for metric, e in found.items())
+        yield from _figures((arm, ""), place | size, found)
     for pair, gaps in result.differences.items():
-        yield from (
-            {"metric": f"{metric}_difference", "arm": pair} | place | vars(e) | size for metric, e in gaps.items()
-        )
+        yield from _figures(pair, place | size, gaps, DIFFERENCE)
 
 
 def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterator[dict[str, object]]:
     """Means over the targets in which every synthetic arm is defined, so that all are averaged over the same ones."""
     whole = [r for r in results if all(np.isfinite(r.values[a]["frechet"].value) for a in r.values if a != FLOOR)]
     names = frozenset().union(*(r.slides for r in whole))
-    place = {"scope": f"{scope}_mean", "split": results[0].target.split}
+    place: dict[str, object] = {"scope": f"{scope}_mean", "split": results[0].target.split}
     size = dict.fromkeys(("n_real", "n_synthetic"), sum(r.n for r in whole))
     values = {
         arm: {metric: _mean([r.values[arm][metric].value for r in whole], len(results)) for metric in METRICS}
@@ -165,14 +164,20 @@ def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterato
         for pair, found in results[0].differences.items()
     }
     for arm, found in values.items():
-        yield from ({"metric": metric, "arm": arm} | place | vars(e) | size for metric, e in found.items())
+        yield from _figures((arm, ""), place | size, found)
     for pair, found in guarded(values, gaps).items():
-        yield from (
-            {"metric": f"{metric}_difference", "arm": pair} | place | vars(e) | size for metric, e in found.items()
-        )
+        yield from _figures(pair, place | size, found, DIFFERENCE)
 
 
-def _mean_gap(results: Sequence[Result], pair: str, metric: str, degrees: int, of: int) -> Estimate:
+def _figures(
+    pair: Pair, place: Mapping[str, object], found: Mapping[str, Estimate], kind: str = ""
+) -> Iterator[dict[str, object]]:
+    """A row per metric; `kind` is added to its name."""
+    for metric, estimate in found.items():
+        yield {"metric": f"{metric}{kind}", "arm": pair[0], "against": pair[1], **place, **vars(estimate)}
+
+
+def _mean_gap(results: Sequence[Result], pair: Pair, metric: str, degrees: int, of: int) -> Estimate:
     """The mean difference, with an interval from the means of the joint draws."""
     defined = [r for r in results if np.isfinite(r.differences[pair][metric].value)]
     found = _mean([r.differences[pair][metric].value for r in defined], of)

@@ -22,6 +22,7 @@ from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknif
 from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, student_interval
 
 Draws = Float64[np.ndarray, " draws"]
+Pair = tuple[str, str]  # an arm, and the one that is subtracted from it
 METRICS = ("frechet", "mmd2", "kid", "precision", "recall", "density", "coverage", "duplicates")
 DIFFERENCES = ("frechet", "mmd2", "recall", "coverage")  # of two arms
 GUARDED = ("recall", "coverage")  # also of an arm and the floor
@@ -39,8 +40,8 @@ class Result:
     n: int
     slides: frozenset[str]
     values: dict[str, dict[str, Estimate]]
-    differences: dict[str, dict[str, Estimate]]
-    draws: dict[str, dict[str, Draws]]
+    differences: dict[Pair, dict[str, Estimate]]
+    draws: dict[Pair, dict[str, Draws]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def difference(value: float, draws: Draws, degrees: int) -> Estimate:
 
 
 def withheld(
-    pair: tuple[str, str], value: float, values: dict[str, dict[str, float]], gaps: dict[tuple[str, str, str], Estimate]
+    pair: Pair, value: float, values: dict[str, dict[str, float]], gaps: dict[tuple[str, str, str], Estimate]
 ) -> str:
     """The collapse guard: why the nearer of two arms must not be called closer; "" where nothing speaks against it.
 
@@ -247,14 +248,14 @@ def _result(
 ) -> Result:
     arms = [arm for arm in found if arm != FLOOR]
     pairs = [*combinations(arms, 2), *((arm, FLOOR) for arm in arms)]
-    differences, paired = {}, {}
+    differences: dict[Pair, dict[str, Estimate]] = {}
+    paired: dict[Pair, dict[str, Draws]] = {}
     for pair in pairs:
         metrics = GUARDED if FLOOR in pair else DIFFERENCES
-        name = " - ".join(pair)
-        paired[name] = {metric: _paired(drawn.get(metric, {}), pair, draws) for metric in metrics}
-        differences[name] = {
+        paired[pair] = {metric: _paired(drawn.get(metric, {}), pair, draws) for metric in metrics}
+        differences[pair] = {
             metric: _difference(
-                found[pair[0]].values[metric], found[pair[1]].values[metric], paired[name][metric], degrees
+                found[pair[0]].values[metric], found[pair[1]].values[metric], paired[pair][metric], degrees
             )
             for metric in metrics
         }
@@ -264,27 +265,20 @@ def _result(
 
 
 def guarded(
-    values: dict[str, dict[str, Estimate]], differences: dict[str, dict[str, Estimate]]
-) -> dict[str, dict[str, Estimate]]:
+    values: dict[str, dict[str, Estimate]], differences: dict[Pair, dict[str, Estimate]]
+) -> dict[Pair, dict[str, Estimate]]:
     """The same differences, "closer" withheld from distances of collapsed arms."""
     shares = {arm: {metric: estimate.value for metric, estimate in found.items()} for arm, found in values.items()}
-    gaps = {(*_arms(name), metric): found[metric] for name, found in differences.items() for metric in GUARDED}
+    gaps = {(*pair, metric): found[metric] for pair, found in differences.items() for metric in GUARDED}
     out = {}
-    for name, found in differences.items():
+    for pair, found in differences.items():
         distances = [metric for metric in ("frechet", "mmd2") if metric in found]
-        notes: dict[str, str] = {
-            metric: withheld(_arms(name), found[metric].value, shares, gaps) for metric in distances
-        }
-        out[name] = {metric: each.noting(notes.get(metric, "")) for metric, each in found.items()}
+        notes: dict[str, str] = {metric: withheld(pair, found[metric].value, shares, gaps) for metric in distances}
+        out[pair] = {metric: each.noting(notes.get(metric, "")) for metric, each in found.items()}
     return out
 
 
-def _arms(pair: str) -> tuple[str, str]:
-    first, _, second = pair.partition(" - ")
-    return first, second
-
-
-def _paired(drawn: dict[str, Draws], pair: tuple[str, str], draws: int) -> Draws:
+def _paired(drawn: dict[str, Draws], pair: Pair, draws: int) -> Draws:
     undefined = np.full(draws, np.nan)
     return drawn.get(pair[0], undefined) - drawn.get(pair[1], undefined)
 

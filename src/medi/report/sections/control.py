@@ -31,7 +31,7 @@ def control(run: Run) -> Section:
 
 
 def _obedience(rows: pd.DataFrame) -> Picture | None:
-    shown = pick(rows, metric="obedience", scope="all")
+    shown = pick(rows, metric="as_asked", scope="all")
     if shown.empty:
         return None
     shown = _sorted(shown.assign(axis=shown["split"], group=shown["attribute"]))
@@ -40,7 +40,7 @@ def _obedience(rows: pd.DataFrame) -> Picture | None:
         figures.forest(shown, split_axes(shown, "share recognised as requested"), "obedience", probed_name),
         " ".join(_obedience_said(str(name), part) for name, part in shown.groupby("attribute", sort=False)),
         f"A block per attribute. Dot: share; line: its interval. {each_n(shown[shown['arm'] != 'real'])}",
-        table_of("Obedience", pick(rows, metric="obedience"), open=False),
+        table_of("Obedience", pick(rows, metric="as_asked"), open=False),
     )
 
 

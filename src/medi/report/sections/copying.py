@@ -15,14 +15,14 @@ REAL = {"real": "real, other patients", "reserve": "real, same slides"}
 
 def copying(run: Run) -> Section:
     section = ("copying", "Are the images new?")
-    if run.copying.empty:
+    if run.memorisation.empty:
         return Section(*section, ["Nobody has looked for copies of training patches yet."])
     text = (
         "A copy is nearer to a training patch, in any flip or rotation, than all but 1 % of real patches of the same "
         "slides that no model saw; a leak of slide identity is nearer to one training slide than all but 5 % of "
         "patches of other patients. Images that copy nothing therefore lie at the dotted lines, not at zero."
     )
-    return Section(*section, [text], blocks=[_rates(run.copying), *_suspects(run)])
+    return Section(*section, [text], blocks=[_rates(run.memorisation), *_suspects(run)])
 
 
 def _rates(copying: pd.DataFrame) -> Picture:

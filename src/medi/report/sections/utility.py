@@ -132,10 +132,10 @@ def _forest(run: Run, rows: pd.DataFrame) -> Picture:
 def _differences(run: Run) -> Picture | None:
     """MeDi against each other arm, paired: what the intervals of single arms cannot tell."""
     rows = pick(run.utility, metric=DIFFERENCE, scope="all")
-    rows = rows[rows["arm"].str.startswith("medi - ")] if len(rows) else rows
+    rows = pick(rows, arm="medi")
     if rows.empty:
         return None
-    shown = rows.assign(arm=rows["arm"].str.removeprefix("medi - "), axis=rows["split"], group="")
+    shown = rows.assign(arm=rows["against"], axis=rows["split"], group="")
     order = list(reversed(ranked(shown)))
     shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     axes = split_axes(rows, "balanced accuracy of MeDi minus this arm", 0.0)

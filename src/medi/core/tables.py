@@ -1,0 +1,97 @@
+"""The result tables of a run: their columns, their files, and how tables of version 0.1 become tables of today.
+
+Tidy, a row per figure. `arm` is what was measured, `against` what it is subtracted from or compared with ("" where a
+figure stands alone); columns of classes and attributes, "" for all, lie between those listed here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medi.core.errors import MediError
+from medi.core.files import read_table, write_table
+
+ARM, AGAINST = "arm", "against"
+DIFFERENCE = "_difference"  # ends the name of a metric that is one arm's less another's
+OLD_METRICS = {"obedience": "as_asked"}
+OLD_SEPARATOR = " - "  # of the two arms of a difference
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One kind of table: its file name, the columns of text and of numbers that every one has, its old file name."""
+
+    name: str
+    text: tuple[str, ...]
+    numbers: tuple[str, ...]
+    old_name: str = ""
+
+    def check(self, table: pd.DataFrame, where: Path | str = "") -> pd.DataFrame:
+        """The table, or a MediError that names lacking columns or text that is missing instead of empty."""
+        place = f"{where}: " if where else ""
+        if lacking := [column for column in (*self.text, *self.numbers) if column not in table.columns]:
+            raise MediError(f"{place}the {self.name} table lacks the columns {', '.join(lacking)}")
+        if holes := [column for column in self.text if table[column].isna().any()]:
+            raise MediError(f"{place}the {self.name} table has missing text in {', '.join(holes)}; write ''")
+        return table
+
+    def write(self, folder: Path, table: pd.DataFrame) -> Path:
+        """Check and write it into a folder of tables."""
+        path = folder / f"{self.name}.parquet"
+        return write_table(path, self.check(table, path))
+
+    def read(self, folder: Path) -> pd.DataFrame:
+        """The table of a folder, by its name or its old one, as a table of today; MediError where there is none."""
+        path, old = (folder / f"{name}.parquet" for name in (self.name, self.old_name or self.name))
+        return upgraded(read_table(old if old.exists() and not path.exists() else path))
+
+    def exists(self, folder: Path) -> bool:
+        """Whether a folder holds it, under its name or its old one."""
+        return any((folder / f"{name}.parquet").exists() for name in (self.name, self.old_name or self.name))
+
+
+INTERVAL, COUNTS = ("value", "low", "high"), ("n_real", "n_synthetic")
+FIDELITY = ResultTable(
+    "fidelity",
+    ("metric", "encoder", "scope", ARM, AGAINST, "split", "reason"),
+    (*INTERVAL, "p_value", "p_adjusted", *COUNTS),
+)
+CONTROL = ResultTable(
+    "control", ("metric", "encoder", ARM, AGAINST, "attribute", "scope", "split", "reason"), (*INTERVAL, *COUNTS)
+)
+CONFUSION = ResultTable("confusion", (ARM, "attribute", "requested", "recognised"), ("n", "share"))
+MEMORISATION = ResultTable("memorisation", ("metric", ARM, AGAINST, "reason"), (*INTERVAL, *COUNTS), "copying")
+SUSPECTS = ResultTable(
+    "suspects", (ARM, "sample_id", "neighbour", "neighbour_slide"), ("rank", "turn", "distance", "ratio")
+)
+UTILITY = ResultTable(
+    "utility",
+    ("metric", ARM, AGAINST, "split", "scope", "panel", "reason"),
+    (*INTERVAL, *COUNTS, "n_slides", "n_patients", "n_train", "p_value", "p_adjusted"),
+)
+CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reason"), ("x", "seed", *INTERVAL))
+RESULTS = {table.name: table for table in (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES)}
+
+
+def upgraded(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as today's are written: two columns for the two arms of a difference, today's names, "" for no text.
+
+    >>> import pandas as pd
+    >>> old = pd.DataFrame({"metric": ["frechet_difference", "obedience"], "arm": ["cls - medi", "cls"]})
+    >>> upgraded(old).to_dict("list")
+    {'metric': ['frechet_difference', 'as_asked'], 'arm': ['cls', 'cls'], 'against': ['medi', '']}
+    """
+    texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+    table = table.assign(**{name: table[name].fillna("") for name in texts if table[name].isna().any()})
+    if ARM not in table or AGAINST in table:
+        return table
+    if "metric" not in table:
+        return table
+    pairs = table[ARM].where(table["metric"].str.endswith(DIFFERENCE), "").str.partition(OLD_SEPARATOR)
+    parts = pairs if len(table) else pd.DataFrame({0: [], 2: []}, dtype=object)
+    table = table.assign(
+        **{ARM: parts[0].where(parts[2] != "", table[ARM]), "metric": table["metric"].replace(OLD_METRICS)}
+    )
+    table.insert(list(table.columns).index(ARM) + 1, AGAINST, parts[2])
+    return table
