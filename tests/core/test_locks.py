@@ -12,7 +12,14 @@ import pytest
 from medi.core import locks
 from medi.core.errors import MediError
 
-HOLD = "import sys, time; from pathlib import Path; from medi.core.locks import locked\nwith locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from medi.core.locks import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

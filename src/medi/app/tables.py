@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from medi.cohort.audit import Audit, audit
+from medi.cohort.readers.guess import NAMES, plain
 from medi.cohort.readers.normalise import Settings
 from medi.cohort.readers.rows import read_rows
-from medi.cohort.readers.table import USUAL, read
+from medi.cohort.readers.table import read
 from medi.core.errors import MediError
 
 MOST_ROWS = 2_000_000
@@ -64,6 +65,6 @@ def audit_table(name: str, rows: pd.DataFrame, scratch: Path, columns: Columns) 
 
 def _numbered(rows: pd.DataFrame, path: Path) -> Path:
     """A copy of the table in which every row has an id of its own, whatever its columns repeat."""
-    kept = rows.drop(columns=[name for name in USUAL["id"] if name in rows])
+    kept = rows.drop(columns=[name for name in rows if plain(str(name)) in NAMES["id"]])
     kept.assign(sample_id=[f"row {i}" for i in range(len(rows))]).to_csv(path, index=False)
     return path

@@ -1,8 +1,8 @@
 """Endless procedural tissue: random tissues, stains and scanners from wide families, none of them the phantom's own.
 
-A model that begins with weights learned here has seen nuclei, glands and fibres, but no class and no site of the phantom:
-every tissue differs from every phantom class in its arrangement or by a fifth in three factors or more, and every stain
-vector stands at least eight degrees away from those of every phantom site.
+A model that begins with weights learned here has seen nuclei, glands and fibres, but no class and no site of the
+phantom. Every tissue differs from every phantom class in its arrangement, or by a fifth in three factors or more. Every
+stain vector stands at least eight degrees away from those of every phantom site.
 """
 
 import math
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, UInt8
+from jaxtyping import UInt8
 
 from medi.cohort import phantom
-from medi.cohort.phantom import FIELD, MARGIN, Angles, Frame, Layout, Points, Scanner, Section, Seeds, Stain, Tissue
+from medi.cohort.phantom import FIELD, Frame, Layout, Scanner, Section, Seeds, Stain, Tissue
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort

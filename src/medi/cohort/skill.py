@@ -20,7 +20,8 @@ DRAWS = 1000  # resamples of patients behind an interval
 AT_ONCE = 50  # resamples in memory
 SHUFFLES = 20  # of the classes over patients, for what chance alone determines
 SMOOTHING = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # patients that the coarser level counts for; chosen by log score
-GRADES: tuple[tuple[float, "Grade"], ...] = ((0.1, "none"), (0.3, "mild"), (0.6, "caution"), (0.9, "strong"))  # below this skill; from the last on: alarm
+# Below each skill its grade; from the last one on it is an alarm.
+GRADES: tuple[tuple[float, "Grade"], ...] = ((0.1, "none"), (0.3, "mild"), (0.6, "caution"), (0.9, "strong"))
 DETERMINED = 0.9  # 1 - H(class | attribute) / H(class), chance taken off, that is an alarm by itself
 TOO_FEW = 0.5  # the same of shuffled classes: from here on there are too few patients to say
 

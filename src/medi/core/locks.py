@@ -94,8 +94,8 @@ def _take(folder: Path) -> None:
                 return
             if other := holder(folder):
                 raise MediError(
-                    f"{folder}: is in use by process {other.pid} on {other.host} ({other.command}); wait until it ends, "
-                    "stop it, or choose another folder"
+                    f"{folder}: is in use by process {other.pid} on {other.host} ({other.command}); wait until it "
+                    "ends, stop it, or choose another folder"
                 )
             with suppress(OSError):
                 (folder / NAME).unlink()

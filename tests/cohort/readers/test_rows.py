@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medi.cohort.readers.rows import line_of, read_rows
+from medi.cohort.readers.rows import MOST, line_of, read_rows
 from medi.core.errors import MediError
 
 
@@ -64,7 +64,7 @@ def test_line_counts_quoted_breaks_and_blank_lines(tmp_path: Path) -> None:
 def test_parquet_becomes_text(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pd.DataFrame({"n": [2, 3], "x": [57.0, None], "s": ["NA", None], "b": [True, False]}).to_parquet(path)
-    assert read_rows(path).values.tolist() == [["2", "57.0", "NA", "True"], ["3", "", "", "False"]]
+    assert read_rows(path).values.tolist() == [["2", "57", "NA", "True"], ["3", "", "", "False"]]
 
 
 def test_parquet_with_image_bytes_is_explained(tmp_path: Path) -> None:
@@ -74,3 +74,49 @@ def test_parquet_with_image_bytes_is_explained(tmp_path: Path) -> None:
         read_rows(path)
     with pytest.raises(MediError, match="not readable as Parquet"):
         read_rows(write(tmp_path, b"nonsense", "broken.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('image,label,"site\na,b,c\n', 1), ('image,label\na,b\nc,"d\ne,f\n', 3), ('"x\ny",z\n"1",2\n3,"4\n5,6\n', 4)],
+)
+def test_a_quote_that_is_never_closed_is_named_by_its_line(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(MediError, match=rf't.csv line {line}: a quote \("\) opens here and is never closed'):
+        read_rows(tmp_path / "t.csv")
+
+
+def test_an_odd_number_of_quotes_inside_of_cells_is_no_open_quote(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('image,size\na.png,5" slide\n')
+    assert read_rows(tmp_path / "t.csv").to_numpy().tolist() == [["a.png", '5" slide']]
+
+
+@pytest.mark.parametrize("start", ["\n", " \n\n", ",\n"])
+def test_blank_lines_above_the_header_are_passed_over(tmp_path: Path, start: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{start}a,b\n1,2\n\n3,4\n")
+    table = read_rows(tmp_path / "t.csv")
+    assert list(table) == ["a", "b"]
+    assert table.to_numpy().tolist() == [["1", "2"], ["3", "4"]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\r"])
+def test_any_line_end_gives_the_same_cells(tmp_path: Path, end: str) -> None:
+    (tmp_path / "t.csv").write_bytes(end.join(["a,b", "1,02", "3,NA", ""]).encode())
+    assert read_rows(tmp_path / "t.csv").to_numpy().tolist() == [["1", "02"], ["3", "NA"]]
+
+
+def test_the_index_of_a_parquet_table_is_a_column(tmp_path: Path) -> None:
+    table = pd.DataFrame({"patient": ["p", "q"], "image": ["1.png", "2.png"]})
+    table.set_index("patient").to_parquet(tmp_path / "t.parquet")
+    assert read_rows(tmp_path / "t.parquet").to_numpy().tolist() == [["p", "1.png"], ["q", "2.png"]]
+
+
+def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+    pd.DataFrame({"patient": [1.0, None, 20.0], "mpp": [0.5, 1.0, None]}).to_parquet(tmp_path / "t.parquet")
+    assert read_rows(tmp_path / "t.parquet").to_numpy().tolist() == [["1", "0.5"], ["", "1.0"], ["20", ""]]
+
+
+def test_of_a_very_wide_table_only_what_is_used_is_read(tmp_path: Path) -> None:
+    names = ["image", *(f"c{i}" for i in range(3 * MOST)), "Slide_ID", "scanner type"]
+    (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join(["x"] * len(names)) + "\n")
+    assert list(read_rows(tmp_path / "t.csv", ["c2500"]))[MOST:] == ["c2500", "Slide_ID"]

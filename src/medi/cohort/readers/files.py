@@ -21,12 +21,21 @@ def list_images(root: Path, notes: Notes, settings: Settings) -> list[str]:
     if folders := sorted(name for name, entry in entries.items() if entry.is_dir()):
         notes.append(f"links to folders are not followed: {some(folders)}")
     images = {name: entry for name, entry in entries.items() if name.lower().endswith(SUFFIXES) and not entry.is_dir()}
+    odd = sorted(name for name, entry in images.items() if not entry.is_file() and not entry.is_symlink())
+    odd += sorted(name for name, entry in images.items() if entry.is_symlink() and _is_special(entry))
+    notes.reject([f"{root / name}" for name in odd], "not a regular file", "remove it", settings)
+    images = {name: entry for name, entry in images.items() if name not in odd}
     if not images:
         raise MediError(f"{root}: no images here ({', '.join(SUFFIXES)})")
     _check_names(root, images)
     broken = sorted(name for name, entry in images.items() if entry.is_symlink() and not entry.is_file())
     notes.reject([f"{root / name}" for name in broken], "a link that leads nowhere", "mend or remove it", settings)
     return sorted(images.keys() - set(broken))
+
+
+def _is_special(entry: "os.DirEntry[str]") -> bool:
+    """Whether a link leads to a pipe, a socket or a device, which would be waited for for ever."""
+    return os.path.exists(entry.path) and not entry.is_file()
 
 
 def _entries(folder: Path | str, prefix: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:

@@ -18,7 +18,6 @@ NAMES = {  # role: usual names without case, blanks and marks, the likeliest fir
         "patch",
         "patchpath",
         "patchfile",
-        "patchname",
         "tile",
         "tilepath",
         "bild",
@@ -75,13 +74,14 @@ NAMES = {  # role: usual names without case, blanks and marks, the likeliest fir
         "scan",
         "scanid",
     ),
-    "id": ("sampleid", "sample", "patchid", "tileid", "imageid", "uid"),
+    "id": ("sampleid", "patchname", "patchid", "tileid"),
 }
 ENDINGS = {"patient": ("patientid", "caseid"), "slide": ("slideid", "wsiid"), "image": ("imagepath", "filename")}
-MISSING = frozenset(
-    ("nan", "n/a", "na", "n.a.", "#n/a", "-", "--", "'--", "?", "none", "null", "nil", "unknown", "unk", "missing")
-    + ("not available", "not reported", "not known", "unspecified", "not specified", "k.a.", "unbekannt", ".", "nd")
-)
+MISSING = {
+    *("nan", "n/a", "na", "n.a.", "#n/a", "-", "--", "'--", "?", ".", "none", "null", "nil", "nd", "k.a."),
+    *("unknown", "unk", "missing", "unspecified", "not specified", "not available", "not reported", "not known"),
+    "unbekannt",
+}
 
 
 def plain(name: str) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from medi.cohort import tcga
+from medi.cohort.readers.guess import likely_missing
+from medi.cohort.readers.identity import one_spelling
 from medi.cohort.readers.rows import read_rows
 from medi.cohort.schema import RESERVED, Schema, group_rare
 from medi.cohort.table import Cohort
@@ -34,6 +36,7 @@ KNOWN_ATTRIBUTES = (
     "age",
 )
 SHOWN = 5  # names in a note
+LOOKED_AT = 1_000  # columns that are counted for the note on further attributes
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ class Notes(list[str]):
         self.append(f"left out, {what}: {count:,} ({some(bad, count)})")
 
 
-def some(names: Sequence[str], count: int = 0) -> str:
+def some(names: Sequence[str], count: int = 0, most: int = SHOWN) -> str:
     """The first few names, of `count` if not all are given."""
-    return ", ".join(names[:SHOWN]) + (", ..." if max(count, len(names)) > SHOWN else "")
+    return ", ".join(names[:most]) + (", ..." if max(count, len(names)) > most else "")
 
 
 def assemble(
@@ -123,11 +126,22 @@ def check_images(
     table: pd.DataFrame, root: Path, notes: Notes, settings: Settings, where: Callable[[int], str]
 ) -> pd.DataFrame:
     """The rows whose image file is there."""
+    table = _with_slashes(table, root, notes)
     there = table["image"].map(lambda name: (root / name).is_file())
     lost = table.index[~there]
     bad = [f"{where(row)}: {root / table['image'][row]}" for row in lost[:SHOWN]]
     notes.reject(bad, "no such image file", "correct the path or the root folder", settings, len(lost))
     return _not_empty(table[there], root)
+
+
+def _with_slashes(table: pd.DataFrame, root: Path, notes: Notes) -> pd.DataFrame:
+    """Paths as Windows writes them ("tables\\0000.png") with slashes, unless they are there as they stand."""
+    windows = table["image"].str.contains("\\", regex=False)
+    windows &= ~table["image"].where(windows, "").map(lambda name: bool(name) and (root / name).is_file())
+    if not windows.any():
+        return table
+    notes.append(f"{int(windows.sum())} paths of images have backslashes; they are read as slashes")
+    return table.assign(image=table["image"].where(~windows, table["image"].str.replace("\\", "/", regex=False)))
 
 
 def _not_empty(table: pd.DataFrame, source: Path) -> pd.DataFrame:
@@ -145,6 +159,12 @@ def _identify(table: pd.DataFrame) -> pd.DataFrame:
 
 def _people(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:
     """Unknown slides and patients get the finest safe stand-in: a slide its patient's or image's name, and so on."""
+    for column in ("slide", "patient"):
+        ids, others = one_spelling(table[column])
+        if others:
+            shown = [f"{text!r} is {kept!r}" for kept, texts in others.items() for text in texts]
+            notes.append(f"{column}: {len(shown)} spellings are read as another one of the same id ({some(shown)})")
+            table = table.assign(**{column: ids})
     names = table["slide"]
     if (names == "").any():
         names = names.where(names != "", table["sample_id"].str.rpartition("/")[2])
@@ -226,9 +246,10 @@ def _attributes(table: pd.DataFrame, notes: Notes, settings: Settings) -> list[s
         known = [name for name in known if name != "site_code"]
     known = [name for name in known if table[name][~table[name].isin(_missing(settings, name))].nunique() > 1]
     notes.append(f"attributes guessed: {', '.join(known) or 'none'}")
-    others = [name for name in _columns(table) if name not in (*known, *RESERVED) and 1 < table[name].nunique() <= 100]
+    rest = [name for name in _columns(table) if name not in {*known, *RESERVED}][:LOOKED_AT]
+    others = [name for name in rest if 1 < table[name].nunique() <= 100]
     if others:
-        notes.append(f"further columns of 2 to 100 levels: {', '.join(others)}")
+        notes.append(f"further columns of 2 to 100 levels: {some(others, most=20)}")
     return known
 
 
@@ -313,6 +334,9 @@ def _check_levels(known: pd.Series, name: str, notes: Notes) -> None:
         )
     if not len(levels) and name != "class":
         raise MediError(f"{name} is missing in every row; leave it out of the attributes")
+    if doubtful := likely_missing(map(str, levels)):
+        option = " ".join(f"--missing '{name}={text}'" for text in doubtful[:SHOWN])
+        notes.append(f"{name}: {some(doubtful)} look like missing values but are levels; if they are missing: {option}")
     if len(levels) == 1:
         notes.append(f"{name} has one level ({levels[0]}): it says nothing about an image")
     folded = pd.Series(levels, dtype=object).astype(str).str.strip().str.casefold()

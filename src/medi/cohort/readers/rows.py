@@ -1,25 +1,31 @@
 """Tables as text, to the last cell (P6): CSV, TSV and Parquet; a broken row is named by its line."""
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from medi.cohort.readers.guess import NAMES, plain
 from medi.core.errors import MediError
 
 PARQUET = (".parquet", ".pq")
+MOST = 1_000  # columns of a table that are read without being named
 csv.field_size_limit(1 << 20)
 
 
-def read_rows(path: Path) -> pd.DataFrame:
+def read_rows(path: Path, named: Collection[str] = ()) -> pd.DataFrame:
     """Every cell as it is written ("" where empty): `NA`, `02` and `not reported` stay. Unnamed columns are dropped.
+
+    Of a table with more than MOST columns only the first of them are read, and those that are `named` or have a usual
+    name.
 
     Raises MediError for a table that is missing, empty, ragged, not UTF-8, or has a column twice, with the line.
     """
     if not path.is_file():
         raise MediError(f"{path}: no such file")
-    table = _read_parquet(path) if path.suffix.lower() in PARQUET else _read_csv(path)
+    table = _read_parquet(path) if path.suffix.lower() in PARQUET else _read_csv(path, named)
     if not len(table):
         raise MediError(f"{path}: a header but no rows")
     return table[[name for name in table.columns if name]]
@@ -30,52 +36,93 @@ def line_of(path: Path, row: int) -> int:
     if path.suffix.lower() in PARQUET:
         return row + 1
     starts = _lines(path, _delimiter(path))
-    return next(line for i, (line, _) in enumerate(starts) if i == row + 1)
+    return next(line for i, (line, _, _) in enumerate(starts) if i == row + 1)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, named: Collection[str]) -> pd.DataFrame:
     delimiter = _delimiter(path)
-    header = _check_rows(path, delimiter)
+    _check_quotes(path, delimiter)
+    header, above = _check_rows(path, delimiter)
+    if _has_lone_returns(path):
+        cells = [cells for _, _, cells in _lines(path, delimiter)][1:]
+        return pd.DataFrame(cells, columns=header, dtype=str)
     table = pd.read_csv(
         path,
         sep=delimiter,
         header=None,
         names=range(len(header)),
-        skiprows=1,
+        skiprows=above,
         dtype=str,
         keep_default_na=False,
         na_filter=False,
         encoding="utf-8-sig",
         skip_blank_lines=True,
+        usecols=_kept(header, named),
     )
-    return table.set_axis(header, axis=1)
+    return table.set_axis([header[place] for place in table.columns], axis=1)
 
 
-def _check_rows(path: Path, delimiter: str) -> list[str]:
-    """The header, once every line is UTF-8 and has as many cells as it."""
+def _kept(header: Sequence[str], named: Collection[str]) -> list[int] | None:
+    """The places of the columns that are read; None: all."""
+    if len(header) <= MOST:
+        return None
+    usual = {name for names in NAMES.values() for name in names}
+    return [i for i, name in enumerate(header) if i < MOST or name in named or plain(name) in usual]
+
+
+def _has_lone_returns(path: Path) -> bool:
+    """Whether lines end in the old way of the Macintosh, CR alone, which readers of tables count differently."""
+    with path.open("rb") as handle:
+        before = b""
+        while block := handle.read(1 << 20):
+            text = before + block
+            if text[:-1].count(b"\r") > text.count(b"\r\n"):
+                return True
+            before = text[-1:]
+    return before == b"\r"
+
+
+def _check_quotes(path: Path, delimiter: str) -> None:
+    """Refuse a quote that opens and is never closed, with the line where it opens: all below would be one cell."""
+    with path.open("rb") as handle:
+        marks = sum(block.count(b'"') for block in iter(lambda: handle.read(1 << 20), b""))
+    if marks % 2 == 0:
+        return
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+        reader, line = csv.reader(handle, delimiter=delimiter, strict=True), 1
+        try:
+            for _ in reader:
+                line = reader.line_num + 1
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise MediError(f'{path} line {line}: a quote (") opens here and is never closed; remove it') from error
+
+
+def _check_rows(path: Path, delimiter: str) -> tuple[list[str], int]:
+    """The header, once every line is UTF-8 and has as many cells as it; and how many lines end with the header."""
     lines = _lines(path, delimiter)
     first = next(lines, None)
     if first is None:
         raise MediError(f"{path}: empty; expected a header and rows")
-    header = [name.strip() for name in first[1]]
-    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+    header = [name.strip() for name in first[2]]
+    if twice := sorted(name for name, count in Counter(header).items() if name and count > 1):
         raise MediError(f"{path}: columns {', '.join(twice)} occur twice; rename one of each")
-    for line, cells in lines:
+    for line, _, cells in lines:
         if len(cells) != len(header):
             raise MediError(
                 f"{path} line {line}: {len(cells)} cells, the header has {len(header)}; mend the line (quote commas)"
             )
-    return header
+    return header, first[1]
 
 
-def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The first line's number and the cells of each record; blank lines are passed over."""
+def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
+    """The numbers of the first and last line and the cells of each record; blank lines are passed over."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader, line = csv.reader(handle, delimiter=delimiter), 1
             for cells in reader:
-                if cells:
-                    yield line, cells
+                if any(cell.strip() for cell in cells):
+                    yield line, reader.line_num, cells
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
@@ -95,9 +142,9 @@ def _not_utf8(path: Path) -> MediError:
 
 
 def _delimiter(path: Path) -> str:
-    """The one of tab, comma and semicolon that the header has most of."""
+    """The one of tab, comma and semicolon that the header has most of; blank lines above it are passed over."""
     with path.open("rb") as handle:
-        header = handle.readline()
+        header = next((line for line in handle if line.strip()), b"")
     return max(",\t;", key=lambda mark: header.count(mark.encode()))
 
 
@@ -106,7 +153,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise MediError(f"{path}: not readable as Parquet ({error})") from error
+    table = _with_index(table, path)
     return pd.DataFrame({str(name): _as_text(table[name], path) for name in table.columns})
+
+
+def _with_index(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Named index levels are columns like any other: many tables keep the patient there."""
+    named = [name for name in table.index.names if name is not None]
+    if clash := [name for name in named if name in table.columns]:
+        raise MediError(f"{path}: {clash[0]!r} is a column and the index; rename one of them")
+    return table.reset_index(level=named) if named else table
 
 
 def _as_text(column: pd.Series, path: Path) -> pd.Series:
@@ -116,4 +172,6 @@ def _as_text(column: pd.Series, path: Path) -> pd.Series:
         raise MediError(
             f"{path}: column {column.name!r} holds {type(sample).__name__}, not text; export images as files"
         )
+    if pd.api.types.is_float_dtype(column) and (column[known] % 1 == 0).all():
+        column = column.astype("Int64")  # whole numbers that a gap turned into fractions: "1" was written, not "1.0"
     return column.astype(str).where(known, "").astype(str)

@@ -1,34 +1,16 @@
 """Any CSV, TSV or Parquet table with a row per patch, or per slide where there are no images (P6: all text)."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble, check_images
+from medi.cohort.readers.guess import column_of
+from medi.cohort.readers.normalise import DEFAULTS, KNOWN_ATTRIBUTES, Notes, Settings, assemble, check_images, some
 from medi.cohort.readers.rows import line_of, read_rows
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-
-USUAL = {  # role: usual column names, the likeliest first
-    "image": (
-        "image",
-        "image_path",
-        "img_path",
-        "filepath",
-        "file_path",
-        "path",
-        "file",
-        "filename",
-        "file_name",
-        "patch",
-    ),
-    "label": ("class", "label", "diagnosis", "tumor_type", "cancer_type", "biological_class", "project_id", "type"),
-    "patient": ("patient", "patient_id", "case_submitter_id", "case_id", "case", "subject"),
-    "slide": ("slide", "slide_id", "slide_submitter_id", "wsi_id", "wsi", "slide_name"),
-    "id": ("sample_id", "patch_name"),
-}
 
 
 def read(
@@ -47,8 +29,8 @@ def read(
     columns ("{slide}/{patch}.png"); "" for none. label, patient, slide, id: columns; "" for none; None: guessed.
     """
     source = source / "metadata.csv" if source.is_dir() else source
-    rows, notes = read_rows(source), Notes()
     named = {"label": label, "patient": patient, "slide": slide, "id": id}
+    rows, notes = read_rows(source, _asked_for(settings, [image, *named.values()])), Notes()
     roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
 
     def where(row: int) -> str:
@@ -62,13 +44,19 @@ def read(
     return assemble(table, source, folder, notes, settings, where)
 
 
+def _asked_for(settings: Settings, named: Sequence[str | None]) -> set[str]:
+    """The columns that options name, those of a template of paths too."""
+    fields = [name for text in named if text for _, name, _, _ in string.Formatter().parse(text) if name]
+    return {*filter(None, named), *fields, *(settings.attributes or KNOWN_ATTRIBUTES), *settings.group_rare}
+
+
 def _column(rows: pd.DataFrame, role: str, name: str | None, notes: Notes) -> str:
     """The column of a role: as named, or the likeliest that is there; "" for none."""
     if name is None:
-        name = next((usual for usual in USUAL[role] if usual in rows), "")
+        name = column_of(role, [str(column) for column in rows.columns])
         notes.append(f"{role} from column {name!r}" if name else f"no column for {role}")
     if name and name not in rows:
-        raise MediError(f"no column {name!r} for {role}; the columns are {', '.join(map(str, rows.columns))}")
+        raise MediError(f"no column {name!r} for {role}; the columns are {some(list(map(str, rows.columns)), most=30)}")
     return name
 
 
