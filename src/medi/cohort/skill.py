@@ -153,7 +153,7 @@ class Chain:
         """The number of attributes and the smoothing of the best log score within the other folds."""
         folds = [fold for fold in range(FOLDS) if fold != left_out]
         choices = [(length, m) for length in range(1, len(self.place)) for m in SMOOTHING]
-        return max(choices, key=lambda choice: sum(self._score(*choice, fold, left_out) for fold in folds))
+        return max(choices, key=lambda choice: sum(self._score(choice[0], choice[1], f, left_out) for f in folds))
 
     def _score(self, length: int, smoothing: float, fold: int, left_out: int | None) -> float:
         """Mean log probability of the classes of a fold's patients, classes counting alike."""

@@ -201,7 +201,7 @@ class Study:
 
     def carry(self) -> None:
         s = self.settings
-        carrying = TransferSettings(steps=10, batch=s.sampling.batch)  # as near to the truth as 15 (docs/how-to/transfer.md)
+        carrying = TransferSettings(steps=10, batch=s.sampling.batch)  # as near to the truth as 15
 
         def work(path: Path) -> str:
             patches, plan = self.split().where(split="train"), read_table(self.folder / "plan" / "rows.parquet")

@@ -59,7 +59,7 @@ def _read_csv(path: Path, named: Collection[str]) -> pd.DataFrame:
         skip_blank_lines=True,
         usecols=_kept(header, named),
     )
-    return table.set_axis([header[place] for place in table.columns], axis=1)
+    return table.set_axis([header[int(place)] for place in table.columns], axis=1)
 
 
 def _kept(header: Sequence[str], named: Collection[str]) -> list[int] | None:
