@@ -16,7 +16,8 @@ from medi.cli.main import app
 
 CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
 DISPLAY, INLINE = re.compile(r"\$\$(.+?)\$\$", re.DOTALL), re.compile(r"\$([^$\n]+?)\$")
-OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(?:benchmarks|src|tests|CHANGELOG|CONTRIBUTING)[^)]*\)")  # files that the site does not hold
+ELSEWHERE = "benchmarks|src|tests|CHANGELOG|CONTRIBUTING"  # what pages link to and the site does not hold
+OUTSIDE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)+(?:{ELSEWHERE})[^)]*\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
