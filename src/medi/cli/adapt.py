@@ -4,23 +4,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from medi.cli.diffusion import Model, model_file
+from medi.cli.help import add_several
+from medi.cli.options import Seed
 from medi.cli.patches import Known, Patches, read_patches
 from medi.cli.terminal import Terminal, say
 from medi.cli.transfer import default_attribute
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the new model.")]
-
-
-class LearnOrJoin(TyperGroup):
-    """`medi adapt MODEL PATCHES` learns; only the word `join` in the first place means the other one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands:
-            args = ["learn", *args]
-        return super().parse_args(ctx, args)
 
 
 def learn(
@@ -35,16 +27,16 @@ def learn(
         typer.Option(metavar="PACKED", help="Packed patches of old levels: tune weights too.", show_default=False),
     ] = None,
     known: Known = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     out: Out = Path("medi-adapted"),
 ) -> None:
-    """A model that knows one level more, learned from a few patches (5 or more; a class column may be empty).
+    """A new level of an attribute, such as a hospital, from few patches.
 
-    Without --rehearse the old levels stay as they are, bit for bit, and level.safetensors holds the new one alone. With
-    it weights are tuned on new and old patches too, by low-rank changes and all of them; what denoises a held-back
-    fifth of the new ones best is kept.
+    5 patches or more are needed; their class column may be empty. Without --rehearse the old levels stay as they are,
+    bit for bit, and level.safetensors holds the new one alone. With it weights are tuned on new and old patches too, by
+    low-rank changes and all of them; what denoises a held-back fifth of the new ones best is kept.
 
-    Example: medi adapt my-model new-patches --name "St. Elsewhere" --rehearse my-packed --out my-adapted
+    Example: medi adapt my-model new-patches --name "St. Elsewhere"
     """
     from medi.cohort.table import Cohort
     from medi.models.checkpoint import load_schema
@@ -79,9 +71,9 @@ def join(
     levels: Annotated[list[Path], typer.Argument(metavar="LEVEL...", help="level.safetensors of medi adapt.")],
     out: Out = Path("medi-adapted"),
 ) -> None:
-    """A model with several levels that were learned for it one by one.
+    """A model with several levels that were learned one by one.
 
-    Example: medi adapt join my-model a/level.safetensors b/level.safetensors --out my-joined
+    Example: medi adapt join my-model a/level.safetensors b/level.safetensors
     """
     from medi.training.adaptation import adapt
 
@@ -90,7 +82,4 @@ def join(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    group = typer.Typer(cls=LearnOrJoin, no_args_is_help=True, rich_markup_mode=None)
-    app.add_typer(group, name="adapt", help="A new level of an attribute from a few patches; join such levels.")
-    group.command()(learn)
-    group.command()(join)
+    add_several(app, "adapt", [learn, join])

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from medi.cli.help import add
 from medi.cli.terminal import say
 
 LOOPBACK = "127.0.0.1"
@@ -17,9 +18,10 @@ def app(
         int | None, typer.Option(min=1, max=65535, help="Port.", show_default="the first free one from 7860 on")
     ] = None,
 ) -> None:
-    """Play with a finished run in a browser: samples, one patch at every site, a new site, the audit of a table.
+    """Play with a finished run in a browser.
 
-    Nothing is fetched from elsewhere, and what you drop on the page is gone when the app ends.
+    Samples, one patch at every site, a new site, the audit of a table. Nothing is fetched from elsewhere, and what you
+    drop on the page is gone when the app ends.
 
     Example: medi app medi-demo
     """
@@ -36,4 +38,4 @@ def app(
 
 def register(verbs: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    verbs.command()(app)
+    add(verbs, app)

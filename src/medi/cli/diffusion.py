@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medi.cli.help import add
+from medi.cli.options import Seed
 from medi.cli.terminal import Terminal, say
 from medi.core.errors import MediError
 
@@ -44,11 +46,12 @@ def train(
         bool, typer.Option("--compile", help="torch.compile; on a CPU it needs a C++ compiler.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")] = False,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Train a diffusion model on the class and metadata of a cohort's training patches; resumes bitwise.
+    """Train a diffusion model on class and metadata.
 
-    Writes model.safetensors (with vocabularies and settings) and log.jsonl; the validation split gives the loss in it.
+    The same command goes on where it stopped, to the same weights bit for bit. Writes model.safetensors (with
+    vocabularies and settings) and log.jsonl; the validation split gives the loss in it.
 
     Example: medi train my-packed --preset patch64 --out my-model
     """
@@ -111,15 +114,15 @@ def sample(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """The synthetic cohort of a plan; the same command goes on where it stopped.
+    """The synthetic cohort of a plan.
 
-    PLAN is a folder of `medi plan`, or a CSV or Parquet table with a column for the class and each attribute, and n,
-    the images of each row. Cells may mix levels: Alder:0.7+Birch:0.3. Under torchrun or accelerate launch processes
-    share the work.
+    The same command goes on where it stopped. PLAN is a folder of `medi plan`, or a CSV or Parquet table with a column
+    for the class and each attribute, and n, the images of each row. An entry may mix levels: Alder:0.7+Birch:0.3. Under
+    torchrun or accelerate launch processes share the work.
 
-    Example: medi sample my-model my-plan --out my-samples --steps 20 --shard 0/4
+    Example: medi sample my-model my-plan --out my-samples --steps 20
     """
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
@@ -150,8 +153,9 @@ def export(
     class_name: Annotated[str, typer.Option(help="Keyword of the class: pipe(cancer=...).")] = "class_",
     data_licence: Annotated[str, typer.Option(help="Licence of the training data, for the model card.")] = "",
 ) -> None:
-    """A folder that diffusers loads where medi is not installed, with a model card.
+    """A folder that diffusers loads, with a model card.
 
+    medi needs not be installed there.
     DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) takes conditions by the names of their levels.
 
     Example: medi export my-model --class-name cancer --out my-pipeline
@@ -242,6 +246,6 @@ def _number(text: str, option: str, example: str) -> float:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command `medi`."""
-    app.command()(train)
-    app.command()(sample)
-    app.command()(export)
+    add(app, train)
+    add(app, sample)
+    add(app, export)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medi.cli.help import add
 from medi.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ def doctor(
         list[Path] | None, typer.Argument(metavar="PATH", help="Folders of runs, cohorts or models to examine.")
     ] = None,
 ) -> None:
-    """What is installed, which device and encoders there are, and whether folders are sound; each with its remedy.
+    """Check the installation, and whether folders are sound.
 
-    Every checksum of a cohort's pixels is gone through. Exit code 1 where something is broken.
+    Tells what is installed, which device and encoders there are, and for each problem its remedy. Every checksum of a
+    cohort's pixels is gone through. Exit code 1 where something is broken.
 
     Example: medi doctor medi-demo
     """
@@ -41,4 +43,4 @@ def _tell(finding: "Finding") -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    app.command()(doctor)
+    add(app, doctor)

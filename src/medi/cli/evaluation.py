@@ -11,6 +11,8 @@ import typer
 from rich.table import Table
 
 from medi.cli.diffusion import shard_of
+from medi.cli.help import add
+from medi.cli.options import Seed
 from medi.cli.source import split_commas
 from medi.cli.terminal import Terminal, console, printable, say
 from medi.core.errors import MediError
@@ -51,12 +53,12 @@ def embed(
     precision: Annotated[str, typer.Option(help="fp32, or mixed: bf16, fp16.")] = "fp32",
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0, with one --cache.")] = "0/1",
 ) -> None:
-    """Features of every patch: a Parquet table with sample_id and a column per number.
+    """Features of every patch as a table.
 
-    ENCODER is a name (uni), a name with its weights (uni:PATH), timm:ARCHITECTURE:PATH or torchscript:PATH. The same
-    command goes on where it stopped.
+    The Parquet table has sample_id and a column per number. ENCODER is a name (uni), a name with its weights
+    (uni:PATH), timm:ARCHITECTURE:PATH or torchscript:PATH. The same command goes on where it stopped.
 
-    Example: medi embed my-packed --out my-embeddings.parquet --encoder uni --cache embeddings
+    Example: medi embed my-packed --encoder uni --cache embeddings
     """
     from medi.core.sharding import process
     from medi.evaluation.encoders import embed_share
@@ -103,9 +105,9 @@ def fidelity(
     draws: Annotated[int, typer.Option(min=0, help="Resamples behind each interval; 0: no intervals.")] = 1000,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Are the images right, as asked and new? Tables of distances, control, memorisation, for any generator.
+    """Are the images right, as asked and new?
 
     Distances at equal n per combination, class and level: the slides of REAL are split in halves, one the reference
     for all, the other the floor. Probes trained on real patches tell whether a sample shows what was asked for (on
@@ -113,7 +115,7 @@ def fidelity(
     synthetic cohort the floors and the probes' accuracy are all there is. Combinations of which REAL has no training
     patch are "unseen".
 
-    Example: medi fidelity my-packed medi=my-samples cls=cls-samples --over class,site --out my-fidelity
+    Example: medi fidelity my-packed medi=my-samples --over class,site
     """
     from medi.evaluation.encoders import encoder as named
 
@@ -154,16 +156,17 @@ def utility(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds and draws; figures are means.")] = 1,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """The same classifier on real patches, on real ones with each synthetic cohort, and on all that is free.
+    """What synthetic images are worth to a classifier.
 
-    REAL has the splits of `medi holdout`: train, and test_seen or test_unseen. Of a synthetic cohort the images that
-    fill combinations are added (column `fill` of `medi plan`), or all where it does not say. Real patches of the
-    held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all` also compares stain
-    normalisation and augmentation, for which the patches are embedded again.
+    The same classifier is trained on real patches, on real ones with each synthetic cohort, and on every baseline that
+    needs no generator. REAL has the splits of `medi holdout`: train, and test_seen or test_unseen. Of a synthetic
+    cohort the images that fill combinations are added (column `fill` of `medi plan`), or all where it does not say.
+    Real patches of the held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all` also
+    compares stain normalisation and augmentation, for which the patches are embedded again.
 
-    Example: medi utility my-packed medi=my-samples cls=cls-samples --over class,site --out my-utility
+    Example: medi utility my-packed medi=my-samples --over class,site
     """
     import pandas as pd
 
@@ -519,6 +522,6 @@ def _show_pairs(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> No
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command `medi`."""
-    app.command()(embed)
-    app.command()(fidelity)
-    app.command()(utility)
+    add(app, embed)
+    add(app, fidelity)
+    add(app, utility)

@@ -8,22 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medi.cli.terminal import say
+from medi.cli.options import one_of
+from medi.cli.terminal import say, warn
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
     from medi.cohort.table import Cohort
 
 PANEL = "How SOURCE is read"
+KINDS = ("auto", "tcga_ut", "webdataset", "wilds", "pathorob", "table", "folder")
 COMMAS = ("attributes", "continuous", "classes")  # options that take a list between commas
 
 
-def _option(name: str, help: str, metavar: str = "COLUMN") -> Any:
-    return typer.Option(f"--{name}", help=help, metavar=metavar, show_default=False, rich_help_panel=PANEL)
+def _option(name: str, help: str, metavar: str = "COLUMN", known: Sequence[str] = ()) -> Any:
+    complete = one_of(*known) if known else None
+    return typer.Option(
+        f"--{name}", help=help, metavar=metavar, show_default=False, rich_help_panel=PANEL, autocompletion=complete
+    )
 
 
 OPTIONS: dict[str, Any] = {
-    "kind": Annotated[str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder or auto.", "KIND")],
+    "kind": Annotated[
+        str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder or auto.", "KIND", KINDS)
+    ],
     "attributes": Annotated[list[str] | None, _option("attributes", "What to condition on: a,b or repeated.")],
     "continuous": Annotated[list[str] | None, _option("continuous", "Those of the attributes that are numbers.")],
     "label": Annotated[str | None, _option("label", "The class (webdataset: a field of the JSON).")],
@@ -49,7 +56,9 @@ OPTIONS: dict[str, Any] = {
         list[str] | None, _option("group-rare", "Levels of fewer than N patients become 'other'.", "COLUMN=N")
     ],
     "mpp": Annotated[float | None, _option("mpp", "Micrometres per pixel of the images.", "NUMBER")],
-    "on_error": Annotated[str, _option("on-error", "Bad rows or images: skip (and list them) or fail.", "skip|fail")],
+    "on_error": Annotated[
+        str, _option("on-error", "Bad rows or images: skip (and list them) or fail.", "skip|fail", ("skip", "fail"))
+    ],
 }
 DEFAULTS = {"kind": "auto", "on_error": "fail"}
 
@@ -63,8 +72,11 @@ class Source:
     on_error: str
     options: dict[str, Any]
 
-    def read(self) -> "Cohort":
-        """A cohort folder as it is, anything else through the readers; guesses are printed."""
+    def read(self, with_notes: bool = False) -> "Cohort":
+        """A cohort folder as it is, anything else through the readers; what was guessed is printed.
+
+        with_notes: print also what was guessed when a cohort folder was written.
+        """
         from medi.cohort.table import Cohort
 
         if not self.path.exists():
@@ -74,17 +86,44 @@ class Source:
         if self.options or self.kind != DEFAULTS["kind"]:
             named = ", ".join("--" + name.replace("_", "-") for name in self.options) or "--kind"
             raise MediError(f"{self.path} is a cohort already, {named} would change it; read its source again instead")
-        return Cohort.load(self.path)
+        cohort = Cohort.load(self.path)
+        if with_notes:
+            show_notes(cohort)
+        return cohort
 
     def _through_reader(self) -> "Cohort":
         from medi.cohort import readers
 
         cohort = readers.read(self.kind, self.path, on_error=self.on_error, **self.options)
-        say(f"read as {cohort.info['reader']}: {len(cohort):,} rows")
-        for note in cohort.info["notes"]:
-            say(f"  {note}")
+        show_notes(cohort)
         root = cohort.info["root"] and str(Path(cohort.info["root"]).resolve())
         return replace(cohort, info={**cohort.info, "root": root})
+
+    def check_out(self, out: Path) -> None:
+        """A packed cohort is never overwritten by another one's table."""
+        if (out / "pixels.npy").exists() and not self._is(out):
+            raise MediError(f"{out} holds a packed cohort that is not {self.path}; choose another folder for --out")
+
+    def keep(self, cohort: "Cohort", out: Path) -> "Cohort":
+        """Save the cohort beside the results; pixels are not copied, they stay in the folder that holds them."""
+        kept = cohort if self._is(out) else replace(cohort, pixels=None)
+        kept.save(out)
+        return kept
+
+    def _is(self, out: Path) -> bool:
+        return out.resolve() == self.path.resolve()
+
+
+def show_notes(cohort: "Cohort") -> None:
+    """How a cohort was read and what was guessed; in red where no column is the patient."""
+    from medi.cohort.patients import patients_unknown
+
+    if "reader" in cohort.info:
+        say(f"read as {cohort.info['reader']}: {len(cohort):,} rows")
+    for note in cohort.info.get("notes", []):
+        say(f"  {note}")
+    if warning := patients_unknown(cohort.table):
+        warn(warning)
 
 
 def with_source(verb: Callable[..., None]) -> Callable[..., None]:

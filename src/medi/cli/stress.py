@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medi.cli.diffusion import model_file
+from medi.cli.help import add
+from medi.cli.options import Seed
 from medi.cli.patches import read_patches
 from medi.cli.source import split_commas
 from medi.cli.terminal import Terminal, say
@@ -39,15 +41,16 @@ def stress(
     mean: Annotated[str, typer.Option(metavar=RGB, help="Subtracted from patches of 0 to 1 (onnx, pt).")] = "0,0,0",
     std: Annotated[str, typer.Option(metavar=RGB, help="What they are divided by then.")] = "1,1,1",
     steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down.")] = 15,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder for report and tables.")] = Path("medi-stress"),
 ) -> None:
-    """Show a classifier its patches at every level of an attribute: flips, changes of score, calibration, worst pairs.
+    """What a classifier does when only the hospital changes.
 
-    A function takes uint8 patches [n, h, w, 3] and returns a score per class; onnx and pt (TorchScript) take float32
-    [n, 3, h, w]. Scores that are no probabilities count as logits. probe:COHORT trains a probe of ours.
+    It is shown its patches at every level of an attribute: flips, changes of score, calibration, worst pairs. A
+    function takes uint8 patches [n, h, w, 3] and returns a score per class; onnx and pt (TorchScript) take float32 [n,
+    3, h, w]. Scores that are no probabilities count as logits. probe:COHORT trains a probe of ours.
 
-    Example: medi stress my-classifier.onnx my-packed --model my-model --patches 200 --out my-stress
+    Example: medi stress my-classifier.onnx my-packed --model my-model
     """
     from medi.models.checkpoint import load_schema
     from medi.sampling.transfer import TransferSettings
@@ -86,4 +89,4 @@ def _three(text: str, option: str) -> tuple[float, ...]:
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    app.command()(stress)
+    add(app, stress)

@@ -34,6 +34,11 @@ def say(text: str) -> None:
     console.print(printable(text), markup=False, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """A line in red."""
+    console.print(Text(f"warning: {printable(text)}", style="bold red"), soft_wrap=True)
+
+
 class Rate(ProgressColumn):
     """Images, or what else is counted, per second."""
 

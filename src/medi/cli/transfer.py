@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medi.cli.diffusion import Model, model_file, shard_of
+from medi.cli.help import add
 from medi.cli.patches import IMAGES, Known, Patches, read_patches
 from medi.cli.source import split_commas
 from medi.cli.terminal import Terminal, say
@@ -47,14 +48,15 @@ def transfer(
     shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Patches at once; part of what makes them repeatable.")] = 64,
 ) -> None:
-    """Patches as they would look at other levels of an attribute, their tissue kept; goes on where it stopped.
+    """Real patches as they would look at another hospital.
 
-    PATCHES must have the model's size. What is not known of an image counts as missing: say it with --known. With
-    --common all patches between two levels get the same change of colour and focus, which is closer to the truth where
-    a level has many patches, and costs as much as the N that it is learned from.
-    Writes a cohort like any other, and grid.png: a row per patch, the patch itself, then each level.
+    Their tissue is kept; the attribute may be any. The same command goes on where it stopped. PATCHES must have the
+    model's size. What is not known of an image counts as missing: say it with --known. With --common all patches
+    between two levels get the same change of colour and focus, which is closer to the truth where a level has many
+    patches, and costs as much as the N that it is learned from. Writes a cohort like any other, and grid.png: a row per
+    patch, the patch itself, then each level.
 
-    Example: medi transfer my-model my-packed --to Asterand,Christiana --strength 0.8 --out my-transfer
+    Example: medi transfer my-model my-packed --to Asterand,Christiana
     """
     from medi.models.checkpoint import load_schema
     from medi.sampling import transfer as bridge
@@ -121,4 +123,4 @@ def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], o
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    app.command()(transfer)
+    add(app, transfer)

@@ -1,0 +1,87 @@
+"""The verb audit: how skewed a cohort is, and which attribute gives the class away."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from medi.cli.help import add
+from medi.cli.next_step import next_step
+from medi.cli.options import folder
+from medi.cli.source import Source, with_source
+from medi.cli.terminal import console, printable, say
+
+if TYPE_CHECKING:
+    from medi.cohort.audit import Audit
+
+
+def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and PNG")] = Path("medi-audit")) -> None:
+    """How skewed a cohort is; which attribute gives the class away.
+
+    Writes the cohort (the next verb's SOURCE), audit.json, counts.png, attributes.png and the tables as Parquet.
+
+    Example: medi audit metadata.csv --label diagnosis --attributes site
+    """
+    from medi.cohort.audit import audit as examine
+
+    source.check_out(out)
+    cohort = source.read(with_notes=True)
+    found = examine(cohort.table, cohort.schema)
+    found.save(out)
+    source.keep(cohort, out)
+    _show(found)
+    say(f"audit: {out}")
+    next_step("holdout", out)
+
+
+def _show(found: "Audit") -> None:
+    size = ", ".join(f"{found.size[unit]:,} {unit}" for unit in ("patches", "slides", "patients", "classes"))
+    console.print(_association(found, size))
+    missing = found.missingness.groupby("attribute", sort=False)["missing"].sum()
+    for line in (f"{name}: {n:,} rows not known" for name, n in missing[missing > 0].items()):
+        say(line)
+    for note in found.notes:
+        say(note)
+    for alarm in found.alarms:
+        console.print(Panel(Text(printable(alarm)), title="ALARM", border_style="bold red", title_align="left"))
+
+
+def _association(found: "Audit", title: str) -> Table:
+    """A row per attribute: its combinations with the class, how far it gives the class away."""
+    from medi.cohort.audit import ALARM
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("attribute", overflow="fold")
+    for name in ("levels", "empty", "rare", "V", "V corr.", "NMI", "1 - H", "class"):
+        table.add_column(name, justify="right", no_wrap=True)
+    ceiling = found.ceiling.set_index("attribute")["balanced_accuracy"]
+    for row in found.association[found.association["unit"] == "patch"].to_dict("records"):
+        name, style = row["attribute"], "bold red" if row["determination"] >= ALARM else ""
+        gaps = found.size["combinations"][name]
+        shares = [row[m] for m in ("cramers_v", "cramers_v_corrected", "nmi", "determination")]
+        counts = [row["levels"], gaps["empty"], gaps["rare"]]
+        figures = [*(f"{n:,}" for n in counts), *map(_share, [*shares, ceiling[name]])]
+        table.add_row(Text(printable(name)), *figures, style=style)
+    if len(ceiling) > 1:
+        table.add_row("all attributes", *[""] * 7, _share(ceiling["all attributes"]))
+    for row in found.continuous.to_dict("records"):
+        table.add_row(Text(f"{printable(row['attribute'])} (eta)"), *[""] * 4, _share(row["eta"]), *[""] * 3)
+    table.caption = (
+        "empty, rare: combinations with the class; V: Cramer's; 1 - H: 1 - H(class | attribute) / H(class); class: its "
+        f"balanced accuracy from the attribute, without the image (chance {found.ceiling['chance'].max():.3f})"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _share(value: float) -> str:
+    return "undefined" if value != value else f"{value:.3f}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, with_source(audit))

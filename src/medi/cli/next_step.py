@@ -1,0 +1,36 @@
+"""The last line of a verb that wrote something: the verb that usually follows, ready to paste."""
+
+import json
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from medi.cli.terminal import say
+
+
+def next_step(verb: str, *words: object) -> None:
+    """Print the command, with paths quoted as a shell wants them."""
+    say("next: " + shlex.join(["medi", verb, *map(str, words)]))
+
+
+def model_beside(folder: Path) -> Path:
+    """The newest trained model beside a folder; the usual name where there is none yet."""
+    found = _newest(folder.parent.glob("*/model.safetensors"))
+    return found.parent if found else Path("medi-model")
+
+
+def packed_beside(folder: Path) -> Path:
+    """The newest packed cohort beside a folder; the usual name where there is none yet."""
+    found = _newest(path for path in folder.parent.glob("*/cohort.json") if _is_packed(path))
+    return found.parent if found else Path("medi-packed")
+
+
+def _newest(paths: Iterable[Path]) -> Path | None:
+    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _is_packed(head: Path) -> bool:
+    try:
+        return "packing" in json.loads(head.read_text(encoding="utf-8")).get("info", {})
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,59 @@
+"""Arguments and options that several verbs share, each defined once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medi.core.errors import MediError
+
+TIMES = " x "  # between the levels of a combination, here and in every message
+
+
+def folder(what: str) -> Any:
+    """--out of a verb that writes a folder."""
+    return typer.Option("--out", metavar="FOLDER", help=f"Folder for {what}.")
+
+
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of all random draws.")]
+Over = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--over",
+        metavar="COLUMN",
+        help="Columns of a combination: a,b or repeated.",
+        show_default="class x first attribute",
+    ),
+]
+HeldOut = Annotated[Path, typer.Argument(metavar="HOLDOUT", help="Cohort folder with a split (medi holdout).")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")]
+RunOut = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Run folder; the same command goes on where it stopped.")
+]
+Redo = Annotated[bool, typer.Option("--redo", help="Run stages again whose settings have changed.")]
+
+
+def one_of(*known: str) -> Callable[[str], list[str]]:
+    """What a shell completes: those of the known values that begin like this."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in known if name.startswith(incomplete)]
+
+    return complete
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the user gave; the others keep what the library says."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_fits(rule: str, rules: dict[str, tuple[str, ...]], options: dict[str, Any]) -> None:
+    """Refuse a rule that is not known, and options that go with other rules only."""
+    if rule not in rules:
+        raise MediError(f"--rule {rule!r}: expected {', '.join(rules)}")
+    anywhere = {name for names in rules.values() for name in names}
+    for name in options:
+        if name in anywhere and name not in rules[rule]:
+            fitting = ", ".join(other for other, names in rules.items() if name in names)
+            raise MediError(f"--{name.replace('_', '-')} goes with --rule {fitting}, not {rule}")

@@ -1,0 +1,56 @@
+"""The verb pack: images decoded once into the store that training reads."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medi.cli.help import add
+from medi.cli.next_step import next_step
+from medi.cli.options import folder, one_of
+from medi.cli.source import Source, with_source
+from medi.cli.terminal import Terminal, say
+from medi.core.errors import MediError
+
+
+def pack(
+    source: Source,
+    size: Annotated[int, typer.Option(min=1, help="Side of the packed patches in pixels.")],
+    out: Annotated[Path, folder("the packed cohort; the same command goes on where it stopped")] = Path("medi-packed"),
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="resize (square images), crop (the centre) or tile.", autocompletion=one_of("resize", "crop", "tile")
+        ),
+    ] = "resize",
+    to_mpp: Annotated[
+        float | None, typer.Option(help="crop, tile: resample to these micrometres per pixel.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one a core")] = None,
+) -> None:
+    """Decode the images of a cohort once, for training to read.
+
+    The same command goes on after an interruption.
+
+    Example: medi pack my-holdout --size 64 --out my-packed
+    """
+    from medi.cohort.packing import pack as fill
+
+    cohort = source.read()
+    if cohort.pixels is not None:
+        raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; pack its source again")
+    if not cohort.info.get("root"):
+        raise MediError(f"{source.path}: no images are known here; name their column (--image) when reading the source")
+    fit: dict[str, Any] = {"mode": mode, "mpp": to_mpp, "workers": workers, "on_error": source.on_error}
+    with Terminal().bars("packing") as (advance,):
+        packed = fill(cohort, Path(cohort.info["root"]), out, size, progress=advance, **fit)
+    skipped = packed.info["packing"]["skipped"]
+    for found in skipped:
+        say(f"left out: {found['image']}: {found['reason']}")
+    say(f"packed: {len(packed):,} patches of {size} px, {len(skipped):,} images left out: {out}")
+    next_step("train" if "split" in packed.table else "holdout", out)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, with_source(pack))

@@ -1,0 +1,92 @@
+"""The verb run: a study from cohort to report."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from medi.cli.help import add
+from medi.cli.next_step import next_step
+from medi.cli.options import Redo, RunOut
+from medi.cli.terminal import Terminal, console, say
+
+if TYPE_CHECKING:
+    from medi.study.settings import StudySettings
+
+ROWS = {"floor": "real against real", "real": "real only", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+
+
+def _brought(incomplete: str) -> list[str]:
+    """The studies that medi brings, for completion."""
+    names = sorted(Path(file.name).stem for file in files("medi.study").joinpath("studies").iterdir())
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def run(
+    study: Annotated[
+        Path,
+        typer.Argument(
+            metavar="STUDY", help="Study file, or the name of one that medi brings.", autocompletion=_brought
+        ),
+    ],
+    out: RunOut = Path("medi-run"),
+    source: Annotated[
+        Path | None, typer.Option(help="Cohort in place of the study file's.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the study file's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    redo: Redo = False,
+) -> None:
+    """A study from cohort to report, stage after stage.
+
+    STUDY is a YAML file, every key of which is optional, or one of: demo, quick, ami_br, ami_br_2, ami_br_long,
+    ami_br_64, ami_br_2_64, ami_br_128, tcga_fields, tcga_ut.
+
+    Example: medi run my-study.yaml --out my-run
+    """
+    from medi.study.settings import find_study
+
+    settings = find_study(study, source, seed)
+    if not dry_run:
+        run_and_show(settings, out, redo)
+        return
+    from medi.study.study import rehearse
+
+    for line in rehearse(settings):
+        say(line)
+
+
+def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
+    """Run a study with bars, then show its table."""
+    from medi.study import study
+
+    results = study.run(settings, out, Terminal(), redo)
+    console.print(_summary(results))
+    gap = results["gap_closed"]
+    say(f"gap closed on unseen combinations: {'undefined' if gap is None else f'{gap:.2f}'}")
+    say(f"report: {out / 'report.html'}")
+    next_step("app", out)
+
+
+def _summary(results: dict[str, Any]) -> Table:
+    """Accuracy and distance, one row per training set."""
+    table = Table(title=results["title"], title_justify="left")
+    for name in ("", "accuracy seen", "accuracy unseen", "Frechet seen", "Frechet unseen"):
+        table.add_column(name, justify="right" if name else "left")
+    accuracy, frechet = results["balanced_accuracy"], results["frechet"]
+    for arm, label in ROWS.items():
+        rates = [_text(accuracy[split].get(arm), 3) for split in ("seen", "unseen")]
+        distances = [_text(frechet[split].get(arm), 2) for split in ("seen", "unseen")]
+        table.add_row(label, *rates, *distances)
+    return table
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, run)

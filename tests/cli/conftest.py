@@ -1,0 +1,21 @@
+"""What the verbs of a user's own cohort start from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """metadata.csv beside 48 images: 2 classes x 3 sites x 4 patients x 2 patches."""
+    rows = ["image,label,patient,slide,site"]
+    (tmp_path / "own").mkdir()
+    for i, (label, site, patient, _patch) in enumerate(np.ndindex(2, 3, 4, 2)):
+        Image.new("RGB", (12, 12), (5 * i, 90, 120)).save(tmp_path / "own" / f"{i}.png")
+        who = f"P{label}{site}{patient}"
+        rows.append(f"{i}.png,{'ab'[label]},{who},S{who},{('NA', '02', 'X')[site]}")
+    path = tmp_path / "own" / "metadata.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path

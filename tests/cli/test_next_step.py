@@ -1,0 +1,27 @@
+"""Each verb that writes ends with the next one to type, with paths as a shell wants them."""
+
+import shlex
+from pathlib import Path
+
+from command_line import Medi, fine
+
+
+def following(shown: str) -> list[str]:
+    """The words of the last line, without "next:" and "medi"."""
+    line = shown.splitlines()[-1]
+    assert line.startswith("next: medi "), shown
+    return shlex.split(line)[2:]
+
+
+def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> None:
+    """Folders with blanks in their names are quoted."""
+    words = following(fine(medi("audit", source, "--attributes", "site", "--out", "my audit")))
+    assert words == ["holdout", "my audit"]
+    words = following(fine(medi(*words, "--out", "my holdout")))
+    assert words == ["pack", "my holdout", "--size", "64"]
+    words = following(fine(medi(*words[:2], "--size", 8, "--workers", 1, "--out", "my packed")))
+    assert words == ["train", "my packed"]
+    assert following(fine(medi("plan", "my holdout"))) == ["sample", "medi-model", "medi-plan"]
+    Path("my model").mkdir()
+    Path("my model/model.safetensors").touch()
+    assert following(fine(medi("plan", "my holdout"))) == ["sample", "my model", "medi-plan"]
