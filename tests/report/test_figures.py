@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from fabricated import CLASSES, SITES, Fabricate, write_more
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 from medi import figures
 from medi.cohort.table import Cohort
 from medi.core.files import read_table
-from medi.figures import grids, maps
-from medi.report.parts import number, ordered
+from medi.figures import maps, patches, to_svg
+from medi.figures.names import number, ordered
 
 HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}
 
@@ -25,7 +27,9 @@ def parsed(svg: str) -> ET.Element:
     return ET.fromstring(svg)
 
 
-def texts(svg: str) -> list[str]:
+def texts(drawn: Figure | str) -> list[str]:
+    """The text elements of a figure, or of its SVG."""
+    svg = drawn if isinstance(drawn, str) else to_svg(drawn)
     return ["".join(element.itertext()) for element in parsed(svg).iter() if element.tag == "text"]
 
 
@@ -41,7 +45,7 @@ def fidelity(run: Path, scope: str) -> pd.DataFrame:
 
 def test_maps_show_every_number_and_frame_the_held_out(fabricate: Fabricate) -> None:
     rows = fidelity(fabricate(), "combination")
-    svg = figures.distance_maps(rows, "site", HELD)
+    svg = to_svg(figures.distance_maps(rows, "site", HELD))
     assert frames(svg) == 3 * len(HELD)
     assert {*CLASSES, *SITES} <= set(texts(svg))
     shown = sorted(number(value) for value in rows["value"])
@@ -51,7 +55,7 @@ def test_maps_show_every_number_and_frame_the_held_out(fabricate: Fabricate) -> 
 def test_counts_are_capped_in_colour_not_in_number() -> None:
     """The paper's Figure 2: beyond 1,600 the colour stays; an empty combination has none."""
     counts = pd.DataFrame({"class": list("aabb"), "level": list("xyxy"), "n": [1600, 5000, 0, 3]})
-    svg = figures.count_map(counts, "site", set())
+    svg = to_svg(figures.count_map(counts, "site", set()))
     assert {"1,600", "5,000", "0", "3"} <= set(texts(svg))
     fills = re.findall(r'style="fill: (#[0-9a-f]{6})"', svg)
     assert fills[0] == fills[1] != fills[2]  # 1,600 and 5,000 share the darkest colour, 3 has another
@@ -61,10 +65,11 @@ def test_counts_are_capped_in_colour_not_in_number() -> None:
 def test_undefined_distances_are_dashes(fabricate: Fabricate) -> None:
     """P7: NaN is a dash in the maps and over the bars, never a zero."""
     run = fabricate()
-    for svg in (
+    for figure in (
         figures.distance_maps(fidelity(run, "combination").assign(value=np.nan), "site", HELD),
         figures.class_bars(fidelity(run, "class").assign(value=np.nan)),
     ):
+        svg = to_svg(figure)
         assert "–" in texts(svg)
         assert "nan" not in svg
 
@@ -92,7 +97,7 @@ def test_forest_stands_arms_of_another_kind_apart() -> None:
     """Transductive arms have a block of their own, with its name."""
     rows = pd.DataFrame({"arm": ["real", "site_centred"], "axis": "unseen", "group": ["", "shown test images"]})
     rows = rows.assign(value=[0.5, 0.9], low=np.nan, high=np.nan, reason="")
-    svg = figures.forest(rows, [figures.Axis("unseen", "unseen")])
+    svg = to_svg(figures.forest(rows, [figures.Axis("unseen", "unseen")]))
     assert {"site centred", "shown test images", "0.90"} <= set(texts(svg))
 
 
@@ -117,61 +122,78 @@ def test_panels_show_each_level(fabricate: Fabricate) -> None:
 
 def test_curves_have_a_line_per_arm_and_a_panel_per_split(fabricate: Fabricate) -> None:
     curves = read_table(write_more(fabricate()) / "tables" / "curves.parquet")
-    svg = figures.curves(curves[curves["x_name"] == "n_train"], "n train", "balanced accuracy", 0.25)
+    svg = to_svg(figures.curves(curves[curves["x_name"] == "n_train"], "n train", "balanced accuracy", 0.25))
     assert {"seen combinations", "unseen combinations", "real only", "MeDi", "Mixup", "4,000"} <= set(texts(svg))
 
 
-def test_contact_sheet_pairs_by_rank(fabricate: Fabricate) -> None:
+def test_pairs_are_shown_by_rank(fabricate: Fabricate) -> None:
     """Left of each pair the synthetic patch, right its neighbour, pixel for pixel."""
     pairs = Cohort.load(write_more(fabricate()) / "suspects")
     shuffled = pairs.select(np.random.default_rng(0).permutation(len(pairs)))
-    mosaic, places = grids._pair_mosaic(shuffled, grids._pairs(shuffled))
+    sheet, places = patches._paste_pairs(shuffled.images[:], patches._pairs(shuffled.table))
     assert [rank for _, rank in places] == list("123456")
     for (arm, rank), (bottom, x) in places.items():
         for role, at in (("synthetic", x), ("training", x + 9)):
             patch = pairs.where(arm=arm, rank=rank, role=role).images[:][0]
-            np.testing.assert_array_equal(mosaic[bottom - 8 : bottom, at : at + 8, :3], patch)
-    svg = figures.contact_sheet(pairs, {("medi", "1"): "ratio 0.25"})
+            np.testing.assert_array_equal(sheet[bottom - 8 : bottom, at : at + 8, :3], patch)
+    svg = to_svg(figures.pair_sheet(pairs.images[:], pairs.table, {("medi", "1"): "ratio 0.25"}))
     assert {"1 · MeDi", "6 · CLS", "ratio 0.25"} <= set(texts(svg))
+
+
+def pasted(sheet: Cohort) -> tuple[patches.Grid, np.ndarray]:
+    grid, places = patches._grid(sheet.images[:], sheet.table, "site", "class")
+    return grid, grid.paste(sheet.images[:], places)
 
 
 def test_grid_holds_the_patches_where_they_belong(fabricate: Fabricate) -> None:
     """Figure 4, against the pixels themselves: each patch lies in its level's row and its class's block."""
     sheet = Cohort.load(fabricate() / "sheet")
-    mosaic, left, top = grids._mosaic(sheet, "site", list(SITES), list(CLASSES), 2)
+    grid, picture = pasted(sheet)
     for row in range(0, len(sheet), 7):
         line = sheet.table.iloc[row]
         same = sheet.table[(sheet.table[["class", "site", "source"]] == line[["class", "site", "source"]]).all(axis=1)]
-        x = left[line["class"], line["source"]] + list(same.index).index(row) * 9
-        y = top[line["site"]]
-        np.testing.assert_array_equal(mosaic[y : y + 8, x : x + 8, :3], sheet.images[[row]][0])
-    assert (mosaic[..., 3] == 255).sum() == len(sheet) * 64
+        x = grid.left(line["class"], line["source"]) + list(same.index).index(row) * 9
+        y = grid.top(line["site"])
+        np.testing.assert_array_equal(picture[y : y + 8, x : x + 8, :3], sheet.images[[row]][0])
+    assert (picture[..., 3] == 255).sum() == len(sheet) * 64
 
 
 def test_grid_is_embedded_pixel_for_pixel(fabricate: Fabricate) -> None:
-    """No resampling on the way: the embedded picture has the mosaic's own size, and is shown crisp."""
+    """No resampling on the way: the embedded picture has the sheet's own size, and is shown crisp."""
     sheet = Cohort.load(fabricate() / "sheet")
-    svg = figures.sample_grid(sheet, "site", HELD)
+    svg = to_svg(figures.patch_grid(sheet.images[:], sheet.table, "site", framed=HELD))
     data = re.search(r'href="data:image/png;base64,([^"]*)"', svg)
     assert data is not None
-    picture = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
-    mosaic, *_ = grids._mosaic(sheet, "site", sorted(SITES, key=str.casefold), list(CLASSES), 2)
-    np.testing.assert_array_equal(picture[mosaic[..., 3] == 255], mosaic[mosaic[..., 3] == 255])
+    embedded = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
+    picture = pasted(sheet)[1]
+    np.testing.assert_array_equal(embedded[picture[..., 3] == 255], picture[picture[..., 3] == 255])
     assert "image-rendering:pixelated" in svg
     assert frames(svg) == len(HELD)
 
 
-def test_large_patches_are_resampled_to_what_a_mail_can_carry(fabricate: Fabricate) -> None:
-    sheet = Cohort.load(fabricate(classes=CLASSES[:2], sites=SITES[:2], size=64) / "sheet")
-    assert grids._fitted(sheet, 4, 4 * 64 * 64) is sheet
-    assert grids._fitted(sheet, 4, 4 * 20 * 20).images.size == 20
+def test_a_grid_of_one_source_names_the_rows_alone() -> None:
+    """Without a column of blocks there is one block; categories keep their order; one source needs no name."""
+    table = pd.DataFrame({"view": pd.Categorical(["b", "a", "b"], ["b", "c", "a"]), "source": "real"})
+    figure = figures.patch_grid(np.zeros((3, 8, 8, 3), dtype=np.uint8), table, "view", blocks="")
+    assert texts(figure) == ["b", "a"]
+
+
+def test_only_what_is_shown_is_chosen() -> None:
+    """As many patches a group as can be seen, of the first levels: those are loaded, no others."""
+    table = pd.DataFrame({"class": "a", "site": ["x"] * 40 + ["y"] * 2, "source": "real"})
+    assert figures.shown_patches(table).tolist() == [*range(26), 40, 41]
+
+
+def test_a_notebook_shows_a_figure() -> None:
+    counts = pd.DataFrame({"class": list("ab"), "level": list("xy"), "n": [3, 4]})
+    assert figures.count_map(counts, "site")._repr_png_().startswith(b"\x89PNG")
 
 
 def test_maps_without_room_for_numbers_are_pictures() -> None:
     """One crisp pixel per combination; an empty one is transparent, a held-out one framed all the same."""
     names = [f"class {i:02}" for i in range(40)]
     counts = pd.DataFrame({"class": names, "level": "x", "n": range(40)})
-    svg = figures.count_map(counts, "site", {("class 03", "x")})
+    svg = to_svg(figures.count_map(counts, "site", {("class 03", "x")}))
     data = re.search(r'href="data:image/png;base64,([^"]*)"', svg)
     assert data is not None
     picture = np.asarray(Image.open(io.BytesIO(b64decode(data[1]))))
@@ -182,9 +204,10 @@ def test_maps_without_room_for_numbers_are_pictures() -> None:
 
 def test_grid_leaves_out_what_is_not_there(fabricate: Fabricate) -> None:
     sheet = Cohort.load(fabricate() / "sheet")
-    part = sheet.select((sheet.table["source"] != "cls").to_numpy())
-    mosaic, left, _ = grids._mosaic(part, "site", list(SITES), list(CLASSES), 2)
-    assert not mosaic[:, left["COAD", "cls"] : left["COAD", "cls"] + 17].any()
+    part = sheet.select(~((sheet.table["source"] == "cls") & (sheet.table["class"] == "COAD")).to_numpy())
+    grid, picture = pasted(part)
+    left = grid.left("COAD", "cls")
+    assert not picture[:, left : left + grid.group].any()
 
 
 def test_training_lines_end_in_their_names(fabricate: Fabricate) -> None:
@@ -210,6 +233,7 @@ def test_colours_are_the_pages_and_ids_do_not_clash(fabricate: Fabricate) -> Non
         figures.training_curves(read_table(run / "tables" / "training.parquet")),
         figures.distance_maps(fidelity(run, "combination"), "site", HELD),
     ]
+    drawings = [to_svg(drawing) for drawing in drawings]
     for svg in drawings:
         assert not set(figures.COLORS.values()) & set(re.findall(r"#[0-9a-f]{6}", svg))
         assert "var(--medi)" in svg
@@ -224,8 +248,8 @@ def test_names_are_ordered_as_read() -> None:
 
 def test_numbers_on_cells_can_be_read() -> None:
     """WCAG AA: the number contrasts at least 4.5 : 1 with its cell, all along both scales."""
-    for name, low, high in (maps.DISTANCE, maps.COUNT, maps.SHARE):
-        for face in maps.colormap(name, low, high).colors:
+    for scheme in (maps.DISTANCE, maps.COUNT, maps.SHARE):
+        for face in scheme.colors.colors:
             text = maps.readable(face)
             assert _contrast(face[:3], [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]) >= 4.5
 
@@ -238,3 +262,9 @@ def _contrast(a: np.ndarray, b: list[float]) -> float:
 def _luminance(color: np.ndarray | list[float]) -> float:
     c = np.asarray(color, dtype=float)
     return float(np.where(c <= 0.03928, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def test_no_scale_holds_a_colour_of_the_page() -> None:
+    """Such a colour would become a variable, and change in the dark."""
+    scales = {to_hex(face) for scheme in (maps.DISTANCE, maps.COUNT, maps.SHARE) for face in scheme.colors.colors}
+    assert not scales & set(figures.COLORS.values())

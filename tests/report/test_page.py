@@ -369,6 +369,7 @@ def test_every_text_colour_can_be_read(scheme: int) -> None:
     block = re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)[scheme]
     colors = dict(re.findall(r"--([a-z-]+): #([0-9a-f]{6})", block))
     assert {*figures.COLORS, "page", "panel", "link", "alarm"} <= set(colors)
+    assert scheme or {name: f"#{colors[name]}" for name in figures.COLORS} == figures.COLORS
     pairs = [(text, ground) for text in {*figures.COLORS, "link"} - {"line"} for ground in ("page", "panel")]
     for text, ground in [*pairs, ("alarm", "alarm-panel"), ("ink", "alarm-panel")]:
         assert contrast(colors[text], colors[ground]) >= 4.5, f"{text} on {ground}"

@@ -101,8 +101,8 @@ def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], o
     import numpy as np
     from PIL import Image
 
-    from medi.cohort.pixels import mosaic
     from medi.core.files import safe_name, write_atomic
+    from medi.figures import mosaic
 
     ids = cohort.table["sample_id"].head(SHOWN)
     places = {key: i for i, key in enumerate(zip(made.table["source"], made.table[attribute]))}

@@ -169,12 +169,6 @@ def to_uint8(images: Float32[np.ndarray, "n 3 h w"]) -> Images:
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(0, 2, 3, 1))
 
 
-def mosaic(images: UInt8[np.ndarray, "r c h w 3"]) -> UInt8[np.ndarray, "y x 3"]:
-    """r rows of c patches as one picture."""
-    rows, columns, height, width, _ = images.shape
-    return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-
-
 def tissue_share(images: Images) -> Float32[np.ndarray, " n"]:
     """Share of each patch's pixels with a mean optical density (natural logarithm) of tissue: no glass, no black."""
     density = -np.log((images.astype(np.float32) + 1) / 256).mean(axis=-1)

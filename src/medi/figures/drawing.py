@@ -1,33 +1,37 @@
-"""What all figures share: the palette, matplotlib's style, marks, and the way from a drawing to SVG text.
+"""What all figures share: the palette, matplotlib's style, marks, and the way from a figure to SVG text.
 
-matplotlib draws with stand-in colours, which become variables of the page's stylesheet: one drawing for light and dark.
+Figures are drawn in the light colours of a report's page. As SVG text these colours become variables of the page's
+stylesheet, so that one figure serves a light page and a dark one.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from medi.report.parts import short
+from medi.figures.names import short
 
-Drawing = Any  # matplotlib's Figure, Axes and Colormap: imported late, so that the page's other parts start fast
-Cells = Collection[tuple[str, str]]  # (class, level) of combinations
+Combinations = Collection[tuple[str, str]]  # (class, level)
 
-COLORS = {  # stand-in -> variable of report.css
-    "ink": "#010101",
-    "muted": "#020202",
-    "line": "#030303",
-    "real": "#040404",
-    "floor": "#050505",
-    "cls": "#060606",
-    "medi": "#070707",
-    "oracle": "#080808",
+COLORS = {  # variable of report.css -> its value on a light page
+    "ink": "#1c1f24",
+    "muted": "#59606b",
+    "line": "#d3d7dd",
+    "real": "#3a4049",
+    "floor": "#636a75",
+    "cls": "#b34e00",
+    "medi": "#006bab",
+    "oracle": "#00734f",
 }
 STYLE = {
-    "svg.fonttype": "none",  # text stays text: it can be read out, searched and set in the reader's font
     "text.parse_math": False,  # a $ in a level's name is a $
     "font.size": 9,
     "text.color": COLORS["ink"],
@@ -44,8 +48,31 @@ STYLE = {
     "axes.grid": False,
     "grid.color": COLORS["line"],
 }
-WIDTH = 10.0  # inches; the page scales the drawing to its column
+WIDTH = 10.0  # inches; the page scales a figure to its column
 LETTER = 0.075  # inches of a letter at 9 points
+
+
+class Drawing(Figure):
+    """A matplotlib figure in our style, which a notebook shows by itself, without pyplot."""
+
+    def draw(self, renderer: Any) -> None:
+        """Ticks come to be only now: they need the style as well."""
+        with matplotlib.rc_context(STYLE):
+            super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        out = io.BytesIO()
+        self.savefig(out, format="png")
+        return out.getvalue()
+
+
+@contextmanager
+def drawing(name: str, height: float) -> Iterator[Drawing]:
+    """An empty figure of WIDTH x height inches, to be filled within this block. `name` becomes its label."""
+    with matplotlib.rc_context(STYLE):
+        figure = Drawing(figsize=(WIDTH, height), layout="constrained")
+        figure.set_label(name)
+        yield figure
 
 
 def arm_color(arm: str) -> str:
@@ -53,18 +80,18 @@ def arm_color(arm: str) -> str:
     return COLORS.get(arm, COLORS["ink"])
 
 
-def above(color: str) -> dict[str, Any]:
-    return {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 7.5, "color": color}
+def write_above(ax: Axes, text: str, place: tuple[float, float], points: float) -> None:
+    """A small number over a mark."""
+    style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom"}
+    ax.annotate(text, place, (0, points), fontsize=7.5, color=COLORS["ink"], **style)
 
 
-def frame(x: float, y: float, width: float, height: float) -> Drawing:
+def frame(x: float, y: float, width: float, height: float) -> Rectangle:
     """The mark of a combination that no model has seen."""
-    from matplotlib.patches import Rectangle
-
     return Rectangle((x, y), width, height, fill=False, edgecolor=COLORS["ink"], linewidth=1.8)
 
 
-def right_labels(ax: Drawing, entries: Sequence[tuple[float, str, str]], step: float = 0.085) -> None:
+def right_labels(ax: Axes, entries: Sequence[tuple[float, str, str]], step: float = 0.085) -> None:
     """Direct labels (value, text, colour) right of the axes, moved apart where they would touch."""
     low, high = ax.get_ylim()
     log = ax.get_yscale() == "log"
@@ -75,7 +102,7 @@ def right_labels(ax: Drawing, entries: Sequence[tuple[float, str, str]], step: f
         ax.text(1.01, floor, text, color=color, fontweight="bold", transform=ax.transAxes, va="center")
 
 
-def name_columns(ax: Drawing, names: Sequence[str], room: float) -> None:
+def name_columns(ax: Axes, names: Sequence[str], room: float) -> None:
     """Names below the axes, tilted where one is wider than its `room` in inches."""
     texts = [short(name) for name in names]
     ax.set_xticks(range(len(texts)), texts, color=COLORS["ink"])
@@ -87,17 +114,16 @@ def name_columns(ax: Drawing, names: Sequence[str], room: float) -> None:
         tick.set(**(tilt if room >= 0.2 else upright))
 
 
-def draw(name: str, work: Callable[[Drawing], None], height: float) -> str:
-    """An SVG element of WIDTH x height inches whose colours are variables and whose ids are its own."""
-    import matplotlib
-    from matplotlib.figure import Figure
+def to_svg(figure: Figure) -> str:
+    """A figure as an SVG element: its text stays text, its colours are variables, its ids are its own.
 
+    Two figures on one page need different labels: the ids come from the label.
+    """
     out = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+    style = {"svg.hashsalt": figure.get_label(), "svg.fonttype": "none"}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser has the letters that our font lacks
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        work(figure)
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     return _inline(out.getvalue())
 
@@ -109,6 +135,12 @@ def _inline(svg: str) -> str:
     svg = re.sub(r"<style.*?</style>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(<text style="[^"]*?)font-family: [^;"]*; ', r"\1", svg)  # the page's own, a fifth of the size
-    for name, color in COLORS.items():
-        svg = svg.replace(color, f"var(--{name})")
-    return svg
+    return re.sub(r'style="[^"]*"', _variables, svg)
+
+
+def _variables(style: re.Match[str]) -> str:
+    """The same style attribute with our colours as variables."""
+    return re.sub("#[0-9a-f]{6}", lambda color: _VARIABLES.get(color[0], color[0]), style[0])
+
+
+_VARIABLES = {color: f"var(--{name})" for name, color in COLORS.items()}

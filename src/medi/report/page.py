@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medi.core.files import write_text
-from medi.report.parts import DASH, Section, interval, known, number, share
+from medi.figures.names import DASH, interval, known, number, share
+from medi.report.parts import Section
 from medi.report.run import Run, pick, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control

@@ -1,40 +1,16 @@
-"""What a page is made of: tables, pictures and sections, and how numbers are written. Undefined is a dash (P7)."""
+"""What a page is made of: tables, pictures and sections. Undefined is a dash (P7)."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-DASH = "–"
-ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
-OTHER_ARMS = {
-    "combination_weights": "class × attribute weights",
-    "group_dro": "GroupDRO",
-    "dfr": "DFR",
-    "coral": "CORAL",
-    "mixup": "Mixup",
-    "lisa": "LISA",
-    "macenko": "Macenko normalisation",
-    "reinhard": "Reinhard normalisation",
-    "hed_jitter": "HED jitter",
-    "randstainna": "RandStainNA",
-    "transfer": "MeDi site transfer",
-    "cls_only": "CLS only",
-    "medi_only": "MeDi only",
-    "medi_filtered": "MeDi, filtered",
-}
-SPLITS = ("seen", "unseen")
-METRICS = {
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "mcc": "MCC",
-    "frechet": "Fréchet distance",
-    "mmd2": "MMD²",
-    "kid": "KID",
-}
+from medi.figures import to_svg
+from medi.figures.names import METRICS, known, number
+
 COLUMNS = {
     "cls": "CLS",
     "medi": "MeDi",
@@ -76,14 +52,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its SVG, what it shows for those who cannot see it, and the numbers behind it."""
+    """A figure, what it shows for those who cannot see it, and the numbers behind it."""
 
     title: str
-    svg: str
+    figure: Figure
     alt: str
     caption: str
     data: Table
     kind: str = "picture"
+
+    @property
+    def svg(self) -> str:
+        """The figure as a part of the page."""
+        return to_svg(self.figure)
 
 
 @dataclass(frozen=True)
@@ -95,34 +76,6 @@ class Section:
     text: Sequence[str] = ()
     alarms: Sequence[str] = ()
     blocks: Sequence[Table | Picture] = ()
-
-
-def known(value: Any) -> TypeGuard[float]:
-    """Whether a number is there: None and NaN are undefined."""
-    return value is not None and not pd.isna(value)
-
-
-def number(value: Any) -> str:
-    """Three significant digits, thousands apart, a true minus; a dash where undefined."""
-    if not known(value):
-        return DASH
-    whole = float(value).is_integer() or abs(value) >= 1000
-    return (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
-
-
-def short(text: str, most: int = 22) -> str:
-    """A name as it fits into a figure or a sentence; the whole one stands in the tables."""
-    text = text or "not known"
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def share(value: Any) -> str:
-    return f"{number(round(100 * value))} %" if known(value) else DASH
-
-
-def interval(low: Any, high: Any, write: Any = number) -> str:
-    """' [0.71, 0.80]', or nothing where no interval is known."""
-    return f" [{write(low)}, {write(high)}]" if known(low) and known(high) else ""
 
 
 def cell(value: Any) -> Cell:
@@ -139,36 +92,6 @@ def cell(value: Any) -> Cell:
 
 def label(column: str) -> str:
     return COLUMNS.get(column, METRICS.get(column, column.replace("_", " ")))
-
-
-def probed_name(arm: str) -> str:
-    """How an arm is called whose images a probe looks at."""
-    return "real, held back" if arm == "real" else arm_name(arm)
-
-
-def arm_name(arm: str) -> str:
-    """How an arm is called."""
-    return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
-
-
-def metric_name(metric: str) -> str:
-    return METRICS.get(metric, metric.replace("_", " "))
-
-
-def splits_of(values: Iterable[Any]) -> list[str]:
-    """Each split once: seen, unseen, then the others as they come."""
-    found = [str(value) for value in dict.fromkeys(values)]
-    return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
-
-
-def split_title(split: str) -> str:
-    return f"{split} combinations" if split in SPLITS else split.replace("_", " ")
-
-
-def in_order(arms: Iterable[Any]) -> list[str]:
-    """Each arm once: the known ones as in ARMS, then the others as they come."""
-    found = [str(arm) for arm in dict.fromkeys(arms)]
-    return [arm for arm in ARMS if arm in found] + [arm for arm in found if arm not in ARMS]
 
 
 def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
@@ -193,13 +116,3 @@ def _flat(content: Mapping[str, Any], above: str = "") -> Iterable[tuple[str, An
             yield from _flat(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", "none" if value == "" or (isinstance(value, (list, tuple)) and not value) else value
-
-
-def ordered(names: Iterable[Any]) -> list[str]:
-    """Each name once, as a reader sorts them: without regard to case, numbers by size (site 2 before site 10)."""
-    return sorted(
-        {str(name) for name in names},
-        key=lambda name: [
-            (len(part), part) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name.casefold())
-        ],
-    )

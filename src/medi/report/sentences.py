@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from medi.report.parts import arm_name, interval, known, number, share, short
+from medi.figures.names import arm_name, interval, known, number, share, short
 from medi.report.run import Run, pick
 
 Results = dict[str, Any]

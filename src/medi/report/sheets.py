@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from medi.cohort.pixels import mosaic
 from medi.cohort.table import Cohort, slides_in_turn
 from medi.core.files import safe_name, write_atomic
+from medi.figures import mosaic
 
 ROWS, COLUMNS = 8, 12
 GAP, ZOOM = 12, 2  # pixels between the halves; pixels of the sheet per pixel of a patch

@@ -1,22 +1,19 @@
 """The page about a classifier that was shown other hospitals, from the tables that `medi stress` left."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
-from medi.cohort.pixels import mosaic
 from medi.cohort.table import Cohort
 from medi.core.files import check_format, read_json, read_table, write_text
+from medi.figures.names import interval, known, number, share
 from medi.report.page import fill
-from medi.report.parts import Cell, Picture, Section, interval, known, number, share, table_of
+from medi.report.parts import Cell, Picture, Section, table_of
+from medi.report.pictures import view_figure
 
 FORMAT_VERSION = 1
-VIEWS = 3  # of a worst pair: as it is, back at its own level, carried
-SCALE = 3  # CSS pixels of a pixel
+VIEWS = {"as is": "as it is", "back": "back at its own", "carried": "at another"}  # of a patch, as rows of a picture
 
 
 def build(folder: Path) -> Path:
@@ -102,32 +99,17 @@ def _levels(table: pd.DataFrame, attribute: str) -> Any:
 
 def _pairs(worst: Cohort, attribute: str) -> Picture:
     """The largest changes: a column per pair, the patch as it is, back at its own level, and carried."""
-    count, size = len(worst) // VIEWS, worst.images.size
-    images = worst.images[:].reshape(count, VIEWS, size, size, 3).transpose(1, 0, 2, 3, 4)
     said = "; ".join(
         f"{row.source}: {row.predicted} {row.score} at {row.level}"
         for row in worst.table.rename(columns={attribute: "level"}).itertuples()
         if row.view == "carried"
     )
+    count = len(worst) // len(VIEWS)
     return Picture(
         "The largest changes",
-        _svg(mosaic(images)),
+        view_figure(worst, VIEWS),
         f"{count} patches in three rows: as they are, back at their own {attribute}, and at another. Carried: {said}.",
         f"First row: the patch; second: inverted and rendered at its own {attribute}; third: at the {attribute} that "
         "changes the score most.",
         table_of("What the classifier says of them", worst.table, open=False),
-    )
-
-
-def _svg(picture: Any) -> str:
-    """Pixels as they are, enlarged; the image is part of the page."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG")
-    height, width = picture.shape[:2]
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{SCALE * width}" style="max-width:100%">'
-        f'<image width="{width}" height="{height}" style="image-rendering:pixelated" '
-        f'href="data:image/png;base64,{data}"/>'
-        "</svg>"
     )

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from medi import figures
-from medi.report.parts import Picture, Section, Table, facts, number, table_of
+from medi.figures.names import number
+from medi.report.parts import Picture, Section, Table, facts, table_of
 from medi.report.run import Run
 
 AUDIT_TABLES = {

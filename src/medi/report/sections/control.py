@@ -4,7 +4,8 @@ import pandas as pd
 
 from medi import figures
 from medi.figures import Axis
-from medi.report.parts import Picture, Section, in_order, number, ordered, probed_name, table_of
+from medi.figures.names import in_order, number, ordered, probed_name
+from medi.report.parts import Picture, Section, table_of
 from medi.report.run import Run, pick
 from medi.report.sections.words import each_n, split_axes, spoken
 

@@ -4,7 +4,9 @@ import pandas as pd
 
 from medi import figures
 from medi.figures import Axis
-from medi.report.parts import Picture, Section, arm_name, in_order, metric_name, number, table_of
+from medi.figures.names import arm_name, in_order, metric_name, number
+from medi.report.parts import Picture, Section, table_of
+from medi.report.pictures import pair_figure
 from medi.report.run import Run
 from medi.report.sections.words import each_n, spoken
 from medi.report.sentences import COPIES, LEAKS
@@ -59,7 +61,7 @@ def _suspects(run: Run) -> list[Picture]:
     return [
         Picture(
             "The most suspicious pairs",
-            figures.contact_sheet(run.pairs, _notes(run.suspects)),
+            pair_figure(run.pairs, _notes(run.suspects)),
             f"{count} pairs of {arms}: a synthetic patch and the training patch that it resembles most. {said}".strip(),
             "In each pair left the synthetic patch, right its nearest training patch; below rank, model and the "
             "ratio to the threshold: below 1 counts as a copy.",

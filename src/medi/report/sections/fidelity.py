@@ -4,7 +4,8 @@ import pandas as pd
 
 from medi import figures
 from medi.figures import Axis
-from medi.report.parts import SPLITS, Picture, Section, Table, in_order, metric_name, split_title, splits_of, table_of
+from medi.figures.names import SPLITS, in_order, metric_name, split_title, splits_of
+from medi.report.parts import Picture, Section, Table, table_of
 from medi.report.run import Run, pick
 from medi.report.sections.words import each_n, spoken
 from medi.report.sentences import guarded

@@ -2,6 +2,7 @@
 
 from medi import figures
 from medi.report.parts import Picture, Section, table_of
+from medi.report.pictures import sample_figure
 from medi.report.run import Run
 
 
@@ -10,11 +11,11 @@ def samples(run: Run) -> Section:
     if run.sheet is None or not len(run.sheet):
         return Section(*section, ["No images have been sampled yet, so there is no grid to show."])
     table, attribute = run.sheet.table, run.attribute
-    most = {attribute: figures.GRID_ROWS, "class": figures.GRID_CLASSES}
+    most = {attribute: figures.GRID_ROWS, "class": figures.GRID_BLOCKS}
     cut = "".join(f" Only the first {n} by {name} are shown." for name, n in most.items() if table[name].nunique() > n)
     picture = Picture(
         f"Real, MeDi and CLS patches by {attribute} and class",
-        figures.sample_grid(run.sheet, attribute, run.unseen),
+        sample_figure(run, run.sheet),
         f"Grid of {run.sheet.images.size} pixel patches: {table[attribute].nunique()} rows, one per {attribute}; "
         f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
         f"{len(run.unseen)} combinations without a training patch are framed.",

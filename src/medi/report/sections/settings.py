@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from medi.report.parts import Section, facts, known
+from medi.figures.names import known
+from medi.report.parts import Section, facts
 from medi.report.run import Run
 
 TITLES = {"settings": "Settings of the study", "versions": "Versions", "machine": "Machine", "encoder": "Descriptor"}

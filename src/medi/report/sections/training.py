@@ -3,7 +3,8 @@
 import pandas as pd
 
 from medi import figures
-from medi.report.parts import Picture, Section, arm_name, number, table_of
+from medi.figures.names import arm_name, number
+from medi.report.parts import Picture, Section, table_of
 from medi.report.run import Run
 
 

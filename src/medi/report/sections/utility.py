@@ -8,18 +8,8 @@ import pandas as pd
 
 from medi import figures
 from medi.figures import Axis
-from medi.report.parts import (
-    Picture,
-    Section,
-    Table,
-    arm_name,
-    in_order,
-    label,
-    metric_name,
-    split_title,
-    splits_of,
-    table_of,
-)
+from medi.figures.names import arm_name, in_order, metric_name, split_title, splits_of
+from medi.report.parts import Picture, Section, Table, label, table_of
 from medi.report.run import Run, pick
 from medi.report.sections.words import measures, split_axes, spoken, with_interval
 

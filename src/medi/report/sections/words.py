@@ -6,18 +6,8 @@ from typing import Any
 import pandas as pd
 
 from medi.figures import Axis
-from medi.report.parts import (
-    DASH,
-    Cell,
-    arm_name,
-    in_order,
-    interval,
-    known,
-    metric_name,
-    number,
-    split_title,
-    splits_of,
-)
+from medi.figures.names import DASH, arm_name, in_order, interval, known, metric_name, number, split_title, splits_of
+from medi.report.parts import Cell
 
 Rows = pd.DataFrame
 

@@ -1,0 +1,115 @@
+"""How numbers, sets, metrics and splits are written, in figures and in reports alike. Undefined is a dash (P7)."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeGuard
+
+import pandas as pd
+
+DASH = "–"
+ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+OTHER_ARMS = {
+    "combination_weights": "class × attribute weights",
+    "group_dro": "GroupDRO",
+    "dfr": "DFR",
+    "coral": "CORAL",
+    "mixup": "Mixup",
+    "lisa": "LISA",
+    "macenko": "Macenko normalisation",
+    "reinhard": "Reinhard normalisation",
+    "hed_jitter": "HED jitter",
+    "randstainna": "RandStainNA",
+    "transfer": "MeDi site transfer",
+    "cls_only": "CLS only",
+    "medi_only": "MeDi only",
+    "medi_filtered": "MeDi, filtered",
+}
+SPLITS = ("seen", "unseen")
+METRICS = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "mcc": "MCC",
+    "frechet": "Fréchet distance",
+    "mmd2": "MMD²",
+    "kid": "KID",
+}
+
+
+def known(value: Any) -> TypeGuard[float]:
+    """Whether a number is there: None and NaN are undefined."""
+    return value is not None and not pd.isna(value)
+
+
+def number(value: Any) -> str:
+    """Three significant digits, thousands apart, a true minus; a dash where undefined.
+
+    >>> number(6103.0), number(-0.04567), number(None)
+    ('6,103', '−0.0457', '–')
+    """
+    if not known(value):
+        return DASH
+    whole = float(value).is_integer() or abs(value) >= 1000
+    return (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
+
+
+def share(value: Any) -> str:
+    """'84 %', or a dash where undefined."""
+    return f"{number(round(100 * value))} %" if known(value) else DASH
+
+
+def interval(low: Any, high: Any, write: Callable[[Any], str] = number) -> str:
+    """' [0.71, 0.80]', or nothing where no interval is known."""
+    return f" [{write(low)}, {write(high)}]" if known(low) and known(high) else ""
+
+
+def short(text: str, most: int = 22) -> str:
+    """A name as it fits into a figure or a sentence; the whole one stands in the tables."""
+    text = text or "not known"
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def arm_name(arm: str) -> str:
+    """How an arm is called."""
+    return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
+
+
+def probed_name(arm: str) -> str:
+    """How an arm is called whose images a probe looks at."""
+    return "real, held back" if arm == "real" else arm_name(arm)
+
+
+def source_name(source: str) -> str:
+    """How the source of patches is called: real patches, or the model that made them."""
+    return "real" if source == "real" else arm_name(source)
+
+
+def metric_name(metric: str) -> str:
+    """'Fréchet distance' for 'frechet'."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def split_title(split: str) -> str:
+    """'unseen combinations' for 'unseen'."""
+    return f"{split} combinations" if split in SPLITS else split.replace("_", " ")
+
+
+def splits_of(values: Iterable[Any]) -> list[str]:
+    """Each split once: seen, unseen, then the others as they come."""
+    found = [str(value) for value in dict.fromkeys(values)]
+    return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
+
+
+def in_order(arms: Iterable[Any]) -> list[str]:
+    """Each arm once: the known ones as in ARMS, then the others as they come."""
+    found = [str(arm) for arm in dict.fromkeys(arms)]
+    return [arm for arm in ARMS if arm in found] + [arm for arm in found if arm not in ARMS]
+
+
+def ordered(names: Iterable[Any]) -> list[str]:
+    """Each name once, as a reader sorts them: without regard to case, numbers by size (site 2 before site 10)."""
+    return sorted({str(name) for name in names}, key=_reading)
+
+
+def _reading(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(len(part), part) if part.isdigit() else (0, part) for part in parts]
