@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 
 TIMES = " x "  # between the levels of a combination, here and in every message
 
@@ -51,7 +51,7 @@ def given(**options: Any) -> dict[str, Any]:
 def check_fits(rule: str, rules: dict[str, tuple[str, ...]], options: dict[str, Any]) -> None:
     """Refuse a rule that is not known, and options that go with other rules only."""
     if rule not in rules:
-        raise MediError(f"--rule {rule!r}: expected {', '.join(rules)}")
+        raise MediError(f"--rule {rule!r}: expected {', '.join(rules)}{did_you_mean(rule, rules)}")
     anywhere = {name for names in rules.values() for name in names}
     for name in options:
         if name in anywhere and name not in rules[rule]:

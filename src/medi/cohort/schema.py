@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64
 
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 
 RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id")
 MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its own
@@ -89,7 +89,8 @@ class Schema:
         for candidate in self.conditions:
             if candidate.name == name:
                 return candidate
-        raise MediError(f"{name!r} is no attribute; known: {', '.join(a.name for a in self.conditions)}")
+        known = [a.name for a in self.conditions]
+        raise MediError(f"{name!r} is no attribute; known: {', '.join(known)}{did_you_mean(name, known)}")
 
     def restrict(self, names: Iterable[str]) -> "Schema":
         """The schema with the class and only the named attributes: the CLS model's is restrict([])."""

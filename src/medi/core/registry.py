@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, Literal, TypeVar, get_args
 
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 
 Thing = TypeVar("Thing")
 Kind = Literal["reader", "encoder", "network", "solver", "arm", "metric"]
@@ -40,7 +40,8 @@ class Registry(Generic[Thing]):
         if name not in self.things:
             self._search()
         if name not in self.things:
-            raise MediError(f"{self.kind} {name!r} is unknown; known: {', '.join(self.things)}")
+            near = did_you_mean(name, self.things)
+            raise MediError(f"{self.kind} {name!r} is unknown; known: {', '.join(self.things)}{near}")
         return self.things[name]
 
     def __contains__(self, name: object) -> bool:

@@ -1,15 +1,15 @@
 """Study files: what a study is asked to do, checked before anything runs."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medi.cohort.image_fit import Mode
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 from medi.models.denoiser import NetworkSettings
 from medi.sampling.sampler import SamplerSettings
 from medi.training.presets import preset
@@ -147,7 +147,7 @@ def _ours(name: str) -> Path:
     path = Path(str(files("medi.study") / "studies" / f"{name}.yaml"))
     if not path.is_file():
         known = sorted(other.stem for other in path.parent.glob("*.yaml"))
-        raise MediError(f"{name}: no such study file; medi brings {', '.join(known)}")
+        raise MediError(f"{name}: no such study file; medi brings {', '.join(known)}{did_you_mean(name, known)}")
     return path
 
 
@@ -210,10 +210,21 @@ def parse_study(content: object, name: str) -> StudySettings:
     try:
         return StudySettings.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()]
-        raise MediError(f"{name}: {'; '.join(problems)}") from error
+        raise MediError(f"{name}: {'; '.join(map(_problem, error.errors()))}") from error
     except MediError as error:
         raise MediError(f"{name}: {error}") from error
+
+
+def _problem(error: Any) -> str:
+    """Which entry of a study file is wrong, and why; for a key that is not known the known ones."""
+    where, place = ".".join(map(str, error["loc"])) or "the file", error["loc"]
+    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where}: {error['msg']}"
+    section: Any = StudySettings
+    for name in place[:-1]:
+        section = get_type_hints(section)[name]
+    known = [field.name for field in fields(section)] if is_dataclass(section) else list(section.model_fields)
+    return f"{where}: no such key; known: {', '.join(known)}{did_you_mean(str(place[-1]), known)}"
 
 
 def embedded_study(quick: bool = False) -> StudySettings:

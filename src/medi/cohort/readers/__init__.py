@@ -13,7 +13,7 @@ from typing import Any
 from medi.cohort.readers import folder, pathorob, table, tcga_ut, webdataset, wilds
 from medi.cohort.readers.normalise import Settings
 from medi.cohort.table import Cohort
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 
 READERS: dict[str, Callable[..., Cohort]] = {
     "tcga_ut": tcga_ut.read,
@@ -33,7 +33,7 @@ def read(kind: str, source: Path, **options: Any) -> Cohort:
     """
     kind = guess_kind(source) if kind == "auto" else kind
     if kind not in READERS:
-        raise MediError(f"no reader {kind!r}; there are {', '.join(READERS)} and auto")
+        raise MediError(f"no reader {kind!r}; there are {', '.join(READERS)} and auto{did_you_mean(kind, READERS)}")
     own = set(inspect.signature(READERS[kind]).parameters) - {"source", "settings"}
     general = {field.name for field in fields(Settings)}
     if unknown := set(options) - own - general:
