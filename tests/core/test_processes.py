@@ -1,11 +1,185 @@
-"""Workers side by side: what they reach together."""
+"""The pool of processes: what workers tell, print and break, and that none outlives its parent (P12)."""
 
-from medi.core.processes import Summed
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medi.core.errors import MediError
+from medi.core.processes import Call, Pool, Summed, side_by_side
+from medi.core.progress import Advance, Silent
+
+WORKERS = '''
+import os, sys, time
+from pathlib import Path
+from medi.core.errors import MediError
+
+def square(n):
+    return n * n
+
+def threads(n):
+    import torch
+    return [os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")], torch.get_num_threads()
+
+def chatty(lines, advance):
+    """As a library that greets its user does."""
+    print("hello from a library")
+    for _ in range(lines):
+        print("x" * 100)
+        print("a warning", file=sys.stderr)
+    os.write(1, b"and from C\\n")
+    advance(1, 1)
+
+def wrong(advance):
+    raise MediError("row 3: no such site; correct it")
+
+def broken(advance):
+    raise ValueError("a mistake of ours")
+
+def dead(advance):
+    print("Killed: no memory left")
+    sys.stdout.flush()
+    os._exit(9)
+
+def registered(name):
+    from medi.core.registry import registry
+    return registry("metric")[name]()
+
+def waits(path, advance):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+'''
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A module of functions that workers find by its name."""
+    (tmp_path / "some_workers.py").write_text(WORKERS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "some_workers", raising=False)
+    import some_workers
+
+    return some_workers
+
+
+class Bars(Silent):
+    """Keeps what was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+
+    def bars(self, *titles: str):
+        from contextlib import nullcontext
+
+        return nullcontext([lambda count, total: self.told.append((count, total)) for _ in titles])
+
+
+def test_what_a_library_prints_disturbs_nothing(workers, capfd: pytest.CaptureFixture[str]) -> None:
+    """A print was read as progress (ValueError), and 4,000 lines on standard error filled its pipe for good."""
+    shown, started = Bars(), time.monotonic()
+    side_by_side({"a": (workers.chatty, (4000,)), "b": (workers.chatty, (1,))}, shown)
+    assert shown.told == [(1, 1), (1, 1)]
+    assert time.monotonic() - started < 60
+    assert capfd.readouterr() == ("", "")
+
+
+def test_errors_come_through_and_end_the_others(workers, tmp_path: Path) -> None:
+    def failing(function: Callable[..., None]) -> dict[str, Call]:
+        return {"bad": (function, ()), "good": (workers.waits, (str(tmp_path / "pid"),))}
+
+    with pytest.raises(MediError, match=r"^row 3: no such site; correct it$"):
+        side_by_side(failing(workers.wrong), Silent())
+    with pytest.raises(RuntimeError, match=r"(?s)some_workers\.py.*ValueError: a mistake of ours"):
+        side_by_side(failing(workers.broken), Silent())
+    with pytest.raises(RuntimeError, match=r"a worker died \(exit code 9\); was memory short\?.*no memory left"):
+        side_by_side(failing(workers.dead), Silent())
+    if (tmp_path / "pid").exists():
+        assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not _zombie(pid)
+
+
+def _zombie(pid: int) -> bool:
+    path = Path(f"/proc/{pid}/stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_results_come_as_they_are_made_and_no_task_is_lost(workers) -> None:
+    with Pool(2) as pool:
+        assert sorted(pool.map(workers.square, [(n,) for n in range(20)])) == [n * n for n in range(20)]
+        assert sorted(pool.map(workers.square, [(3,)])) == [9], "the same workers do more"
+    with Pool(1) as pool:
+        assert list(pool.map(workers.square, [(2,), (3,)])) == [4, 9]
+    with pytest.raises(MediError, match="workers 0: at least one is needed"):
+        Pool(0)
+
+
+def test_threads_are_set_before_torch_is_loaded(workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with Pool(1, threads=2, apart=True) as pool:
+        assert list(pool.map(workers.threads, [(0,)])) == [(["2"] * 3, 2)]
+    assert os.environ["OMP_NUM_THREADS"] == "1", "this process keeps its own"
+
+
+@pytest.mark.parametrize("guard", ["", 'if __name__ == "__main__":\n    '])
+def test_a_script_needs_no_main_guard(workers, tmp_path: Path, guard: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import some_workers\nfrom medi.core.processes import Pool\nprint('once')\n"
+        f"{guard}with Pool(2) as pool: print(sum(pool.map(some_workers.square, [(n,) for n in range(4)])))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout, done.returncode) == ("once\n14\n", 0), done.stderr
+
+
+def test_a_killed_parent_leaves_no_worker_behind_p12(workers, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    (tmp_path / "script.py").write_text(
+        "import some_workers\nfrom medi.core.processes import side_by_side\nfrom medi.core.progress import Silent\n"
+        f"side_by_side({{'a': (some_workers.waits, ({str(pid)!r},))}}, Silent())\n"
+    )
+    with subprocess.Popen([sys.executable, tmp_path / "script.py"]) as parent:
+        wait_until(lambda: pid.exists() and pid.read_text() != "")
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not alive(int(pid.read_text())))
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_workers_know_the_extensions_of_their_parent(workers, tmp_path: Path) -> None:
+    """What a file registers here is known to every worker."""
+    from medi.core.registry import load_extensions
+
+    (tmp_path / "mine.py").write_text(
+        "import os\nfrom medi import register\n@register('metric', 'pid-of-test')\ndef pid(): return os.getpid()\n"
+    )
+    load_extensions([str(tmp_path / "mine.py")])
+    with Pool(1, apart=True) as pool:
+        (found,) = pool.map(workers.registered, [("pid-of-test",)])
+    assert found != os.getpid()
 
 
 def test_a_summed_show_adds_up_its_workers() -> None:
     shown: list[tuple[int, int]] = []
-    with Summed(lambda count, total: shown.append((count, total))).bars("0", "1") as (first, second):
+    advances: list[Advance]
+    with Summed(lambda count, total: shown.append((count, total))).bars("0", "1") as advances:
+        first, second = advances
         first(2, 10)
         second(3, 6)
         first(10, 10)

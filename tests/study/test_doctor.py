@@ -40,7 +40,7 @@ def test_a_sound_machine_and_run(medi: Medi, run_folder: Path) -> None:
 
 def test_without_a_path_it_starts_without_torch() -> None:
     """Fast: torch is for GPUs and models alone."""
-    code = "import sys; from medi import doctor; list(doctor.installation()); list(doctor.machine()); "
+    code = "import sys; from medi.study import doctor; list(doctor.installation()); list(doctor.machine()); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

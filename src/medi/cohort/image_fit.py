@@ -5,12 +5,8 @@ What the processes of packing.py run; each image's failure is its own, named wit
 
 import functools
 import io
-import multiprocessing
 import os
-import signal
 import tarfile
-import threading
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -200,16 +196,3 @@ def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]
     with tarfile.open(path, "r:") as archive:
         index = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
     return open(path, "rb"), index
-
-
-def follow_parent() -> None:
-    """Ctrl-C is the parent's, who stops the pool; a process whose parent was killed ends by itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is an error here, and named
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)

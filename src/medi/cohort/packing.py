@@ -5,24 +5,23 @@ bytes do not match its checksum after a kill is done again. The finished store g
 """
 
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from medi.cohort.image_fit import Done, Fit, Job, Mode, Shared, count_unit, follow_parent, pack_unit
+from medi.cohort.image_fit import Done, Fit, Job, Mode, Shared, count_unit, pack_unit
 from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_json
+from medi.core.processes import Pool
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
 UNIT_ROWS = 1024  # patches per unit, where images give many
@@ -52,8 +51,7 @@ def pack(
     recipe = _recipe(cohort, fit)
     if (out / "cohort.json").exists():
         return _finished(out, recipe)
-    pool = _Pool(os.cpu_count() or 1 if workers is None else workers)
-    with pool:
+    with Pool(os.cpu_count() or 1 if workers is None else workers) as pool:
         jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
         units = _units(jobs)
         store, log = _open_store(out, recipe, jobs, size)
@@ -92,52 +90,7 @@ def _finished(out: Path, recipe: str) -> Cohort:
     return packed
 
 
-class _Pool:
-    """Processes, or this one where one is enough; a fresh interpreter each, as forking under threads is unsafe."""
-
-    def __init__(self, workers: int) -> None:
-        if workers < 1:
-            raise MediError(f"workers {workers}: at least one is needed")
-        self.workers = workers
-        self._executor: Executor | None = None
-
-    def __enter__(self) -> "_Pool":
-        if self.workers > 1:
-            kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-            context = multiprocessing.get_context(kind)
-            if kind == "forkserver":
-                context.set_forkserver_preload(["medi.cohort.image_fit"])
-            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=follow_parent)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def map(self, function: Callable[..., Any], tasks: list[tuple[Any, ...]]) -> Iterator[Any]:
-        """Results as they come, in any order; a few tasks are under way per process."""
-        if self._executor is None:
-            yield from (function(*task) for task in tasks)
-            return
-        waiting, running = iter(tasks), set[Future[Any]]()
-        while True:
-            for task in waiting:
-                running.add(self._executor.submit(function, *task))
-                if len(running) >= 4 * self.workers:
-                    break
-            if not running:
-                return
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            try:
-                yield from [future.result() for future in finished]
-            except BrokenExecutor as error:
-                raise MediError(
-                    "a packing process died: out of memory, or a script that packs without "
-                    '`if __name__ == "__main__":`; run it again, with fewer workers'
-                ) from error
-
-
-def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:
+def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: Pool, on_error: str) -> tuple[list[Job], list[list[str]]]:
     """A job per image with its rows in the store; tiles are counted from the images' headers first."""
     if "image" not in table or (table["image"] == "").any():
         raise MediError("the cohort has rows without an image; give the column `image`")
@@ -154,9 +107,7 @@ def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: _Pool, on_error: str)
     return [Job(i, float(m), int(r), c) for i, m, r, c in zip(images, scale, rows, counts)], failed
 
 
-def _count(
-    images: list[str], scale: np.ndarray, root: Path, fit: Fit, pool: _Pool
-) -> tuple[list[int], list[list[str]]]:
+def _count(images: list[str], scale: np.ndarray, root: Path, fit: Fit, pool: Pool) -> tuple[list[int], list[list[str]]]:
     """Tiles per image, from its header; 0 and the reason where it has none."""
     starts = range(0, len(images), UNIT)
     tasks = [(start, images[start : start + UNIT], scale[start : start + UNIT].tolist(), root, fit) for start in starts]
@@ -214,7 +165,7 @@ def _resume(log: Path, units: list[list[Job]], store: Path, on_error: str) -> di
 def _run(
     units: list[list[Job]],
     done: dict[int, Done],
-    pool: _Pool,
+    pool: Pool,
     shared: Shared,
     log: Path,
     on_error: str,

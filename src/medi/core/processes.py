@@ -1,45 +1,242 @@
-"""Work side by side: a process per task, each with its share of the cores, none outliving its parent.
+"""One pool of processes: fresh interpreters, each with its share of the cores, none outliving its parent.
 
-Two networks of this size train 1.4 times as fast on one core each as one after the other on two cores.
+Two networks of this size train 1.4 times as fast on one core each as one after the other on two cores. Workers tell
+results, progress and errors through a pipe of their own; what libraries print goes to a file that is shown if one dies.
 """
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
+from itertools import starmap
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Show
+from medi.core.registry import extensions, load_extensions
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch and BLAS are loaded
+_CONTEXT = multiprocessing.get_context("spawn")  # forking under the threads of torch is unsafe
+_STARTING = threading.Lock()
+
+Call = tuple[Callable[..., None], tuple[Any, ...]]  # a function at the top of a module, and its arguments
 
 
-def side_by_side(calls: Mapping[str, Sequence[str]], show: Show) -> None:
-    """Call `function(*arguments, advance)` for every title: {"training cls": ["medi.study.study:train_model",
-    "run", "cls"]}.
+@dataclass(frozen=True)
+class _Reached:
+    count: int
+    total: int
 
-    Arguments are text. All at once on CPUs, one after another where there is a GPU to share. The first failure ends
-    the others; a MediError comes through as it is.
+
+@dataclass(frozen=True)
+class _Done:
+    result: Any
+
+
+@dataclass(frozen=True)
+class _Failed:
+    text: str
+    by_user: bool  # a MediError
+
+
+def side_by_side(calls: Mapping[str, Call], show: Show) -> None:
+    """Call `function(*arguments, advance)` for every title: {"training cls": (train_model, (folder, "cls"))}.
+
+    All at once on CPUs, one after another where there is a GPU to share, each in a fresh process. The first failure
+    ends the others. A MediError comes through as it is; any other error is a RuntimeError with the worker's traceback.
     """
-    at_once = 1 if _has_gpu() else min(len(calls), os.cpu_count() or 1)
-    titles = list(calls)
+    titles, cores = list(calls), os.cpu_count() or 1
+    at_once = 1 if _has_gpu() else min(len(calls), cores)
     with show.bars(*titles) as advances:
         for start in range(0, len(titles), at_once):
-            group = titles[start : start + at_once]
-            _run([calls[title] for title in group], advances[start : start + at_once])
+            group = [calls[title] for title in titles[start : start + at_once]]
+            with Pool(len(group), threads=max(cores // len(group), 1), apart=True) as pool:
+                for _ in pool.each(group, advances[start : start + at_once]):
+                    pass
+
+
+class Pool:
+    """Processes that call functions of modules; one worker is this very process unless it is to be `apart`.
+
+    threads: of each worker, for torch and BLAS; as the environment says where none are given. Functions are found by
+    module and name, so they stand at the top of a module. The script that made the pool is not run again by workers:
+    it needs no `if __name__ == "__main__":`. Extensions that are loaded here are loaded in every worker.
+    """
+
+    def __init__(self, workers: int, threads: int | None = None, apart: bool = False) -> None:
+        if workers < 1:
+            raise MediError(f"workers {workers}: at least one is needed")
+        self.size, self.threads, self.apart = workers, threads, apart or workers > 1
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    def map(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+        """The results of `function(*task)` as they come, in any order."""
+        if not self.apart:
+            return starmap(function, tasks)
+        return self._results([(function, task, None) for task in tasks])
+
+    def each(self, calls: Sequence[Call], advances: Sequence[Advance]) -> Iterator[Any]:
+        """The results of `function(*arguments, advance)` as they come; every call tells its own `advance`."""
+        if not self.apart:
+            return (function(*arguments, advance) for (function, arguments), advance in zip(calls, advances))
+        return self._results([(*call, advance) for call, advance in zip(calls, advances)])
+
+    def _results(self, tasks: Sequence[tuple[Callable[..., Any], tuple[Any, ...], Advance | None]]) -> Iterator[Any]:
+        """Give every idle worker a task, and another when it is done."""
+        self._start(min(self.size, len(tasks)))
+        waiting, busy = iter(tasks), dict[Connection, tuple[_Worker, Advance | None]]()
+        idle = list(self._workers)
+        while True:
+            for worker, (function, arguments, advance) in zip(list(idle), waiting):  # this order loses no task
+                worker.pipe.send((function, arguments, advance is not None))
+                busy[worker.pipe] = (worker, advance)
+                idle.remove(worker)
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                worker, advance = busy[pipe]  # type: ignore[index]
+                message = worker.receive()
+                if isinstance(message, _Reached):
+                    assert advance is not None
+                    advance(message.count, message.total)
+                else:
+                    idle.append(busy.pop(worker.pipe)[0])
+                    yield message.result
+
+    def _start(self, number: int) -> None:
+        """Bring the workers up to a number."""
+        with _STARTING, _environment(self.threads), _without_main():
+            while len(self._workers) < number:
+                self._workers.append(_Worker())
+
+
+class _Worker:
+    """A process at the other end of a pipe."""
+
+    def __init__(self) -> None:
+        handle, name = tempfile.mkstemp(prefix="medi-worker-", suffix=".log")
+        os.close(handle)
+        self.printed = Path(name)
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self.process = _CONTEXT.Process(target=_serve, args=(theirs, name, extensions()))
+        self.process.start()
+        theirs.close()
+
+    def receive(self) -> _Reached | _Done:
+        """The next message; the error of the call as an exception, and one of its own where the process died."""
+        try:
+            message = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            text = self.printed.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+            raise RuntimeError(
+                f"a worker died (exit code {self.process.exitcode}); was memory short? "
+                f"run it again, with fewer workers where you can choose. {text}".strip()
+            ) from None
+        if isinstance(message, _Failed):
+            raise MediError(message.text) if message.by_user else RuntimeError(message.text)
+        return message
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+        self.printed.unlink(missing_ok=True)
+
+
+@contextmanager
+def _environment(threads: int | None) -> Iterator[None]:
+    """Processes that start within it have so many threads."""
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(THREADS, str(threads)) if threads else {})
+    try:
+        yield
+    finally:
+        for name in THREADS:
+            os.environ.pop(name, None)
+        os.environ.update({name: before[name] for name in THREADS if name in before})
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that start within it do not import the user's script, which would run it once more."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _serve(pipe: Connection, printed: str, known: Sequence[str]) -> None:
+    """The worker: call what comes through the pipe until it is closed."""
+    _follow_parent()
+    with open(printed, "ab", buffering=0) as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    while True:
+        try:
+            load_extensions(known)
+            function, arguments, tells = pipe.recv()
+            message = _Done(function(*arguments, _Teller(pipe)) if tells else function(*arguments))
+        except (EOFError, ConnectionError):
+            return
+        except MediError as error:
+            message = _Failed(str(error), by_user=True)
+        except Exception:
+            message = _Failed(traceback.format_exc().strip(), by_user=False)
+        pipe.send(message)
+
+
+class _Teller:
+    """An Advance that sends what is reached through a pipe, at most a few times a second."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe, self.last = pipe, 0.0
+
+    def __call__(self, count: int, total: int) -> None:
+        if count == total or time.monotonic() - self.last > SHOWN_EVERY:
+            self.last = time.monotonic()
+            self.pipe.send(_Reached(count, total))
+
+
+def _follow_parent() -> None:
+    """Ctrl-C is the parent's, who ends the workers; a worker whose parent was killed ends by itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 class Summed:
     """A show whose bars are one: what all workers together have reached goes to `advance`."""
 
     def __init__(self, advance: Advance) -> None:
-        self.advance, self.lock = advance, threading.Lock()
+        self.advance = advance
 
     def line(self, text: str) -> None:
         pass
@@ -49,94 +246,12 @@ class Summed:
         return nullcontext([partial(self._advance, i) for i in range(len(titles))])
 
     def _advance(self, worker: int, count: int, total: int) -> None:
-        with self.lock:
-            self.reached[worker] = (count, total)
-            counts, totals = zip(*self.reached)
-            self.advance(sum(counts), sum(totals))
+        self.reached[worker] = (count, total)
+        counts, totals = zip(*self.reached)
+        self.advance(sum(counts), sum(totals))
 
 
 def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _run(calls: Sequence[Sequence[str]], advances: Sequence[Advance]) -> None:
-    threads = str(max((os.cpu_count() or 1) // len(calls), 1))
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-    pipe = subprocess.PIPE
-    commands = [[sys.executable, "-m", "medi.core.processes", *call] for call in calls]
-    workers = [subprocess.Popen(c, stdout=pipe, stderr=pipe, text=True, env=environment) for c in commands]
-    try:
-        listeners = [_listen(worker.stdout, advance) for worker, advance in zip(workers, advances)]
-        errors = [_collect(worker.stderr) for worker in workers]
-        while any(worker.poll() is None for worker in workers) and not any(worker.poll() for worker in workers):
-            time.sleep(0.05)
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.wait()
-    for thread in listeners:
-        thread.join()
-    _raise_first([(worker.returncode, error()) for worker, error in zip(workers, errors)])
-
-
-def _raise_first(ends: Sequence[tuple[int, str]]) -> None:
-    """Raise for the worker that failed of itself; the others were ended (SIGTERM) because of it."""
-    for code, error in ends:
-        if code == 2:
-            raise MediError(error)
-        if code not in (0, -signal.SIGTERM):
-            raise RuntimeError(error or f"a worker was ended from outside (exit code {code}); was memory short?")
-
-
-def _listen(stream: Iterable[str] | None, advance: Advance) -> threading.Thread:
-    """Pass on "count total" lines until the worker closes its output."""
-    assert stream is not None
-
-    def work() -> None:
-        for line in stream:
-            count, total = line.split()
-            advance(int(count), int(total))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def _collect(stream: Iterable[str] | None) -> Callable[[], str]:
-    """Read a stream to its end beside the main thread; the function it returns waits for the text."""
-    assert stream is not None
-    text: list[str] = []
-    thread = threading.Thread(target=lambda: text.extend(stream), daemon=True)
-    thread.start()
-
-    def result() -> str:
-        thread.join()
-        return "".join(text).strip()
-
-    return result
-
-
-def main(target: str, *arguments: str) -> None:
-    """The worker: progress goes to standard output, an error to standard error; a lost parent ends it."""
-    module, function = target.split(":")
-    last = 0.0
-
-    def advance(count: int, total: int) -> None:
-        nonlocal last
-        if count == total or time.monotonic() - last > SHOWN_EVERY:
-            last = time.monotonic()
-            print(count, total, flush=True)
-
-    try:
-        getattr(import_module(module), function)(*arguments, advance)
-    except MediError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except (BrokenPipeError, KeyboardInterrupt):
-        os._exit(130)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

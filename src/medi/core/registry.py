@@ -4,11 +4,13 @@
 adds the same with an entry point in the group `medi.solvers`. Study files, the command line and the library find both.
 """
 
-import runpy
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from medi.core.errors import MediError, did_you_mean
@@ -67,7 +69,7 @@ class Registry(Generic[Thing]):
                 raise MediError(f"entry point {point.name} of {self.group}: cannot be loaded ({error})") from error
 
 
-_loaded: set[str] = set()  # extensions of this process
+_loaded: list[str] = []  # extensions of this process
 REGISTRIES: dict[str, Registry[Any]] = {kind: Registry(kind) for kind in get_args(Kind)}
 
 
@@ -100,13 +102,15 @@ def register(kind: Kind, name: str) -> Callable[[Thing], Thing]:
 
 
 def load_extensions(places: Sequence[str]) -> None:
-    """Run what registers a user's things: modules by name, or Python files by path; each once in a process."""
+    """Run what registers a user's things: modules by name, or Python files by path; each once in a process.
+
+    MediError where one is not there or fails, with its name and the reason.
+    """
     for place in places:
         if place in _loaded:
             continue
-        _loaded.add(place)
         try:
-            runpy.run_path(place) if place.endswith(".py") else import_module(place)
+            _run_file(Path(place)) if place.endswith(".py") else import_module(place)
         except MediError:
             raise
         except FileNotFoundError as error:
@@ -114,3 +118,19 @@ def load_extensions(places: Sequence[str]) -> None:
         except Exception as error:
             line = (str(error).strip().splitlines() or ["no message"])[0]
             raise MediError(f"extension {place}: cannot be loaded ({type(error).__name__}: {line})") from error
+        _loaded.append(place)
+
+
+def extensions() -> tuple[str, ...]:
+    """The extensions that this process has loaded, for processes that it starts."""
+    return tuple(_loaded)
+
+
+def _run_file(path: Path) -> None:
+    """Import a file as a module of its own, so that classes in it have one."""
+    name = f"medi_extension_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(path)
+    sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])

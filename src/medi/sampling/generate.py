@@ -22,7 +22,7 @@ from medi.core.devices import device
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
 from medi.core.memory import keep_freed_memory
-from medi.core.processes import Summed, side_by_side
+from medi.core.processes import Call, Summed, side_by_side
 from medi.core.sharding import WHOLE, Shard, process, share
 from medi.models.checkpoint import load_model
 from medi.models.denoiser import Denoiser
@@ -82,7 +82,7 @@ def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], pro
     """Let worker k of w make part k of w of this shard, each on its share of the cores."""
     write_table(folder / "parts" / "rows.parquet", rows)
     write_json(folder / "parts" / "task.json", task)
-    calls = {f"{k}": ("medi.sampling.generate:worker", str(folder), f"{k}") for k in range(task["workers"])}
+    calls: dict[str, Call] = {f"{k}": (worker, (str(folder), f"{k}")) for k in range(task["workers"])}
     side_by_side(calls, Summed(progress))
 
 

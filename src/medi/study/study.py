@@ -5,7 +5,7 @@ Each stage is a function of the settings and of what earlier stages wrote; `runs
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
@@ -24,7 +24,7 @@ from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.plan import balance, with_siblings
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import read_table, safe_name, write_json, write_table, write_text
-from medi.core.processes import side_by_side
+from medi.core.processes import Call, side_by_side
 from medi.core.progress import Advance, Show, Silent
 from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, RESULTS, SUSPECTS, UTILITY
 from medi.evaluation.classify.arms import Arm, stain_arms
@@ -161,7 +161,7 @@ class Study:
         s, drawn = self.settings, self.source.drawn
 
         def work(path: Path) -> str:
-            self._side_by_side("drawing", "draw_reference", drawn)
+            self._side_by_side("drawing", draw_reference, drawn)
             patches = sum(len(Cohort.load(path / name)) for name in drawn)
             return f"{patches:,} fresh patches of all combinations: {', '.join(drawn)}"
 
@@ -172,7 +172,7 @@ class Study:
         s = self.settings
 
         def work(path: Path) -> str:
-            self._side_by_side("training", "train_model", MODELS)
+            self._side_by_side("training", train_model, MODELS)
             return f"{' and '.join(MODELS)}, {s.training.images:,} images each"
 
         self.stages.stage("models", work, [s.network, s.training, s.seed], ["holdout"])
@@ -194,7 +194,7 @@ class Study:
         s = self.settings
 
         def work(path: Path) -> str:
-            self._side_by_side("sampling", "sample_model", MODELS)
+            self._side_by_side("sampling", sample_model, MODELS)
             return f"{' and '.join(MODELS)}, {s.sampling.steps} steps an image"
 
         self.stages.stage("samples", work, [s.sampling, s.seed], ["plan", "models"])
@@ -380,9 +380,9 @@ class Study:
         table = Holdout.load(self.folder / "holdout").apply(cohort.table)
         return Cohort(table, cohort.schema, cohort.pixels, cohort.info)
 
-    def _side_by_side(self, title: str, function: str, names: Sequence[str]) -> None:
+    def _side_by_side(self, title: str, worker: Callable[[str, str, Advance], None], names: Sequence[str]) -> None:
         """Call one of this module's workers for each name at once."""
-        calls = {f"{title} {name}": (f"medi.study.study:{function}", str(self.folder), name) for name in names}
+        calls: dict[str, Call] = {f"{title} {name}": (worker, (str(self.folder), name)) for name in names}
         side_by_side(calls, self.stages.show)
 
     def _stores(self) -> dict[str, Cohort]:
