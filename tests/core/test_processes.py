@@ -24,7 +24,8 @@ def square(n):
 
 def threads(n):
     import torch
-    return [os.environ[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")], torch.get_num_threads()
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return [os.environ[name] for name in names], torch.get_num_threads()
 
 def chatty(lines, advance):
     """As a library that greets its user does."""

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -194,6 +194,7 @@ def _serve(pipe: Connection, printed: str, known: Sequence[str]) -> None:
     with open(printed, "ab", buffering=0) as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
+    message: _Done | _Failed
     while True:
         try:
             load_extensions(known)

@@ -1,0 +1,55 @@
+"""A run folder of version 0.1 is read: report, doctor, app, settings; going on in one is refused in one sentence."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from command_line import Medi, fine
+from medi.app.workbench import Workbench
+from medi.core.files import read_json
+from medi.report.page import build
+from medi.report.run import read
+from medi.study import doctor
+from medi.study.settings import read_study
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "run"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A copy; git keeps no empty folder, and the embeddings can be computed again."""
+    folder = shutil.copytree(GOLDEN, tmp_path / "run")
+    (folder / "embeddings").mkdir()
+    return folder
+
+
+def test_its_settings_are_read() -> None:
+    settings = read_study(GOLDEN / "study.yaml")
+    assert settings.title == "Golden run of version 0.1"
+    assert settings.evaluation.arms == ("combination_weights",)
+    assert settings.holdout.held == (("solid", "Alder"),)
+
+
+def test_its_report_is_written_again(run: Path) -> None:
+    page = build(run).read_text(encoding="utf-8")
+    assert "Golden run of version 0.1" in page
+    found = read(run)
+    assert found.held_out == [{"class": "solid", "site": "Alder"}]
+    assert {"real", "cls", "medi", "transfer", "oracle"} <= set(found.utility["arm"])
+    assert found.results["frechet"] == read_json(GOLDEN / "results.json")["frechet"]
+
+
+def test_it_is_sound(run: Path, medi: Medi) -> None:
+    assert [finding for finding in doctor.contents(run) if finding.state == "broken"] == []
+    assert "run: all 13 stages are finished" in fine(medi("doctor", run))
+
+
+def test_the_app_opens_it(run: Path, tmp_path: Path) -> None:
+    bench = Workbench(run, tmp_path)
+    assert list(bench.models) == ["medi"]
+    assert bench.crossed == "site"
+    assert (len(bench.training), bench.training.images.size) == (20, 32)
+    real = bench.real({"class": "solid", "site": "Birch"}, 3)
+    assert real is not None
+    assert len(real.images) == 3
