@@ -19,7 +19,7 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PREFIXES = ("medi ", "torchrun ", "srun ")
 
 
