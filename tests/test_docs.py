@@ -34,7 +34,7 @@ def commands(page: Path) -> list[str]:
 def mentions(page: Path) -> list[str]:
     """`medi ...` in running text, perhaps a synopsis."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return re.findall(r"`(medi [a-z][^`\n]*)`", text)
+    return re.findall(r"`(medi [a-z-][^`\n]*)`", text)
 
 
 def arguments(command: str) -> list[str]:
@@ -47,10 +47,18 @@ def verb_of(given: list[str]) -> Any:
     return typer.main.get_command(app).commands[given[0]]  # a verb that does not exist is a KeyError
 
 
+def root_options() -> set[str]:
+    """The options of `medi` itself, such as --install-completion."""
+    return {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_is_understood(page: Path) -> None:
     for command in commands(page):
         given = arguments(command)
+        if given[0].startswith("--"):
+            assert given[0] in root_options(), f"{page.name}: {command}"
+            continue
         try:
             verb_of(given).make_context(given[0], given[1:])  # reads the arguments, calls nothing
         except Exception as error:
@@ -61,6 +69,9 @@ def test_every_command_is_understood(page: Path) -> None:
 def test_every_verb_and_option_that_is_mentioned_exists(page: Path) -> None:
     for text in mentions(page):
         words = re.findall(r"[\w-]+", text)[1:]
+        if words[0].startswith("--"):
+            assert words[0] in root_options(), f"{page.name}: {text}"
+            continue
         verb = verb_of(words)
         parts = [verb, *getattr(verb, "commands", {}).values()]
         known = {option for part in parts for parameter in part.params for option in parameter.opts}
