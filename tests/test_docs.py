@@ -49,7 +49,7 @@ def verb_of(given: list[str]) -> Any:
 
 def root_options() -> set[str]:
     """The options of `medi` itself, such as --install-completion."""
-    return {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
+    return {"--help"} | {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
