@@ -1,22 +1,33 @@
-# make demo: the whole study on the embedded cohort. make test: linter, type checker, tests, a process of one thread for each core (4 at most).
-# make docs: the documentation site in build/site, offline.
+# make demo: the whole study on the embedded cohort. make docs: the documentation site in build/site, offline.
+# make check: linter, types, import rules, fast tests; before every commit. make test: all of it, slow tests too.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A process for each core, 4 at most, of one thread; a file's tests stay together, files with slow tests come first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
 
-.PHONY: demo test docs benchmark clean
+.PHONY: demo check test lint browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medi demo
 
-test: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests benchmarks docs
-	$(BIN)/ruff format --check src tests benchmarks docs
+check: lint
+	$(PYTEST) -m "not slow"
+
+test: lint browser
+	$(PYTEST)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+
+browser:
 	@command -v chromedriver >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 		apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; } || \
 		echo "no chromium: browser tests are skipped"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/mkdocs build --strict --quiet

@@ -1,14 +1,11 @@
-"""Shapes are checked in every test: jaxtyping's annotations are enforced on the whole package."""
+"""The command line as a function."""
 
 import sys
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
 from command_line import Medi
-
-install_import_hook("medi", "beartype.beartype")
 
 
 @pytest.fixture

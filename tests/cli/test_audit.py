@@ -12,10 +12,8 @@ import pytest
 
 from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
+from shared_data import SHARED, TCGA, real
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared")
-TCGA = DATA / "tcga"
 CODES = ["--clinical", TCGA / "slides.csv", "--sites", TCGA / "tissue_source_sites.tsv"]
 
 
@@ -87,13 +85,13 @@ def test_ratio_of_hospitals_as_written_and_with_aliases_merged(medi: Medi, tmp_p
     ],
 )
 def test_real_folders_are_one_command(medi: Medi, command: list[str], rows: int) -> None:
-    fine(medi("audit", DATA / command[0], *command[1:], "--out", "a"))
+    fine(medi("audit", SHARED / command[0], *command[1:], "--out", "a"))
     assert len(Cohort.load(Path("a"))) == rows
 
 
 @real
 def test_the_audit_says_that_site_and_scanner_of_ami_br_cannot_be_told_apart(medi: Medi) -> None:
-    shown = fine(medi("audit", DATA / "ami_br", "--attributes", "site,scanner", "--out", "a"))
+    shown = fine(medi("audit", SHARED / "ami_br", "--attributes", "site,scanner", "--out", "a"))
     assert "site and scanner cannot be told apart: each scanner (nearly) belongs to one site" in " ".join(shown.split())
 
 

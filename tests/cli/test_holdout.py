@@ -11,10 +11,8 @@ from PIL import Image
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
+from shared_data import TCGA, real
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared")
-TCGA = DATA / "tcga"
 CODES = ["--clinical", TCGA / "slides.csv", "--sites", TCGA / "tissue_source_sites.tsv"]
 
 

@@ -6,9 +6,7 @@ import pytest
 
 from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
-
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-real = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared")
+from shared_data import SHARED, real
 
 
 def test_bad_images_fail_by_name_or_are_listed(medi: Medi, source: Path) -> None:
@@ -54,7 +52,7 @@ def test_pack_crops_and_tiles_at_a_resolution_p5(medi: Medi, source: Path) -> No
 def test_images_without_labels_are_one_command(medi: Medi) -> None:
     """Camelyon17's tiles have a hospital and no class: there is nothing to audit, but they can be packed."""
     pattern = r"domain_(?P<hospital>\d)_"
-    fine(medi("pack", DATA / "camelyon17", "--pattern", pattern, "--size", "64", "--workers", "1", "--out", "k"))
+    fine(medi("pack", SHARED / "camelyon17", "--pattern", pattern, "--size", "64", "--workers", "1", "--out", "k"))
     packed = Cohort.load(Path("k"))
     assert packed.images[:].shape == (25, 64, 64, 3)
     assert packed.schema.attribute("hospital").levels == ("0", "1", "2", "3", "4")

@@ -14,8 +14,7 @@ from medi.cohort.audit import Audit, audit
 from medi.cohort.schema import Schema
 from medi.core import seeds
 from medi.core.errors import MediError
-
-TCGA = Path(__file__).parents[2] / "../shared/data/tcga"
+from shared_data import TCGA
 
 
 def cohort(seed: int, n: int = 600, skew: float = 0.5) -> pd.DataFrame:

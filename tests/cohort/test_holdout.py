@@ -12,8 +12,7 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import SPLITS
 from medi.core import seeds
 from medi.core.errors import MediError
-
-TCGA = Path(__file__).parents[2] / "../shared/data/tcga"
+from shared_data import TCGA
 
 
 def cohort(seed: int, patients: int = 120, classes: int = 3, sites: int = 4, mixed: float = 0.1) -> pd.DataFrame:

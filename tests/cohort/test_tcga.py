@@ -1,16 +1,12 @@
 """TCGA metadata: barcodes, study names, hospitals, clinical joins (P6: `NA` is a site, `02` is not 2)."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
 from medi.cohort import tcga
 from medi.cohort.readers.rows import read_rows
 from medi.core.errors import MediError
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "tcga"
-real = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+from shared_data import TCGA, real
 
 
 def sites(*rows: tuple[str, str, str]) -> pd.DataFrame:
@@ -147,7 +143,7 @@ def test_clinical_contradiction_is_an_error() -> None:
 
 @real
 def test_real_site_table_merges_variants() -> None:
-    table = read_rows(SHARED / "tissue_source_sites.tsv")
+    table = read_rows(TCGA / "tissue_source_sites.tsv")
     found = tcga.hospitals(table)
     assert {found[code] for code in ("E9", "F4", "86", "85")} == {"Asterand"}
     assert len(set(found.values())) == 201, "of 231 spellings"
@@ -156,7 +152,7 @@ def test_real_site_table_merges_variants() -> None:
 
 @real
 def test_real_names_are_the_published_ones() -> None:
-    names = set(read_rows(SHARED / "published_train.csv")["cancer_type"])
+    names = set(read_rows(TCGA / "published_train.csv")["cancer_type"])
     assert names == set(tcga.STUDIES.values())
-    projects = set(read_rows(SHARED / "slides.csv")["project_id"])
+    projects = set(read_rows(TCGA / "slides.csv")["project_id"])
     assert {tcga.study(project) for project in projects} == set(tcga.STUDIES)

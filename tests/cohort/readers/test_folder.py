@@ -7,9 +7,7 @@ import pytest
 
 from medi.cohort import readers
 from medi.core.errors import MediError
-
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
-real = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+from shared_data import SHARED, real
 
 
 def test_first_folder_is_the_class(tmp_path: Path, draw: Callable[..., Path]) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from medi.cohort import readers
 from medi.core.errors import MediError
+from shared_data import SHARED, real
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "tcga" / "pathorob_tcga_4x4.csv"
 HEADER = "subset,slide_id,patch_id,biological_class,medical_center\n"
 TCGA = "ID,TCGA-E9-A1R5-01Z-00-DX1,0_0_521,Breast_invasive_carcinoma,Asterand\n"
 
@@ -57,9 +57,9 @@ def test_bad_tables(tmp_path: Path) -> None:
         readers.read("pathorob", tmp_path / "x.csv")
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+@real
 def test_real_table() -> None:
-    cohort = readers.read("auto", SHARED)
+    cohort = readers.read("auto", SHARED / "tcga" / "pathorob_tcga_4x4.csv")
     table = cohort.table
     assert (len(table), len(cohort.schema.classes.levels), table["slide"].nunique()) == (8160, 4, 272)
     assert len(cohort.schema.attribute("medical_center").levels) == 8

@@ -10,9 +10,7 @@ import pytest
 from medi.cohort import readers
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
-real = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+from shared_data import SHARED, TCGA, real
 
 HEADER = "image,label,patient,slide,site,age\n"
 ROWS = ["a.png,normal,P1,S1,NA,02", "b.png,tumor,P1,S2,X,61", "c.png,tumor,P2,S3,X,"]
@@ -215,8 +213,8 @@ def test_tcga_fields_is_one_call() -> None:
 
 @real
 def test_slides_csv_recovers_the_site_that_pandas_lost_p6() -> None:
-    path = SHARED / "tcga" / "slides.csv"
-    cohort = readers.read("auto", path, clinical=path, sites=SHARED / "tcga" / "tissue_source_sites.tsv")
+    path = TCGA / "slides.csv"
+    cohort = readers.read("auto", path, clinical=path, sites=TCGA / "tissue_source_sites.tsv")
     table = cohort.table
     assert (len(table), table["patient"].nunique(), table["site_code"].nunique()) == (8726, 7168, 626)
     assert len(cohort.schema.classes.levels) == 32
@@ -232,8 +230,8 @@ def test_slides_csv_recovers_the_site_that_pandas_lost_p6() -> None:
 @real
 def test_hospitals_no_longer_determine_the_class() -> None:
     """1 - H(class | attribute) / H(class): 1.00 for codes, about 0.6 for hospitals."""
-    path = SHARED / "tcga" / "slides.csv"
-    table = readers.read("auto", path, sites=SHARED / "tcga" / "tissue_source_sites.tsv").table
+    path = TCGA / "slides.csv"
+    table = readers.read("auto", path, sites=TCGA / "tissue_source_sites.tsv").table
 
     def told(name: str) -> float:
         joint = pd.crosstab(table[name], table["class"], normalize=True).to_numpy()

@@ -1,0 +1,47 @@
+"""What every test has: shapes are checked, invariants are markers, files with slow tests come first.
+
+jaxtyping's annotations are enforced on the whole package. A test says in its docstring or at the end of its name which
+invariants it guards (P3, _p3; tests/invariants.py), and has a marker for each: `pytest -m p3`. A doctest runs in an
+empty folder.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+sys.path.insert(0, str(Path(__file__).parent / "tests"))
+install_import_hook("medi", "beartype.beartype")
+
+from invariants import INVARIANTS, guarded  # noqa: E402
+
+SOURCE = Path(__file__).parent / "src"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, text in INVARIANTS.items():
+        config.addinivalue_line("markers", f"{name.lower()}: {text}")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """A module without an example is not imported to look for one; None leaves the choice to pytest."""
+    is_source = collection_path.suffix == ".py" and SOURCE in collection_path.parents
+    return True if is_source and ">>>" not in collection_path.read_text(encoding="utf-8") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Markers of invariants; files of which more tests are slow go first, so that no process waits for another."""
+    for item in items:
+        for name in guarded(item.name, getattr(getattr(item, "function", None), "__doc__", None)):
+            item.add_marker(name.lower())
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(autouse=True)
+def _folder_of_its_own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an example writes lands in an empty folder."""
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.chdir(request.getfixturevalue("tmp_path"))
