@@ -43,7 +43,7 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
 
 def test_a_cohort_at_another_level(verb: Medi) -> None:
     shown = fine(verb("transfer", "m", "c", "--to", "X", "--out", "t", *QUICK))
-    assert "transferred: 4 patches to site X, dpm_solver_2m, 2 steps" in shown
+    assert "translated: 4 patches to site X, dpm_solver_2m, 2 steps" in shown
     made = Cohort.load(Path("t"))
     assert set(made.table["site"]) == {"X"}
     assert Image.open("t/grid.png").size == (2 * 96, 6 * 96), "patches of 8 px, enlarged"
@@ -83,7 +83,7 @@ def test_a_common_change(verb: Medi) -> None:
 def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
     shared = ("transfer", "m", "images", "--known", "site=Y,class=LUAD", "--to", "X:0.5+Y:0.5", "--out", "t", *QUICK)
     assert "shard 1/2 is done" in fine(verb(*shared, "--shard", "1/2"))
-    assert "transferred: 6 patches" in fine(verb(*shared, "--shard", "0/2"))
+    assert "translated: 6 patches" in fine(verb(*shared, "--shard", "0/2"))
 
 
 @pytest.mark.parametrize(

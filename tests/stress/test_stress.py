@@ -117,7 +117,7 @@ def verb(medi: Medi) -> Medi:
 def test_an_audit_from_the_command_line(verb: Medi) -> None:
     """Tables, worst pairs, a page without anything from outside; done again nothing is carried again."""
     command = ("stress", "mine.py:red", "c", "--model", "m", "--steps", 2, "--out", "o")
-    assert "10 carried patches" in fine(verb(*command))
+    assert "10 translated patches" in fine(verb(*command))
     results, table = read_json(Path("o/results.json")), read_table(Path("o/tables/stress.parquet"))
     assert (results["patches"], results["carried"], results["levels"]) == (10, 10, ["A", "B"])
     assert set(table["kind"]) == {"change", "floor", "as is"}

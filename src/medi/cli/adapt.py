@@ -5,23 +5,20 @@ from typing import Annotated, Any
 
 import typer
 
-from medi.cli.diffusion import Model, model_file
 from medi.cli.help import add_several
-from medi.cli.options import Seed
-from medi.cli.patches import Known, Patches, read_patches
+from medi.cli.next_step import next_step, packed_beside
+from medi.cli.options import Attribute, Model, Seed, folder, model_file
+from medi.cli.patches import Known, Patches, default_attribute, read_patches
 from medi.cli.terminal import Terminal, say
-from medi.cli.transfer import default_attribute
 
-Out = Annotated[Path, typer.Option("--out", help="Folder for the new model.")]
+Out = Annotated[Path, folder("the new model")]
 
 
 def learn(
     model: Model,
     patches: Patches,
     name: Annotated[str, typer.Option("--name", help="The new level, such as a hospital.")],
-    attribute: Annotated[
-        str | None, typer.Option(help="Whose level it is.", show_default="the model's first attribute")
-    ] = None,
+    attribute: Attribute = None,
     rehearse: Annotated[
         Path | None,
         typer.Option(metavar="PACKED", help="Packed patches of old levels: tune weights too.", show_default=False),
@@ -54,6 +51,7 @@ def learn(
     if made.record["old_loss"]:
         say("loss on old patches: " + _listed(made.record["old_loss"]))
     say(f"adapted ({made.record['seconds']:.0f} s): {made.path}")
+    next_step("transfer", out, packed_beside(out), "--to", name)
 
 
 def _listed(losses: dict[str, float]) -> str:
@@ -78,6 +76,7 @@ def join(
     from medi.training.adaptation import adapt
 
     say(f"joined {len(levels)} levels: {adapt.join(model_file(model), levels, out)}")
+    next_step("transfer", out, packed_beside(out), "--to", "all")
 
 
 def register(app: typer.Typer) -> None:

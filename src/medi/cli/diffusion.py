@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medi.cli.help import add
-from medi.cli.options import Seed
+from medi.cli.options import Model, Seed, Shard, model_file
 from medi.cli.terminal import Terminal, say
+from medi.cli.values import RANGE, interval, named_numbers, shard_of
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from medi.models.denoiser import Denoiser
     from medi.sampling.guidance import Guidance
     from medi.training.training import Recipe
-
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="model.safetensors, or the folder of a trained model.")]
-MODEL_FILE = "model.safetensors"
-RANGE = "LOW,HIGH"
 
 
 def train(
@@ -105,7 +102,7 @@ def sample(
     eta_interval: Annotated[
         str | None, typer.Option(metavar=RANGE, help="Fresh noise between these sigmas only.", show_default=False)
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
+    shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     compile: Annotated[
@@ -130,7 +127,7 @@ def sample(
     from medi.sampling.sampler import SamplerSettings
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
-    within = None if eta_interval is None else _interval(eta_interval, "--eta-interval")
+    within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
     settings = SamplerSettings(
         steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision, compile, eta, within
     )
@@ -195,15 +192,10 @@ def _fitted(recipe: "Recipe", given: dict[str, Any]) -> "Recipe":
 
 def _dropout(given: list[str]) -> "Dropout":
     """--dropout 0.1 for all conditions, or --dropout class=0.1 --dropout site=0.2."""
-    pairs = [text.rpartition("=") for text in given]
-    rates = {name: _number(text, "--dropout", "0.1 or site=0.1") for name, _, text in pairs}
+    rates = named_numbers(given, "--dropout", "0.1 or site=0.1")
     if "" in rates and len(given) > 1:
         raise MediError("--dropout: give one rate for all conditions, or each with its name, such as site=0.1")
     return rates.get("", rates)
-
-
-def model_file(path: Path) -> Path:
-    return path / MODEL_FILE if path.is_dir() else path
 
 
 def _rows(path: Path) -> "pd.DataFrame":
@@ -215,33 +207,11 @@ def _rows(path: Path) -> "pd.DataFrame":
     return read_table(path / "rows.parquet") if path.is_dir() else images(read_rows(path))
 
 
-def shard_of(text: str) -> tuple[int, int]:
-    i, _, n = text.partition("/")
-    if not (i.isdecimal() and n.isdecimal()):
-        raise MediError(f"--shard {text!r}: expected I/N, such as 0/4")
-    return int(i), int(n)
-
-
-def _guidance(given: list[str], interval: str | None, weak: float) -> "Guidance":
+def _guidance(given: list[str], within: str | None, weak: float) -> "Guidance":
     from medi.sampling.guidance import Guidance
 
-    pairs = [text.rpartition("=") for text in given]
-    weights = {name: _number(text, "--guidance", "class=1.5") for name, _, text in pairs}
-    return Guidance(weights, weak, None if interval is None else _interval(interval, "--guidance-interval"))
-
-
-def _interval(given: str, option: str) -> tuple[float, float]:
-    ends = [_number(text, option, "0.2,5") for text in given.split(",")]
-    if len(ends) != 2:
-        raise MediError(f"{option} {given!r}: expected {RANGE}, such as 0.2,5")
-    return ends[0], ends[1]
-
-
-def _number(text: str, option: str, example: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise MediError(f"{option} {text!r} is not a number; expected {example}") from error
+    weights = named_numbers(given, "--guidance", "class=1.5")
+    return Guidance(weights, weak, None if within is None else interval(within, "--guidance-interval"))
 
 
 def register(app: typer.Typer) -> None:

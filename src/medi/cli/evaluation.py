@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from medi.cli.diffusion import shard_of
 from medi.cli.help import add
 from medi.cli.options import Seed
-from medi.cli.source import split_commas
 from medi.cli.terminal import Terminal, console, printable, say
+from medi.cli.values import shard_of, split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from rich.table import Table
 from medi.cli.help import add_several
 from medi.cli.next_step import next_step
 from medi.cli.options import TIMES, Over, Seed, check_fits, folder, given, one_of
-from medi.cli.source import Source, split_commas, with_source
+from medi.cli.source import Source, with_source
 from medi.cli.terminal import console, say
+from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:

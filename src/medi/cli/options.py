@@ -26,12 +26,22 @@ Over = Annotated[
         show_default="class x first attribute",
     ),
 ]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="model.safetensors, or the folder of a trained model.")]
+Attribute = Annotated[
+    str | None, typer.Option("--attribute", help="Whose level it is.", show_default="the model's first attribute")
+]
+Shard = Annotated[str, typer.Option("--shard", metavar="I/N", help="Part I of N, from 0; the last to end joins all.")]
 HeldOut = Annotated[Path, typer.Argument(metavar="HOLDOUT", help="Cohort folder with a split (medi holdout).")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")]
 RunOut = Annotated[
     Path, typer.Option("--out", metavar="FOLDER", help="Run folder; the same command goes on where it stopped.")
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Run stages again whose settings have changed.")]
+
+
+def model_file(path: Path) -> Path:
+    """The checkpoint in the folder of a trained model."""
+    return path / "model.safetensors" if path.is_dir() else path
 
 
 def one_of(*known: str) -> Callable[[str], list[str]]:

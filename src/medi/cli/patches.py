@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medi.cli.source import split_commas
+from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
@@ -34,6 +34,20 @@ def read_patches(source: Path, schema: "Schema", known: Sequence[str] | None) ->
         elif attribute.name not in cohort.table:
             cohort = cohort.with_columns(**{attribute.name: (*attribute.missing, "")[0]})
     return cohort
+
+
+def default_attribute(schema: "Schema") -> str:
+    """The first attribute with levels."""
+    from medi.cohort.combinations import over
+
+    return over(schema)[-1].name
+
+
+def levels_of(schema: "Schema", attribute: str, given: list[str]) -> list[str]:
+    """The named levels, each once; all of them for `all`."""
+    named = list(dict.fromkeys(split_commas(given)))
+    known = schema.attribute(attribute).levels
+    return list(known) if named == ["all"] and "all" not in known else named
 
 
 def _pairs(known: Sequence[str], schema: "Schema") -> dict[str, str]:

@@ -11,8 +11,8 @@ from rich.text import Text
 from medi.cli.help import add
 from medi.cli.next_step import model_beside, next_step
 from medi.cli.options import TIMES, HeldOut, Over, Seed, check_fits, folder, given, one_of
-from medi.cli.source import split_commas
 from medi.cli.terminal import console, printable, say
+from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import typer
 
 from medi.cli.options import one_of
 from medi.cli.terminal import say, warn
+from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
@@ -161,11 +162,6 @@ def _source(path: Path, given: dict[str, Any]) -> Source:
     if "group_rare" in options:
         options["group_rare"] = dict(map(_minimum, options["group_rare"]))
     return Source(path, kind, on_error, options)
-
-
-def split_commas(given: Sequence[str]) -> list[str]:
-    """a,b and repeated options are the same; blanks around a name are no part of it."""
-    return [name.strip() for text in given for name in text.split(",") if name.strip()]
 
 
 def _missing(given: Sequence[str]) -> list[str] | dict[str, list[str]]:

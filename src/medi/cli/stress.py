@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medi.cli.diffusion import model_file
 from medi.cli.help import add
-from medi.cli.options import Seed
-from medi.cli.patches import read_patches
-from medi.cli.source import split_commas
+from medi.cli.next_step import next_step
+from medi.cli.options import Attribute, Seed, folder, model_file
+from medi.cli.patches import default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
-from medi.cli.transfer import default_attribute, levels_of
-from medi.core.errors import MediError
+from medi.cli.values import split_commas, three_numbers
 
 if TYPE_CHECKING:
     from medi.cohort.table import Cohort
@@ -29,9 +27,7 @@ def stress(
     classes: Annotated[
         list[str] | None, typer.Option(help="Order of the scores: a,b.", show_default="the model's classes")
     ] = None,
-    attribute: Annotated[
-        str | None, typer.Option(help="Whose level changes.", show_default="the model's first attribute")
-    ] = None,
+    attribute: Attribute = None,
     to: Annotated[
         list[str] | None, typer.Option("--to", metavar="LEVEL", help="Levels to show.", show_default="all")
     ] = None,
@@ -42,7 +38,7 @@ def stress(
     std: Annotated[str, typer.Option(metavar=RGB, help="What they are divided by then.")] = "1,1,1",
     steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down.")] = 15,
     seed: Seed = 0,
-    out: Annotated[Path, typer.Option("--out", help="Folder for report and tables.")] = Path("medi-stress"),
+    out: Annotated[Path, folder("report and tables")] = Path("medi-stress"),
 ) -> None:
     """What a classifier does when only the hospital changes.
 
@@ -62,12 +58,15 @@ def stress(
     shown = _some(read_patches(cohort, schema, None), patches, seed)
     levels = levels_of(schema, name, to or ["all"])
     named = split_commas(classes or []) or schema.classes.levels
-    asked = load_classifier(classifier, named, Normalisation(_three(mean, "--mean"), _three(std, "--std")), seed)
+    asked = load_classifier(
+        classifier, named, Normalisation(three_numbers(mean, "--mean"), three_numbers(std, "--std")), seed
+    )
     with Terminal().bars("transfer") as (advance,):
         found = question(asked, model_file(model), shown, name, levels, out, TransferSettings(steps), advance, seed)
     change, floor = (found["figures"][f"flip_rate {kind}"][0] for kind in ("change", "floor"))
-    say(f"{found['carried']:,} carried patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
+    say(f"{found['carried']:,} translated patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
     say(f"report: {out / 'stress.html'}")
+    next_step("utility" if "split" in shown.table else "holdout", cohort)
 
 
 def _some(cohort: "Cohort", most: int | None, seed: int) -> "Cohort":
@@ -78,13 +77,6 @@ def _some(cohort: "Cohort", most: int | None, seed: int) -> "Cohort":
     chosen = generator("stress", seed).permutation(len(cohort))[:most]
     chosen.sort()
     return cohort.select(chosen)
-
-
-def _three(text: str, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise MediError(f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406") from error
 
 
 def register(app: typer.Typer) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medi.cli.diffusion import Model, model_file, shard_of
 from medi.cli.help import add
-from medi.cli.patches import IMAGES, Known, Patches, read_patches
-from medi.cli.source import split_commas
+from medi.cli.next_step import next_step
+from medi.cli.options import Attribute, Model, Shard, folder, model_file
+from medi.cli.patches import IMAGES, Known, Patches, default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
+from medi.cli.values import shard_of
 
 if TYPE_CHECKING:
-    from medi.cohort.schema import Schema
     from medi.cohort.table import Cohort
 
 SHOWN = 16  # patches on the picture
@@ -25,10 +25,8 @@ def transfer(
     model: Model,
     patches: Patches,
     to: Annotated[list[str], typer.Option("--to", metavar="LEVEL", help="Target levels: a,b or repeated; or all.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the transferred cohort.")] = Path("medi-transfer"),
-    attribute: Annotated[
-        str | None, typer.Option(help="Whose level changes.", show_default="the model's first attribute")
-    ] = None,
+    out: Annotated[Path, folder("the translated cohort")] = Path("medi-transfer"),
+    attribute: Attribute = None,
     known: Known = None,
     strength: Annotated[float, typer.Option(help="Share of the way to noise, 0 to 1; less keeps more.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 15,
@@ -45,7 +43,7 @@ def transfer(
             show_default="off",
         ),
     ] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0; the last to end joins all.")] = "0/1",
+    shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Patches at once; part of what makes them repeatable.")] = 64,
 ) -> None:
     """Real patches as they would look at another hospital.
@@ -79,21 +77,8 @@ def transfer(
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
         return
     _show(cohort, made, name, levels, out)
-    say(f"transferred: {len(made):,} patches to {name} {', '.join(levels)}, {settings} ({took}): {out}")
-
-
-def default_attribute(schema: "Schema") -> str:
-    """The first attribute with levels."""
-    from medi.cohort.combinations import over
-
-    return over(schema)[-1].name
-
-
-def levels_of(schema: "Schema", attribute: str, given: list[str]) -> list[str]:
-    """The named levels, each once; all of them for `all`."""
-    named = list(dict.fromkeys(split_commas(given)))
-    known = schema.attribute(attribute).levels
-    return list(known) if named == ["all"] and "all" not in known else named
+    say(f"translated: {len(made):,} patches to {name} {', '.join(levels)}, {settings} ({took}): {out}")
+    next_step(*(("doctor", out) if cohort.info.get("source") == IMAGES else ("fidelity", patches, f"translated={out}")))
 
 
 def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], out: Path) -> None:

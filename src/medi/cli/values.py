@@ -1,0 +1,67 @@
+"""What the text of an option means: lists, numbers, pairs, shards. A wrong text is an error that names its option."""
+
+from collections.abc import Sequence
+
+from medi.core.errors import MediError
+
+RANGE = "LOW,HIGH"
+
+
+def split_commas(given: Sequence[str]) -> list[str]:
+    """a,b and repeated options are the same; blanks around a name are no part of it.
+
+    >>> split_commas(["a, b", "c"])
+    ['a', 'b', 'c']
+    """
+    return [name.strip() for text in given for name in text.split(",") if name.strip()]
+
+
+def columns(given: Sequence[str] | None) -> list[str] | None:
+    """The names of a list option, None where it was not given."""
+    return split_commas(given) if given else None
+
+
+def number(text: str, option: str, example: str) -> float:
+    """A number, or an error that shows an example."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise MediError(f"{option} {text!r} is not a number; expected {example}") from error
+
+
+def interval(text: str, option: str) -> tuple[float, float]:
+    """Two numbers from LOW,HIGH."""
+    ends = [number(part, option, "0.2,5") for part in text.split(",")]
+    if len(ends) != 2:
+        raise MediError(f"{option} {text!r}: expected {RANGE}, such as 0.2,5")
+    return ends[0], ends[1]
+
+
+def three_numbers(text: str, option: str) -> tuple[float, ...]:
+    """R,G,B as numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise MediError(f"{option} {text!r}: expected three numbers, such as 0.485,0.456,0.406") from error
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Part and number of parts from I/N.
+
+    >>> shard_of("0/4")
+    (0, 4)
+    """
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal()):
+        raise MediError(f"--shard {text!r}: expected I/N, such as 0/4")
+    return int(i), int(n)
+
+
+def named_numbers(given: Sequence[str], option: str, example: str) -> dict[str, float]:
+    """{"site": 0.1} from site=0.1; a number alone has the name "".
+
+    >>> named_numbers(["class=1.5", "0.1"], "--guidance", "class=1.5")
+    {'class': 1.5, '': 0.1}
+    """
+    pairs = [text.rpartition("=") for text in given]
+    return {name: number(text, option, example) for name, _, text in pairs}
