@@ -55,8 +55,11 @@ def section(name: str, help_: str) -> str:
 
 def python() -> str:
     """A section for each public name, from its docstring where it is defined."""
-    public = [name for name in medi.__all__ if name in medi._HOMES]
-    return "\n".join(f"::: {medi._HOMES[name]}.{name}\n    options:\n      heading: medi.{name}\n" for name in public)
+    return "\n".join(entry(name, *place.partition(":")[::2]) for name, place in sorted(medi._HOMES.items()))
+
+
+def entry(name: str, module: str, own: str) -> str:
+    return f"::: {module}.{own or name}\n    options:\n      heading: medi.{name}\n"
 
 
 MARKERS: dict[str, Callable[[], str]] = {"commands": commands, "python": python}
