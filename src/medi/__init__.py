@@ -12,6 +12,12 @@ _HOMES = {  # public name -> the module that defines it
     "MediError": "medi.core.errors",
     "register": "medi.core.registry",
     "Cohort": "medi.cohort.table",
+    "embed": "medi.api.measures",
+    "fidelity": "medi.api.measures",
+    "utility": "medi.api.measures",
+    "Fidelity": "medi.api.measures",
+    "Utility": "medi.api.measures",
+    "Embedded": "medi.evaluation.features",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -2,8 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medi.cohort.table import Cohort
-    from medi.evaluation.classify.tasks import Task
-    from medi.evaluation.control import Control
-    from medi.evaluation.features import Embedded
 
 Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
 Synthetic = Annotated[
@@ -59,6 +55,7 @@ def embed(
 
     Example: medi embed my-packed --encoder uni --cache embeddings
     """
+    from medi.core.progress import Silent
     from medi.core.sharding import process
     from medi.evaluation.encoders import embed_share
     from medi.evaluation.encoders import encoder as named
@@ -68,9 +65,8 @@ def embed(
     if cache is None and sharers > 1:
         raise MediError("shards need --cache, one folder for all of them")
     store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
-    bar = nullcontext(None) if process("RANK", 0) else _counting("embedding", len(cohort) // sharers)
-    with bar as count:
-        features = embed_share(cohort, extractor, store, part, count)
+    with (Silent() if process("RANK", 0) else Terminal()).bars("embedding") as (advance,):
+        features = embed_share(cohort, extractor, store, part, advance)
     took = time.perf_counter() - started
     if features is None:
         say(f"shard {shard} is done ({took:.0f} s); the last of the others writes all: {out}")
@@ -116,24 +112,25 @@ def fidelity(
 
     Example: medi fidelity my-packed medi=my-samples --over class,site
     """
-    from medi.evaluation.encoders import encoder as named
+    from medi.api import measures
 
-    cohort, arms = _packed(real), _arms(synthetic or [])
-    columns, mask = _over(cohort, over), _in_splits(cohort, split, real)
-    _check_colour({"real": cohort, **arms})
-    name = f"{encoder} {named(encoder).hash}"
-    found = _embedded({"real": cohort, **arms}, encoder, cache)
-    sets = {arm: rows.assign(encoder=name) for arm, rows in found.items()}
-    whole = sets.pop("real")
-    held_out = frozenset(_cells(whole.table, columns) - _trained(cohort, columns)) if _is_split(cohort) else frozenset()
-    distances = _distances(whole.take(mask), sets, columns, held_out, n, seed, draws, name)
-    control = _control(whole, sets, columns, held_out, seed, name, _is_split(cohort))
-    tables = {"fidelity": distances, "control": control.figures, "confusion": control.confusion}
-    if arms:
-        tables |= _memorisation(cohort, whole, arms, sets, columns, seed, out)
-    _write(out, tables, whole)
-    _show_fidelity(tables, columns, f"Frechet distance, {encoder}, n <= {n}")
-    say(f"{int(mask.sum()):,} real patches of {whole.table[mask]['slide'].nunique():,} slides; tables: {out}")
+    sets = _arms(synthetic or [])
+    found = measures.fidelity(
+        real,
+        sets,
+        over=_columns(over),
+        n=n,
+        encoder=encoder,
+        draws=draws,
+        seed=seed,
+        cache=cache,
+        splits=_columns(split),
+        progress=Terminal(),
+    )
+    found.save(out)
+    _show_fidelity(found.tables, found.over, f"Frechet distance, {encoder}, n <= {n}")
+    slides = found.real.table[found.chosen]["slide"].nunique()
+    say(f"{int(found.chosen.sum()):,} real patches of {slides:,} slides; tables: {out}")
 
 
 def utility(
@@ -147,7 +144,7 @@ def utility(
     ] = None,
     probe: Annotated[str, typer.Option(help="Preset of the classifier: tuned, medi or uni.")] = "tuned",
     arms: Annotated[
-        list[str] | None, typer.Option(help="What else is compared: free, all, none or names.", show_default="free")
+        list[str] | None, typer.Option(help="What else is compared: all, stains, none or names.", show_default="all")
     ] = None,
     attribute: Annotated[
         list[str] | None, typer.Option(help="More columns for fairness gaps, such as race.", show_default="none")
@@ -162,80 +159,33 @@ def utility(
     The same classifier is trained on real patches, on real ones with each synthetic cohort, and on every baseline that
     needs no generator. REAL has the splits of `medi holdout`: train, and test_seen or test_unseen. Of a synthetic
     cohort the images that fill combinations are added (column `fill` of `medi plan`), or all where it does not say.
-    Real patches of the held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all` also
-    compares stain normalisation and augmentation, for which the patches are embedded again.
+    Real patches of the held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all,stains`
+    also compares stain normalisation and augmentation, for which the patches are embedded again.
 
     Example: medi utility my-packed medi=my-samples --over class,site
     """
-    import pandas as pd
+    from medi.api import measures
 
-    from medi.core.tables import CURVES, UTILITY
-    from medi.evaluation.classify.tasks import Task
-
-    cohort, added = _packed(real), {name: _added(name, part) for name, part in _arms(synthetic or []).items()}
-    columns = _over(cohort, over)
-    tests = _tests(cohort, columns, real)
-    train = cohort.where(split="train")
-    sets = _embedded({"real": train, **added, **tests}, encoder, cache)
-    shared: dict[str, Any] = {"over": columns, "seed": seed, "seeds": range(seed, seed + seeds), "preset": probe}
-    shared |= {"attributes": split_commas(attribute or []), "only": split_commas(arms or ["free"])}
-    tables, curves = [], []
-    for chosen in [Task.of(name) for name in task or ["all"]]:
-        chosen.check(train.table, f"the training split of {real}")
-        table, points = _compared(chosen, train, added, tests, sets, encoder, shared)
-        tables.append(table.assign(task=chosen.name))
-        curves.append(points.assign(task=chosen.name))
+    found = measures.utility(
+        real,
+        _arms(synthetic or []),
+        over=_columns(over),
+        task=task,
+        head=probe,
+        arms=split_commas(arms or ["all"]),
+        attributes=split_commas(attribute or []),
+        seeds=seeds,
+        encoder=encoder,
+        cache=cache,
+        seed=seed,
+        progress=Terminal(),
+    )
+    found.save(out)
+    for name, table in found.tables["utility"].groupby("task", sort=False):
         accuracy = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
-        _show_arms(accuracy, f"Balanced accuracy, classes: {chosen.name}, probe: {probe}")
+        _show_arms(accuracy, f"Balanced accuracy, classes: {name}, probe: {probe}")
         _show_pairs(table, "balanced_accuracy_difference", ("all",))
-    path = UTILITY.write(out, pd.concat(tables, ignore_index=True))
-    CURVES.write(out, pd.concat(curves, ignore_index=True))
-    say(f"{len(train):,} real training patches; tables: {path}")
-
-
-def _compared(
-    task: "Task",
-    train: "Cohort",
-    added: dict[str, "Cohort"],
-    tests: dict[str, "Cohort"],
-    sets: dict[str, "Embedded"],
-    encoder: str,
-    shared: dict[str, Any],
-) -> tuple["pd.DataFrame", "pd.DataFrame"]:
-    """Utility and curves of one task."""
-    from medi.evaluation.classify.arms import STAIN, stain_arms, stain_patches
-    from medi.evaluation.classify.comparison import study_arms
-    from medi.evaluation.encoders import encoder as named
-
-    parts = {name: found.take(task.rows(found.table)) for name, found in sets.items()}
-    asked = {name: cohort.select(task.rows(cohort.table)) for name, cohort in tests.items() if len(parts[name])}
-    if not asked:
-        raise MediError(f"task {task.name}: no test patch is of its classes")
-    names = STAIN if "all" in shared["only"] else [name for name in STAIN if name in shared["only"]]
-    patches = train.select(task.rows(train.table))
-    with _counting("staining", stain_patches(len(patches), sum(map(len, asked.values())), names)) as count:
-        stained = stain_arms(patches, parts["real"], asked, named(encoder), shared["seed"], names, count)
-    synthetic, split = {name: parts[name] for name in added}, {name: parts[name] for name in asked}
-    with Terminal().bars("probes", unit="arms") as (advance,):
-        return study_arms(parts["real"], synthetic, split, stained=stained, progress=advance, **shared)
-
-
-def _tests(cohort: "Cohort", over: Sequence[str], path: Path) -> dict[str, "Cohort"]:
-    """The test splits by name; of the unseen patches those apart of whose site training has nothing."""
-    if not _is_split(cohort):
-        raise MediError(f"{path}: no patch is for training; run `medi holdout` first, then pack what it wrote")
-    import numpy as np
-
-    tests = {name.removeprefix("test_"): cohort.where(split=name) for name in SPLITS}
-    places = [column for column in over if column != "class"]
-    if places:
-        known, unseen = _trained(cohort, places), tests["unseen"]
-        new = [place not in known for place in unseen.table[places].itertuples(index=False, name=None)]
-        which = np.array(new, dtype=bool)
-        tests |= {"unseen": unseen.select(~which), "unseen_sites": unseen.select(which)}
-    if not any(map(len, tests.values())):
-        raise MediError(f"{path}: no patch is for testing (splits {' and '.join(SPLITS)}); hold out combinations")
-    return {name: part for name, part in tests.items() if len(part)}
+    say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
 
 
 def _packed(folder: Path) -> "Cohort":
@@ -247,149 +197,22 @@ def _packed(folder: Path) -> "Cohort":
     return cohort
 
 
-def _arms(given: Sequence[str]) -> dict[str, "Cohort"]:
-    """{"medi": cohort} from medi=FOLDER."""
+def _arms(given: Sequence[str]) -> dict[str, Path]:
+    """{"medi": folder} from medi=FOLDER."""
     pairs = [text.partition("=") for text in given]
     if wrong := next((text for text, pair in zip(given, pairs) if not (pair[0] and pair[2])), None):
         raise MediError(f"{wrong!r}: expected NAME=COHORT, such as medi=my-samples")
     names = [name for name, _, _ in pairs]
-    taken = {"real", "floor", *(name.removeprefix("test_") for name in SPLITS)}
-    if clash := [name for i, name in enumerate(names) if name in taken or name in names[:i]]:
-        raise MediError(f"the name {clash[0]!r} is taken; call that cohort something else")
-    return {name: _packed(Path(folder)) for name, _, folder in pairs}
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise MediError(f"the name {twice[0]!r} is taken; call that set something else")
+    return {name: Path(folder) for name, _, folder in pairs}
 
 
-def _over(cohort: "Cohort", given: list[str] | None) -> tuple[str, ...]:
-    columns = split_commas(given) if given else [a.name for a in cohort.schema.conditions if a.kind == "categorical"]
-    known = {a.name for a in cohort.schema.conditions}
-    if unknown := [name for name in columns if name not in known]:
-        raise MediError(f"--over {unknown[0]}: no condition of this cohort; known: {', '.join(sorted(known))}")
-    if "class" not in columns:
-        raise MediError("--over needs the class among its columns")
-    return tuple(columns)
+def _columns(given: list[str] | None) -> list[str] | None:
+    return split_commas(given) if given else None
 
 
-def _in_splits(cohort: "Cohort", given: list[str] | None, path: Path) -> "np.ndarray":
-    """Which rows are of the splits asked for."""
-    import numpy as np
-
-    if not given:
-        return np.ones(len(cohort), dtype=bool)
-    wanted = split_commas(given)
-    found = sorted(set(cohort.table["split"])) if "split" in cohort.table else []
-    if unknown := [name for name in wanted if name not in found]:
-        raise MediError(f"{path}: no patch has the split {unknown[0]!r}; its splits: {', '.join(found) or 'none'}")
-    return cohort.table["split"].isin(wanted).to_numpy(dtype=bool)
-
-
-def _check_colour(cohorts: dict[str, "Cohort"]) -> None:
-    """Grey patches against coloured ones would measure the colour alone."""
-    import numpy as np
-
-    grey = {}
-    for name, cohort in ((name, cohort) for name, cohort in cohorts.items() if len(cohort)):
-        images = cohort.images[np.unique(np.linspace(0, max(len(cohort), 1), 64, endpoint=False).astype(np.int64))]
-        grey[name] = bool((images == images[..., :1]).all())
-    if len(set(grey.values())) > 1:
-        without, coloured = ([name for name in grey if grey[name] is kind] for kind in (True, False))
-        raise MediError(
-            f"{without[0]} has grey patches and {coloured[0]} coloured ones: pack both from images of one colour mode"
-        )
-
-
-def _distances(
-    chosen: "Embedded",
-    sets: dict[str, "Embedded"],
-    columns: tuple[str, ...],
-    held_out: "frozenset[tuple[str, ...]]",
-    n: int,
-    seed: int,
-    draws: int,
-    encoder: str,
-) -> "pd.DataFrame":
-    import pandas as pd
-
-    from medi.evaluation.fidelity.compare import halves, per_class, per_combination
-
-    first = halves(chosen.table, columns, seed)
-    reference, floor = chosen.take(first), chosen.take(~first)
-    marginal = chosen.table.groupby(list(columns)).size().rename("share").div(len(chosen)).reset_index()
-    with Terminal().bars("comparing") as (advance,):
-        shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws, "progress": advance}
-        cells = per_combination(reference, floor, sets, over=columns, held_out=held_out, **shared)
-        levels = [per_class(reference, floor, sets, marginal, column=column, **shared) for column in columns]
-    return pd.concat([cells, *levels], ignore_index=True)
-
-
-def _control(
-    whole: "Embedded",
-    sets: dict[str, "Embedded"],
-    columns: tuple[str, ...],
-    held_out: "frozenset[tuple[str, ...]]",
-    seed: int,
-    encoder: str,
-    is_split: bool,
-) -> "Control":
-    from medi.evaluation.classify.probes import groups
-    from medi.evaluation.control import control
-    from medi.evaluation.fidelity.compare import halves
-
-    if is_split:
-        train = whole.table["split"].eq("train").to_numpy(dtype=bool)
-        test = whole.table["split"].isin(SPLITS).to_numpy(dtype=bool)
-    else:
-        train = halves(whole.table.assign(slide=groups(whole.table)), columns, seed)
-        test = ~train
-    parts = whole.take(train), whole.take(test)
-    return control(*parts, sets, over=columns, seed=seed, encoder=encoder, held_out=held_out)
-
-
-def _memorisation(
-    cohort: "Cohort",
-    whole: "Embedded",
-    arms: dict[str, "Cohort"],
-    sets: dict[str, "Embedded"],
-    columns: tuple[str, ...],
-    seed: int,
-    out: Path,
-) -> "dict[str, pd.DataFrame]":
-    """The tables memorisation and suspects; the suspects' images go to a cohort of their own."""
-    import numpy as np
-
-    from medi.evaluation.memorisation import Patches, memorisation
-
-    splits = cohort.table["split"] if _is_split(cohort) else None
-
-    def part(names: Sequence[str]) -> Patches | None:
-        which = splits.isin(names).to_numpy(dtype=bool) if splits is not None else np.zeros(len(cohort), dtype=bool)
-        return Patches(cohort.select(which), whole.features[which]) if which.any() else None
-
-    train = part(["train"]) or Patches(cohort, whole.features)
-    made = {arm: Patches(arms[arm], sets[arm].features) for arm in arms}
-    reserve, others = part(["reserve"]), part(SPLITS)
-    total = sum(len(each) for each in (*made.values(), reserve, others) if each)
-    with _counting("nearest training patches", total) as count:
-        found = memorisation(train, made, reserve, others, over=columns, seed=seed, progress=count)
-    if found.sheet is not None:
-        found.sheet.save(out / "suspects")
-    return {"memorisation": found.figures, "suspects": found.suspects}
-
-
-def _write(out: Path, tables: "dict[str, pd.DataFrame]", whole: "Embedded") -> None:
-    import numpy as np
-    import pandas as pd
-
-    from medi.core.files import write_table
-    from medi.core.tables import RESULTS
-
-    features = pd.DataFrame(whole.features.astype(np.float32)).add_prefix("f")
-    features.insert(0, "sample_id", whole.table["sample_id"].to_numpy())
-    write_table(out / "embeddings.parquet", features)
-    for name, table in tables.items():
-        RESULTS[name].write(out, table)
-
-
-def _show_fidelity(tables: "dict[str, pd.DataFrame]", columns: tuple[str, ...], title: str) -> None:
+def _show_fidelity(tables: "Mapping[str, pd.DataFrame]", columns: tuple[str, ...], title: str) -> None:
     from medi.evaluation.fidelity.measures import WITHHELD
 
     found, control = tables["fidelity"], tables["control"]
@@ -411,66 +234,6 @@ def _number(row: Any) -> str:
     if row.value != row.value:
         return f"undefined ({row.reason})"
     return f"{row.value:.3f}" + ("" if row.low != row.low else f", 95 % [{row.low:.3f}, {row.high:.3f}]")
-
-
-def _embedded(cohorts: dict[str, "Cohort"], encoder: str, cache: Path | None) -> dict[str, "Embedded"]:
-    """Embeddings and table of each cohort; sizes must agree."""
-    import numpy as np
-
-    from medi.evaluation.encoders import cached
-    from medi.evaluation.encoders import encoder as named
-    from medi.evaluation.features import Embedded
-
-    extractor = named(encoder)
-    sizes = {name: cohort.images.size for name, cohort in cohorts.items()}
-    first = next(iter(sizes))
-    if odd := [name for name, size in sizes.items() if size != sizes[first]]:
-        raise MediError(
-            f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
-        )
-    found: dict[str, Embedded] = {}
-    with _counting("embedding", sum(map(len, cohorts.values()))) as count:
-        for name, cohort in cohorts.items():
-            found[name] = Embedded(cached(cohort, extractor, cache, count).astype(np.float64), cohort.table)
-    return found
-
-
-@contextmanager
-def _counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar that is told how many more are done."""
-    done = 0
-    with Terminal().bars(title) as (advance,):
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            advance(done, total)
-
-        yield count
-
-
-def _added(name: str, cohort: "Cohort") -> "Cohort":
-    """What fills, as rows that only train: a generator's images are packed like any others, with origin "real"."""
-    part = _filling(cohort)
-    if name == "oracle" or "origin" not in part.table:
-        return part if name == "oracle" else part.with_columns(origin=name)
-    return part.with_columns(origin=part.table["origin"].where(part.table["origin"] != "real", name))
-
-
-def _filling(cohort: "Cohort") -> "Cohort":
-    return cohort.select(cohort.table["fill"].to_numpy(dtype=bool)) if "fill" in cohort.table else cohort
-
-
-def _is_split(cohort: "Cohort") -> bool:
-    return "split" in cohort.table and bool((cohort.table["split"] == "train").any())
-
-
-def _cells(table: "pd.DataFrame", over: Sequence[str]) -> set[tuple[str, ...]]:
-    return set(table[list(over)].itertuples(index=False, name=None))
-
-
-def _trained(cohort: "Cohort", over: Sequence[str]) -> set[tuple[str, ...]]:
-    return _cells(cohort.where(split="train").table, over)
 
 
 def _show(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:

@@ -6,7 +6,7 @@ patches or slides, so that plain images, alike to everything, are no copies. A t
 sets it: a fresh patch falls below it with a stated chance, whatever the distribution.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from medi.cohort.pixels import Images, Pixels
 from medi.cohort.table import Cohort
+from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
 from medi.evaluation.features import Features
 from medi.evaluation.fidelity.matching import slides_of
@@ -30,7 +31,6 @@ DRAWS = 500
 SUSPECTS = 12
 BLOCK = 2**24  # distances held at a time
 COLUMNS = ("metric", "arm", "against", "value", "low", "high", "n_real", "n_synthetic", "reason")
-Progress = Callable[[int], None]  # told the patches of each finished chunk
 Ratios = Float64[np.ndarray, " n"]
 Grids = Float32[np.ndarray, "_n _k"]
 
@@ -81,7 +81,7 @@ def memorisation(
     *,
     over: Sequence[str],
     seed: int,
-    progress: Progress | None = None,
+    progress: Advance = unheard,
 ) -> Memorisation:
     """copy_rate and slide_leak of every arm, and the pairs most alike.
 
@@ -91,12 +91,13 @@ def memorisation(
     `over`; 5 % is no leak, and its arm "reserve" is what full knowledge of the slides looks like. Intervals resample
     the null's slides and, of synthetic images, those nearest to one training slide as one.
     """
-    count = progress or (lambda _: None)
+    looked = [*synthetic.values(), *(part for part in (reserve, others) if part)]
+    tally = Tally(progress, sum(map(len, looked)))
     slides = slides_of(train.cohort.table).to_numpy(dtype=object)
     known = grids(train.cohort.images)
     arms = ({"real": others} if others else {}) | dict(synthetic)
-    found = {arm: nearest(known, grids(part.cohort.images), count) for arm, part in arms.items()}
-    null = _null(nearest(known, grids(reserve.cohort.images), count), _slides(reserve)) if reserve else None
+    found = {arm: nearest(known, grids(part.cohort.images), tally.part()) for arm, part in arms.items()}
+    null = _null(nearest(known, grids(reserve.cohort.images), tally.part()), _slides(reserve)) if reserve else None
     rows: list[dict[str, object]] = []
     for arm, near in found.items():
         owners = slides[near.row] if arm in synthetic else _slides(arms[arm])
@@ -132,7 +133,7 @@ def turned(images: np.ndarray, turn: int) -> np.ndarray:
     return np.rot90(images[:, :, ::-1] if turn >= 4 else images, turn % 4, axes=(1, 2))
 
 
-def nearest(train: Grids, patches: Grids, progress: Progress = lambda _: None) -> Nearest:
+def nearest(train: Grids, patches: Grids, progress: Advance = unheard) -> Nearest:
     """The nearest rows of `train` [N, k] to `patches` [n, k], the latter in all eight flips and turns."""
     norm = (train**2).sum(axis=1)
     chunk = max(BLOCK // (8 * len(train)), 1)
@@ -142,7 +143,7 @@ def nearest(train: Grids, patches: Grids, progress: Progress = lambda _: None) -
         views = np.concatenate([turned(rows.reshape(-1, GRID, GRID, 3), t).reshape(len(rows), -1) for t in range(8)])
         squares = ((views**2).sum(axis=1)[:, None] + norm - 2 * views @ train.T).reshape(8, len(rows), -1)
         parts.append(_closest(np.maximum(squares, 0)))
-        progress(len(rows))
+        progress(start + len(rows), len(patches))
     joined = [np.concatenate(column) for column in zip(*parts)] if parts else [np.empty(0, int)] * 2 + [np.empty(0)] * 2
     return Nearest(*joined)
 

@@ -25,7 +25,7 @@ from medi.cohort.plan import balance, with_siblings
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import read_table, safe_name, write_json, write_table, write_text
 from medi.core.processes import Call, side_by_side
-from medi.core.progress import Advance, Show, Silent
+from medi.core.progress import Advance, Show, Silent, Tally
 from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, RESULTS, SUSPECTS, UTILITY
 from medi.evaluation.classify.arms import Arm, stain_arms
 from medi.evaluation.classify.comparison import study_arms
@@ -237,16 +237,11 @@ class Study:
 
         def work(path: Path) -> str:
             sets = self._stores()
-            total, done = sum(map(len, sets.values())), 0
+            total = sum(map(len, sets.values()))
             with self.stages.show.bars("embedding") as (advance,):
-
-                def count(n: int) -> None:
-                    nonlocal done
-                    done += n
-                    advance(done, total)
-
+                tally = Tally(advance, total)
                 for store, cohort in sets.items():
-                    table = pd.DataFrame(embed(cohort, extractor, progress=count)).add_prefix("f")
+                    table = pd.DataFrame(embed(cohort, extractor, progress=tally.part())).add_prefix("f")
                     write_table(path / f"{store}.parquet", table)
             return f"{total:,} patches, {extractor.dimension} numbers each"
 
@@ -271,14 +266,17 @@ class Study:
         """Distances per combination and per class in the features of one encoder."""
         s, sets = self.settings, self._embedded(encoder)
         arms = {model: sets[model] for model in MODELS}
-        shared: dict[str, Any] = {"n": s.evaluation.distance_images, "seed": s.seed}
-        shared["encoder"] = self.encoder(encoder).label
-        real, floor = sets["reference"], sets["floor"]
-        cells = fidelity.per_combination(real, floor, arms, over=self.over, held_out=self.unseen(), **shared)
-        shares = sets["train"].table.groupby(list(self.over)).size()
-        marginal = (shares / shares.sum()).rename("share").reset_index()
-        classes = fidelity.per_class(real, floor, arms, marginal, **shared)
-        return pd.concat([cells, classes], ignore_index=True)
+        return fidelity.distances(
+            sets["reference"],
+            sets["floor"],
+            arms,
+            over=self.over,
+            training=sets["train"].table,
+            n=s.evaluation.distance_images,
+            seed=s.seed,
+            encoder=self.encoder(encoder).label,
+            held_out=self.unseen(),
+        )
 
     def measure_control(self) -> None:
         s = self.settings

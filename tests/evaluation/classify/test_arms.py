@@ -237,7 +237,7 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
     assert np.isfinite(overall.loc[("medi", "unseen"), "value"])
     alone, _ = study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["none"])
     assert set(alone["arm"]) == {"real"}
-    with pytest.raises(MediError, match="arm 'coal' is unknown; known: free, all, none, real, unweighted"):
+    with pytest.raises(MediError, match="arm 'coal' is unknown; known: all, stains, none, real, unweighted"):
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["coal"])
     with pytest.raises(MediError, match="probe 'best' is unknown; known: tuned, medi, uni"):
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, preset="best")
@@ -260,11 +260,12 @@ def test_stain_arms_embed_what_they_change() -> None:
     cells = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
     train, test = (phantom.fresh(cells, 12, seed=0, stream=name) for name in ("stain train", "stain test"))
     real = embedded(train, COLOUR_TEXTURE)
-    done: list[int] = []
-    made = stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0, progress=done.append)
+    done: list[tuple[int, int]] = []
+    made = stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0, progress=lambda *at: done.append(at))
     found = {arm.name: arm for arm in made}
     assert tuple(found) == STAIN
-    assert sum(done) == stain_patches(len(train), len(test), STAIN) == 4 * 48 + 2 * 48
+    patches = stain_patches(len(train), len(test), STAIN)
+    assert done[-1] == (patches, patches) == (4 * 48 + 2 * 48, 4 * 48 + 2 * 48)
     plain = embed(test, COLOUR_TEXTURE)
     for name in ("macenko", "reinhard"):
         sets = (pd.DataFrame(x[:, :3]) for x in (plain, found[name].tests["seen"]))

@@ -89,9 +89,9 @@ def test_patches_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_progress_counts_every_image_once(patches: Cohort) -> None:
-    seen: list[int] = []
-    embed(patches, COLOUR_TEXTURE, batch=5, progress=seen.append)
-    assert seen == [5, 5, 2]
+    seen: list[tuple[int, int]] = []
+    embed(patches, COLOUR_TEXTURE, batch=5, progress=lambda *at: seen.append(at))
+    assert seen == [(5, 12), (10, 12), (12, 12)]
 
 
 def test_no_patches_give_no_rows(patches: Cohort) -> None:
@@ -121,9 +121,9 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> Encoder:
 
 
 def test_who_ends_last_joins_the_shards(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
-    seen: list[int] = []
-    assert embed_share(patches, small_parts, tmp_path, (0, 2), seen.append) is None
-    assert sum(seen) == 8, "the first and the last of three parts"
+    seen: list[tuple[int, int]] = []
+    assert embed_share(patches, small_parts, tmp_path, (0, 2), lambda *at: seen.append(at)) is None
+    assert seen[-1] == (8, 8), "the first and the last of three parts"
     whole = embed_share(patches, small_parts, tmp_path, (1, 2))
     assert whole is not None
     assert whole.tobytes() == embed(patches, COLOUR_TEXTURE).tobytes()
@@ -142,8 +142,8 @@ def test_processes_of_torchrun_share_too(
 
 
 def test_a_kill_loses_one_part_p12(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
-    def killed(images: int) -> None:
-        seen.append(images)
+    def killed(count: int, total: int) -> None:
+        seen.append(count)
         if len(seen) == 3:
             raise KeyboardInterrupt
 

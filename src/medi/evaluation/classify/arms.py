@@ -16,6 +16,7 @@ from jaxtyping import Bool, UInt8
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.progress import Advance, Tally, unheard
 from medi.evaluation.classify import alignment, reweighting
 from medi.evaluation.classify.probes import Probe, text
 from medi.evaluation.classify.reweighting import Method
@@ -153,23 +154,23 @@ def stain_arms(
     encoder: Encoder,
     seed: int,
     names: Sequence[str] = STAIN,
-    progress: Callable[[int], None] | None = None,
+    progress: Advance = unheard,
 ) -> list[Arm]:
     """Stain normalisation (both sides, reference from training) and stain augmentation (a second copy of each patch).
 
     train: the patches of `real`, in its order; a test patch is normalised by itself alone. progress is told the patches
-    of each batch; `stain_patches` says how many there will be.
+    that are embedded.
     """
     if len(train) != len(real):
         raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")
-    arms = []
+    arms, tally = [], Tally(progress, stain_patches(len(train), sum(map(len, tests.values())), names))
     for name in names:
         transform = STAINS[name](train.images[:], seed).apply
-        changed = Embedded(stained(train, transform, encoder, progress), real.table)
+        changed = Embedded(stained(train, transform, encoder, tally.part()), real.table)
         if name in AUGMENTATIONS:
             arms.append(Arm(name, real.join(changed)))
         else:
-            moved = {split: stained(cohort, transform, encoder, progress) for split, cohort in tests.items()}
+            moved = {split: stained(cohort, transform, encoder, tally.part()) for split, cohort in tests.items()}
             arms.append(Arm(name, changed, tests=moved))
     return arms
 
@@ -179,9 +180,7 @@ def stain_patches(train: int, tests: int, names: Sequence[str]) -> int:
     return sum(train + (0 if name in AUGMENTATIONS else tests) for name in names)
 
 
-def stained(
-    cohort: Cohort, transform: Transform, encoder: Encoder, progress: Callable[[int], None] | None = None
-) -> Features:
+def stained(cohort: Cohort, transform: Transform, encoder: Encoder, progress: Advance = unheard) -> Features:
     """Embeddings of a cohort's patches, each transformed by its sample id; a few batches at a time, one per core."""
     ids = list(cohort.table["sample_id"])
 
@@ -195,8 +194,7 @@ def stained(
         for rows in pool.map(work, range(0, len(cohort), BATCH)):
             out[end : end + len(rows)] = rows
             end += len(rows)
-            if progress:
-                progress(len(rows))
+            progress(end, len(cohort))
     return out
 
 

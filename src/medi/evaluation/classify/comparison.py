@@ -1,10 +1,11 @@
 """Everything there is against what is free: the utility stage of a study, as two tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from medi.core.errors import MediError
+from medi.core.progress import Advance, unheard
 from medi.evaluation.classify.arms import Arm, reference_of, standard_arms
 from medi.evaluation.classify.regimes import curves
 from medi.evaluation.classify.scoring import ORACLE, REAL
@@ -26,13 +27,13 @@ def study_arms(
     attributes: Sequence[str] = (),
     only: Sequence[str] = ("all",),
     reference: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance = unheard,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Utility and curves of every arm that real training rows, synthetic sets and the oracle's rows can make.
 
     real: training rows; synthetic: the rows that each generator adds, by arm ("cls", "medi", any other); oracle: real
     rows of the combinations that training lacks; stained: what `arms.stain_arms` made; only: names of arms to compare
-    beside the real rows and the synthetic sets ("free" or "all" for all, "none"); progress is told the arms done and
+    beside the real rows and the synthetic sets ("all", or "none"); progress is told the arms done and
     their number. The tables are those of
     `utility.evaluate` and of `regimes.curves`, these for the given sets and under the preset "tuned" alone.
     """
@@ -55,9 +56,9 @@ def study_arms(
 
 def _asked(arms: Sequence[Arm], given: set[str], only: Sequence[str]) -> list[Arm]:
     """The arms that are given, and those asked for by name."""
-    if {"free", "all"} & set(only):
+    if "all" in only:
         return list(arms)
     known = [arm.name for arm in arms]
     if unknown := [name for name in only if name not in (*known, "none")]:
-        raise MediError(f"arm {unknown[0]!r} is unknown; known: free, all, none, {', '.join(known)}")
+        raise MediError(f"arm {unknown[0]!r} is unknown; known: all, stains, none, {', '.join(known)}")
     return [arm for arm in arms if arm.name in given or arm.name in only]

@@ -4,13 +4,14 @@ Every arm gets the same preset of probe; intervals resample patients, the same d
 differences are paired. `comparison.study_arms` compares everything there is with what is free.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from medi.core.errors import MediError
+from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.logistic import solve
@@ -93,7 +94,7 @@ def fit_arms(
     over: Sequence[str],
     seeds: Sequence[int],
     preset: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance = unheard,
 ) -> dict[str, Fitted]:
     """The probes of each arm, one per seed. Arms of one matrix share its factors; progress: arms done, of how many."""
     if preset not in PRESETS:
@@ -102,8 +103,7 @@ def fit_arms(
     found: dict[str, Fitted] = {}
     for arm in arms:
         found[arm.name] = _fit(arm, shared, over, seeds, preset)
-        if progress:
-            progress(len(found), len(arms))
+        progress(len(found), len(arms))
     return found
 
 

@@ -10,16 +10,16 @@ from jaxtyping import Float32
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import safe_name, write_atomic
+from medi.core.progress import Advance, Tally, unheard
 from medi.core.sharding import WHOLE, Shard, share
 from medi.evaluation.encoders.contract import Encoder, Features, Shown
 from medi.evaluation.features import Embedded
 
-Progress = Callable[[int], None]  # is told the images of each finished batch
 PART = 8  # batches in a part
 
 
 def embed(
-    cohort: Cohort, chosen: Encoder, batch: int | None = None, progress: Progress | None = None
+    cohort: Cohort, chosen: Encoder, batch: int | None = None, progress: Advance = unheard
 ) -> Float32[np.ndarray, "n d"]:
     """Features of every patch of a cohort, in its order; real and synthetic cohorts come through here alike (P2).
 
@@ -35,12 +35,11 @@ def embed(
 
     for start, images in zip(starts, _ahead(prepared, starts)):
         out[start : start + len(images)] = chosen.features(images)
-        if progress:
-            progress(len(images))
+        progress(start + len(images), len(cohort))
     return out
 
 
-def embedded(cohort: Cohort, chosen: Encoder, progress: Progress | None = None) -> Embedded:
+def embedded(cohort: Cohort, chosen: Encoder, progress: Advance = unheard) -> Embedded:
     """The features of a cohort's patches beside its table."""
     return Embedded(embed(cohort, chosen, progress=progress), cohort.table)
 
@@ -59,7 +58,7 @@ def _ahead(work: Callable[[int], Shown], items: Iterable[int]) -> Iterator[Shown
 
 
 def cached(
-    cohort: Cohort, chosen: Encoder, cache: Path | None, progress: Progress | None = None
+    cohort: Cohort, chosen: Encoder, cache: Path | None, progress: Advance = unheard
 ) -> Float32[np.ndarray, "n d"]:
     """`embed`, kept in a folder under the hashes of cohort and encoder; without a folder it is `embed`."""
     if cache is None:
@@ -70,7 +69,7 @@ def cached(
 
 
 def embed_share(
-    cohort: Cohort, chosen: Encoder, cache: Path, shard: Shard = WHOLE, progress: Progress | None = None
+    cohort: Cohort, chosen: Encoder, cache: Path, shard: Shard = WHOLE, progress: Advance = unheard
 ) -> Float32[np.ndarray, "n d"] | None:
     """`cached` by many: part i of n, and within it each process, embeds every n-th part of the cohort.
 
@@ -89,17 +88,16 @@ def _parts(cohort: Cohort, chosen: Encoder, cache: Path) -> dict[Path, slice]:
     return {folder / f"{start:09d}.safetensors": slice(start, min(start + rows, len(cohort))) for start in starts}
 
 
-def _fill(
-    cohort: Cohort, chosen: Encoder, parts: dict[Path, slice], mine: Sequence[Path], progress: Progress | None
-) -> None:
+def _fill(cohort: Cohort, chosen: Encoder, parts: dict[Path, slice], mine: Sequence[Path], progress: Advance) -> None:
     """Embed those of my parts that are not there yet."""
+    tally = Tally(progress, sum(parts[path].stop - parts[path].start for path in mine))
     for path in mine:
         rows = parts[path]
-        if not path.exists():
-            part = cohort.select(np.arange(rows.start, rows.stop))
-            _write(path, embed(part, chosen, progress=progress))
-        elif progress:
-            progress(rows.stop - rows.start)
+        if path.exists():
+            tally.add(rows.stop - rows.start)
+            continue
+        part = cohort.select(np.arange(rows.start, rows.stop))
+        _write(path, embed(part, chosen, progress=tally.part()))
 
 
 def _write(path: Path, features: Features) -> None:

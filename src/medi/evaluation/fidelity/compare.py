@@ -5,14 +5,16 @@ paper's Figure 3). `matching` draws the rows, `measures` measures, this module m
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import generator
 from medi.core.tables import DIFFERENCE
 from medi.evaluation.features import FLOOR, REAL, Embedded
@@ -30,7 +32,6 @@ from medi.evaluation.statistics import Estimate, holm
 DRAWS = 1000
 FIRST = ("metric", "encoder", "scope", "arm", "against")
 LAST = ("split", "value", "low", "high", "p_value", "p_adjusted", "n_real", "n_synthetic", "reason")
-Progress = Callable[[int, int], None]  # comparisons done, of how many
 
 
 def per_combination(
@@ -44,7 +45,7 @@ def per_combination(
     encoder: str,
     held_out: Collection[Cell] = (),
     draws: int = DRAWS,
-    progress: Progress | None = None,
+    progress: Advance = unheard,
 ) -> pd.DataFrame:
     """All measures of `floor` (other real patches) and of each arm against `real`, in every combination of `over`.
 
@@ -73,7 +74,7 @@ def per_class(
     encoder: str,
     column: str = "class",
     draws: int = DRAWS,
-    progress: Progress | None = None,
+    progress: Advance = unheard,
 ) -> pd.DataFrame:
     """Measures per class (or level of another `column`), all sets drawn at the shares of `marginal`.
 
@@ -85,6 +86,42 @@ def per_class(
     over = [name for name in marginal.columns if name != "share"]
     matching = Matching.of({REAL: real, FLOOR: floor, **synthetic}, over, n, seed)
     return _table(matching, list(level_targets(marginal, over, column)), column, encoder, draws, progress)
+
+
+def distances(
+    real: Embedded,
+    floor: Embedded,
+    synthetic: Mapping[str, Embedded],
+    *,
+    over: Sequence[str],
+    training: pd.DataFrame,
+    n: int,
+    seed: int,
+    encoder: str,
+    levels: Sequence[str] = ("class",),
+    held_out: Collection[Cell] = (),
+    draws: int = DRAWS,
+    progress: Advance = unheard,
+) -> pd.DataFrame:
+    """`per_combination`, and `per_class` for each column of `levels` at the shares of the rows `training`.
+
+    training: the table of the training patches, or of all real patches where nothing was held out. Per level only the
+    combinations that it has count, so that the levels of all sets are mixed as a classifier would meet them.
+    """
+    shares = training.groupby(list(over)).size()
+    marginal = (shares / shares.sum()).rename("share").reset_index()
+    shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws}
+    sets = (real, floor, *synthetic.values())
+    cells = set().union(*(set(rows.table[list(over)].itertuples(index=False, name=None)) for rows in sets))
+    tally = Tally(progress, len(cells) + sum(marginal[column].nunique() for column in levels))
+    tables = [
+        per_combination(real, floor, synthetic, over=over, held_out=held_out, progress=tally.part(), **shared),
+        *(
+            per_class(real, floor, synthetic, marginal, column=column, progress=tally.part(), **shared)
+            for column in levels
+        ),
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarray, " n"]:
@@ -105,7 +142,7 @@ def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarr
 
 
 def _table(
-    matching: Matching, targets: Sequence[Target], scope: str, encoder: str, draws: int, progress: Progress | None
+    matching: Matching, targets: Sequence[Target], scope: str, encoder: str, draws: int, progress: Advance
 ) -> pd.DataFrame:
     results, slides = _results(matching, targets, draws, progress)
     rows = [row for result in results for row in _result_rows(result, scope)]
@@ -120,7 +157,7 @@ def _table(
 
 
 def _results(
-    matching: Matching, targets: Sequence[Target], draws: int, progress: Progress | None
+    matching: Matching, targets: Sequence[Target], draws: int, progress: Advance
 ) -> tuple[list[Result], Slides]:
     """Each target measured, on as many threads as the linear algebra would use, one of its own for each."""
     drawn = [matching.draw(target) for target in targets]
@@ -135,8 +172,7 @@ def _results(
         results = []
         for result in found:
             results.append(result)
-            if progress:
-                progress(len(results), len(targets))
+            progress(len(results), len(targets))
     return results, slides
 
 

@@ -1,0 +1,314 @@
+"""Are synthetic patches like real ones, and does a classifier gain by them? `embed`, `fidelity` and `utility`.
+
+Patches come as packed cohorts or as the folders that hold them; the results show themselves and keep tidy tables.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medi.api.results import Fidelity, Mask, Utility
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.core.progress import Show, Silent, Tally
+from medi.evaluation.classify.arms import STAIN, stain_arms
+from medi.evaluation.classify.comparison import study_arms
+from medi.evaluation.classify.probes import groups
+from medi.evaluation.classify.tasks import Task
+from medi.evaluation.control import control
+from medi.evaluation.encoders import Encoder, cached
+from medi.evaluation.encoders import encoder as named_encoder
+from medi.evaluation.features import FLOOR, REAL, Embedded
+from medi.evaluation.fidelity.compare import distances, halves
+from medi.evaluation.memorisation import Memorisation, Patches, memorisation
+from medi.evaluation.splits import ORACLE, RESERVE, TESTS, TRAIN, added, is_split, tested_parts, training_rows, unseen
+
+Given = Cohort | str | Path  # a packed cohort, or the folder that holds one
+ENCODER = "colour-texture"
+TAKEN = frozenset({REAL, FLOOR, *(name.removeprefix("test_") for name in TESTS)})  # no names for synthetic sets
+COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
+
+
+def embed(
+    cohort: Given, encoder: str | Encoder = ENCODER, cache: str | Path | None = None, progress: Show | None = None
+) -> Embedded:
+    """Features float64 [n, d] of every patch of a packed cohort, beside its table; real and synthetic come alike (P2).
+
+    encoder: a name, a name with its weights ("uni:PATH"), timm:ARCHITECTURE:PATH, torchscript:PATH, or an `Encoder`.
+    cache: a folder that keeps features by the hashes of cohort and encoder. progress: shows bars.
+    MediError where the cohort has no pixels or the encoder is unknown.
+
+    >>> from medi.cohort import phantom
+    >>> rows = embed(phantom.fresh([("acinar", "Alder")], 4, 0, "embed"))
+    >>> rows.features.shape, len(rows)
+    ((4, 67), 4)
+    """
+    return _embedded({"": _packed(cohort)}, _encoder(encoder), cache, progress or Silent())[""]
+
+
+def fidelity(
+    real: Given,
+    synthetic: Mapping[str, Given] | None = None,
+    /,
+    *,
+    over: Sequence[str] | None = None,
+    n: int = 100,
+    encoder: str | Encoder = ENCODER,
+    draws: int = 1000,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    splits: Sequence[str] | None = None,
+    progress: Show | None = None,
+    **named: Given,
+) -> Fidelity:
+    """Distances, control and memorisation of synthetic patches, by their names, against real ones.
+
+    The slides of `real` are split in halves: one is the reference for all sets, the other the real-vs-real floor.
+    Distances are compared at one n per combination of `over` (class and categorical attributes by default), at most
+    `n`, and per level at the shares of the training rows (of all real rows where the cohort is not split). Probes of
+    real training patches tell whether a patch shows what was asked for; nearest training patches tell copies. Without
+    synthetic sets the floor and the probes' accuracy are all there is. draws: resamples behind each interval, 0 for
+    none. splits: distances to these splits of `real` only. A mapping takes
+    sets of any name.
+
+    MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor).
+
+    >>> from medi.cohort import phantom
+    >>> cells = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
+    >>> real = phantom.fresh(cells, 24, 0, "real", patches_per_slide=4)
+    >>> found = fidelity(real, made=phantom.fresh(cells, 12, 1, "made"), n=12, draws=0)
+    >>> list(found.to_frame().columns)
+    ['scope', 'split', 'floor', 'made']
+    """
+    cohort, sets, show = _packed(real), _named(synthetic, named), progress or Silent()
+    columns, chosen, extractor = _over(cohort, over), _in_splits(cohort, splits), _encoder(encoder)
+    _check_colour({REAL: cohort, **sets})
+    rows = _embedded({REAL: cohort, **sets}, extractor, cache, show)
+    rows = {name: found.assign(encoder=extractor.label) for name, found in rows.items()}
+    whole = rows.pop(REAL)
+    asked: dict[str, Any] = {"over": columns, "seed": seed, "encoder": extractor.label}
+    asked |= {"held_out": unseen(cohort, columns)}
+    tables = {"fidelity": _distances(whole, whole.take(chosen), rows, show, n=n, draws=draws, **asked)}
+    train, test = _probed(cohort, whole, columns, seed)
+    shown = control(train, test, rows, **asked)
+    tables |= {"control": shown.figures, "confusion": shown.confusion}
+    if not sets:
+        return Fidelity(tables, columns, extractor.label, whole, chosen)
+    made = {name: Patches(sets[name], found.features) for name, found in rows.items()}
+    new = _memorisation(Patches(cohort, whole.features), made, columns, seed, show)
+    tables |= {"memorisation": new.figures, "suspects": new.suspects}
+    return Fidelity(tables, columns, extractor.label, whole, chosen, new.sheet)
+
+
+def utility(
+    real: Given,
+    synthetic: Mapping[str, Given] | None = None,
+    /,
+    *,
+    over: Sequence[str] | None = None,
+    task: str | Sequence[str] | None = None,
+    head: str = "tuned",
+    arms: str | Sequence[str] = ("all",),
+    attributes: Sequence[str] = (),
+    reference: str = "",
+    seeds: int = 1,
+    encoder: str | Encoder = ENCODER,
+    cache: str | Path | None = None,
+    seed: int = 0,
+    progress: Show | None = None,
+    **named: Given,
+) -> Utility:
+    """The same classifier trained on real patches, on real ones with each synthetic set, and on every cheap baseline.
+
+    `real` has the splits of a hold-out: train, and test_seen or test_unseen. Of a synthetic set the patches that fill
+    combinations are added (column `fill` of a plan), or all where no column says. Real patches of the held-out
+    combinations, given as oracle=COHORT, show what can be had at best. task: "nsclc", "uterine", "kidney", classes as
+    in "A,B", or several of these; all classes by default. head: "tuned", "medi" or "uni", see
+    `medi.evaluation.classify.probes`. arms: "all" for every baseline that needs no generator and no new embedding,
+    "stains" for stain normalisation and augmentation, which embed the patches again, "none", or names. attributes: more
+    columns for fairness gaps. reference: the set that is also tried alone and filtered; "medi", else the first.
+    seeds: of folds and draws; figures are means.
+
+    MediError where `real` has no split, a patient or patch trains and tests, or a name is unknown.
+
+    >>> from medi.cohort import phantom
+    >>> cells = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
+    >>> real = phantom.fresh(cells, 16, 0, "real", patches_per_slide=4)
+    >>> odd = real.table["patient"].isin(sorted(set(real.table["patient"]))[::2])
+    >>> real = real.with_columns(split=odd.map({True: "test_seen", False: "train"}))
+    >>> found = utility(real, made=phantom.fresh(cells, 8, 1, "made"), arms="none")
+    >>> found.to_frame()["arm"].tolist()
+    ['real', 'made']
+    """
+    cohort, show = _packed(real), progress or Silent()
+    sets = {name: added(name, part) for name, part in _named(synthetic, named).items()}
+    columns, extractor, tests = _over(cohort, over), _encoder(encoder), tested_parts(cohort, _over(cohort, over))
+    train = cohort.where(split=TRAIN)
+    rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
+    asked: dict[str, Any] = {"over": columns, "seed": seed, "seeds": range(seed, seed + seeds), "preset": head}
+    asked |= {"attributes": attributes, "only": [arms] if isinstance(arms, str) else arms, "reference": reference}
+    tables, curves = [], []
+    for chosen in [Task.of(name) for name in ([task] if isinstance(task, str) else task or ["all"])]:
+        chosen.check(train.table, "the training split")
+        own = {name: found.take(chosen.rows(found.table)) for name, found in rows.items()}
+        patches = {name: part.select(chosen.rows(part.table)) for name, part in {TRAIN: train, **tests}.items()}
+        table, points = _compared(own, set(sets), patches, extractor, show, **asked)
+        tables.append(table.assign(task=chosen.name))
+        curves.append(points.assign(task=chosen.name))
+    found = {"utility": pd.concat(tables, ignore_index=True), "curves": pd.concat(curves, ignore_index=True)}
+    return Utility(found, columns, extractor.label, head, len(train))
+
+
+def _distances(
+    whole: Embedded, chosen: Embedded, sets: Mapping[str, Embedded], show: Show, **asked: Any
+) -> pd.DataFrame:
+    """One half of the chosen real patches' slides against the other and against each set."""
+    first = halves(chosen.table, asked["over"], asked["seed"])
+    training = training_rows(whole.table)
+    with show.bars("comparing") as (advance,):
+        return distances(
+            chosen.take(first),
+            chosen.take(~first),
+            sets,
+            training=training,
+            levels=asked["over"],
+            progress=advance,
+            **asked,
+        )
+
+
+def _probed(cohort: Cohort, whole: Embedded, over: Sequence[str], seed: int) -> tuple[Embedded, Embedded]:
+    """What trains and what tests the probes: the splits, or halves of the patients."""
+    if is_split(cohort):
+        train, test = (whole.table["split"].isin(names).to_numpy(dtype=bool) for names in ([TRAIN], TESTS))
+        return whole.take(train), whole.take(test)
+    first = halves(whole.table.assign(slide=groups(whole.table)), over, seed)
+    return whole.take(first), whole.take(~first)
+
+
+def _memorisation(
+    real: Patches, made: Mapping[str, Patches], over: Sequence[str], seed: int, show: Show
+) -> Memorisation:
+    """Against the training patches, or all real ones where nothing was held out."""
+    if is_split(real.cohort):
+        parts = [_part(real, names) for names in ([TRAIN], [RESERVE], TESTS)]
+        train, reserve, others = parts[0] or real, parts[1], parts[2]
+    else:
+        train, reserve, others = real, None, None
+    with show.bars("nearest training patches") as (advance,):
+        return memorisation(train, made, reserve, others, over=over, seed=seed, progress=advance)
+
+
+def _part(real: Patches, splits: Sequence[str]) -> Patches | None:
+    which = real.cohort.table["split"].isin(splits).to_numpy(dtype=bool)
+    return Patches(real.cohort.select(which), real.features[which]) if which.any() else None
+
+
+def _compared(
+    rows: Mapping[str, Embedded],
+    sets: set[str],
+    patches: Mapping[str, Cohort],
+    extractor: Encoder,
+    show: Show,
+    *,
+    only: Sequence[str],
+    **asked: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Utility and curves of one task."""
+    tests = {name: found for name, found in rows.items() if name not in sets and name != REAL and len(found)}
+    if not tests:
+        raise MediError("no test patch is of the classes of this task")
+    names = [name for name in STAIN if name in only or "stains" in only]
+    with show.bars("staining") as (advance,):
+        shown = {name: patches[name] for name in tests}
+        stained = stain_arms(patches[TRAIN], rows[REAL], shown, extractor, asked["seed"], names, advance)
+    synthetic = {name: rows[name] for name in rows if name in sets and name != ORACLE}
+    with show.bars("classifiers") as (advance,):
+        return study_arms(
+            rows[REAL],
+            synthetic,
+            tests,
+            oracle=rows.get(ORACLE),
+            stained=stained,
+            only=[name for name in only if name != "stains"] + names,
+            progress=advance,
+            **asked,
+        )
+
+
+def _packed(given: Given) -> Cohort:
+    cohort = given if isinstance(given, Cohort) else Cohort.load(Path(given))
+    if cohort.pixels is None:
+        where = "the cohort" if isinstance(given, Cohort) else str(given)
+        raise MediError(f"{where}: not packed; `medi pack` or Cohort.pack decodes its images")
+    return cohort
+
+
+def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given]) -> dict[str, Cohort]:
+    """The synthetic sets of a call, names checked."""
+    if twice := set(synthetic or {}) & set(named):
+        raise MediError(f"the set {min(twice)!r} is given twice; call one of them something else")
+    given = {**(synthetic or {}), **named}
+    if clash := TAKEN & set(given):
+        raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
+    return {name: _packed(part) for name, part in given.items()}
+
+
+def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
+    columns = given or [a.name for a in cohort.schema.conditions if a.kind == "categorical"]
+    known = {a.name for a in cohort.schema.conditions}
+    if unknown := [name for name in columns if name not in known]:
+        raise MediError(f"over {unknown[0]!r}: no condition of this cohort; known: {', '.join(sorted(known))}")
+    if "class" not in columns:
+        raise MediError(f"over {', '.join(columns)}: the class must be among these columns; add it")
+    return tuple(columns)
+
+
+def _in_splits(cohort: Cohort, given: Sequence[str] | None) -> Mask:
+    """Which rows are of the splits asked for."""
+    if not given:
+        return np.ones(len(cohort), dtype=bool)
+    found = sorted(set(cohort.table["split"])) if "split" in cohort.table else []
+    if unknown := [name for name in given if name not in found]:
+        raise MediError(f"no patch has the split {unknown[0]!r}; the cohort's splits: {', '.join(found) or 'none'}")
+    return cohort.table["split"].isin(given).to_numpy(dtype=bool)
+
+
+def _encoder(given: str | Encoder) -> Encoder:
+    return named_encoder(given) if isinstance(given, str) else given
+
+
+def _check_colour(cohorts: Mapping[str, Cohort]) -> None:
+    """Grey patches against coloured ones would measure the colour alone."""
+    grey = {}
+    for name, cohort in ((name, cohort) for name, cohort in cohorts.items() if len(cohort)):
+        rows = np.linspace(0, max(len(cohort), 1), COLOUR_SAMPLE, endpoint=False).astype(np.int64)
+        images = cohort.images[np.unique(rows)]
+        grey[name] = bool((images == images[..., :1]).all())
+    if len(set(grey.values())) > 1:
+        without, coloured = ([name for name in grey if grey[name] is kind] for kind in (True, False))
+        raise MediError(
+            f"{without[0]} has grey patches and {coloured[0]} coloured ones: pack both from images of one colour mode"
+        )
+
+
+def _embedded(
+    cohorts: Mapping[str, Cohort], extractor: Encoder, cache: str | Path | None, show: Show
+) -> dict[str, Embedded]:
+    """Embeddings and table of each cohort; sizes must agree."""
+    sizes = {name: cohort.images.size for name, cohort in cohorts.items()}
+    first = next(iter(sizes))
+    if odd := [name for name, size in sizes.items() if size != sizes[first]]:
+        raise MediError(
+            f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
+        )
+    folder, found = Path(cache) if cache else None, {}
+    with show.bars("embedding") as (advance,):
+        tally = Tally(advance, sum(map(len, cohorts.values())))
+        for name, cohort in cohorts.items():
+            features = cached(cohort, extractor, folder, tally.part())
+            found[name] = Embedded(features.astype(np.float64), cohort.table)
+    return found

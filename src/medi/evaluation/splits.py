@@ -1,0 +1,67 @@
+"""Which rows of a cohort train, test and fill: what its columns `split`, `origin` and `fill` mean for a comparison."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+
+TRAIN, RESERVE, TESTS = "train", "reserve", ("test_seen", "test_unseen")
+ORACLE = "oracle"
+Combination = tuple[str, ...]  # one level of each column of `over`
+
+
+def is_split(cohort: Cohort) -> bool:
+    """Whether some patches are for training."""
+    return "split" in cohort.table and bool((cohort.table["split"] == TRAIN).any())
+
+
+def training_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows for training where the table is split, else all."""
+    split = table["split"].eq(TRAIN) if "split" in table else pd.Series(False, table.index)
+    return table[split] if split.any() else table
+
+
+def combinations_of(table: pd.DataFrame, over: Sequence[str]) -> set[Combination]:
+    """The combinations that some row has."""
+    return set(table[list(over)].itertuples(index=False, name=None))
+
+
+def unseen(cohort: Cohort, over: Sequence[str]) -> frozenset[Combination]:
+    """The combinations of a split cohort without a training patch; none where it is not split."""
+    table = cohort.table
+    return frozenset(combinations_of(table, over) - combinations_of(training_rows(table), over))
+
+
+def tested_parts(cohort: Cohort, over: Sequence[str]) -> dict[str, Cohort]:
+    """The test patches as seen and unseen, and apart those of sites ("unseen_sites") of which training has nothing.
+
+    Parts without patches are left out. MediError where the cohort has no split or no test patch.
+    """
+    if not is_split(cohort):
+        raise MediError(
+            "no patch is for training: hold out combinations first (`medi holdout`), then pack what it wrote"
+        )
+    tests = {name.removeprefix("test_"): cohort.where(split=name) for name in TESTS}
+    if places := [column for column in over if column != "class"]:
+        known, rest = combinations_of(training_rows(cohort.table), places), tests["unseen"]
+        new = [place not in known for place in rest.table[places].itertuples(index=False, name=None)]
+        which = np.array(new, dtype=bool)
+        tests |= {"unseen": rest.select(~which), "unseen_sites": rest.select(which)}
+    if found := {name: part for name, part in tests.items() if len(part)}:
+        return found
+    raise MediError(f"no patch is for testing (splits {' and '.join(TESTS)}): hold out combinations")
+
+
+def added(name: str, cohort: Cohort) -> Cohort:
+    """What a set adds to the training rows: the patches that fill combinations, or all where no column says.
+
+    They only train: where a generator's images were packed like any others, their origin is the set and not "real".
+    """
+    part = cohort.select(cohort.table["fill"].to_numpy(dtype=bool)) if "fill" in cohort.table else cohort
+    if name == ORACLE:
+        return part
+    origin = part.table["origin"] if "origin" in part.table else pd.Series("real", part.table.index)
+    return part.with_columns(origin=origin.where(origin != "real", name))

@@ -1,0 +1,117 @@
+"""The façade's measures: the same figures as the study's, results that show and save themselves, clear refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import medi
+from medi.api.results import Fidelity, Utility
+from medi.cohort import phantom
+from medi.cohort.table import Cohort
+from medi.core.tables import FIDELITY, UTILITY
+
+CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
+CELLS = [(c, s) for c in CLASSES for s in SITES]
+HELD = CELLS[0]
+
+
+@pytest.fixture(scope="module")
+def real() -> Cohort:
+    """Two classes at two sites; one combination has no training patch."""
+    cohort = phantom.fresh(CELLS, 24, seed=0, stream="real", patches_per_slide=4)
+    held = (cohort.table["class"] == HELD[0]) & (cohort.table["site"] == HELD[1])
+    odd = cohort.table["patient"].isin(sorted(set(cohort.table["patient"]))[::2])
+    return cohort.with_columns(split=np.where(held, "test_unseen", np.where(odd, "test_seen", "train")))
+
+
+@pytest.fixture(scope="module")
+def made() -> Cohort:
+    return phantom.fresh(CELLS, 16, seed=1, stream="made")
+
+
+@pytest.fixture(scope="module")
+def found(real: Cohort, made: Cohort) -> Fidelity:
+    return medi.fidelity(real, {"my - model": made}, over=["class", "site"], n=12, draws=0)
+
+
+def test_classes_are_mixed_as_the_training_rows_are(found: Fidelity) -> None:
+    """Defect: shares of all real rows here, shares of the training rows in `medi run`.
+
+    Training has the first class at one site alone, so that its distance is that of this one combination.
+    """
+    rows = found.tables["fidelity"].query("metric == 'frechet' and arm == 'my - model'")
+    whole = rows[(rows["scope"] == "class") & (rows["class"] == HELD[0])]
+    one = rows[(rows["scope"] == "combination") & (rows["class"] == HELD[0]) & (rows["site"] == SITES[1])]
+    assert whole["value"].item() == one["value"].item()
+    unseen = rows[(rows["scope"] == "combination") & (rows["split"] == "unseen")]
+    assert list(zip(unseen["class"], unseen["site"])) == [HELD]
+
+
+def test_without_a_split_all_real_rows_give_the_shares(real: Cohort, made: Cohort) -> None:
+    bare = Cohort(real.table.drop(columns="split"), real.schema, real.pixels)
+    table = medi.fidelity(bare, made=made, over=["class", "site"], n=12, draws=0).tables["fidelity"]
+    assert set(table["split"]) == {"seen", ""}
+    assert (table[(table["scope"] == "class") & (table["metric"] == "frechet")]["n_real"] == 12).all()
+
+
+def test_results_show_draw_and_save_themselves(found: Fidelity, tmp_path: Path) -> None:
+    assert "my - model" in str(found)
+    assert "<table" in found._repr_html_()
+    assert isinstance(found.figure(), Figure)
+    assert found.save(str(tmp_path)) == tmp_path
+    pd.testing.assert_frame_equal(FIDELITY.read(tmp_path), found.tables["fidelity"])
+    assert {path.stem for path in tmp_path.glob("*.parquet")} == {"embeddings", *found.tables}
+    assert len(Cohort.load(tmp_path / "suspects")) == 24
+
+
+def test_utility_by_name_by_mapping_and_by_folder(real: Cohort, made: Cohort, tmp_path: Path) -> None:
+    made.save(tmp_path / "made")
+    found = medi.utility(real, {"my - model": str(tmp_path / "made")}, other=made, over=["class", "site"], arms="none")
+    assert isinstance(found, Utility)
+    assert found.to_frame()["arm"].tolist() == ["real", "my - model", "other"]
+    assert isinstance(found.figure(), Figure)
+    table = found.tables["utility"]
+    pairs = table[table["metric"] == "balanced_accuracy_difference"]
+    assert set(zip(pairs["arm"], pairs["against"])) == {
+        ("my - model", "real"),
+        ("my - model", "other"),
+        ("other", "real"),
+    }
+    found.save(tmp_path / "u")
+    pd.testing.assert_frame_equal(UTILITY.read(tmp_path / "u"), table)
+
+
+def test_stains_are_compared_where_they_are_asked_for(real: Cohort) -> None:
+    found = medi.utility(real, over=["class", "site"], arms=["reinhard", "dfr"])
+    assert found.to_frame()["arm"].tolist() == ["real", "dfr", "reinhard"]
+
+
+def test_embed_is_one_row_a_patch(made: Cohort, tmp_path: Path) -> None:
+    rows = medi.embed(made, cache=tmp_path)
+    assert len(rows) == len(made)
+    assert rows.features.dtype == np.float64
+    assert list(tmp_path.rglob("*.safetensors"))
+
+
+def test_mistakes_are_medi_errors(real: Cohort, made: Cohort, tmp_path: Path) -> None:
+    bare = Cohort(made.table, made.schema)
+    for given, named, options, said in (
+        (bare, {}, {}, "not packed"),
+        (tmp_path / "nowhere", {}, {}, "nowhere"),
+        (real, {"floor": made}, {}, "'floor' is taken"),
+        (real, {}, {"over": ["site"]}, "class"),
+        (real, {}, {"over": ["class", "scanner"]}, "scanner.*site"),
+        (real, {}, {"splits": ["valid"]}, "valid.*train"),
+        (real, {}, {"encoder": "incepption"}, "incepption.*colour-texture"),
+    ):
+        with pytest.raises(medi.MediError, match=said):
+            medi.fidelity(given, named, **options)
+    with pytest.raises(medi.MediError, match="'made' is given twice"):
+        medi.fidelity(real, {"made": made}, made=made)
+    with pytest.raises(medi.MediError, match="no patch is for training"):
+        medi.utility(made)
+    with pytest.raises(medi.MediError, match="'coal' is unknown"):
+        medi.utility(real, over=["class", "site"], arms="coal")
