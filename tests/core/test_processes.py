@@ -27,6 +27,9 @@ def threads(n):
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return [os.environ[name] for name in names], torch.get_num_threads()
 
+def environment(name):
+    return os.environ.get(name)
+
 def chatty(lines, advance):
     """As a library that greets its user does."""
     print("hello from a library")
@@ -131,6 +134,14 @@ def test_threads_are_set_before_torch_is_loaded(workers, monkeypatch: pytest.Mon
     with Pool(1, threads=2, apart=True) as pool:
         assert list(pool.map(workers.threads, [(0,)])) == [(["2"] * 3, 2)]
     assert os.environ["OMP_NUM_THREADS"] == "1", "this process keeps its own"
+
+
+def test_workers_see_the_environment_of_the_moment(workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their server may have been started long before."""
+    for value in ("one", "two"):
+        monkeypatch.setenv("MEDI_TEST", value)
+        with Pool(1, apart=True) as pool:
+            assert list(pool.map(workers.environment, [("MEDI_TEST",)])) == [value]
 
 
 @pytest.mark.parametrize("guard", ["", 'if __name__ == "__main__":\n    '])
