@@ -66,6 +66,17 @@ def test_the_origin_does_not_matter(name: str) -> None:
     assert MEASURES[name](x + 1e4, y + 1e4) == pytest.approx(MEASURES[name](x, y), rel=1e-6)
 
 
+@pytest.mark.parametrize("constant", [0.1, 1e6 / 3, 0.0])
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_feature_that_is_constant_in_real_patches_outweighs_nothing(name: str, constant: float) -> None:
+    """Defect: the standard deviation of a constant 0.1 is 1e-17, and the KID standardised by it was 1e88."""
+    x, y = sets(60, 8)
+    more = [np.column_stack([part, np.full(len(part), constant)]) for part in (x, y)]
+    assert MEASURES[name](*more) == pytest.approx(MEASURES[name](x, y), rel=1e-6, abs=1e-6)
+    more[1][:, -1] += 1e-3 * max(constant, 1.0)
+    assert MEASURES[name](*more) < 1e6
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_float32_is_computed_in_float64(name: str) -> None:
     x, y = sets(60, 8, np.float32)

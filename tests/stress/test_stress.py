@@ -87,7 +87,7 @@ def test_figures_against_counts_by_hand(shown: Shown) -> None:
 def test_calibration_error_against_its_definition() -> None:
     rng = seeds.generator("calibration")
     confidence, right = rng.random(500), rng.integers(0, 2, 500).astype(float)
-    edges = np.linspace(0, 1, 11)
+    edges = np.linspace(0, 1, 16)
     expected = 0.0
     for low, high in pairwise(edges):
         inside = (confidence >= low) & (confidence < high)

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
 from medi.evaluation.classify.probes import Probe
-from medi.evaluation.features import REAL, Embedded, check_sets
+from medi.evaluation.features import REAL, Embedded, check_sets, scales
 from medi.evaluation.fidelity.matching import Cell, slides_of
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
 
@@ -279,8 +279,7 @@ def _out_of_fold(
     scores = np.empty(len(truth))
     for fold in sorted(set(folds)):
         out = folds == fold
-        mean, scale = features[~out].mean(axis=0), features[~out].std(axis=0)
-        scale[scale == 0] = 1.0
+        mean, scale = features[~out].mean(axis=0), scales(features[~out])
         model = LogisticRegression(C=PENALTY, max_iter=500, tol=1e-3).fit((features[~out] - mean) / scale, truth[~out])
         found = model.decision_function((features[out] - mean) / scale)
         scores[out] = np.argsort(np.argsort(found)) / len(found)

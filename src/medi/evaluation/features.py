@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from medi.core.errors import MediError
 
 Features = Float[np.ndarray, "_n _d"]  # any number of rows
+CONSTANT = 1e-7  # a feature spreads by more than this share of its largest value, or it is taken for constant
 REAL, FLOOR = "real", "floor"  # the set that all are compared with, and other real patches
 
 
@@ -57,6 +58,21 @@ class Embedded:
     def whole(self) -> Bool[np.ndarray, " n"]:
         """Which rows have finite numbers alone."""
         return np.isfinite(self.features).all(axis=1)
+
+
+def spreads(x: Features) -> Float64[np.ndarray, " d"]:
+    """The standard deviation of each feature over the rows, in float64; exactly 0 for one that is constant.
+
+    A constant 0.1 has a standard deviation of 1e-17 by rounding: divided by it, it would outweigh all that varies.
+    """
+    spread = x.std(axis=0, dtype=np.float64)
+    return np.where(spread > CONSTANT * np.abs(x).max(axis=0, initial=0), spread, 0.0)
+
+
+def scales(x: Features) -> Float64[np.ndarray, " d"]:
+    """`spreads` to divide by: 1 for features that are constant."""
+    found = spreads(x)
+    return np.where(found > 0, found, 1.0)
 
 
 def check_sets(sets: Mapping[str, Embedded], over: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from medi.cohort.pixels import Images, Pixels
 from medi.cohort.table import Cohort
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
-from medi.evaluation.features import Features
+from medi.evaluation.features import Features, scales
 from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.statistics import Estimate, cluster_counts, interval
 
@@ -237,8 +237,7 @@ def _leak_pairs(
     train: Patches, others: Patches, part: Patches, over: Sequence[str]
 ) -> Iterator[tuple[_Judged, _Judged]]:
     """Per combination the closeness of other patients' patches and of these to one training slide."""
-    scale = train.features.std(axis=0, dtype=np.float64)
-    scale[scale == 0] = 1.0
+    scale = scales(train.features)
     places = [each.cohort.table.groupby(list(over)).indices for each in (train, others, part)]
     for cell in sorted(set(places[0]) & set(places[1]) & set(places[2]), key=str):
         rows, null, judged = (place[cell] for place in places)

@@ -14,6 +14,7 @@ from scipy import stats
 
 from medi.core.seeds import Key, generator
 
+CALIBRATION_BINS = 15  # of equal width, for the expected calibration error (Guo et al., ICML 2017, section 2)
 DEFINED = 0.9  # an interval needs at least this share of draws in which the statistic is defined
 
 Statistic = Callable[..., Float64[np.ndarray, " draws"]]
@@ -66,6 +67,11 @@ def student_interval(value: float, draws: Float64[np.ndarray, " draws"], degrees
     half = float(stats.t.ppf(0.975, degrees)) * spread
     p = 2 * float(stats.t.sf(abs(value) / spread, degrees)) if spread > 0 else float(value == 0)
     return Estimate(value, value - half, value + half, p_value=p)
+
+
+def confidence_bins(confidence: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Which of `CALIBRATION_BINS` bins of equal width each confidence is in."""
+    return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
 def holm(p: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:

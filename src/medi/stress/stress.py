@@ -14,7 +14,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import write_json, write_table
-from medi.evaluation.statistics import Estimate, cluster_bootstrap
+from medi.evaluation.statistics import Estimate, cluster_bootstrap, confidence_bins
 from medi.models.checkpoint import load_schema
 from medi.report.stress import build
 from medi.sampling.transfer import TransferSettings, at_levels, transfer
@@ -22,7 +22,6 @@ from medi.stress.classifiers import Classifier, Scores
 
 FORMAT_VERSION = 1
 DRAWS = 1000
-BINS = 10  # of the calibration error
 WORST = 12  # pairs shown
 FIRST = ("metric", "kind", "class", "level")
 Progress = Callable[[int, int], None]
@@ -107,7 +106,7 @@ def measure(shown: Shown, attribute: str, seed: int) -> pd.DataFrame:
 
     "flip_rate" and "score_change" per class and level; "excess_flips", a patch's mean over other levels less its floor;
     "accuracy", "brier" and "calibration_error" per level that is shown, for patches whose class the classifier knows.
-    Intervals are 95 %, from resampled slides; the calibration error (10 bins of equal width) has none.
+    Intervals are 95 %, from resampled slides; the calibration error (15 bins of equal width) has none.
     """
     found = [*_changes(shown, attribute, seed), _excess(shown, seed), *_calibration(shown, attribute, seed)]
     return pd.DataFrame(found)[[*FIRST, "value", "low", "high", "n", "n_slides", "reason"]]
@@ -171,11 +170,10 @@ def _calibrated(
 
 
 def calibration_error(confidence: Float64[np.ndarray, " n"], right: Float64[np.ndarray, " n"]) -> float:
-    """Expected calibration error (Guo et al., ICML 2017, equation 3), BINS bins of equal width; NaN without rows."""
+    """Expected calibration error (Guo et al., ICML 2017, equation 3), 15 bins of equal width; NaN without rows."""
     if not len(right):
         return float("nan")
-    number = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    gap = np.bincount(number, confidence - right, BINS)
+    gap = np.bincount(confidence_bins(confidence), confidence - right)
     return float(np.abs(gap).sum() / len(right))
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 
 from medi.core.seeds import generator
 from medi.evaluation.classify.logistic import Planes, Rows, solve
-from medi.evaluation.features import Embedded, Features
+from medi.evaluation.features import CONSTANT, Embedded, Features
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)  # C, the inverse penalty
 DEFAULT_C = 1e-2
@@ -103,7 +103,7 @@ class Pool:
         mean, scale = mine.mean(axis=0, dtype=np.float64).astype(mine.dtype), np.ones(mine.shape[1])
         if standardise:
             scale = np.sqrt(np.square(mine - mean).mean(axis=0, dtype=np.float64))
-            scale[scale == 0] = 1.0
+            scale[scale <= CONSTANT * np.abs(mine).max(axis=0, initial=0)] = 1.0
         else:
             mean = np.zeros_like(mean)
         classes = tuple(sorted(set(labels[chosen])))

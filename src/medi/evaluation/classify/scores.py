@@ -13,9 +13,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from medi.core.seeds import generator
 from medi.evaluation.classify.probes import codes, folds, groups
 from medi.evaluation.features import Features
-from medi.evaluation.statistics import Estimate, cluster_bootstrap
+from medi.evaluation.statistics import CALIBRATION_BINS, Estimate, cluster_bootstrap, confidence_bins
 
-BINS = 15  # of the confidence, for the calibration error
 DRAWS = 1000
 NEIGHBOURS = (1, 3, 5, 7, 9, *range(11, 302, 10))  # candidates of PathoROB's k
 QUERIES = 1600  # patches among which neighbours are sought
@@ -126,8 +125,7 @@ def _auroc(totals: Float[np.ndarray, "draws 4 k"]) -> Figures:
 def _confidences(answers: Answers) -> Float64[np.ndarray, "n 2 bins"]:
     """Per bin of the highest probability: there is a row in it, and how much surer it was than right."""
     sure = answers.probabilities.max(axis=1)
-    bins = np.eye(BINS)[np.minimum((sure * BINS).astype(np.int64), BINS - 1)]
-    return tallies(bins, sure - answers.hits)
+    return tallies(np.eye(CALIBRATION_BINS)[confidence_bins(sure)], sure - answers.hits)
 
 
 def _calibration(totals: Float[np.ndarray, "draws 2 bins"]) -> Figures:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 
+from medi.evaluation.features import spreads
+
 Square = Float64[np.ndarray, "n m"]
 
 
@@ -45,7 +47,7 @@ class Products:
     def of(cls, x: Float[np.ndarray, "n d"], standardise: bool = False) -> "Products":
         """Of x [n, d], centred at its mean; standardised, its constant features count nothing."""
         rows = x.astype(np.float64)
-        centre, spread = rows.mean(axis=0), rows.std(axis=0)
+        centre, spread = rows.mean(axis=0), spreads(rows)
         scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0) if standardise else spread * 0 + 1
         rows = (rows - centre) * scale
         return cls(centre, scale, rows, rows @ rows.T)

@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medi.core.seeds import Key, generator
+from medi.core.shares import apportion, largest_total
 from medi.evaluation.features import REAL, Embedded, check_sets
 from medi.evaluation.statistics import cluster_counts, cluster_index
 
@@ -80,10 +81,12 @@ class Matching:
 
     def _sizes(self, target: Target, names: Iterable[str]) -> dict[Cell, int]:
         """How many rows each cell gives: the most, up to n, that all these sets have at the target's shares."""
-        supply = {cell: min(self._held(name, cell) for name in names) for cell in target.shares}
-        totals = (_apportion(target.shares, total) for total in range(self.n, 0, -1))
-        fitting = (sizes for sizes in totals if all(size <= supply[cell] for cell, size in sizes.items()))
-        return next(fitting, {})
+        cells = sorted(target.shares)
+        shares = np.array([target.shares[cell] for cell in cells])
+        supply = np.array([min(self._held(name, cell) for name in names) for cell in cells])
+        total = largest_total(shares, supply, self.n)
+        sizes = dict(zip(cells, apportion(shares, np.array([total]))[0].tolist()))
+        return {cell: sizes[cell] for cell in target.shares} if total else {}
 
     def _alone(self, name: str, target: Target) -> int:
         return sum(self._sizes(target, [name]).values())
@@ -171,11 +174,3 @@ def level_targets(marginal: pd.DataFrame, over: Sequence[str], column: str) -> I
         cells = zip(*(rows[each] for each in over))
         labels = {each: str(name) if each == column else "" for each in over}
         yield Target(labels, dict(zip(cells, rows["share"] / rows["share"].sum())))
-
-
-def _apportion(shares: dict[Cell, float], total: int) -> dict[Cell, int]:
-    """Whole numbers that sum to `total` in proportion to the shares: largest remainders, ties by name."""
-    exact = {cell: share * total for cell, share in shares.items()}
-    sizes = {cell: int(value + 1e-9) for cell, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda cell: (sizes[cell] - exact[cell], cell))
-    return sizes | {cell: sizes[cell] + 1 for cell in by_remainder[: total - sum(sizes.values())]}
