@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from medi.cohort.audit import audit
-from medi.cohort.holdout import Holdout, design, verify
+from medi.cohort.certificate import verify
+from medi.cohort.holdout import Holdout, design
 from medi.cohort.schema import Schema
 from medi.core import seeds
 

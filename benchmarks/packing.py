@@ -67,7 +67,7 @@ def seconds_bare(paths: list[str], workers: int) -> float:
 
 def seconds_pack(folder: Path, out: Path, workers: int) -> float:
     """The whole of `pack`: processes, images, checksums, table and head."""
-    cohort = readers.read("folder", folder)
+    cohort = readers.read(folder, "folder")
     start = time.perf_counter()
     pack(cohort, folder, out, SIZE, workers=workers)
     return time.perf_counter() - start
@@ -75,7 +75,7 @@ def seconds_pack(folder: Path, out: Path, workers: int) -> float:
 
 def cpu_ratio(folder: Path, out: Path, paths: list[str]) -> float:
     """The same in this one process by its CPU time, which other loads on the machine hardly change."""
-    cohort, marks = readers.read("folder", folder), [time.process_time()]
+    cohort, marks = readers.read(folder, "folder"), [time.process_time()]
     bare_loop(paths)
     marks.append(time.process_time())
     pack(cohort, folder, out, SIZE, workers=1)

@@ -26,12 +26,12 @@ PER_CLASS = 800  # training patches of either classifier; with 160 the crossed o
 def sets(seed: int) -> dict[str, list[tuple[str, str]]]:
     """The combinations that each classifier learns from."""
     confounded = [(class_, site) for class_, sites in HOME.items() for site in sites]
-    return {"confounded": confounded, "crossed": list(phantom.CELLS)}
+    return {"confounded": confounded, "crossed": list(phantom.COMBINATIONS)}
 
 
 def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, dict[str, list[float]]]:
     model = folder / "models" / "medi" / "model.safetensors"
-    shown = phantom.fresh(phantom.CELLS, per_cell, seed, "shown", patches_per_slide=1)
+    shown = phantom.fresh(phantom.COMBINATIONS, per_cell, seed, "shown", patches_per_slide=1)
     found = {}
     for name, cells in sets(seed).items():
         train = phantom.fresh(cells, PER_CLASS * len(phantom.CLASSES) // len(cells), seed, name)

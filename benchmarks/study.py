@@ -68,7 +68,7 @@ class Peak:
 def probes(seed: int) -> dict[str, float]:
     """Accuracy of linear probes for class and site on a crossed phantom, slides disjoint."""
     extractor = encoder("colour-texture")
-    train, test = (phantom.fresh(phantom.CELLS, n, seed, f"probe {n}") for n in (60, 40))
+    train, test = (phantom.fresh(phantom.COMBINATIONS, n, seed, f"probe {n}") for n in (60, 40))
     x, y = (embed(cohort, extractor) for cohort in (train, test))
     accuracy = {}
     for column in ("class", "site"):

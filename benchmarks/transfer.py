@@ -122,7 +122,7 @@ def normalised(name: str, images: Images, source: Images, target: Images) -> Ima
 
 def from_truth(seed: int) -> dict[Pair, Change]:
     """The change of each pair of sites that fits the true twins of other patches best."""
-    others = phantom.fresh(phantom.CELLS, 4, seed, "changes of twins", patches_per_slide=2)
+    others = phantom.fresh(phantom.COMBINATIONS, 4, seed, "changes of twins", patches_per_slide=2)
     twins = {site: phantom.twins(others, site)[0].images[:] for site in phantom.SITES}
     found = {}
     for home in phantom.SITES:
@@ -176,11 +176,11 @@ class World:
 
     @classmethod
     def of(cls, seed: int, per_cell: int, train: Cohort) -> "World":
-        source = phantom.fresh(phantom.CELLS, per_cell, seed, "transfer", patches_per_slide=2)
+        source = phantom.fresh(phantom.COMBINATIONS, per_cell, seed, "transfer", patches_per_slide=2)
         sensors = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
         truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
         noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
-        crossed = phantom.fresh(phantom.CELLS, REFERENCES // 4, seed, "stain references")
+        crossed = phantom.fresh(phantom.COMBINATIONS, REFERENCES // 4, seed, "stain references")
         references = {"": sites_of(train, seed), "_crossed": sites_of(crossed, seed)}
         probes = {column: probe(seed, column) for column in ("class", "site")}
         return cls(seed, source, truth, noisy, references, probes, from_truth(seed), learned_stains(train, seed))
@@ -200,7 +200,7 @@ def sites_of(cohort: Cohort, seed: int) -> dict[str, Images]:
 
 def probe(seed: int, column: str) -> Any:
     """A linear probe of class or site on a crossed phantom."""
-    train = phantom.fresh(phantom.CELLS, 60, seed, "probe 60")
+    train = phantom.fresh(phantom.COMBINATIONS, 60, seed, "probe 60")
     made = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     return made.fit(embed(train, encoder("colour-texture")), train.table[column])
 
@@ -359,7 +359,7 @@ def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[s
     train, out = training(folder), out / f"seed{seed}"
     world, common = World.of(seed, per_cell, train), learned(folder, train, seed, out, bridge.settings)
     start = time.perf_counter()
-    rows = pd.DataFrame(measure(world, bridge, common, set(phantom.CELLS) - trained))
+    rows = pd.DataFrame(measure(world, bridge, common, set(phantom.COMBINATIONS) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
     print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     few = np.arange(0, len(world.source), 4)

@@ -15,22 +15,22 @@ from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.fidelity.frechet import frechet_distance
 
 CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
-CELLS = [(c, s) for c in CLASSES for s in SITES]
-HELD = CELLS[0]
+COMBINATIONS = [(c, s) for c in CLASSES for s in SITES]
+HELD = COMBINATIONS[0]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """real: 2 classes x 2 sites, one combination held out; good: the same combinations; flat: grey images."""
     folder = tmp_path_factory.mktemp("cohorts")
-    real = phantom.fresh(CELLS, 60, seed=0, stream="real", patches_per_slide=6)
+    real = phantom.fresh(COMBINATIONS, 60, seed=0, stream="real", patches_per_slide=6)
     held = (real.table["class"] == HELD[0]) & (real.table["site"] == HELD[1])
     odd = real.table["patient"].isin(sorted(set(real.table["patient"]))[::2])
     split = np.where(held, "test_unseen", np.where(odd, "test_seen", "train"))
     real.with_columns(split=split).save(folder / "real")
-    good = phantom.fresh(CELLS, 40, seed=1, stream="good")
+    good = phantom.fresh(COMBINATIONS, 40, seed=1, stream="good")
     good.with_columns(fill=np.arange(len(good)) % 2 == 0).save(folder / "good")
-    flat = phantom.fresh(CELLS, 40, seed=2, stream="flat")
+    flat = phantom.fresh(COMBINATIONS, 40, seed=2, stream="flat")
     noise = np.random.default_rng(0).integers(120, 129, flat.images[:].shape, dtype=np.uint8)
     Cohort(flat.table, flat.schema, Pixels.of(noise)).save(folder / "flat")
     return folder
@@ -202,7 +202,7 @@ def test_mistakes_get_one_line(medi: Medi, folders: Path, tmp_path: Path) -> Non
     refused(medi("utility", real, "--probe", "best", "--over", "class,site"), "best", "tuned, medi, uni")
     refused(medi("utility", real, "--arms", "coal", "--over", "class,site"), "coal", "coral")
     refused(medi("utility", real, "--attribute", "race", "--over", "class,site"), "race")
-    large = phantom.fresh(CELLS, 2, seed=0, stream="large", size=64)
+    large = phantom.fresh(COMBINATIONS, 2, seed=0, stream="large", size=64)
     large.save(tmp_path / "large")
     refused(medi("fidelity", real, f"large={tmp_path / 'large'}"), "64 px", "32")
     Cohort(large.table, large.schema).save(tmp_path / "bare")

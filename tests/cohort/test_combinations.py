@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medi.cohort.combinations import Cells, counts, joint_ids, level_ids, over, text_ids
+from medi.cohort.combinations import Combinations, counts, joint_ids, level_ids, over, text_ids
 from medi.cohort.schema import Attribute, Schema
 from medi.core import seeds
 from medi.core.errors import MediError
@@ -36,10 +36,10 @@ def test_level_ids_equal_encode_and_name_the_row() -> None:
 def test_cells_follow_the_schemas_level_order() -> None:
     table = pd.DataFrame({"class": ["x", "y", "x", ""], "site": ["h1", "h2", "h2", "h1"]})
     schema = Schema(Attribute("class", levels=("y", "x")), (Attribute("site", levels=("h2", "h1")),))
-    cells = Cells.of(table, over(schema))
+    cells = Combinations.of(table, over(schema))
     assert cells.tuples() == [("y", "h2"), ("x", "h2"), ("x", "h1")]
     assert cells.index.tolist() == [2, 0, 1, -1]
-    assert len(Cells.of(table.iloc[:0], over(schema))) == 0
+    assert len(Combinations.of(table.iloc[:0], over(schema))) == 0
 
 
 def test_an_empty_id_is_an_error_with_its_row() -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medi.cohort.holdout import Holdout, Rule, design, verify
+from medi.cohort.certificate import verify
+from medi.cohort.holdout import Holdout, Rule, design
 from medi.cohort.schema import Schema
 from medi.cohort.table import SPLITS
 from medi.core import seeds

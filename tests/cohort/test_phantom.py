@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from medi.cohort import phantom
-from medi.cohort.phantom import CELLS, CLASSES, SCANNERS, SITES, STAINS, Seeds, Stain
+from medi.cohort.phantom import CLASSES, COMBINATIONS, SCANNERS, SITES, STAINS, Seeds, Stain, cohorts
 from medi.cohort.table import Cohort, concatenate
 from medi.core.errors import MediError
 
@@ -17,7 +17,7 @@ MEAN_COLOURS = [[183, 139, 188], [160, 82, 151], [151, 112, 183], [159, 125, 134
 
 @pytest.fixture(scope="module")
 def crossed() -> Cohort:
-    return phantom.fresh(CELLS, 4, 0, "crossed", patches_per_slide=2)
+    return phantom.fresh(COMBINATIONS, 4, 0, "crossed", patches_per_slide=2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def mean_colours(cohort: Cohort) -> pd.DataFrame:
 
 def filled(seed: int = 0) -> pd.DataFrame:
     """Counts, sites by classes, of the full design."""
-    counts = pd.Series(phantom._design_counts(4000)).unstack(fill_value=0).T
+    counts = pd.Series(cohorts._design_counts(4000)).unstack(fill_value=0).T
     return counts.loc[list(SITES), list(CLASSES)]
 
 
@@ -97,8 +97,8 @@ def test_small_cohorts_keep_every_filled_cell(collected: Cohort) -> None:
 def test_slides_and_patients_are_of_the_stated_size_p5() -> None:
     rows = [
         row
-        for cell, n in phantom._design_counts(4000).items()
-        for row in phantom._rows("cohort", 3, *cell, phantom._slide_sizes(*cell, n))
+        for cell, n in cohorts._design_counts(4000).items()
+        for row in cohorts._rows("cohort", 3, *cell, cohorts._slide_sizes(*cell, n))
     ]
     table = pd.DataFrame(rows)
     assert len(table) == 4000
@@ -110,7 +110,7 @@ def test_slides_and_patients_are_of_the_stated_size_p5() -> None:
 
 def test_group_follows_the_site_and_is_missing_for_one_in_seven_patients() -> None:
     for site in ("Elm", "Alder"):
-        drawn = [phantom._group(f"{site}-solid-x.0-p{i}", 0) for i in range(2000)]
+        drawn = [cohorts._group(f"{site}-solid-x.0-p{i}", 0) for i in range(2000)]
         shares = pd.Series([true for true, _ in drawn]).value_counts(normalize=True)
         expected = dict(zip(phantom.GROUPS, phantom.GROUP_GIVEN_SITE[site]))
         assert all(abs(shares[group] - share) < 0.04 for group, share in expected.items())
@@ -239,7 +239,7 @@ def test_patches_of_one_slide_resemble_each_other() -> None:
 def test_the_parameters_are_pinned() -> None:
     """A change here is a change of every published figure: raise VERSION where code changed, and rerun them."""
     assert phantom.parameters_hash() == PARAMETERS
-    means = mean_colours(phantom.fresh(CELLS[::9], 1, 0, "pinned")).to_numpy()
+    means = mean_colours(phantom.fresh(COMBINATIONS[::9], 1, 0, "pinned")).to_numpy()
     np.testing.assert_allclose(means, MEAN_COLOURS, atol=1.0)
 
 

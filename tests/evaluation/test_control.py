@@ -10,14 +10,14 @@ from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
 CLASSES, SITES = ("A", "B"), ("x", "y", "z")
-CELLS = [(c, s) for c in CLASSES for s in SITES]
+COMBINATIONS = [(c, s) for c in CLASSES for s in SITES]
 D = 6
 
 
 def made(name: str, per: int = 24, shown: dict | None = None, spread: float = 1.0, shared: bool = False) -> Embedded:
     """Embeddings whose class moves the first number and whose site the second and third; `shown` replaces what a
     requested combination looks like. With `shared`, image i of a class has the same noise at every site."""
-    rows = [(f"{name}-{c}{s}{i}", c, s, i) for c, s in CELLS for i in range(per)]
+    rows = [(f"{name}-{c}{s}{i}", c, s, i) for c, s in COMBINATIONS for i in range(per)]
     table = pd.DataFrame(rows, columns=["sample_id", "class", "site", "i"])
     table["patient"] = table["slide"] = name + table["class"] + table["site"] + (table["i"] // 6).astype(str)
     looks = [(shown or {}).get(cell, cell) for cell in zip(table["class"], table["site"])]
@@ -48,7 +48,7 @@ def value(found: pd.DataFrame, **where: str) -> float:
 @pytest.fixture(scope="module")
 def found() -> Control:
     """good shows what was asked; deaf shows site x whatever was asked; torn shows A for B at y or z."""
-    deaf = {(c, s): (c, "x") for c, s in CELLS}
+    deaf = {(c, s): (c, "x") for c, s in COMBINATIONS}
     torn = {("B", "y"): ("A", "y"), ("B", "z"): ("A", "z")}
     return controlled(
         good=made("good", shared=True), deaf=made("deaf", shown=deaf), torn=made("torn", 24, torn, shared=True)

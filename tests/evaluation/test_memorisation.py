@@ -10,7 +10,7 @@ from medi.cohort.table import Cohort, concatenate
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.memorisation import Memorisation, Patches, grids, memorisation, nearest, turned
 
-CELLS = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
+COMBINATIONS = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
 OVER = ("class", "site")
 
 
@@ -21,9 +21,9 @@ def patches(cohort: Cohort) -> Patches:
 @pytest.fixture(scope="module")
 def training() -> tuple[Patches, Patches, Patches]:
     """Training patches, fresh ones of the same slides, and those of other patients."""
-    whole = phantom.fresh(CELLS, 84, 0, "training", patches_per_slide=14)
+    whole = phantom.fresh(COMBINATIONS, 84, 0, "training", patches_per_slide=14)
     number = whole.table.groupby("slide").cumcount()
-    others = phantom.fresh(CELLS, 40, 0, "others", patches_per_slide=8)
+    others = phantom.fresh(COMBINATIONS, 40, 0, "others", patches_per_slide=8)
     return (
         patches(whole.select(number.lt(8).to_numpy())),
         patches(whole.select(number.ge(8).to_numpy())),

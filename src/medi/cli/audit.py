@@ -18,6 +18,8 @@ from medi.cli.terminal import console, printable, say
 if TYPE_CHECKING:
     from medi.cohort.audit import Audit
 
+STYLES = {"caution": "yellow", "strong": "red", "alarm": "bold red"}  # of a grade
+
 
 def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and PNG")] = Path("medi-audit")) -> None:
     """How skewed a cohort is; which attribute gives the class away.
@@ -52,27 +54,26 @@ def _show(found: "Audit") -> None:
 
 def _association(found: "Audit", title: str) -> Table:
     """A row per attribute: its combinations with the class, how far it gives the class away."""
-    from medi.cohort.audit import ALARM
-
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("attribute", overflow="fold")
-    for name in ("levels", "empty", "rare", "V", "V corr.", "NMI", "1 - H", "class"):
+    for name in ("levels", "empty", "rare", "V", "V corr.", "1 - H", "class", "grade"):
         table.add_column(name, justify="right", no_wrap=True)
-    ceiling = found.ceiling.set_index("attribute")["balanced_accuracy"]
+    ceiling, grades = found.ceiling.set_index("attribute")["balanced_accuracy"], found.grades()
     for row in found.association[found.association["unit"] == "patch"].to_dict("records"):
-        name, style = row["attribute"], "bold red" if row["determination"] >= ALARM else ""
+        name, style = row["attribute"], STYLES.get(grades[row["attribute"]], "")
         gaps = found.size["combinations"][name]
-        shares = [row[m] for m in ("cramers_v", "cramers_v_corrected", "nmi", "determination")]
+        shares = [row[m] for m in ("cramers_v", "cramers_v_corrected", "determination")]
         counts = [row["levels"], gaps["empty"], gaps["rare"]]
         figures = [*(f"{n:,}" for n in counts), *map(_share, [*shares, ceiling[name]])]
-        table.add_row(Text(printable(name)), *figures, style=style)
+        table.add_row(Text(printable(name)), *figures, grades[name], style=style)
     if len(ceiling) > 1:
-        table.add_row("all attributes", *[""] * 7, _share(ceiling["all attributes"]))
+        table.add_row("all attributes", *[""] * 6, _share(ceiling["all attributes"]), grades["all attributes"])
     for row in found.continuous.to_dict("records"):
         table.add_row(Text(f"{printable(row['attribute'])} (eta)"), *[""] * 4, _share(row["eta"]), *[""] * 3)
     table.caption = (
-        "empty, rare: combinations with the class; V: Cramer's; 1 - H: 1 - H(class | attribute) / H(class); class: its "
-        f"balanced accuracy from the attribute, without the image (chance {found.ceiling['chance'].max():.3f})"
+        "empty, rare: combinations with the class; V: Cramer's; 1 - H: 1 - H(class | attribute) / H(class); class: "
+        f"balanced accuracy of unseen patients from the attribute, without the image (chance "
+        f"{found.ceiling['chance'].max():.3f}); grade: how far the attribute gives the class away, by the lower limit"
     )
     table.caption_justify = "left"
     return table

@@ -95,7 +95,7 @@ class Source:
     def _through_reader(self) -> "Cohort":
         from medi.cohort import readers
 
-        cohort = readers.read(self.kind, self.path, on_error=self.on_error, **self.options)
+        cohort = readers.read(self.path, self.kind, on_error=self.on_error, **self.options)
         show_notes(cohort)
         root = cohort.info["root"] and str(Path(cohort.info["root"]).resolve())
         return replace(cohort, info={**cohort.info, "root": root})

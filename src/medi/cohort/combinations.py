@@ -78,7 +78,7 @@ def text_ids(table: pd.DataFrame, column: str) -> tuple[Ids, pd.Index]:
 
 
 @dataclass(frozen=True)
-class Cells:
+class Combinations:
     """The k non-empty combinations of some columns, in level order, and the combination of each of n rows.
 
     levels: one row per combination, text; index: -1 where a row's level is not known.
@@ -88,7 +88,7 @@ class Cells:
     index: Ids
 
     @classmethod
-    def of(cls, table: pd.DataFrame, attributes: Sequence[Attribute]) -> "Cells":
+    def of(cls, table: pd.DataFrame, attributes: Sequence[Attribute]) -> "Combinations":
         index, first = joint_ids([level_ids(table, attribute) for attribute in attributes])
         levels = table[[a.name for a in attributes]].iloc[first].astype("str").reset_index(drop=True)
         return cls(levels, index)

@@ -5,7 +5,6 @@ A patient with one patch in a held-out combination is on the test side with all 
 patches of those who train are set aside, for no model to see.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,16 +14,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64, UInt64
 
-from medi.cohort.combinations import Cells, Ids, joint_ids, level_ids, over, text_ids
+from medi.cohort.certificate import ASIDE, FORMAT_VERSION, evidence
+from medi.cohort.combinations import Combinations, Ids, joint_ids, level_ids, over, text_ids
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import SPLITS
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, write_json, write_table
 
-FORMAT_VERSION = 1
-SIDES = {"train": 0, "reserve": 0, "validation": 1, "test_seen": 2, "test_unseen": 2}
-ASIDE = "set_aside"  # of patients who train or validate; an oracle may use them, nothing else
 PUBLISHED_RATE = 0.7  # training share of the combinations in Drexlin et al. 2025
 
 Mask = Bool[np.ndarray, " k"]
@@ -109,14 +106,17 @@ class Holdout:
             raise MediError(f"sample {lost!r} is not in this hold-out; design it again for this cohort")
         return table.assign(split=split)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write split.parquet and, last, certificate.json."""
+        folder = Path(folder)
         write_table(folder / "split.parquet", self.table)
         write_json(folder / "certificate.json", self.certificate)
         return folder
 
     @classmethod
-    def load(cls, folder: Path) -> "Holdout":
+    def load(cls, folder: str | Path) -> "Holdout":
+        """The hold-out that `save` wrote to a folder."""
+        folder = Path(folder)
         certificate = read_json(folder / "certificate.json")
         check_format(certificate.get("format_version"), FORMAT_VERSION, folder / "certificate.json")
         return cls(read_table(folder / "split.parquet"), certificate)
@@ -130,29 +130,29 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
     """
     rule = rule or Rule()
     patient = _patients(table)
-    cells, held = _held(table, schema, rule, patient, seed)
+    combinations, held = _held(table, schema, rule, patient, seed)
     nobody = np.zeros_like(held)
-    split, emptied = _sides(cells, nobody if rule.set_aside else held, patient)
+    split, emptied = _sides(combinations, nobody if rule.set_aside else held, patient)
     if not (split == SPLITS.index("train")).any():
         raise MediError("every patient has a patch in a held-out combination: nothing is left to train on")
-    columns = over(schema, tuple(dict.fromkeys(("class", *cells.columns))))
-    strata = Cells.of(table, columns).index
+    columns = over(schema, tuple(dict.fromkeys(("class", *combinations.columns))))
+    strata = Combinations.of(table, columns).index
     _share(table, columns, strata, rule, patient, seed, split)
     if rule.set_aside:
-        _set_aside(cells, held, split)
+        _set_aside(combinations, held, split)
     _reserve(table, strata, rule, seed, split)
     assigned = table.assign(split=np.asarray(SPLITS, dtype=object)[split])
-    missing = {name: list(schema.attribute(name).missing) for name in cells.columns}
-    content = {"rule": asdict(rule), "seed": seed, "columns": list(cells.columns), "missing": missing}
-    combinations = cells.tuples()
+    missing = {name: list(schema.attribute(name).missing) for name in combinations.columns}
+    content = {"rule": asdict(rule), "seed": seed, "columns": list(combinations.columns), "missing": missing}
+    named = combinations.tuples()
     chosen = {
-        "combinations": len(cells),
-        "held_out": [list(combinations[i]) for i in np.flatnonzero(held)],
-        "emptied": [list(combinations[i]) for i in np.flatnonzero(emptied)],
+        "combinations": len(combinations),
+        "held_out": [list(named[i]) for i in np.flatnonzero(held)],
+        "emptied": [list(named[i]) for i in np.flatnonzero(emptied)],
         "untrained_classes": sorted(set(assigned["class"]) - set(assigned["class"][assigned["split"] == "train"])),
     }
     labels = ["sample_id", "patient", "slide", *(a.name for a in schema.conditions)]
-    certificate = {"format_version": FORMAT_VERSION} | content | chosen | _evidence(assigned, labels)
+    certificate = {"format_version": FORMAT_VERSION} | content | chosen | evidence(assigned, labels)
     return Holdout(assigned[["sample_id", "split"]].astype("str").reset_index(drop=True), certificate)
 
 
@@ -177,57 +177,64 @@ def _patients(table: pd.DataFrame) -> Ids:
 # --- what is held out -------------------------------------------------------------------------------------------------
 
 
-def _held(table: pd.DataFrame, schema: Schema, rule: Rule, patient: Ids, seed: int) -> tuple[Cells, Mask]:
+def _held(table: pd.DataFrame, schema: Schema, rule: Rule, patient: Ids, seed: int) -> tuple[Combinations, Mask]:
     """The combinations the rule speaks of, and which of them it holds out."""
     names = rule.over
     if rule.kind in ("sites", "published"):
         names = rule.over[:1] or tuple(a.name for a in over(schema)[1:])
     columns = over(schema, names)
-    cells = Cells.of(table, columns)
-    if not len(cells):
-        raise MediError(f"no row has known levels of {', '.join(cells.columns)}: nothing to hold out")
+    combinations = Combinations.of(table, columns)
+    if not len(combinations):
+        raise MediError(f"no row has known levels of {', '.join(combinations.columns)}: nothing to hold out")
     if rule.kind == "sites":
-        return cells, _site_fold(table, schema, cells, rule)
+        return combinations, _site_fold(table, schema, combinations, rule)
     if rule.kind == "published":
-        return cells, _published(table, cells, rule)
+        return combinations, _published(table, combinations, rule)
     if rule.kind == "named":
-        return cells, _named(cells, rule.held)
+        return combinations, _named(combinations, rule.held)
+    for name in combinations.columns:
+        if combinations.levels[name].nunique() < 2:
+            raise MediError(f"only one {name} ({combinations.levels[name].iloc[0]}): nothing to hold out")
     levels = [level_ids(table, attribute) for attribute in columns]
-    return cells, _random(cells, levels, patient, rule, seed)
+    return combinations, _random(combinations, levels, patient, rule, seed)
 
 
-def _named(cells: Cells, held: Sequence[Combination]) -> Mask:
-    found = cells.tuples()
+def _named(combinations: Combinations, held: Sequence[Combination]) -> Mask:
+    found = combinations.tuples()
     if unknown := [combination for combination in held if tuple(combination) not in set(found)]:
         named = " x ".join(unknown[0])
-        raise MediError(f"{named}: no patch has this combination of {', '.join(cells.columns)}; nothing to hold out")
+        raise MediError(
+            f"{named}: no patch has this combination of {', '.join(combinations.columns)}; nothing to hold out"
+        )
     wanted = {tuple(combination) for combination in held}
     return np.array([combination in wanted for combination in found], dtype=bool)
 
 
-def _published(table: pd.DataFrame, cells: Cells, rule: Rule) -> Mask:
+def _published(table: pd.DataFrame, combinations: Combinations, rule: Rule) -> Mask:
     """Per class the combinations in file order, the first 70 % train; a site on both sides is held out.
 
     Values are taken as written, `not reported` among them, as the authors did.
     """
-    combinations = table[["class", *rule.over]].drop_duplicates()
-    place = combinations.groupby("class", sort=False).cumcount()
-    size = combinations.groupby("class", sort=False)["class"].transform("size")
+    pairs = table[["class", *rule.over]].drop_duplicates()
+    place = pairs.groupby("class", sort=False).cumcount()
+    size = pairs.groupby("class", sort=False)["class"].transform("size")
     late = place >= (PUBLISHED_RATE * size).astype(int)
-    sites = set(combinations.loc[late, rule.over[0]])
-    return cells.levels[rule.over[0]].isin(sites).to_numpy(dtype=bool)
+    sites = set(pairs.loc[late, rule.over[0]])
+    return combinations.levels[rule.over[0]].isin(sites).to_numpy(dtype=bool)
 
 
-def _site_fold(table: pd.DataFrame, schema: Schema, cells: Cells, rule: Rule) -> Mask:
+def _site_fold(table: pd.DataFrame, schema: Schema, combinations: Combinations, rule: Rule) -> Mask:
     """Largest levels first, each to the fold where the squared class counts grow least (preserved-site folds)."""
-    if rule.folds > len(cells):
-        raise MediError(f"{rule.folds} folds need as many levels, but {cells.columns[0]} has {len(cells)}")
+    if rule.folds > len(combinations):
+        raise MediError(
+            f"{rule.folds} folds need as many levels, but {combinations.columns[0]} has {len(combinations)}"
+        )
     classes = level_ids(table, schema.classes)
-    known = (classes >= 0) & (cells.index >= 0)
-    counts = np.zeros((len(cells), len(schema.classes.levels)))
-    np.add.at(counts, (cells.index[known], classes[known]), 1)
+    known = (classes >= 0) & (combinations.index >= 0)
+    counts = np.zeros((len(combinations), len(schema.classes.levels)))
+    np.add.at(counts, (combinations.index[known], classes[known]), 1)
     counts /= np.maximum(counts.sum(axis=0), 1)  # every class weighs the same
-    fold = np.empty(len(cells), dtype=np.int64)
+    fold = np.empty(len(combinations), dtype=np.int64)
     load = np.zeros((rule.folds, counts.shape[1]))
     for site in np.argsort(-counts.sum(axis=1), kind="stable"):
         fold[site] = np.argmin(((load + counts[site]) ** 2 - load**2).sum(axis=1))
@@ -235,10 +242,10 @@ def _site_fold(table: pd.DataFrame, schema: Schema, cells: Cells, rule: Rule) ->
     return fold == rule.fold
 
 
-def _random(cells: Cells, levels: Sequence[Ids], patient: Ids, rule: Rule, seed: int) -> Mask:
+def _random(combinations: Combinations, levels: Sequence[Ids], patient: Ids, rule: Rule, seed: int) -> Mask:
     """Exactly round(rate x combinations) of them, or an error that says how many can be."""
-    wanted = round(rule.rate * len(cells))
-    members, traits = _incidence(cells.index, len(cells), patient), _traits(levels, patient)
+    wanted = round(rule.rate * len(combinations))
+    members, traits = _incidence(combinations.index, len(combinations), patient), _traits(levels, patient)
     spare = _spare(traits, rule.min_patients)
     order = seeds.generator("holdout", seed, "combinations").permutation(_holdable(members, traits, spare))
     chosen = _greedy(order, members, traits, spare, wanted)
@@ -246,11 +253,11 @@ def _random(cells: Cells, levels: Sequence[Ids], patient: Ids, rule: Rule, seed:
         chosen = _most(order, members, traits, spare)[:wanted]
     if len(chosen) < wanted:
         raise MediError(
-            f"{wanted} of the {len(cells)} combinations of {', '.join(cells.columns)} cannot be held out: only "
-            f"{len(chosen)} were found that can while every level keeps {rule.min_patients} training patient(s); "
-            "lower the rate, or group or map the levels (site codes to hospitals) so that they span classes"
+            f"{wanted} of the {len(combinations)} combinations of {', '.join(combinations.columns)} cannot be held "
+            f"out: only {len(chosen)} were found that can while every level keeps {rule.min_patients} training "
+            "patient(s); lower the rate, or group or map the levels (site codes to hospitals) so that they span classes"
         )
-    held = np.zeros(len(cells), dtype=bool)
+    held = np.zeros(len(combinations), dtype=bool)
     held[chosen] = True
     return held
 
@@ -289,16 +296,16 @@ def _greedy(order: Ids, members: Sparse, traits: Sparse, spare: Spare, wanted: i
     """Hold out in this order whatever still leaves every level its patients, until enough are held."""
     chosen: list[int] = []
     spare, gone = spare.copy(), np.zeros(members.shape[1], dtype=bool)
-    for cell in order:
+    for combination in order:
         if len(chosen) == wanted:
             break
-        patients = members.indices[members.indptr[cell] : members.indptr[cell + 1]]
+        patients = members.indices[members.indptr[combination] : members.indptr[combination + 1]]
         patients = patients[~gone[patients]]
         touched, lost = np.unique(traits[patients].indices, return_counts=True)
         if (lost <= spare[touched]).all():
             spare[touched] -= lost
             gone[patients] = True
-            chosen.append(cell)
+            chosen.append(combination)
     return np.array(chosen, dtype=np.int64)
 
 
@@ -315,32 +322,32 @@ def _most(order: Ids, members: Sparse, traits: Sparse, spare: Spare) -> Chosen:
         return order
     concerned = np.unique(members[order].indices)
     pairs, traits = members[order][:, concerned].tocoo(), traits[concerned]
-    cells, patients = pairs.shape
-    gone = hstack([csr_array((traits.shape[1], cells)), traits.T])
-    implied = hstack([-eye_array(cells, format="csr")[pairs.row], eye_array(patients, format="csr")[pairs.col]])
+    combinations, patients = pairs.shape
+    gone = hstack([csr_array((traits.shape[1], combinations)), traits.T])
+    implied = hstack([-eye_array(combinations, format="csr")[pairs.row], eye_array(patients, format="csr")[pairs.col]])
     answer = milp(
-        -np.r_[np.ones(cells), np.zeros(patients)],
-        integrality=np.r_[np.ones(cells), np.zeros(patients)],
+        -np.r_[np.ones(combinations), np.zeros(patients)],
+        integrality=np.r_[np.ones(combinations), np.zeros(patients)],
         bounds=Bounds(0, 1),
         constraints=[LinearConstraint(gone, ub=spare), LinearConstraint(implied, lb=0)],
-        options={"mip_rel_gap": 0.5 / cells, "time_limit": 60.0},
+        options={"mip_rel_gap": 0.5 / combinations, "time_limit": 60.0},
     )
-    return order[:0] if answer.x is None else order[answer.x[:cells] > 0.5]
+    return order[:0] if answer.x is None else order[answer.x[:combinations] > 0.5]
 
 
 # --- who goes where ---------------------------------------------------------------------------------------------------
 
 
-def _sides(cells: Cells, held: Mask, patient: Ids) -> tuple[Ids, Mask]:
+def _sides(combinations: Combinations, held: Mask, patient: Ids) -> tuple[Ids, Mask]:
     """Codes of SPLITS [n]: train or test; and the combinations that lost their patients to the chosen ones [k]."""
-    known = cells.index >= 0
+    known = combinations.index >= 0
     tested = np.zeros(patient.max(initial=-1) + 1, dtype=bool)
-    tested[patient[known & held[cells.index]]] = True
+    tested[patient[known & held[combinations.index]]] = True
     tested_row = tested[patient]
-    trained = np.bincount(cells.index[known & ~tested_row], minlength=len(cells)) > 0
+    trained = np.bincount(combinations.index[known & ~tested_row], minlength=len(combinations)) > 0
     split = np.full(len(patient), SPLITS.index("train"), dtype=np.int64)
     split[tested_row] = SPLITS.index("test_seen")
-    split[tested_row & known & ~trained[cells.index]] = SPLITS.index("test_unseen")
+    split[tested_row & known & ~trained[combinations.index]] = SPLITS.index("test_unseen")
     return split, ~trained & ~held
 
 
@@ -376,12 +383,12 @@ def _share(
         free = free[~np.isin(free, taken)]
 
 
-def _set_aside(cells: Cells, held: Mask, split: Ids) -> None:
+def _set_aside(combinations: Combinations, held: Mask, split: Ids) -> None:
     """Take the held-out patches away from those who train or validate, and make those of the others unseen (in place).
 
     MediError where that leaves nothing to train on or to test.
     """
-    inside = (cells.index >= 0) & held[cells.index]
+    inside = (combinations.index >= 0) & held[combinations.index]
     tested = split == SPLITS.index("test_seen")
     split[inside & tested] = SPLITS.index("test_unseen")
     split[inside & ~tested] = SPLITS.index(ASIDE)
@@ -418,105 +425,3 @@ def _reserve(table: pd.DataFrame, strata: Ids, rule: Rule, seed: int, split: Ids
 
 
 # --- the certificate --------------------------------------------------------------------------------------------------
-
-
-def _evidence(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
-    """Counts and hashes of the splits, and a hash of the labels of every row."""
-    rows = table[["sample_id", "slide", "patient"]]
-    groups = {name: rows[table["split"] == name] for name in SPLITS}
-    return {
-        "rows": {name: len(found) for name, found in groups.items()},
-        "slides": {name: int(found["slide"].nunique()) for name, found in groups.items()},
-        "patients": {name: int(found["patient"].nunique()) for name, found in groups.items()},
-        "ids": {name: _hash_ids(found["sample_id"]) for name, found in groups.items()},
-        "labels": {"columns": labels, "hash": _hash_rows(table[labels])},
-    }
-
-
-def _hash_ids(ids: pd.Series) -> str:
-    """sha256 of the sorted ids, one a line."""
-    return hashlib.sha256("\n".join(sorted(ids.astype("str").to_numpy(dtype=object))).encode()).hexdigest()
-
-
-def _hash_rows(table: pd.DataFrame) -> str:
-    """sha256 of the sorted 64-bit hashes of the rows, values as text."""
-    rows = np.zeros(len(table), dtype=np.uint64)
-    for name in table.columns:
-        codes, found = pd.factorize(table[name], use_na_sentinel=False)
-        hashes = pd.util.hash_array(pd.Series(found).astype("str").to_numpy(dtype=object), categorize=False)
-        rows = (rows ^ hashes[codes]) * np.uint64(0x9E3779B97F4A7C15)  # the factor keeps the order of the columns
-    return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()
-
-
-def verify(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
-    """Problems found when the table and its `split` column are held against the certificate; empty is proven."""
-    check_format(certificate.get("format_version"), FORMAT_VERSION, Path("certificate.json"))
-    labels = certificate["labels"]["columns"]
-    if lacking := {"split", *labels, *certificate["columns"]} - set(table.columns):
-        return [f"the table lacks the columns {', '.join(sorted(lacking))}"]
-    if strange := sorted(set(table["split"]) - set(SPLITS)):
-        return [f"split {strange[0]!r} is none of {', '.join(SPLITS)}"]
-    problems = _torn(table, "patient") + _torn(table, "slide") + _leaks(table, certificate)
-    return problems + _thin(table, certificate) + _changes(certificate, _evidence(table, labels))
-
-
-def _torn(table: pd.DataFrame, column: str) -> list[str]:
-    """Patients or slides on two sides."""
-    ids, names = pd.factorize(table[column], use_na_sentinel=False)
-    side = table["split"].map(SIDES | {ASIDE: -1}).to_numpy(dtype=np.int64)
-    free = side < 0
-    owner = np.full(len(names), -1, dtype=np.int64)
-    owner[ids[~free]] = side[~free]
-    torn = pd.unique(ids[np.where(free, owner[ids] == SIDES["test_seen"], owner[ids] != side)])
-    return [f"{len(torn)} {column}(s) on two sides, first {names[torn[0]]!r}"] if len(torn) else []
-
-
-def _leaks(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
-    """Rows of held-out combinations that are not test_unseen, and the reverse."""
-    columns = certificate["columns"]
-    held = {tuple(combination) for combination in certificate["held_out"] + certificate["emptied"]}
-    codes = [pd.factorize(table[name], use_na_sentinel=False)[0].astype(np.int64) for name in columns]
-    index, first = joint_ids(codes)
-    found = table[columns].iloc[first].astype("str").itertuples(index=False, name=None)
-    inside = np.array([combination in held for combination in found], dtype=bool)[index]
-    out = ["test_unseen", *([ASIDE] if certificate["rule"].get("set_aside") else [])]
-    unseen = table["split"].isin(out).to_numpy(dtype=bool)
-    problems = []
-    for wrong, words in ((inside & ~unseen, "of held-out combinations outside"), (unseen & ~inside, "seen in")):
-        if wrong.any():
-            first_sample = table["sample_id"].iloc[int(np.argmax(wrong))]
-            problems.append(f"{int(wrong.sum())} row(s) {words} {' and '.join(out)}, first {first_sample!r}")
-    return problems
-
-
-def _thin(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
-    """Levels with fewer training patients than a random rule promises."""
-    rule = certificate["rule"]
-    problems = []
-    for name in certificate["columns"] if rule["kind"] == "random" else []:
-        known = table[~table[name].isin(certificate["missing"][name])]
-        every = known.groupby(name)["patient"].nunique()
-        trained = known[known["split"] == "train"].groupby(name)["patient"].nunique().reindex(every.index, fill_value=0)
-        short = trained < every.clip(upper=rule["min_patients"])
-        problems += [
-            f"{name} {level!r} keeps only {trained[level]} training patient(s)" for level in every.index[short]
-        ]
-    return problems
-
-
-def _changes(certificate: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """Counts and hashes that differ from the certificate; a split that an older one does not know must be empty."""
-    problems = []
-    empty = {"rows": 0, "slides": 0, "patients": 0, "ids": _hash_ids(pd.Series([], dtype="str"))}
-    certificate = certificate | {what: dict.fromkeys(SPLITS, none) | certificate[what] for what, none in empty.items()}
-    for name in SPLITS:
-        for what in ("rows", "slides", "patients"):
-            if found[what][name] != certificate[what][name]:
-                problems.append(
-                    f"{name} has {found[what][name]} {what}, the certificate says {certificate[what][name]}"
-                )
-        if found["ids"][name] != certificate["ids"][name]:
-            problems.append(f"the sample ids in {name} are not those of the certificate")
-    if found["labels"] != certificate["labels"]:
-        problems.append(f"labels have changed (columns {', '.join(certificate['labels']['columns'])})")
-    return problems

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from medi.cohort import combinations as cells
+from medi.cohort.combinations import Combinations, level_ids
+from medi.cohort.combinations import over as columns_of
 from medi.cohort.schema import Attribute, Schema
 from medi.core import seeds
 from medi.core.errors import MediError
+from medi.core.showing import Shown
 from medi.core.files import check_format, read_json, read_table, safe_name, write_json, write_table
 
 FORMAT_VERSION = 1
@@ -29,7 +31,7 @@ Positions = Int64[np.ndarray, " m"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Shown):
     """`table` has a row per combination of the columns `over`.
 
     Beside the levels: real = training patches, n = images to sample, fill = how many of them (the first) enter the
@@ -45,6 +47,14 @@ class Plan:
     def __len__(self) -> int:
         return int(self.table["n"].sum())
 
+    @property
+    def title(self) -> str:
+        return f"{len(self.table):,} combinations of {' x '.join(self.over)}: {len(self):,} images to sample"
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per combination: its levels, real training patches, images to sample, how many of them fill."""
+        return self.table
+
     def expand(self, seed: int, prefix: str = "") -> pd.DataFrame:
         """One row per image: sample_id, class, the schema's attributes, noise_id, request, and fill (a flag).
 
@@ -56,15 +66,15 @@ class Plan:
         asked = self.table[self.table["n"] > 0]
         if asked.empty:
             raise MediError("the plan asks for no image: every combination has enough; raise the target")
-        cell = np.repeat(np.arange(len(asked)), asked["n"])
+        which = np.repeat(np.arange(len(asked)), asked["n"])
         index = np.concatenate([np.arange(n) for n in asked["n"]])
         images = self.pool.drop(columns="count").iloc[self._drawn(asked, seed)].reset_index(drop=True)
-        images = images.assign(**{name: asked[name].to_numpy()[cell] for name in self.over})
+        images = images.assign(**{name: asked[name].to_numpy()[which] for name in self.over})
         names = [".".join(map(safe_name, found)) for found in _tuples(asked, self.over)]
-        noise_ids = [f"{names[which]}.{i:06d}" for which, i in zip(cell, index)]
+        noise_ids = [f"{names[place]}.{i:06d}" for place, i in zip(which, index)]
         images.insert(0, "sample_id", [prefix + noise_id for noise_id in noise_ids])
-        fill = index < asked["fill"].to_numpy()[cell]
-        return images.assign(noise_id=noise_ids, request=asked["request"].to_numpy()[cell], fill=fill)
+        fill = index < asked["fill"].to_numpy()[which]
+        return images.assign(noise_id=noise_ids, request=asked["request"].to_numpy()[which], fill=fill)
 
     def _drawn(self, asked: pd.DataFrame, seed: int) -> Positions:
         """The pool row of every image, each combination with a stream of its own."""
@@ -79,8 +89,9 @@ class Plan:
             drawn.append(donors[_draw(weights[donors], uniform)])
         return np.concatenate(drawn)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write plan.parquet, pool.parquet and, last, plan.json."""
+        folder = Path(folder)
         write_table(folder / "plan.parquet", self.table)
         write_table(folder / "pool.parquet", self.pool)
         head = {"format_version": FORMAT_VERSION, "over": self.over, "schema": self.schema.to_dict()}
@@ -88,7 +99,9 @@ class Plan:
         return folder
 
     @classmethod
-    def load(cls, folder: Path) -> "Plan":
+    def load(cls, folder: str | Path) -> "Plan":
+        """The plan that `save` wrote to a folder."""
+        folder = Path(folder)
         head = read_json(folder / "plan.json")
         check_format(head.get("format_version"), FORMAT_VERSION, folder / "plan.json")
         tables = read_table(folder / "plan.parquet"), read_table(folder / "pool.parquet")
@@ -181,10 +194,10 @@ def images(wanted: pd.DataFrame) -> pd.DataFrame:
     counts = _counts(wanted) if "n" in wanted.columns else np.ones(len(wanted), dtype=np.int64)
     columns = [name for name in wanted.columns if name != "n"]
     keys = _distinct(wanted, columns)
-    cell, index = np.repeat(np.arange(len(wanted)), counts), np.concatenate([np.arange(n) for n in counts])
+    which, index = np.repeat(np.arange(len(wanted)), counts), np.concatenate([np.arange(n) for n in counts])
     names = [".".join(map(safe_name, key)) for key in keys]
-    noise_ids = [f"{names[which]}.{i:06d}" for which, i in zip(cell, index)]
-    return wanted[columns].iloc[cell].reset_index(drop=True).assign(sample_id=noise_ids, noise_id=noise_ids)
+    noise_ids = [f"{names[place]}.{i:06d}" for place, i in zip(which, index)]
+    return wanted[columns].iloc[which].reset_index(drop=True).assign(sample_id=noise_ids, noise_id=noise_ids)
 
 
 def with_siblings(rows: pd.DataFrame, attribute: str, count: int) -> pd.DataFrame:
@@ -216,8 +229,8 @@ class _Training:
         if "split" not in table.columns:
             raise MediError("the table has no column 'split'; design a hold-out first, or mark all rows as train")
         train = table[table["split"] == "train"]
-        columns = cells.over(schema, over)
-        found = cells.Cells.of(train, columns)
+        columns = columns_of(schema, over)
+        found = Combinations.of(train, columns)
         if not len(found):
             raise MediError(
                 f"no training row has known levels of {', '.join(a.name for a in columns)}: nothing to plan"
@@ -278,7 +291,7 @@ def _distinct(wanted: pd.DataFrame, columns: Sequence[str]) -> list[Combination]
 
 
 def _seen(train: pd.DataFrame, attribute: Attribute) -> list[str]:
-    ids = np.unique(cells.level_ids(train, attribute))
+    ids = np.unique(level_ids(train, attribute))
     return [attribute.levels[i] for i in ids[ids >= 0]]
 
 

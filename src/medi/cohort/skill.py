@@ -125,8 +125,8 @@ class Chain:
 
     people: People
     place: tuple[Ids, ...]
-    parent: tuple[Ids, ...]
-    counts: tuple[Float64[np.ndarray, "folds levels k"], ...]
+    parent: tuple[Int64[np.ndarray, " _levels"], ...]
+    counts: tuple[Float64[np.ndarray, "folds _levels k"], ...]
 
     @classmethod
     def of(cls, people: People, order: Sequence[str]) -> "Chain":

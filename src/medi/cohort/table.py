@@ -1,9 +1,12 @@
-"""Cohort: a patch table, its schema and its pixels. Real and synthetic sets are the same type."""
+"""Cohort: a patch table, its schema and its pixels. Real and synthetic sets are the same type.
+
+Its methods are the road of a study: audit, hold_out, pack, plan. Each loads its module at its first use.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,16 @@ from medi.cohort.pixels import Pixels, verify
 from medi.cohort.schema import Schema
 from medi.core.errors import MediError
 from medi.core.files import check_format, content_hash, read_json, read_table, write_json, write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from medi.cohort.audit import Audit
+    from medi.cohort.dataset import PatchDataset
+    from medi.cohort.holdout import Holdout, Rule
+    from medi.cohort.image_fit import Mode
+    from medi.cohort.plan import Plan
+    from medi.core.progress import Advance
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test_seen", "test_unseen", "reserve", "set_aside")
@@ -24,6 +37,13 @@ class Cohort:
 
     The columns `sample_id`, `class`, `patient` and `slide` are there; `sample_id` is unique. `pixels` is None
     where only the table is known. `info` says where the cohort comes from (source, seed, model hash, settings).
+
+    >>> import medi
+    >>> cohort = medi.phantom(patches=400, seed=0).hold_out(over=["class", "site"], rate=0.2, seed=0)
+    >>> sorted(set(cohort.table["split"]))
+    ['reserve', 'test_seen', 'test_unseen', 'train', 'validation']
+    >>> cohort.where(split="train").plan(to=20).title
+    '32 combinations of class x site: 480 images to sample'
     """
 
     table: pd.DataFrame
@@ -69,8 +89,126 @@ class Cohort:
     def with_columns(self, **columns: Any) -> "Cohort":
         return Cohort(self.table.assign(**columns), self.schema, self.pixels, self.info)
 
-    def save(self, folder: Path) -> Path:
+    def audit(self, seed: int = 0) -> "Audit":
+        """How skewed the cohort is, and which attribute gives the class away. See `medi.cohort.audit`.
+
+        seed: deals patients into folds. MediError where no row has a class.
+        """
+        from medi.cohort.audit import audit
+
+        return audit(self.table, self.schema, seed)
+
+    def hold_out(
+        self, over: Sequence[str] = (), rate: float = 0.3, seed: int = 0, rule: "Rule | None" = None, **options: Any
+    ) -> "Cohort":
+        """The cohort with a column `split`: combinations of `over` taken away from training, patients never split.
+
+        over: columns, by default the class and the first attribute; rate: share of the combinations; options: those of
+        `Rule` (min_patients, test_seen, validation, reserve, ...); rule: a whole rule in place of all these. The
+        certificate is `cohort.holdout.certificate`. MediError where the rule cannot be met, saying what can.
+        """
+        from medi.cohort.holdout import Rule, design
+
+        chosen = rule or Rule(over=tuple(over), rate=rate, **options)
+        found = design(self.table, self.schema, chosen, seed)
+        info = {**self.info, "certificate": found.certificate}
+        return Cohort(found.apply(self.table), self.schema, self.pixels, info)
+
+    @property
+    def holdout(self) -> "Holdout":
+        """The hold-out that `hold_out` made: the split of every row, and the certificate that proves it."""
+        from medi.cohort.holdout import Holdout
+
+        if "certificate" not in self.info:
+            raise MediError("this cohort has no hold-out; call hold_out first")
+        return Holdout(self.table[["sample_id", "split"]], self.info["certificate"])
+
+    def pack(
+        self,
+        out: str | Path,
+        size: int,
+        mode: "Mode" = "resize",
+        mpp: float | None = None,
+        workers: int | None = None,
+        on_error: Literal["skip", "fail"] = "fail",
+        progress: "Advance | None" = None,
+    ) -> "Cohort":
+        """Decode the images once into a folder that training reads: patches of `size` px. See `medi.cohort.packing`.
+
+        mode, mpp: how an image becomes a patch, and at how many micrometres per pixel; workers: processes, by default
+        one per core. The same call goes on after a kill. MediError names an image that cannot be read.
+        """
+        from medi.cohort.packing import pack
+
+        if self.pixels is not None:
+            return self._resaved(Path(out), size)
+        root = self.info.get("root", "")
+        if not root:
+            raise MediError("no images are known here; name their column when you read the table (image=...)")
+        return pack(self, Path(root), Path(out), size, mode, mpp, workers, on_error, progress)
+
+    def _resaved(self, out: Path, size: int) -> "Cohort":
+        """Patches that are there already, written to a folder as they are."""
+        if self.images.size != size:
+            raise MediError(f"these patches have {self.images.size} px already, not {size}; pack their source again")
+        return Cohort.load(self.save(out))
+
+    def plan(self, to: int | Literal["largest"] = "largest", over: Sequence[str] = (), minimum: int = 0) -> "Plan":
+        """How many images to sample of every combination, so that training has `to` of each. See `medi.cohort.plan`.
+
+        over: columns, by default the class and the first attribute; minimum: images of each to sample for measuring.
+        Counts come from the training split alone (P5), or from all rows where there is no split.
+        """
+        from medi.cohort.plan import balance
+
+        table = self.table if "split" in self.table else self.table.assign(split="train")
+        return balance(table, self.schema, tuple(over), to=to, minimum=minimum)
+
+    def as_dataset(self) -> "PatchDataset":
+        """A torch Dataset of (image float32 [3, h, w] in [-1, 1], {condition: code}). See `medi.cohort.dataset`."""
+        from medi.cohort.dataset import PatchDataset
+
+        return PatchDataset(self)
+
+    def show(self, synthetic: "Cohort | None" = None, over: Sequence[str] = (), each: int = 3) -> "Figure":
+        """Patches by class and level of the first attribute, real ones beside synthetic ones where these are given.
+
+        over: the class and one attribute; each: patches of a combination. Returns a matplotlib figure (Figure 2).
+        """
+        from medi.cohort.picture import show
+
+        return show(self, synthetic, over, each)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader guessed, left out or found odd, a line each; see `warnings` for what needs an answer."""
+        return list(self.info.get("notes", []))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must not be passed over: that no column is the patient, which makes a leak possible."""
+        from medi.cohort.patients import patients_unknown
+
+        return [text for text in [patients_unknown(self.table)] if text]
+
+    def __str__(self) -> str:
+        conditions = ", ".join(f"{a.name} ({len(a.levels) or 'numbers'})" for a in self.schema.conditions)
+        pixels = "no pixels" if self.pixels is None else f"{self.pixels.size} px"
+        patients = self.table["patient"].nunique()
+        head = f"{len(self):,} patches of {patients:,} patients, {pixels}; conditions: {conditions}"
+        splits = self.table["split"].value_counts() if "split" in self.table else {}
+        parts = [f"{name} {count:,}" for name, count in splits.items() if name]
+        return "\n".join([head, *(["splits: " + ", ".join(parts)] if parts else []), *self.warnings])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        lines = "<br>".join(escape(line) for line in str(self).splitlines())
+        return f"<div><p>{lines}</p>{self.table.head(5).to_html(index=False)}</div>"
+
+    def save(self, folder: str | Path) -> Path:
         """Write table.parquet, pixels.npy and, last, cohort.json: a folder without it is unfinished."""
+        folder = Path(folder)
         write_table(folder / "table.parquet", self.table)
         if self.pixels is not None:
             self.pixels.save(folder / "pixels.npy")
@@ -79,7 +217,9 @@ class Cohort:
         return folder
 
     @classmethod
-    def load(cls, folder: Path) -> "Cohort":
+    def load(cls, folder: str | Path) -> "Cohort":
+        """The cohort that `save` wrote to a folder. MediError names what is missing or damaged."""
+        folder = Path(folder)
         if not (folder / "cohort.json").exists():
             raise MediError(f"{folder}: no cohort here (cohort.json is missing); write it again")
         head = read_json(folder / "cohort.json")

@@ -184,7 +184,8 @@ def _cohort(path: Path) -> str:
 
 
 def _holdout(path: Path, cohort: Path) -> str:
-    from medi.cohort.holdout import Holdout, verify
+    from medi.cohort.certificate import verify
+    from medi.cohort.holdout import Holdout
     from medi.cohort.table import Cohort
 
     found = Holdout.load(path)

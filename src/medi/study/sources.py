@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from medi.cohort import phantom, readers
-from medi.cohort.holdout import ASIDE
+from medi.cohort.certificate import ASIDE
 from medi.cohort.image_fit import Fit
 from medi.cohort.packing import pack
 from medi.cohort.table import Cohort, concatenate
@@ -156,7 +156,7 @@ class Collected:
             return Cohort.load(self.path)
         given = self.settings.cohort.read
         options: dict[str, Any] = {name: Path(text) if name in PATHS else text for name, text in given.items()}
-        cohort = readers.read(options.pop("kind", "auto"), self.path, **options)
+        cohort = readers.read(self.path, options.pop("kind", "auto"), **options)
         if not cohort.info.get("root"):
             raise MediError(
                 f"{self.path}: no images are known here; name their column (cohort: {{read: {{image: ...}}}})"

@@ -43,6 +43,6 @@ def test_a_reader_joins_them_and_says_so(tmp_path: Path) -> None:
     rows = [("a", "P01"), ("b", "p01 "), ("a", "P02"), ("b", "P02")]
     text = "".join(f"s{i},{label},x{i % 2},{patient}\n" for i, (label, patient) in enumerate(rows))
     (tmp_path / "t.csv").write_text("sample_id,label,site,patient\n" + text)
-    cohort = readers.read("table", tmp_path / "t.csv")
+    cohort = readers.read(tmp_path / "t.csv", "table")
     assert cohort.table["patient"].tolist() == ["P01", "P01", "P02", "P02"]
     assert "patient: 1 spellings are read as another one of the same id ('p01 ' is 'P01')" in cohort.info["notes"]

@@ -20,7 +20,7 @@ def write(folder: Path, *rows: str) -> Path:
 
 
 def test_tcga_rows(tmp_path: Path) -> None:
-    cohort = readers.read("auto", write(tmp_path, TCGA, TCGA.replace("0_0_", "0_1_")))
+    cohort = readers.read(write(tmp_path, TCGA, TCGA.replace("0_0_", "0_1_")))
     row = cohort.table.iloc[0]
     assert (row["sample_id"], row["patient"], row["site_code"]) == (
         "TCGA-E9-A1R5-01Z-00-DX1/0_0_521",
@@ -33,7 +33,7 @@ def test_tcga_rows(tmp_path: Path) -> None:
 
 def test_camelyon_patient_from_the_slide_p5(tmp_path: Path) -> None:
     rows = [f"ID,patient_017_node_{n},{n},tumor,RUMC\n" for n in (1, 2)]
-    table = readers.read("pathorob", write(tmp_path, *rows)).table
+    table = readers.read(write(tmp_path, *rows), "pathorob").table
     assert table["patient"].tolist() == ["patient_017"] * 2
     assert table["slide"].nunique() == 2
 
@@ -42,24 +42,24 @@ def test_images_by_template(tmp_path: Path, draw: Callable[..., Path]) -> None:
     draw("Breast_invasive_carcinoma/0/TCGA-E9-A1R5-01Z-00-DX1/0_0_521.jpg")
     template = "{biological_class}/0/{slide_id}/{patch_id}.jpg"
     path = write(tmp_path, TCGA)
-    cohort = readers.read("pathorob", path, image=template, mpp=0.5)
+    cohort = readers.read(path, "pathorob", image=template, mpp=0.5)
     assert (tmp_path / cohort.table["image"][0]).is_file()
     assert cohort.table["mpp"].tolist() == [0.5]
     with pytest.raises(MediError, match=r"line 3: .*no such image file"):
-        readers.read("pathorob", write(tmp_path, TCGA, TCGA.replace("0_0_", "0_9_")), image=template)
+        readers.read(write(tmp_path, TCGA, TCGA.replace("0_0_", "0_9_")), "pathorob", image=template)
 
 
 def test_bad_tables(tmp_path: Path) -> None:
     with pytest.raises(MediError, match=r"line 3: .* was there already"):
-        readers.read("pathorob", write(tmp_path, TCGA, TCGA))
+        readers.read(write(tmp_path, TCGA, TCGA), "pathorob")
     (tmp_path / "x.csv").write_text("slide_id\nx\n")
     with pytest.raises(MediError, match="no column subset, patch_id"):
-        readers.read("pathorob", tmp_path / "x.csv")
+        readers.read(tmp_path / "x.csv", "pathorob")
 
 
 @real
 def test_real_table() -> None:
-    cohort = readers.read("auto", SHARED / "tcga" / "pathorob_tcga_4x4.csv")
+    cohort = readers.read(SHARED / "tcga" / "pathorob_tcga_4x4.csv")
     table = cohort.table
     assert (len(table), len(cohort.schema.classes.levels), table["slide"].nunique()) == (8160, 4, 272)
     assert len(cohort.schema.attribute("medical_center").levels) == 8

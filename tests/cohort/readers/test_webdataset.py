@@ -48,7 +48,7 @@ def hub(folder: Path) -> Path:
 
 
 def test_hub_layout(tmp_path: Path) -> None:
-    cohort = readers.read("auto", hub(tmp_path / "hub"))
+    cohort = readers.read(hub(tmp_path / "hub"))
     table = cohort.table.sort_values("class")
     assert table["class"].tolist() == LABELS
     assert table["sample_id"].tolist() == KEYS
@@ -62,18 +62,18 @@ def test_hub_layout(tmp_path: Path) -> None:
 def test_one_tar_and_other_fields(tmp_path: Path) -> None:
     fields = json.dumps({"diagnosis": "a", "site": "NA", "slide": "S1", "patient": "P1", "list": [1]}).encode()
     path = shard(tmp_path / "x.tar", ("one.jpg", jpeg()), ("one.json", fields))
-    cohort = readers.read("auto", path, label="diagnosis", attributes=["site"], mpp=0.5)
+    cohort = readers.read(path, label="diagnosis", attributes=["site"], mpp=0.5)
     assert cohort.table[["class", "site", "slide", "patient"]].values.tolist() == [["a", "NA", "S1", "P1"]]
     with pytest.raises(MediError, match="no sample has a JSON field 'label'; found diagnosis, site"):
-        readers.read("auto", path)
+        readers.read(path)
 
 
 def test_internal_and_external_shards_hold_the_same_patches(tmp_path: Path) -> None:
     folder = hub(tmp_path / "hub")
     shard(folder / "dataset_external_train_part000.tar", *sample(KEYS[0], LABELS[0]))
     with pytest.raises(MediError, match=r"dataset_internal_train.*was there already \(dataset_external_train"):
-        readers.read("webdataset", folder)
-    assert len(readers.read("webdataset", folder, shards="dataset_internal_*.tar")) == 2
+        readers.read(folder, "webdataset")
+    assert len(readers.read(folder, "webdataset", shards="dataset_internal_*.tar")) == 2
 
 
 @pytest.mark.parametrize("name", ["/etc/x.jpg", "../x.jpg", "a/../../x.jpg", "C:\\x.jpg"])
@@ -81,8 +81,8 @@ def test_unsafe_names_are_refused_or_listed_p11(tmp_path: Path, name: str) -> No
     assert not is_safe(name)
     path = shard(tmp_path / "x.tar", *sample("a/0", "L"), (name, jpeg()))
     with pytest.raises(MediError, match=r"absolute or '..' paths are refused"):
-        readers.read("webdataset", path)
-    cohort = readers.read("webdataset", path, on_error="skip")
+        readers.read(path, "webdataset")
+    cohort = readers.read(path, "webdataset", on_error="skip")
     assert cohort.table["sample_id"].tolist() == ["a/0"]
     assert any(name in note for note in cohort.info["notes"])
 
@@ -93,14 +93,14 @@ def test_links_and_devices_are_refused_p11(tmp_path: Path, kind: bytes) -> None:
     link.type, link.linkname = kind, "/etc/passwd"
     path = shard(tmp_path / "x.tar", *sample("a/0", "L"), link)
     with pytest.raises(MediError, match=r"b/0.jpg: links, devices"):
-        readers.read("webdataset", path)
-    assert len(readers.read("webdataset", path, on_error="skip")) == 1
+        readers.read(path, "webdataset")
+    assert len(readers.read(path, "webdataset", on_error="skip")) == 1
 
 
 def test_nothing_is_written_beside_the_tar_p11(tmp_path: Path) -> None:
     folder = hub(tmp_path / "hub")
     before = sorted(tmp_path.rglob("*"))
-    readers.read("webdataset", folder)
+    readers.read(folder, "webdataset")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -108,22 +108,22 @@ def test_broken_shards_are_named(tmp_path: Path) -> None:
     whole = shard(tmp_path / "x.tar", *sample("a/0", "L"), *sample("a/1", "L")).read_bytes()
     (tmp_path / "x.tar").write_bytes(whole[: len(whole) // 2 - 700])
     with pytest.raises(MediError, match=r"x.tar"):
-        readers.read("webdataset", tmp_path / "x.tar")
+        readers.read(tmp_path / "x.tar", "webdataset")
     (tmp_path / "x.tar").write_bytes(b"not a tar at all" * 100)
     with pytest.raises(MediError, match="not a whole, uncompressed tar"):
-        readers.read("webdataset", tmp_path / "x.tar")
+        readers.read(tmp_path / "x.tar", "webdataset")
 
 
 def test_incomplete_samples(tmp_path: Path) -> None:
     path = shard(tmp_path / "x.tar", *sample("a/0", "L"), ("a/1.jpg", jpeg()))
     with pytest.raises(MediError, match=r"a/1.jpg: an image without its .json"):
-        readers.read("webdataset", path)
-    assert len(readers.read("webdataset", path, on_error="skip")) == 1
+        readers.read(path, "webdataset")
+    assert len(readers.read(path, "webdataset", on_error="skip")) == 1
     with pytest.raises(MediError, match="has two images"):
-        readers.read("webdataset", shard(path, *sample("a/0", "L"), ("a/0.png", b"x")))
+        readers.read(shard(path, *sample("a/0", "L"), ("a/0.png", b"x")), "webdataset")
     with pytest.raises(MediError, match="not JSON"):
-        readers.read("webdataset", shard(path, ("a/0.jpg", jpeg()), ("a/0.json", b"{label")))
+        readers.read(shard(path, ("a/0.jpg", jpeg()), ("a/0.json", b"{label")), "webdataset")
     with pytest.raises(MediError, match="holds list"):
-        readers.read("webdataset", shard(path, ("a/0.jpg", jpeg()), ("a/0.json", b"[1]")))
+        readers.read(shard(path, ("a/0.jpg", jpeg()), ("a/0.json", b"[1]")), "webdataset")
     with pytest.raises(MediError, match="no tars named"):
-        readers.read("webdataset", tmp_path, shards="*.tgz")
+        readers.read(tmp_path, "webdataset", shards="*.tgz")

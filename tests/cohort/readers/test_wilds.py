@@ -22,7 +22,7 @@ def folder(tmp_path: Path, draw: Callable[..., Path]) -> Path:
 
 
 def test_published_layout(folder: Path) -> None:
-    cohort = readers.read("auto", folder)
+    cohort = readers.read(folder)
     assert cohort.info["reader"] == "wilds"
     assert cohort.table["class"].tolist() == ["tumor", "normal", "normal"]
     assert cohort.table["patient"].tolist() == ["004", "004", "042"], "P6: text"
@@ -30,24 +30,24 @@ def test_published_layout(folder: Path) -> None:
     assert cohort.table["wilds_split"].tolist() == ["0", "1", "0"]
     assert "split" not in cohort.table, "P5: train and id_val share slides, so they are no split of ours"
     assert all((folder / image).is_file() for image in cohort.table["image"])
-    assert readers.read("auto", folder / "metadata.csv").digest() == cohort.digest()
+    assert readers.read(folder / "metadata.csv").digest() == cohort.digest()
 
 
 def test_missing_patch_names_its_line(folder: Path) -> None:
     next(folder.rglob("*_x_64_*.png")).unlink()
     with pytest.raises(MediError, match=r"metadata.csv line 4: .*x_64_y_96.png: no such image file"):
-        readers.read("wilds", folder)
-    assert len(readers.read("wilds", folder, on_error="skip")) == 2
+        readers.read(folder, "wilds")
+    assert len(readers.read(folder, "wilds", on_error="skip")) == 2
 
 
 def test_bad_tables(folder: Path) -> None:
     path = folder / "metadata.csv"
     path.write_text(HEADER + ROWS[0].replace(",1,0,0,0", ",yes,0,0,0"))
     with pytest.raises(MediError, match="line 2: tumor 'yes', expected 0 or 1"):
-        readers.read("wilds", folder)
+        readers.read(folder, "wilds")
     path.write_text(HEADER + ROWS[0] + "\n" + ROWS[0])
     with pytest.raises(MediError, match=r"line 3: .*was there already"):
-        readers.read("wilds", folder)
+        readers.read(folder, "wilds")
     path.write_text("patient,node\n1,2\n")
     with pytest.raises(MediError, match="no column x_coord, y_coord"):
-        readers.read("wilds", folder)
+        readers.read(folder, "wilds")

@@ -7,8 +7,8 @@ from medi.cohort import phantom
 from medi.core.errors import MediError
 from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard
 
-CELLS = [("solid", site) for site in ("Cedar", "Hazel")]
-PATCHES = phantom.fresh(CELLS, 40, seed=0, stream="stain")
+COMBINATIONS = [("solid", site) for site in ("Cedar", "Hazel")]
+PATCHES = phantom.fresh(COMBINATIONS, 40, seed=0, stream="stain")
 PALE, DARK = (PATCHES.where(site=site) for site in ("Hazel", "Cedar"))
 BLANK = np.full((3, 32, 32, 3), 250, dtype=np.uint8)
 FITS = {

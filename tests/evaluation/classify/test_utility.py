@@ -15,9 +15,9 @@ from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
 D = 8
-CELLS = [(c, s) for c in "AB" for s in "xyz"]
+COMBINATIONS = [(c, s) for c in "AB" for s in "xyz"]
 UNSEEN = [("A", "z"), ("B", "x")]
-SEEN = [cell for cell in CELLS if cell not in UNSEEN]
+SEEN = [cell for cell in COMBINATIONS if cell not in UNSEEN]
 
 
 def made(name: str, cells: list[tuple[str, str]], per: int = 24, origin: str = "real", slides: int = 4) -> Embedded:
@@ -75,7 +75,7 @@ def test_probe_is_scikit_learns_at_the_chosen_c() -> None:
 
 def test_probe_of_three_classes_and_a_constant_feature() -> None:
     rng = np.random.default_rng(0)
-    table = made("r", CELLS).table.assign(**{"class": np.repeat(["a", "b", "c"], 48)})
+    table = made("r", COMBINATIONS).table.assign(**{"class": np.repeat(["a", "b", "c"], 48)})
     embeddings = rng.normal(size=(144, 4)) + 4 * pd.get_dummies(table["class"]).assign(d=0).to_numpy(dtype=float)
     embeddings[:, 3] = 7.0
     probe = Probe.fit(Embedded(embeddings, table), over=OVER, seed=0)
@@ -199,7 +199,7 @@ def test_what_was_made_of_a_patient_is_left_out_with_the_patient() -> None:
 
 
 def test_without_real_patients_c_is_a_default_and_says_so() -> None:
-    found = scored([Arm("synthetic", made("m", CELLS, origin="hash"))])
+    found = scored([Arm("synthetic", made("m", COMBINATIONS, origin="hash"))])
     overall = row(found, metric="balanced_accuracy", split="unseen", scope="all")
     assert overall["value"] > 0.8
     assert overall["reason"].startswith("fewer than two classes with two patients: C = 0.01")

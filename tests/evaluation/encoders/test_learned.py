@@ -13,13 +13,13 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.evaluation.encoders.learned import LearnSettings, learn, load
 
-CELLS = [(name, site) for name in ("solid", "spindle") for site in ("Alder", "Birch")]
+COMBINATIONS = [(name, site) for name in ("solid", "spindle") for site in ("Alder", "Birch")]
 SMALL = LearnSettings(widths=(16, 32), dimension=16, images=4_096, batch=32)
 
 
 @pytest.fixture(scope="module")
 def patches() -> Cohort:
-    return phantom.fresh(CELLS, 40, 0, "learned")
+    return phantom.fresh(COMBINATIONS, 40, 0, "learned")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def path(patches: Cohort, tmp_path_factory) -> Path:
 
 
 def test_class_and_site_are_read_from_its_features_on_other_slides(path: Path, patches: Cohort) -> None:
-    encoder, test = load(path), phantom.fresh(CELLS, 24, 1, "learned test")
+    encoder, test = load(path), phantom.fresh(COMBINATIONS, 24, 1, "learned test")
     x, y = encoder.encode(patches.images[:]), encoder.encode(test.images[:])
     assert x.shape == (160, 16)
     for name in ("class", "site"):

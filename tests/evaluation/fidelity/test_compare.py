@@ -11,12 +11,12 @@ from medi.evaluation.fidelity.frechet import frechet_distance
 
 OVER = ["class", "site"]
 D = 4
-CELLS = [(c, s) for c in ("A", "B") for s in ("x", "y", "z")]
+COMBINATIONS = [(c, s) for c in ("A", "B") for s in ("x", "y", "z")]
 
 
 def made(name: str, per: int | dict = 20, shift: float = 0.0, slides: int = 5, spread: float = 1.0) -> Embedded:
     """Gaussian embeddings around a mean of their own cell; `per` rows a cell, or as given by cell."""
-    sizes = dict.fromkeys(CELLS, per) if isinstance(per, int) else per
+    sizes = dict.fromkeys(COMBINATIONS, per) if isinstance(per, int) else per
     rows = [
         (f"{name}-{c}{s}-{i}", c, s, f"{name}-{c}{s}-{i % slides}") for (c, s), k in sizes.items() for i in range(k)
     ]
@@ -50,7 +50,7 @@ def without(data: Embedded, c: str, s: str, keep: int) -> Embedded:
 def test_whole_cells_give_the_plain_distance_and_every_row_its_place() -> None:
     real, floor, medi, cls = made("real"), made("floor"), made("medi", shift=0.1), made("cls", shift=2.0)
     table = combination(real, floor, cls=cls, medi=medi)
-    for c, s in CELLS:
+    for c, s in COMBINATIONS:
         for arm, data in (("floor", floor), ("medi", medi), ("cls", cls)):
             found = row(table, metric="frechet", class_=c, site=s, arm=arm)
             assert found["value"] == pytest.approx(frechet_distance(cell_of(real, c, s), cell_of(data, c, s)))
@@ -157,7 +157,7 @@ def test_per_class_draws_every_set_at_the_real_site_marginal() -> None:
     """P8: sets of any make-up meet at the marginal's shares: sites lie far apart, so another mix would be far off."""
     shares = {"x": 0.7, "y": 0.3}
     marginal = pd.DataFrame([(c, s, share) for c in "AB" for s, share in shares.items()], columns=[*OVER, "share"])
-    skewed = {cell: 40 if cell[1] == "x" else 90 for cell in CELLS}
+    skewed = {cell: 40 if cell[1] == "x" else 90 for cell in COMBINATIONS}
     real, floor, medi = made("real", 60), made("floor", skewed), made("medi", 50)
     table = per_class(real, floor, {"medi": medi}, marginal, n=50, seed=0, encoder="d4")
     assert set(table["scope"]) == {"class", "class_mean"}

@@ -1,7 +1,7 @@
 """Readers: whatever the field has becomes a Cohort (table and schema; pixels come with packing).
 
-read("tcga_ut", folder), read("table", "metadata.csv", label="diagnosis", attributes=["site"]); what was not said is
-guessed, and `cohort.info["notes"]` tells the guesses line by line.
+read(folder), read("metadata.csv", label="diagnosis", attributes=["site"]). What was not said is guessed, and
+`cohort.notes` tells the guesses line by line. `medi.register("reader", name)` adds a reader.
 """
 
 import inspect
@@ -14,23 +14,39 @@ from medi.cohort.readers import folder, pathorob, table, tcga_ut, webdataset, wi
 from medi.cohort.readers.normalise import Settings
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError, did_you_mean
+from medi.core.registry import Registry, registry
 
-READERS: dict[str, Callable[..., Cohort]] = {
+READERS: Registry[Callable[..., Cohort]] = registry("reader")
+for _name, _reader in {
     "tcga_ut": tcga_ut.read,
     "webdataset": webdataset.read,
     "wilds": wilds.read,
     "pathorob": pathorob.read,
     "table": table.read,
     "folder": folder.read,
-}
+}.items():
+    READERS.add(_name, _reader)
+PATHS = ("root", "clinical", "sites")  # options that name files or folders
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
-def read(kind: str, source: Path, **options: Any) -> Cohort:
-    """The cohort of a source. kind: a key of READERS, or "auto".
+def read(source: str | Path, kind: str = "auto", **options: Any) -> Cohort:
+    """The cohort of a table, a folder, an archive or a packed cohort: its table and schema; pixels come with packing.
 
-    options: those of the reader and those of `Settings` (attributes, continuous, missing, ...), side by side.
+    kind: a reader's name, or "auto". options: those of the reader (for a table: image, label, patient, slide, id, root)
+    and those of `Settings` (attributes, continuous, missing, group_rare, classes, mpp, ...), side by side. What was not
+    said is guessed; `cohort.notes` tells the guesses line by line. MediError names the file, the row or the option.
+
+    >>> import medi, pathlib, tempfile
+    >>> table = pathlib.Path(tempfile.mkdtemp()) / "slides.csv"
+    >>> _ = table.write_text("slide,case,diagnosis,site\\ns1,p1,A,Rome\\ns2,p2,B,Oslo\\n")
+    >>> cohort = medi.read(table, label="diagnosis", attributes=["site"], patient="case")
+    >>> len(cohort), [attribute.name for attribute in cohort.schema.conditions]
+    (2, ['class', 'site'])
     """
+    source = Path(source)
+    if kind == "auto" and (source / "cohort.json").exists():
+        return Cohort.load(source)
     kind = guess_kind(source) if kind == "auto" else kind
     if kind not in READERS:
         raise MediError(f"no reader {kind!r}; there are {', '.join(READERS)} and auto{did_you_mean(kind, READERS)}")
@@ -40,6 +56,7 @@ def read(kind: str, source: Path, **options: Any) -> Cohort:
         raise MediError(
             f"reader {kind} has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(own | general))}"
         )
+    options |= {name: Path(options[name]) for name in PATHS if isinstance(options.get(name), str)}
     settings = Settings(**{name: value for name, value in options.items() if name in general})
     cohort = READERS[kind](source, **{n: v for n, v in options.items() if n in own}, settings=settings)
     return Cohort(cohort.table, cohort.schema, cohort.pixels, {"reader": kind, **cohort.info})

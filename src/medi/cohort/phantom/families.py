@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from medi.cohort import phantom
-from medi.cohort.phantom import FIELD, Frame, Layout, Scanner, Section, Seeds, Stain, Tissue
+from medi.cohort.phantom.factors import CLOUD, CRACKS, FIELD, STAINS, TISSUES, Scanner, Section, Seeds, Stain, Tissue
+from medi.cohort.phantom.render import render
+from medi.cohort.phantom.tissue import ARRANGEMENTS as PHANTOM_ARRANGEMENTS
+from medi.cohort.phantom.tissue import Frame, Layout, field_frame, jittered, noise, nuclei_maps, slide_tissue
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
@@ -48,24 +50,24 @@ LYMPHOCYTES = (0.0, 2.0)  # mean count in a field
 def _nested(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     """Islands of nuclei with pale stroma between them."""
     angle, reach = rng.uniform(0.0, math.pi), rng.uniform(6.0, 11.0)
-    islands = phantom._jittered(rng, 2.5 * reach, 2.3 * reach, 0.12, angle)
-    centres = phantom._jittered(rng, tissue.spacing, 0.87 * tissue.spacing, tissue.disorder, angle)
+    islands = jittered(rng, 2.5 * reach, 2.3 * reach, 0.12, angle)
+    centres = jittered(rng, tissue.spacing, 0.87 * tissue.spacing, tissue.disorder, angle)
     distance = np.linalg.norm(centres[:, None] - islands, axis=-1).min(axis=1)
     centres = centres[distance < reach * (1 + tissue.disorder * rng.standard_normal(len(centres)))]
     field = np.stack(frame, axis=-1)[:, :, None]
     outside = np.linalg.norm(field - islands, axis=-1).min(axis=2) - reach
-    gap = (outside - 1.0 + 1.5 * phantom._noise(rng, len(frame[0]), 4.0)) / 4.0
+    gap = (outside - 1.0 + 1.5 * noise(rng, len(frame[0]), 4.0)) / 4.0
     return centres, rng.uniform(0.0, math.pi, len(centres)), gap, angle
 
 
 def _whorled(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     """Nuclei that turn around a point, as in a whorl."""
     angle, middle = rng.uniform(0.0, math.pi), rng.uniform(-FIELD / 2, FIELD / 2, 2)
-    centres = phantom._jittered(rng, 1.1 * tissue.spacing, 0.85 * tissue.spacing, tissue.disorder, angle)
+    centres = jittered(rng, 1.1 * tissue.spacing, 0.85 * tissue.spacing, tissue.disorder, angle)
     around = centres - middle
     angles = np.arctan2(around[:, 0], around[:, 1]) + math.pi / 2
     angles = angles + 1.5 * tissue.disorder * rng.standard_normal(len(centres))
-    gap = 1.5 * (phantom._noise(rng, len(frame[0]), 2.5) - 1.7)
+    gap = 1.5 * (noise(rng, len(frame[0]), 2.5) - 1.7)
     return centres, angles, gap, float(rng.uniform(0.0, math.pi))
 
 
@@ -73,13 +75,13 @@ def _filed(rng: np.random.Generator, tissue: Tissue, frame: Frame) -> Layout:
     """Single files of nuclei in fibrous stroma, all along one direction."""
     angle = rng.uniform(0.0, math.pi)
     along, across = max(0.9 * tissue.spacing, 2.1 * tissue.radius), rng.uniform(1.5, 2.6) * tissue.spacing
-    centres = phantom._jittered(rng, along, across, 0.6 * tissue.disorder, angle)
-    gap = 1.5 * (phantom._noise(rng, len(frame[0]), 1.8, angle, 4.0) - 1.6)
+    centres = jittered(rng, along, across, 0.6 * tissue.disorder, angle)
+    gap = 1.5 * (noise(rng, len(frame[0]), 1.8, angle, 4.0) - 1.6)
     return centres, angle + tissue.disorder * rng.standard_normal(len(centres)), gap, angle
 
 
 ARRANGEMENTS: dict[str, Callable[[np.random.Generator, Tissue, Frame], Layout]] = {
-    **phantom._ARRANGEMENTS,
+    **PHANTOM_ARRANGEMENTS,
     "nested": _nested,
     "whorled": _whorled,
     "filed": _filed,
@@ -102,7 +104,7 @@ def random_tissue(*key: str | int) -> Tissue:
 def is_new_tissue(tissue: Tissue) -> bool:
     """Whether a tissue differs from every phantom class: in arrangement, or by APART in FACTORS factors or more."""
     names = [field.name for field in fields(Tissue) if field.name != "arrangement"]
-    for known in phantom.TISSUES.values():
+    for known in TISSUES.values():
         apart = sum(abs(getattr(tissue, name) / getattr(known, name) - 1) >= APART for name in names)
         if tissue.arrangement == known.arrangement and apart < FACTORS:
             return False
@@ -115,7 +117,7 @@ def random_stain(*key: str | int) -> Stain:
     rng = generator("families", "stain", *key)
     vectors = {}
     for name, middle in (("haematoxylin", HAEMATOXYLIN), ("eosin", EOSIN)):
-        known = [getattr(stain, name) for stain in phantom.STAINS.values()]
+        known = [getattr(stain, name) for stain in STAINS.values()]
         vectors[name] = _apart(rng, middle, STRENGTH[name], known)
     background = 0.95 + 0.025 * rng.standard_normal() + 0.012 * rng.standard_normal(3)
     return Stain(**vectors, background=tuple(np.clip(background, 0.85, 1.0).tolist()))
@@ -151,15 +153,15 @@ def random_scanner(*key: str | int) -> Scanner:
 
 def section_of(tissue: Tissue, lymphocytes: float, slide: str, sample: str, seed: int, size: int) -> Section:
     """`phantom.cut` for a tissue of these families; [size, size] maps."""
-    tissue = phantom.slide_tissue(tissue, slide, seed)
+    tissue = slide_tissue(tissue, slide, seed)
     rng = generator("families", "section", seed, sample)
-    centres, angles, gap, direction = ARRANGEMENTS[tissue.arrangement](rng, tissue, phantom._frame(size))
-    density, cover = phantom._nuclei(rng, tissue, centres, angles, lymphocytes, size)
-    cloud, fibre = phantom._noise(rng, size, 4.0), phantom._noise(rng, size, 1.5, direction, 5.0)
-    chromatin = 1.0 + tissue.chromatin * phantom._noise(rng, size, 1.5)
-    cracks = 2.0 * (-cloud - phantom.CRACKS)
+    centres, angles, gap, direction = ARRANGEMENTS[tissue.arrangement](rng, tissue, field_frame(size))
+    density, cover = nuclei_maps(rng, tissue, centres, angles, lymphocytes, size)
+    cloud, fibre = noise(rng, size, 4.0), noise(rng, size, 1.5, direction, 5.0)
+    chromatin = 1.0 + tissue.chromatin * noise(rng, size, 1.5)
+    cracks = 2.0 * (-cloud - CRACKS)
     white = tissue.lumen * np.clip(np.maximum(gap, cracks), 0.0, 1.0) * (1.0 - cover)
-    cytoplasm = np.maximum(1.0 + phantom.CLOUD * cloud + tissue.fibre * fibre, 0.1) * (1.0 - white)
+    cytoplasm = np.maximum(1.0 + CLOUD * cloud + tissue.fibre * fibre, 0.1) * (1.0 - white)
     haematoxylin = density * chromatin + tissue.basophilia * cytoplasm * (1.0 - cover)
     return Section(np.maximum(haematoxylin, 0.0), tissue.eosin * cytoplasm * (1.0 - 0.5 * cover), cover > 0.5)
 
@@ -169,7 +171,7 @@ def patch(seed: int, tissue: int, site: int, slide: str, sample: str, size: int)
     lymphocytes = float(generator("families", "lymphocytes", seed, slide).uniform(*LYMPHOCYTES))
     section = section_of(random_tissue(seed, tissue), lymphocytes, slide, sample, seed, size)
     stain, scanner = random_stain(seed, site), random_scanner(seed, site)
-    return phantom.render(section, stain, scanner, slide, sample, Seeds(seed, seed, seed))
+    return render(section, stain, scanner, slide, sample, Seeds(seed, seed, seed))
 
 
 def cohort(seed: int, patches: int, tissues: int = 512, sites: int = 512, size: int = 32) -> Cohort:
