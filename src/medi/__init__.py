@@ -8,16 +8,24 @@ from typing import Any
 
 __version__ = "0.2.0"
 
-_HOMES = {  # public name -> the module that defines it
-    "MediError": "medi.core.errors",
-    "register": "medi.core.registry",
+_HOMES = {  # public name -> the module that defines it, and its name there where that is another one
+    "Attribute": "medi.cohort.schema",
+    "Audit": "medi.cohort.audit",
     "Cohort": "medi.cohort.table",
     "embed": "medi.api.measures",
-    "fidelity": "medi.api.measures",
-    "utility": "medi.api.measures",
-    "Fidelity": "medi.api.measures",
-    "Utility": "medi.api.measures",
     "Embedded": "medi.evaluation.features",
+    "Fidelity": "medi.api.measures",
+    "fidelity": "medi.api.measures",
+    "Holdout": "medi.cohort.holdout",
+    "MediError": "medi.core.errors",
+    "phantom": "medi.cohort.phantom.cohorts:cohort",
+    "Plan": "medi.cohort.plan",
+    "read": "medi.cohort.readers",
+    "register": "medi.core.registry",
+    "Rule": "medi.cohort.holdout",
+    "Schema": "medi.cohort.schema",
+    "Utility": "medi.api.measures",
+    "utility": "medi.api.measures",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]
@@ -26,7 +34,8 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'medi' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    module, _, own = _HOMES[name].partition(":")
+    return getattr(import_module(module), own or name)
 
 
 def __dir__() -> list[str]:

@@ -138,8 +138,8 @@ def verify(
 
     Example: medi holdout verify metadata.csv --certificate my-holdout
     """
-    from medi.cohort.holdout import Holdout
     from medi.cohort.certificate import verify as check
+    from medi.cohort.holdout import Holdout
 
     found = Holdout.load(certificate or source.path)
     table = source.read().table

@@ -19,8 +19,8 @@ from medi.cohort.combinations import over as columns_of
 from medi.cohort.schema import Attribute, Schema
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.core.showing import Shown
 from medi.core.files import check_format, read_json, read_table, safe_name, write_json, write_table
+from medi.core.showing import Shown
 
 FORMAT_VERSION = 1
 MOST = 2_000_000  # combinations

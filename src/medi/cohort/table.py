@@ -43,7 +43,7 @@ class Cohort:
     >>> sorted(set(cohort.table["split"]))
     ['reserve', 'test_seen', 'test_unseen', 'train', 'validation']
     >>> cohort.where(split="train").plan(to=20).title
-    '32 combinations of class x site: 480 images to sample'
+    '32 combinations of class x site: 474 images to sample'
     """
 
     table: pd.DataFrame
@@ -196,8 +196,8 @@ class Cohort:
         pixels = "no pixels" if self.pixels is None else f"{self.pixels.size} px"
         patients = self.table["patient"].nunique()
         head = f"{len(self):,} patches of {patients:,} patients, {pixels}; conditions: {conditions}"
-        splits = self.table["split"].value_counts() if "split" in self.table else {}
-        parts = [f"{name} {count:,}" for name, count in splits.items() if name]
+        column = self.table.get("split", pd.Series(dtype=object))
+        parts = [f"{name} {count:,}" for name, count in column.value_counts().items() if name]
         return "\n".join([head, *(["splits: " + ", ".join(parts)] if parts else []), *self.warnings])
 
     def _repr_html_(self) -> str:

@@ -17,14 +17,15 @@ from medi.core.errors import MediError, did_you_mean
 from medi.core.registry import Registry, registry
 
 READERS: Registry[Callable[..., Cohort]] = registry("reader")
-for _name, _reader in {
+_OURS: dict[str, Callable[..., Cohort]] = {
     "tcga_ut": tcga_ut.read,
     "webdataset": webdataset.read,
     "wilds": wilds.read,
     "pathorob": pathorob.read,
     "table": table.read,
     "folder": folder.read,
-}.items():
+}
+for _name, _reader in _OURS.items():
     READERS.add(_name, _reader)
 PATHS = ("root", "clinical", "sites")  # options that name files or folders
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
