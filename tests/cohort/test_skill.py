@@ -1,7 +1,6 @@
 """How well metadata give the class away: the rule in plain loops, its grades, and what it must not be fooled by."""
 
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,7 @@ from medi.cohort.combinations import level_ids
 from medi.cohort.schema import Schema
 from medi.cohort.skill import ALL, FOLDS, Chain, People, Skill, skills
 from medi.core.seeds import generator
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+from shared_data import SHARED, real
 
 
 def people_of(table: pd.DataFrame, names: list[str], seed: int = 0) -> People:
@@ -110,7 +108,7 @@ def test_folds_hold_whole_patients_p5() -> None:
     assert set(people.fold) == set(range(FOLDS))
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no research data beside the project")
+@real
 def test_grades_of_real_cohorts() -> None:
     """TCGA's site code is an alarm and its hospital a caution; AMi-Br's domain says nothing of the whole cohort."""
     slides = pd.read_csv(SHARED / "tcga" / "slides.csv", dtype=str, keep_default_na=False)
