@@ -17,11 +17,11 @@ from medi.core.errors import MediError
 from medi.core.files import read_json, read_table, write_json, write_table
 from medi.report.page import HERE, build, headlines
 from medi.report.parts import Section
-from medi.report.run import Run, read
+from medi.report.run import Results, Run, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
-from medi.report.sections.copying import copying
 from medi.report.sections.fidelity import _guard, fidelity
+from medi.report.sections.memorisation import memorisation
 from medi.report.sections.samples import samples
 from medi.report.sections.settings import licences, settings
 from medi.report.sections.training import training
@@ -192,7 +192,9 @@ def test_script_is_named_by_its_hash(whole: tuple[str, Outline]) -> None:
 
 def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
     _, outline = whole
-    assert "Framed: held out, shown as they were before." in outline.text  # the audit counts the whole cohort
+    assert (
+        "Frames mark held-out combinations. They are shown as they were before the hold-out." in outline.text
+    )  # the audit counts the whole cohort
     for n in ("421", "409", "22", "21", "4,511", "9,216", "611", "64", "6,103", "241", "127", "402"):
         assert n in outline.text, n
     for name in (*CLASSES, *SITES):
@@ -227,7 +229,7 @@ def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
 
 PARTS: dict[str, tuple[Callable[[Run], Section], str]] = {
     "tables/utility.parquet": (utility, "No classifier has been trained yet"),
-    "tables/memorisation.parquet": (copying, "Nobody has looked for copies"),
+    "tables/memorisation.parquet": (memorisation, "The images have not been tested for memorisation yet"),
     "tables/control.parquet": (control, "No probe has looked at the images"),
     "tables/fidelity.parquet": (fidelity, "No distances have been measured yet"),
     "tables/training.parquet": (training, "No model has been trained yet"),
@@ -257,7 +259,7 @@ def test_a_run_of_the_first_stage_has_a_page(small: Path) -> None:
     """What later stages add may all be missing: the page is that of a study without control, copies and curves."""
     html, outline = page(small)
     assert "No probe has looked at the images" in outline.text
-    assert "Nobody has looked for copies" in outline.text
+    assert "not been tested for memorisation" in outline.text
     assert outline.tags.count("svg") == 9
     assert page(small)[0] == html  # the same tables give the same page, byte for byte
 
@@ -338,9 +340,9 @@ def test_each_task_has_its_own_figures(small: Path) -> None:
 
 
 def test_licences_are_named_or_their_absence_is() -> None:
-    assert "Apache-2.0" in licences({"phantom": "9f31"})["data"]
-    assert "not stated" in licences({})["data"]
-    named = licences({"licences": {"data": "CC0"}, "encoder": {"name": "uni", "licence": "CC-BY-NC-ND 4.0"}})
+    assert "Apache-2.0" in licences(Results(phantom="9f31"))["data"]
+    assert "not stated" in licences(Results())["data"]
+    named = licences(Results(licences={"data": "CC0"}, encoder={"name": "uni", "licence": "CC-BY-NC-ND 4.0"}))
     assert named == {"data": "CC0", "encoder uni": "CC-BY-NC-ND 4.0"}
 
 

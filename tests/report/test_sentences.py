@@ -8,13 +8,17 @@ import pytest
 from fabricated import CLASSES, SITES, Fabricate
 
 from medi.core.tables import upgraded
-from medi.report.run import read
+from medi.report.run import Results, read
 from medi.report.sentences import distance, gain, limits, summary
 
 EMPTY = pd.DataFrame()
 
 
-def results(medi: float | None = 6.0, accuracy: float | None = 0.84, gap: float | None = 0.94, **more: Any) -> dict:
+def results(medi: float | None = 6.0, accuracy: float | None = 0.84, gap: float | None = 0.94, **more: Any) -> Results:
+    return Results.of(content(medi, accuracy, gap) | more)
+
+
+def content(medi: float | None = 6.0, accuracy: float | None = 0.84, gap: float | None = 0.94) -> dict[str, Any]:
     return {
         "frechet": {
             "seen": {"floor": 2.8, "cls": 68.0, "medi": 5.0},
@@ -25,7 +29,6 @@ def results(medi: float | None = 6.0, accuracy: float | None = 0.84, gap: float 
             "unseen": {"real": 0.54, "cls": 0.44, "medi": accuracy, "oracle": 0.86},
         },
         "gap_closed": gap,
-        **more,
     }
 
 
@@ -52,7 +55,7 @@ def utility(*rows: tuple[str, str, str, float, float, float, str]) -> pd.DataFra
 def test_medi_closer() -> None:
     text = distance(results(), EMPTY, "site")
     assert "MeDi’s images are closer to real ones than CLS’s" in text
-    assert "6 against 90" in text
+    assert "is 6 for MeDi and 90 for CLS" in text
     assert "2 times this floor" in text
     assert "3 % of CLS’s excess" in text  # (6 - 3) / (90 - 3)
 
@@ -65,22 +68,22 @@ def test_medi_farther() -> None:
 
 def test_the_closer_combinations_are_counted() -> None:
     table = fidelity(("COAD", 90, 6), ("LUAD", 80, 95), ("LUSC", np.nan, 5))
-    assert "MeDi is closer in 1 of the 2" in distance(results(), table, "site")
+    assert "MeDi is closer in 1 of the 2 unseen combinations" in distance(results(), table, "site")
     assert "no closer than CLS in 1 of 2 combinations (LUAD at Duke)" in limits(results(), table, EMPTY, "site")
 
 
 @pytest.mark.parametrize(("mean", "sure"), [((2.0, 9.0), True), ((-9.0, -2.0), True), ((-1.0, 3.0), False)])
 def test_an_interval_around_zero_takes_the_certainty(mean: tuple[float, float], sure: bool) -> None:
     text = distance(results(), fidelity(("COAD", 90, 6), mean=mean), "site")
-    assert ("are closer" in text) == sure
-    assert ("not for certain closer" in text) == (not sure)
+    assert "MeDi’s images are closer to real ones than CLS’s" in text
+    assert ("but not for certain" in text) == (not sure)
 
 
 def test_unknown_distances_are_said() -> None:
     """P7: no verdict from a number that is not there; the reason is the table's."""
     table = fidelity(("COAD", np.nan, np.nan)).assign(reason="medi has 1 image")
     assert distance(results(medi=None), table, "site").endswith("is not known (medi has 1 image).")
-    assert distance({}, EMPTY, "site").endswith("is not known (this stage has not run).")
+    assert distance(Results(), EMPTY, "site").endswith("is not known (this stage has not run).")
 
 
 DIFFERENCE = "balanced_accuracy_difference"
@@ -89,8 +92,8 @@ DIFFERENCE = "balanced_accuracy_difference"
 @pytest.mark.parametrize(
     ("accuracy", "bounds", "verdict"),
     [
-        (0.84, (0.2, 0.4), "a classifier gains by MeDi’s images:"),
-        (0.40, (-0.2, -0.1), "a classifier loses by MeDi’s images:"),
+        (0.84, (0.2, 0.4), "a classifier gains by MeDi’s images."),
+        (0.40, (-0.2, -0.1), "a classifier loses by MeDi’s images."),
         (0.56, (-0.1, 0.2), "neither gains nor loses for certain"),
         (0.84, (np.nan, np.nan), "gains by MeDi’s images, as far as single numbers"),
     ],
@@ -106,32 +109,32 @@ def test_rows_of_a_class_or_another_arm_do_not_decide() -> None:
         (DIFFERENCE, "medi - real", "COAD", 0.0, -0.2, 0.2, ""),
         (DIFFERENCE, "medi - real", "", 0.3, 0.2, 0.4, ""),
     )
-    assert "a classifier gains by MeDi’s images:" in gain(results(), table)
+    assert "a classifier gains by MeDi’s images." in gain(results(), table)
 
 
 def test_the_gap_has_its_interval_and_its_sign() -> None:
     table = utility(("gap_closed", "medi", "", 0.94, 0.8, 1.04, ""))
-    assert "this closes 94 % [80 %, 104 %] of the gap" in gain(results(), table)
-    assert "the gap to the oracle widens by 20 %" in gain(results(gap=-0.2), table)
+    assert "This closes 94 % [80 %, 104 %] of the gap" in gain(results(), table)
+    assert "The gap to the oracle widens by 20 %" in gain(results(gap=-0.2), table)
     undefined = utility(("gap_closed", "medi", "", np.nan, np.nan, np.nan, "the oracle is no better than real images"))
     assert "is undefined (the oracle is no better" in gain(results(gap=None), undefined)
 
 
 def test_limits_name_what_is_negative() -> None:
-    numbers = results(phantom="9f31")
+    numbers = content() | {"phantom": "9f31"}
     numbers["balanced_accuracy"]["seen"]["medi"] = 0.85
     numbers["frechet"]["seen"]["medi"] = 11.7
     table = utility(*(("recall", arm, "LUSC", value, 0, 1, "") for arm, value in (("real", 0.5), ("medi", 0.3))))
-    text = limits(numbers, EMPTY, table, "site")
+    text = limits(Results.of(numbers), EMPTY, table, "site")
     assert "lower balanced accuracy from 0.900 to 0.850" in text
-    assert "trained on (11.7)" in text
+    assert "on seen combinations (11.7)" in text
     assert "recall on unseen combinations falls for LUSC" in text
     assert "nothing here speaks for real tissue" in text
 
 
 def test_limits_are_never_empty_and_never_invented() -> None:
     text = limits(results(), EMPTY, EMPTY, "site")
-    assert "each model was trained once" in text
+    assert "Each model was trained once" in text
     assert "lower" not in text
     assert "real tissue" not in text
 
@@ -150,14 +153,14 @@ def test_a_guard_that_fired_withholds_closer() -> None:
     fired = table.assign(reason=np.where(table["scope"] == "combination_mean", "n <= d; " + FIRED, ""))
     text = distance(results(), fired, "site")
     assert text.endswith("collapse guard: MeDi’s recall 0.31 is below floor's 0.90, 'closer' is withheld.")
-    assert "closer to real ones" not in text
+    assert "images are closer" not in text
     assert "6" in text
     assert "90" in text
     one = table.assign(reason=np.where(table["scope"] == "combination", FIRED, ""))
     assert "are closer" in distance(results(), one, "site")  # one combination does not withhold the whole
 
 
-def test_another_way_that_does_better_is_named() -> None:
+def test_a_baseline_that_does_better_is_named() -> None:
     """A cheap arm that beats MeDi is the finding: it is said, with its certainty and with what it was shown."""
     table = utility(
         ("balanced_accuracy", "coral", "", 0.9, 0.85, 0.95, ""),
@@ -168,9 +171,19 @@ def test_another_way_that_does_better_is_named() -> None:
     table.loc[table["arm"] == "site_centred", "panel"] = "transductive"
     text = gain(results(), table)
     assert (
-        "2 of 3 other ways do better without MeDi’s images: CORAL (0.90), site centred (0.86, with unlabelled" in text
+        "Of the 3 baselines that need no generator, 2 do better: CORAL (0.90), site centred (0.86, with unlabelled"
+        in text
     )
     assert "test images, not for certain)" in text
+
+
+def test_other_generated_images_that_do_better_are_named() -> None:
+    """Whoever wins is named, also where it needs a generator; MeDi's own variants are no rivals."""
+    arms = {"transfer": 0.9, "cls_only": 0.5, "medi_only": 0.95, "mixup": 0.5}
+    table = utility(*(("balanced_accuracy", arm, "", value, 0.4, 1.0, "") for arm, value in arms.items()))
+    text = gain(results(), table)
+    assert "With other generated images it does better: translated patches (0.90, not for certain)." in text
+    assert "the best of 1 is Mixup" in text
 
 
 def test_the_best_of_the_others_is_named_where_none_does_better() -> None:
@@ -179,10 +192,12 @@ def test_the_best_of_the_others_is_named_where_none_does_better() -> None:
         ("balanced_accuracy", "medi_filtered", "", 0.9, 0.8, 0.95, ""),
         ("balanced_accuracy", "coral", "", np.nan, np.nan, np.nan, "one class"),
     )
-    assert "no other way does better (the best of 1: Mixup with 0.50)" in gain(results(), table)
+    assert "No baseline that needs no generator does better; the best of 1 is Mixup with 0.50." in gain(
+        results(), table
+    )
 
 
-def test_copies_and_disobedience_are_held_against() -> None:
+def test_copies_and_images_not_as_asked_are_limits() -> None:
     copying = pd.DataFrame(
         [("copy_rate", "medi", 0.08, 0.06, 0.1, "")], columns=["metric", "arm", "value", "low", "high", "reason"]
     )
@@ -195,7 +210,10 @@ def test_copies_and_disobedience_are_held_against() -> None:
         metric="as_asked", scope="all", split="unseen"
     )
     text = limits(results(), EMPTY, EMPTY, "site", control, copying)
-    assert "8 % [6 %, 10 %] of MeDi’s images count as copies of training patches (1 % would be no sign of it)" in text
+    assert (
+        "8 % [6 %, 10 %] of MeDi’s images count as copies of training patches (1 % is expected of fresh real images)"
+        in text
+    )
     assert "a probe recognises the site in 60 % (90 % in real ones)" in text
     assert "the class in" not in text
     fine = limits(results(), EMPTY, EMPTY, "site", control.assign(value=0.9), copying.assign(low=0.005))

@@ -35,9 +35,9 @@ def test_its_report_is_written_again(run: Path) -> None:
     page = build(run).read_text(encoding="utf-8")
     assert "Golden run of version 0.1" in page
     found = read(run)
-    assert found.held_out == [{"class": "solid", "site": "Alder"}]
+    assert found.certificate.held_out == [{"class": "solid", "site": "Alder"}]
     assert {"real", "cls", "medi", "transfer", "oracle"} <= set(found.utility["arm"])
-    assert found.results["frechet"] == read_json(GOLDEN / "results.json")["frechet"]
+    assert found.results.frechet == read_json(GOLDEN / "results.json")["frechet"]
 
 
 def test_it_is_sound(run: Path, medi: Medi) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 DASH = "–"
-ARMS = {"real": "real only", "floor": "floor (real vs real)", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+ARMS = {"real": "real only", "floor": "real-vs-real floor", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
 OTHER_ARMS = {
     "combination_weights": "class × attribute weights",
     "group_dro": "GroupDRO",
@@ -19,11 +19,12 @@ OTHER_ARMS = {
     "reinhard": "Reinhard normalisation",
     "hed_jitter": "HED jitter",
     "randstainna": "RandStainNA",
-    "transfer": "MeDi site transfer",
+    "transfer": "translated patches",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
     "medi_filtered": "MeDi, filtered",
 }
+GENERATORS = ("cls", "medi", "transfer")  # how the names of arms begin that hold generated images
 SPLITS = ("seen", "unseen")
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
@@ -71,6 +72,11 @@ def short(text: str, most: int = 22) -> str:
 def arm_name(arm: str) -> str:
     """How an arm is called."""
     return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
+
+
+def needs_generator(arm: str) -> bool:
+    """Whether an arm trains on generated images; the others are baselines that need no generator, real, the oracle."""
+    return arm.startswith(GENERATORS)
 
 
 def probed_name(arm: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from medi.core.files import write_text
 from medi.figures.names import DASH, interval, known, number, share
 from medi.report.parts import Section
-from medi.report.run import Run, pick, read
+from medi.report.run import Results, Run, pick, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
-from medi.report.sections.copying import copying
 from medi.report.sections.fidelity import fidelity
+from medi.report.sections.memorisation import memorisation
 from medi.report.sections.samples import samples
 from medi.report.sections.settings import settings
 from medi.report.sections.training import training
@@ -21,7 +21,7 @@ from medi.report.sections.utility import utility
 from medi.report.sentences import summary
 
 HERE = Path(__file__).parent
-RESULTS = (samples, fidelity, control, copying, utility)  # what came out
+RESULTS = (samples, fidelity, control, memorisation, utility)  # what came out
 METHODS = (audit, holdout, training, settings)  # how it came about
 
 
@@ -47,10 +47,10 @@ def build(run: Path) -> Path:
 def render(run: Run, sections: Sequence[Section]) -> str:
     """The page of a study as HTML."""
     return fill(
-        title=str(run.results.get("title") or "MeDi study"),
+        title=run.results.title or "MeDi study",
         asked=asked(run),
         cohort=cohort_line(run),
-        sentences=summary(run) if run.results else [],
+        sentences=summary(run) if run.results.finished else [],
         sections=sections,
         headlines=headlines(run),
     )
@@ -84,56 +84,58 @@ def fill(
 
 def asked(run: Run) -> str:
     return (
-        f"A classifier learns from some combinations of class and {run.attribute} and is tested on others, never seen. "
-        f"Do images generated from class and {run.attribute} (MeDi) fill that hole better than images generated from "
-        "the class alone (CLS), and as well as real ones would?"
+        f"A classifier learns from some combinations of class and {run.attribute}. It is tested on others that "
+        f"training never saw. Do images generated from class and {run.attribute} (MeDi) fill this gap better than "
+        "images generated from the class alone (CLS)? Do they fill it as well as real images would?"
     )
 
 
 def cohort_line(run: Run) -> str:
     """'6,100 patches, 240 slides, 120 patients, 4 classes, 10 combinations held out, seed 0'."""
-    size = run.audit.get("size", {})
+    size, held_out = run.audit.size, run.certificate.held_out
     parts = [f"{number(size[unit])} {unit}" for unit in ("patches", "slides", "patients", "classes") if unit in size]
-    parts.append(f"{len(run.held_out)} combinations held out" if run.held_out else "")
-    parts.append(f"seed {run.results['seed']}" if "seed" in run.results else "")
+    parts.append(f"{len(held_out)} combinations held out" if held_out else "")
+    parts.append(f"seed {run.results.seed}" if run.results.seed is not None else "")
     return ", ".join(filter(None, parts))
 
 
 def headlines(run: Run) -> list[Headline]:
     """The three numbers that the study is about, all on unseen combinations."""
-    accuracy, frechet = (run.results.get(key, {}).get("unseen", {}) for key in ("balanced_accuracy", "frechet"))
-    if not run.results:
+    if not run.results.finished:
         return []
-    two = {arm: f"{value:.2f}" if known(value) else DASH for arm, value in accuracy.items()}
-    floor = f" · real vs real {number(frechet['floor'])}" if known(frechet.get("floor")) else ""
-    oracle = f" · oracle {two['oracle']}" if "oracle" in two else ""
-    return [
-        Headline(
-            "Fréchet distance of MeDi’s images", number(frechet.get("medi")), f"CLS {number(frechet.get('cls'))}{floor}"
-        ),
-        Headline(
-            "Balanced accuracy with MeDi’s images",
-            two.get("medi", DASH),
-            f"real only {two.get('real', DASH)} · CLS {two.get('cls', DASH)}{oracle}",
-        ),
-        _gap(run) if "oracle" in two else _gain(run),
-    ]
+    compared = "oracle" in run.results.balanced_accuracy.get("unseen", {})
+    return [_distance(run.results), _accuracy(run.results), _gap(run.results) if compared else _gain(run)]
 
 
-def _gap(run: Run) -> Headline:
-    closed = share(run.results.get("gap_closed"))
+def _distance(results: Results) -> Headline:
+    floor = results.distance("floor")
+    beside = f"CLS {number(results.distance('cls'))}" + (f" · real vs real {number(floor)}" if known(floor) else "")
+    return Headline("Fréchet distance of MeDi’s images", number(results.distance("medi")), beside)
+
+
+def _accuracy(results: Results) -> Headline:
+    beside = f"real only {_two(results, 'real')} · CLS {_two(results, 'cls')}"
+    beside += f" · oracle {_two(results, 'oracle')}" if "oracle" in results.balanced_accuracy.get("unseen", {}) else ""
+    return Headline("Balanced accuracy with MeDi’s images", _two(results, "medi"), beside)
+
+
+def _two(results: Results, arm: str) -> str:
+    """Balanced accuracy to two decimals."""
+    value = results.accuracy(arm)
+    return f"{value:.2f}" if known(value) else DASH
+
+
+def _gap(results: Results) -> Headline:
+    closed = share(results.gap_closed)
     return Headline("Gap to the oracle closed by MeDi", closed, "0 % = real only · 100 % = oracle")
 
 
 def _gain(run: Run) -> Headline:
     """Where no real images of unseen combinations can be had: the paired gain over real images alone."""
-    utility = run.of_task(run.tasks[0]).utility
+    title, utility = "Gain over real images alone", run.of_task(run.tasks[0]).utility
     rows = pick(utility, metric="balanced_accuracy_difference", arm="medi", against="real", split="unseen", scope="all")
     if rows.empty or not known(rows["value"].iloc[0]):
-        return Headline("Gain over real images alone", DASH, "MeDi − real only")
+        return Headline(title, DASH, "MeDi − real only")
     row = rows.iloc[0]
-    return Headline(
-        "Gain over real images alone",
-        f"{row['value']:+.2f}".replace("-", "−"),
-        f"MeDi − real only{interval(row['low'], row['high'])}",
-    )
+    gained = f"{row['value']:+.2f}".replace("-", "−")
+    return Headline(title, gained, f"MeDi − real only{interval(row['low'], row['high'])}")

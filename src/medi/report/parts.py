@@ -22,14 +22,17 @@ COLUMNS = {
     "p_value": "p",
     "p_adjusted": "p, adjusted",
     "n_real": "n real",
+    "n_train": "training patches",
+    "images": "training images drawn",
     "images_per_second": "images/s",
+    "against": "compared with",
 }
 ROWS_SHOWN = 200  # a browser table; the CSV beside it holds every row
 CSV, PLAIN = "%.8g", ",;:/()-+="  # digits of the CSV (all of them lie in the Parquet tables); what an address may hold
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """A value as it is read (`text`) and as it is sorted (`key`)."""
 
     text: str
@@ -39,11 +42,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Column names and rows of cells; `csv` is the whole table as a data: address."""
+    """Column names and rows of entries; `csv` is the whole table as a data: address."""
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[Entry]]
     csv: str
     total: int
     open: bool = True  # shown at once, or one click away
@@ -78,16 +81,16 @@ class Section:
     blocks: Sequence[Table | Picture] = ()
 
 
-def cell(value: Any) -> Cell:
-    if isinstance(value, Cell):
+def entry(value: Any) -> Entry:
+    if isinstance(value, Entry):
         return value
     if isinstance(value, (list, tuple, set)):
-        return cell(", ".join(map(str, value)))
+        return entry(", ".join(map(str, value)))
     if isinstance(value, str):
-        return Cell(value, value, False)
+        return Entry(value, value, False)
     if isinstance(value, bool):
-        return Cell("yes" if value else "no", str(value), False)
-    return Cell(number(value), repr(float(value)) if known(value) else "", True)
+        return Entry("yes" if value else "no", str(value), False)
+    return Entry(number(value), repr(float(value)) if known(value) else "", True)
 
 
 def label(column: str) -> str:
@@ -95,10 +98,11 @@ def label(column: str) -> str:
 
 
 def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
-    """A table of a frame; columns without a word are left to the CSV; a Cell is shown as it is and saved by its key."""
-    csv = frame.map(lambda value: value.key if isinstance(value, Cell) else value).to_csv(index=False, float_format=CSV)
+    """A table of a frame; empty columns are left to the CSV; an Entry is shown by its text, saved by its key."""
+    keys = frame.map(lambda value: value.key if isinstance(value, Entry) else value)
+    csv = keys.to_csv(index=False, float_format=CSV)
     shown = frame.loc[:, ~(frame == "").all()] if len(frame) else frame
-    rows = [[cell(value) for value in row] for row in shown.head(ROWS_SHOWN).astype(object).itertuples(index=False)]
+    rows = [[entry(value) for value in row] for row in shown.head(ROWS_SHOWN).astype(object).itertuples(index=False)]
     columns = [label(str(name)) for name in shown.columns]
     address = f"data:text/csv;charset=utf-8,{quote(csv, safe=PLAIN)}"
     return Table(title, columns, rows, address, len(frame), open, kind)

@@ -1,7 +1,7 @@
 """What a run folder holds, as the sections of the page read it; several crossed attributes count as one joint level."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,111 @@ from medi.core.tables import RESULTS, ResultTable
 FORMAT_VERSION = 1
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
 TABLES = ("training", *RESULTS)
+AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs")
 CROSS = " × "  # between the attributes, and between the levels, of a combination of several
+
+Facts = Mapping[str, Any]  # names and values that the page lists as they are, nested ones too
+Values = Mapping[str, float | None]  # a number per arm, None where it is undefined
+
+
+@dataclass(frozen=True)
+class Results:
+    """results.json of a finished study. balanced_accuracy, frechet: split -> arm -> value, None where undefined."""
+
+    finished: bool = False
+    title: str = ""
+    seed: int | None = None
+    seeds: Sequence[int] = ()
+    phantom: str = ""
+    format_version: int = FORMAT_VERSION
+    balanced_accuracy: Mapping[str, Values] = field(default_factory=dict)
+    frechet: Mapping[str, Values] = field(default_factory=dict)
+    gap_closed: float | None = None
+    seconds: Values = field(default_factory=dict)
+    encoder: Facts = field(default_factory=dict)
+    licences: Facts = field(default_factory=dict)
+    settings: Facts = field(default_factory=dict)
+    versions: Facts = field(default_factory=dict)
+    machine: Facts = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Results":
+        """From the content of results.json; keys that the page does not show are left out, null is a lacking key."""
+        known = set(cls.__dataclass_fields__) & {name for name, value in content.items() if value is not None}
+        return cls(**{name: content[name] for name in known}, finished=True) if content else cls()
+
+    @classmethod
+    def read(cls, path: Path) -> "Results":
+        """From the file, or those of an unfinished study. MediError where the file's format is newer."""
+        if not path.exists():
+            return cls()
+        content = read_json(path)
+        check_format(content.get("format_version"), FORMAT_VERSION, path)
+        return cls.of(content)
+
+    def accuracy(self, arm: str, split: str = "unseen") -> float | None:
+        """Balanced accuracy of an arm."""
+        return self.balanced_accuracy.get(split, {}).get(arm)
+
+    def distance(self, arm: str, split: str = "unseen") -> float | None:
+        """Mean Fréchet distance of an arm over combinations."""
+        return self.frechet.get(split, {}).get(arm)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """audit/audit.json. size: unit -> how many; tables: name -> a table that is not empty."""
+
+    found: bool = False
+    size: Mapping[str, int] = field(default_factory=dict)
+    alarms: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "Audit":
+        """From the file, or an empty one."""
+        if not path.exists():
+            return cls()
+        content = read_json(path)
+        tables = {name: pd.DataFrame(content[name]) for name in AUDIT_TABLES if content.get(name)}
+        return cls(True, content.get("size", {}), content.get("alarms", []), content.get("notes", []), tables)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """holdout/certificate.json. held_out: the level of every column, of those chosen and those that lost all patients
+    to them; counts: a row per split, a column per unit; facts: rule, seed and hashes."""
+
+    found: bool = False
+    columns: Sequence[str] = ("class", "site")
+    held_out: Sequence[Mapping[str, str]] = ()
+    counts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    facts: Facts = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "Certificate":
+        """From the file, or an empty one."""
+        if not path.exists():
+            return cls()
+        content = read_json(path)
+        columns = [str(name) for name in content.get("columns", cls.columns)]
+        named = [*content.get("held_out", []), *content.get("emptied", [])]
+        held_out = [one if isinstance(one, dict) else dict(zip(columns, map(str, one))) for one in named]
+        units = {"rows": "patches", "slides": "slides", "patients": "patients"}
+        counts = pd.DataFrame({name: content.get(unit, {}) for unit, name in units.items()})
+        shown = {*units, "held_out", "emptied", "format_version"}
+        return cls(True, columns, held_out, counts, {k: v for k, v in content.items() if k not in shown})
 
 
 @dataclass(frozen=True)
 class Run:
-    """A part that is not there yet is empty (tables, dicts) or None (cohorts of pictures)."""
+    """A part that is not there yet is empty (tables, files) or None (cohorts of pictures)."""
 
-    results: dict[str, Any]
-    audit: dict[str, Any]
+    results: Results
+    audit: Audit
     counts: pd.DataFrame
-    certificate: dict[str, Any]
+    certificate: Certificate
     training: pd.DataFrame
     fidelity: pd.DataFrame
     control: pd.DataFrame
@@ -38,15 +132,10 @@ class Run:
     pairs: Cohort | None
 
     @property
-    def held_columns(self) -> list[str]:
-        """The columns whose combinations the hold-out chose from."""
-        return [str(name) for name in self.certificate.get("columns", ["class", "site"])]
-
-    @property
     def crossed(self) -> list[str]:
         """The attributes that are crossed with the class."""
-        over = [name for name in self.held_columns if name != "class"]
-        named = self.results.get("settings", {}).get("attribute")
+        over = [name for name in self.certificate.columns if name != "class"]
+        named = self.results.settings.get("attribute")
         return [str(named)] if named and len(over) <= 1 else over or ["site"]
 
     @property
@@ -60,17 +149,11 @@ class Run:
         return 1 / max(self.utility.loc[self.utility["class"] != "", "class"].nunique(), 1)
 
     @property
-    def held_out(self) -> list[dict[str, str]]:
-        """The combinations without a training patch: those chosen, and those that lost all patients to them."""
-        found = [*self.certificate.get("held_out", []), *self.certificate.get("emptied", [])]
-        return [cell if isinstance(cell, dict) else dict(zip(self.held_columns, map(str, cell))) for cell in found]
-
-    @property
     def framed(self) -> set[tuple[str, str]]:
         """(class, level) of each held-out combination; a level held out as a whole counts for every class."""
         classes = sorted(set(self.counts.loc[self.counts["by"] == "class", "group"])) if len(self.counts) else []
-        held = [(cell, CROSS.join(cell.get(name, "") for name in self.crossed)) for cell in self.held_out]
-        return {(name, level) for cell, level in held for name in ([cell["class"]] if "class" in cell else classes)}
+        held = [(one, CROSS.join(one.get(name, "") for name in self.crossed)) for one in self.certificate.held_out]
+        return {(name, level) for one, level in held for name in ([one["class"]] if "class" in one else classes)}
 
     @property
     def unseen(self) -> set[tuple[str, str]]:
@@ -87,18 +170,20 @@ class Run:
 
     def of_task(self, task: str) -> "Run":
         """The same run with the classifiers of one task."""
-        tables = {name: getattr(self, name) for name in ("utility", "curves")}
-        chosen: dict[str, Any] = {name: pick(t, task=task) for name, t in tables.items() if "task" in t}
-        return replace(self, **chosen)
+        return replace(self, utility=_of_task(self.utility, task), curves=_of_task(self.curves, task))
 
     def main(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of the study's own encoder, where a table was measured by several."""
         if table.empty or "encoder" not in table:
             return table
-        named = str(self.results.get("encoder", {}).get("name", ""))
+        named = str(self.results.encoder.get("name", ""))
         found = list(dict.fromkeys(table["encoder"]))
         chosen = next((name for name in found if named and name.startswith(named)), found[0])
         return table[table["encoder"] == chosen]
+
+
+def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    return pick(table, task=task) if "task" in table else table
 
 
 def pick(table: pd.DataFrame, **wanted: str | Sequence[str]) -> pd.DataFrame:
@@ -111,20 +196,17 @@ def pick(table: pd.DataFrame, **wanted: str | Sequence[str]) -> pd.DataFrame:
 
 
 def read(folder: Path) -> Run:
-    """Everything that the page shows, from the files of a run folder.
+    """Everything that the page shows, from the files of a run folder, also of one that version 0.1 wrote.
 
     Raises MediError where it holds no result at all, or one of a newer format.
     """
     if not any((folder / part).exists() for part in PARTS):
         raise MediError(f"{folder}: no results of a study here (no results.json, no tables); run `medi run` first")
-    results = _json(folder / "results.json")
-    if results:
-        check_format(results.get("format_version"), FORMAT_VERSION, folder / "results.json")
     run = Run(
-        results,
-        audit=_json(folder / "audit" / "audit.json"),
+        Results.read(folder / "results.json"),
+        audit=Audit.read(folder / "audit" / "audit.json"),
         counts=_table(folder / "audit" / "counts.parquet"),
-        certificate=_json(folder / "holdout" / "certificate.json"),
+        certificate=Certificate.read(folder / "holdout" / "certificate.json"),
         training=_table(folder / "tables" / "training.parquet"),
         **{name: _result(kind, folder / "tables") for name, kind in RESULTS.items()},
         sheet=_cohort(folder / "sheet"),
@@ -135,9 +217,9 @@ def read(folder: Path) -> Run:
 
 def _joined(run: Run) -> Run:
     """The run with the joint level of several crossed attributes as a column."""
-    tables: dict[str, Any] = {name: _with_level(getattr(run, name), run.crossed) for name in TABLES}
+    tables = {name: _with_level(getattr(run, name), run.crossed) for name in TABLES}
     sheet = run.sheet and Cohort(_with_level(run.sheet.table, run.crossed), run.sheet.schema, run.sheet.pixels)
-    return replace(run, sheet=sheet, **tables)
+    return replace(run, sheet=sheet, **tables)  # type: ignore[arg-type]  # a table per name of TABLES
 
 
 def _with_level(table: pd.DataFrame, crossed: list[str]) -> pd.DataFrame:
@@ -145,10 +227,6 @@ def _with_level(table: pd.DataFrame, crossed: list[str]) -> pd.DataFrame:
         return table
     known = (table[crossed] != "").all(axis=1)
     return table.assign(**{CROSS.join(crossed): table[crossed].agg(CROSS.join, axis=1).where(known, "")})
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
 
 
 def _result(kind: ResultTable, folder: Path) -> pd.DataFrame:

@@ -1,19 +1,18 @@
-"""Three sentences computed from the numbers: closer images? a better classifier? what speaks against it?"""
+"""Three paragraphs computed from the numbers: closer images? a better classifier? what speaks against it?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from medi.figures.names import arm_name, interval, known, number, share, short
-from medi.report.run import Run, pick
+from medi.figures.names import arm_name, interval, known, needs_generator, number, share, short
+from medi.report.run import Results, Run, pick
 
-Results = dict[str, Any]
 NAMED = 3  # combinations or classes that a sentence lists by name
 GUARD = "collapse guard"  # how a table's reason says that recall fell
-NOT_RIVALS = ("real", "cls", "medi", "oracle")  # told on their own
-COPIES, LEAKS = 0.01, 0.05  # shares of fresh real patches that the tests call copies, and leaks of slides
-OBEDIENT = 0.95  # of the probe's accuracy on real images
+TOLD_APART = ("real", "oracle")  # told on their own
+COPIES, LEAKS = 0.01, 0.05  # shares of fresh real patches that the tests call copies, and like one training slide
+AS_ASKED = 0.95  # of the probe's accuracy on real images
 
 
 def summary(run: Run) -> list[str]:
@@ -27,22 +26,29 @@ def summary(run: Run) -> list[str]:
     ]
 
 
+def _joined(sentences: Iterable[str]) -> str:
+    """Sentences, with their full stops; empty ones are left out."""
+    return " ".join(f"{text}." for text in sentences if text)
+
+
+# --- closer images? ---------------------------------------------------------------------------------------------------
+
+
 def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
     """Whether MeDi or CLS is closer to real images of unseen combinations, and how far from the floor."""
-    numbers = results.get("frechet", {}).get("unseen", {})
-    floor, cls, medi = (numbers.get(arm) for arm in ("floor", "cls", "medi"))
+    floor, cls, medi = (results.distance(arm) for arm in ("floor", "cls", "medi"))
     if not (known(cls) and known(medi)):
         return f"Which model's images of unseen combinations are closer to real ones is not known{_reason(fidelity)}."
-    beside = f"{_against_floor(floor, cls, medi)}{_wins(fidelity, attribute)}"
-    if notes := guarded(fidelity, "unseen"):
-        return (
-            f"On combinations that no training image showed, MeDi’s Fréchet distance is {number(medi)} and CLS’s "
-            f"{number(cls)}{beside}; {notes[0]}."
-        )
-    return (
-        f"On combinations that no training image showed, MeDi’s images are {_closer(cls, medi, fidelity)} CLS’s: "
-        f"a Fréchet distance of {number(medi)} against {number(cls)}{beside}."
-    )
+    notes = guarded(fidelity, "unseen")
+    verdict = f"MeDi’s images are {_closer(cls, medi, fidelity)}"
+    found = [
+        "" if notes else f"On unseen combinations, {verdict}",
+        f"The mean Fréchet distance on unseen combinations is {number(medi)} for MeDi and {number(cls)} for CLS",
+        *_against_floor(floor, cls, medi),
+        _wins(fidelity, attribute),
+        f"Which of them is closer is not said: {notes[0]}" if notes else "",
+    ]
+    return _joined(found)
 
 
 def guarded(fidelity: pd.DataFrame, split: str, scope: str = "combination_mean") -> list[str]:
@@ -50,27 +56,25 @@ def guarded(fidelity: pd.DataFrame, split: str, scope: str = "combination_mean")
     rows = pick(fidelity, metric=["frechet_difference", "mmd2_difference"], scope=scope, split=split)
     if rows.empty:
         return []
-    rows = _of_both(rows)
-    found = [part for reason in rows["reason"] for part in reason.split("; ") if GUARD in part.casefold()]
+    found = [part for reason in _of_both(rows)["reason"] for part in reason.split("; ") if GUARD in part.casefold()]
     return [note.replace("medi's", "MeDi’s").replace("cls's", "CLS’s") for note in dict.fromkeys(found)]
 
 
 def _closer(cls: float, medi: float, fidelity: pd.DataFrame) -> str:
     if medi == cls:
-        return "as far from real ones as"
+        return "as far from real ones as CLS’s"
     difference = _mean_difference(fidelity)
     unsure = difference is not None and difference["low"] <= 0 <= difference["high"]
-    sure = "not for certain " if unsure else ""
-    return f"{sure}closer to real ones than" if medi < cls else f"{sure}farther from real ones than"
+    words = "closer to" if medi < cls else "farther from"
+    return f"{words} real ones than CLS’s" + (", but not for certain" if unsure else "")
 
 
 def _mean_difference(fidelity: pd.DataFrame) -> pd.Series | None:
     """The paired difference of CLS and MeDi over all unseen combinations, where it has an interval."""
-    if fidelity.empty:
+    rows = pick(fidelity, metric="frechet_difference", scope="combination_mean", split="unseen")
+    if rows.empty:
         return None
-    rows = fidelity[(fidelity["metric"] == "frechet_difference") & (fidelity["scope"] == "combination_mean")]
-    rows = _of_both(rows[rows["split"] == "unseen"])
-    rows = rows.dropna(subset=["low", "high"])
+    rows = _of_both(rows).dropna(subset=["low", "high"])
     return None if rows.empty else rows.iloc[0]
 
 
@@ -79,51 +83,70 @@ def _of_both(rows: pd.DataFrame) -> pd.DataFrame:
     return pick(rows, arm=["cls", "medi"], against=["cls", "medi"])
 
 
-def _against_floor(floor: Any, cls: float, medi: float) -> str:
+def _against_floor(floor: float | None, cls: float, medi: float) -> list[str]:
     if not (known(floor) and floor > 0):
-        return ""
-    text = (
-        f", where two sets of real images are {number(floor)} apart; MeDi is at {number(medi / floor)} times this floor"
-    )
-    return text + (f", with {share((medi - floor) / (cls - floor))} of CLS’s excess over it" if cls > floor else "")
+        return []
+    found = [f"Two sets of real images are {number(floor)} apart, the real-vs-real floor"]
+    if cls > floor:
+        excess = share((medi - floor) / (cls - floor))
+        return [*found, f"MeDi is at {number(medi / floor)} times this floor, with {excess} of CLS’s excess over it"]
+    return [*found, f"MeDi is at {number(medi / floor)} times this floor"]
 
 
 def _wins(fidelity: pd.DataFrame, attribute: str) -> str:
     pairs = _pairs(fidelity, attribute, "unseen")
-    return f"; MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of the {len(pairs)}" if len(pairs) else ""
+    if pairs.empty:
+        return ""
+    return f"MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of the {len(pairs)} unseen combinations"
+
+
+# --- a better classifier? ---------------------------------------------------------------------------------------------
 
 
 def gain(results: Results, utility: pd.DataFrame) -> str:
     """Whether the classifier is better with MeDi's images on unseen combinations, and how much of the gap closes."""
-    numbers = results.get("balanced_accuracy", {}).get("unseen", {})
-    real, cls, medi, oracle = (numbers.get(arm) for arm in ("real", "cls", "medi", "oracle"))
+    real, cls, medi, oracle = (results.accuracy(arm) for arm in ("real", "cls", "medi", "oracle"))
     if not (known(real) and known(medi)):
         return f"Whether a classifier gains on unseen combinations is not known{_reason(utility)}."
     difference = _row(utility, "balanced_accuracy_difference", "medi", "real")
     others = {"CLS’s": cls, "real ones in their place (the oracle)": oracle}
     beside = " and ".join(f"{value:.2f} with {name}" for name, value in others.items() if known(value))
-    return (
-        f"On these combinations a classifier {_verdict(real, medi, difference)}: balanced accuracy is {real:.2f} with "
-        f"real images alone and {medi:.2f} with MeDi’s added{f', against {beside}' if beside else ''}; "
-        f"{_gap(results, _row(utility, 'gap_closed', 'medi'))}{_rivals(utility, medi)}."
-    )
+    found = [
+        f"On unseen combinations, a classifier {_verdict(real, medi, difference)}",
+        f"Its balanced accuracy is {real:.2f} with real images alone and {medi:.2f} with MeDi’s added",
+        f"It is {beside}" if beside else "",
+        _gap(results.gap_closed, _row(utility, "gap_closed", "medi")),
+        *_rivals(utility, medi),
+    ]
+    return _joined(found)
 
 
-def _rivals(utility: pd.DataFrame, medi: float) -> str:
-    """The arms without MeDi's images that do better: whoever wins is named."""
-    if utility.empty:
-        return ""
+def _rivals(utility: pd.DataFrame, medi: float) -> list[str]:
+    """The baselines that need no generator, and other arms that do better: whoever wins is named."""
     rows = pick(utility, metric="balanced_accuracy", split="unseen", scope="all")
-    rows = rows[~rows["arm"].isin(NOT_RIVALS) & ~rows["arm"].str.startswith("medi")].dropna(subset="value")
     if rows.empty:
-        return ""
-    rows = rows.sort_values("value", ascending=False)
-    better = rows[rows["value"] > medi]
+        return []
+    rows = rows[~rows["arm"].isin(TOLD_APART)].dropna(subset="value").sort_values("value", ascending=False)
+    baselines = rows[~rows["arm"].map(needs_generator).astype(bool)]
+    others = rows[rows["arm"].map(needs_generator).astype(bool) & ~rows["arm"].str.startswith("medi")]
+    others = others[(others["value"] > medi) & (others["arm"] != "cls")]
+    return [
+        *([_baselines(baselines, baselines[baselines["value"] > medi], utility)] if len(baselines) else []),
+        *([f"With other generated images it does better: {_named(others, utility)}"] if len(others) else []),
+    ]
+
+
+def _baselines(rows: pd.DataFrame, better: pd.DataFrame, utility: pd.DataFrame) -> str:
     if better.empty:
-        best = rows.iloc[0]
-        return f"; no other way does better (the best of {len(rows)}: {arm_name(best['arm'])} with {best['value']:.2f})"
-    named = _list([_rival(row, utility) for _, row in better.iterrows()])
-    return f"; {len(better)} of {len(rows)} other ways do better without MeDi’s images: {named}"
+        best = f"{arm_name(rows.iloc[0]['arm'])} with {rows.iloc[0]['value']:.2f}"
+        return f"No baseline that needs no generator does better; the best of {len(rows)} is {best}"
+    verb = "does" if len(better) == 1 else "do"
+    named = _named(better, utility)
+    return f"Of the {len(rows)} baselines that need no generator, {len(better)} {verb} better: {named}"
+
+
+def _named(rows: pd.DataFrame, utility: pd.DataFrame) -> str:
+    return _list([_rival(row, utility) for _, row in rows.iterrows()])
 
 
 def _rival(row: pd.Series, utility: pd.DataFrame) -> str:
@@ -139,19 +162,21 @@ def _verdict(real: float, medi: float, difference: pd.Series | None) -> str:
     if difference is None or not (known(difference["low"]) and known(difference["high"])):
         return f"{direction} MeDi’s images, as far as single numbers without an interval tell"
     if difference["low"] <= 0 <= difference["high"]:
-        return "neither gains nor loses for certain by MeDi’s images (the interval of the difference includes zero)"
+        return "neither gains nor loses for certain by MeDi’s images: the interval of the difference includes zero"
     return f"{direction} MeDi’s images"
 
 
-def _gap(results: Results, row: pd.Series | None) -> str:
-    gap: Any = results.get("gap_closed")
+def _gap(gap: float | None, row: pd.Series | None) -> str:
     if not known(gap):
         why = f" ({row['reason']})" if row is not None and row["reason"] else ""
-        return f"the share of the gap between real images alone and the oracle that this closes is undefined{why}"
+        return f"The share of the gap between real images alone and the oracle that this closes is undefined{why}"
     bounds = interval(row["low"], row["high"], share) if row is not None else ""
     if gap < 0:
-        return f"the gap to the oracle widens by {share(-gap)} (gap closed: {share(gap)}{bounds})"
-    return f"this closes {share(gap)}{bounds} of the gap between real images alone and the oracle"
+        return f"The gap to the oracle widens by {share(-gap)} (gap closed: {share(gap)}{bounds})"
+    return f"This closes {share(gap)}{bounds} of the gap between real images alone and the oracle"
+
+
+# --- what speaks against it? ------------------------------------------------------------------------------------------
 
 
 def limits(
@@ -160,44 +185,46 @@ def limits(
     utility: pd.DataFrame,
     attribute: str,
     control: pd.DataFrame | None = None,
-    copying: pd.DataFrame | None = None,
+    memorisation: pd.DataFrame | None = None,
 ) -> str:
     """What is negative, uncertain or not covered, worst first."""
     found = [
-        _copies(copying),
-        _disobedience(control),
+        *_copies(memorisation),
+        _not_as_asked(control),
         _worse_combinations(fidelity, attribute),
         _worse_classes(utility),
         _seen_accuracy(results),
         _seen_distance(results),
         _undefined(fidelity),
         _trainings(results),
-        "the cohort is procedural, so nothing here speaks for real tissue" if results.get("phantom") else "",
+        "The cohort is procedural, so nothing here speaks for real tissue" if results.phantom else "",
     ]
-    return f"To be held against this: {'; '.join(filter(None, found))}."
+    return f"Limits: {_joined(found) or 'none was found.'}"
 
 
-def _copies(copying: pd.DataFrame | None) -> str:
-    if copying is None or copying.empty:
-        return ""
-    said = [_above(copying, "copy_rate", COPIES, "count as copies of training patches")]
-    said.append(_above(copying, "slide_leak", LEAKS, "lie as near to one training slide as no other patient’s should"))
-    return " and ".join(filter(None, said))
+def _copies(memorisation: pd.DataFrame | None) -> list[str]:
+    if memorisation is None or memorisation.empty:
+        return []
+    near = "are nearer to one training slide than images of another patient should be"
+    return [
+        _above(memorisation, "copy_rate", COPIES, "count as copies of training patches"),
+        _above(memorisation, "slide_leak", LEAKS, near),
+    ]
 
 
-def _above(copying: pd.DataFrame, metric: str, expected: float, what: str) -> str:
+def _above(memorisation: pd.DataFrame, metric: str, expected: float, what: str) -> str:
     """A rate of MeDi that is clearly above what fresh real images have."""
-    rows = pick(copying, metric=metric, arm="medi").dropna(subset="value")
+    rows = pick(memorisation, metric=metric, arm="medi").dropna(subset="value")
     if rows.empty:
         return ""
     row = rows.iloc[0]
     if (row["low"] if known(row["low"]) else row["value"]) <= expected:
         return ""
     rate = f"{share(row['value'])}{interval(row['low'], row['high'], share)}"
-    return f"{rate} of MeDi’s images {what} ({share(expected)} would be no sign of it)"
+    return f"{rate} of MeDi’s images {what} ({share(expected)} is expected of fresh real images)"
 
 
-def _disobedience(control: pd.DataFrame | None) -> str:
+def _not_as_asked(control: pd.DataFrame | None) -> str:
     """Attributes that the probe sees in MeDi's images clearly less often than in real ones, on unseen combinations."""
     if control is None or control.empty:
         return ""
@@ -205,19 +232,18 @@ def _disobedience(control: pd.DataFrame | None) -> str:
     if not {"real", "medi"} <= set(rows["arm"]):
         return ""
     wide = rows.pivot_table(index="attribute", columns="arm", values="value", sort=False)
-    less = wide[wide["medi"] < OBEDIENT * wide["real"]]
+    less = wide[wide["medi"] < AS_ASKED * wide["real"]]
     said = [
         f"the {short(str(name))} in {share(row['medi'])} ({share(row['real'])} in real ones)"
         for name, row in less.iterrows()
     ]
-    return f"of MeDi’s images of unseen combinations a probe recognises {_list(said)}" if said else ""
+    return f"In MeDi’s images of unseen combinations, a probe recognises {_list(said)}" if said else ""
 
 
 def _trainings(results: Results) -> str:
-    seeds = results.get("seeds")
-    if isinstance(seeds, list) and len(seeds) > 1:
+    if len(results.seeds) > 1:
         return ""
-    return "each model was trained once, so the intervals do not cover another training"
+    return "Each model was trained once, so the intervals do not cover another training"
 
 
 def _worse_combinations(fidelity: pd.DataFrame, attribute: str) -> str:
@@ -235,40 +261,35 @@ def _worse_classes(utility: pd.DataFrame) -> str:
     if not {"real", "medi"} <= set(recall.columns):
         return ""
     worse = [short(name) for name in recall.index[recall["medi"] < recall["real"]]]
-    return f"recall on unseen combinations falls for {_list(worse)}" if worse else ""
+    return f"With MeDi’s images, recall on unseen combinations falls for {_list(worse)}" if worse else ""
 
 
 def _seen_accuracy(results: Results) -> str:
-    seen = results.get("balanced_accuracy", {}).get("seen", {})
-    real, medi = seen.get("real"), seen.get("medi")
+    real, medi = (results.accuracy(arm, "seen") for arm in ("real", "medi"))
     if not (known(real) and known(medi) and medi < real):
         return ""
-    return f"on combinations that training showed, MeDi’s images lower balanced accuracy from {real:.3f} to {medi:.3f}"
+    return f"On seen combinations, MeDi’s images lower balanced accuracy from {real:.3f} to {medi:.3f}"
 
 
 def _seen_distance(results: Results) -> str:
-    seen, unseen = (results.get("frechet", {}).get(split, {}).get("medi") for split in ("seen", "unseen"))
+    seen, unseen = (results.distance("medi", split) for split in ("seen", "unseen"))
     if not (known(seen) and known(unseen) and seen > unseen):
         return ""
-    return f"MeDi is farther from real images on combinations it was trained on ({number(seen)}) than on unseen ones"
+    return f"MeDi is farther from real images on seen combinations ({number(seen)}) than on unseen ones"
 
 
 def _undefined(fidelity: pd.DataFrame) -> str:
-    if fidelity.empty:
-        return ""
-    rows = fidelity[
-        (fidelity["metric"] == "frechet") & (fidelity["scope"] == "combination") & (fidelity["arm"] == "medi")
-    ]
-    count = rows["value"].isna().sum()
+    rows = pick(fidelity, metric="frechet", scope="combination", arm="medi")
+    count = 0 if rows.empty else rows["value"].isna().sum()
     return f"MeDi’s distance is undefined in {count} of {len(rows)} combinations" if count else ""
 
 
 def _pairs(fidelity: pd.DataFrame, attribute: str, split: str) -> pd.DataFrame:
     """One row per combination (of `split`, or all) that has both distances, in the columns cls and medi."""
-    if fidelity.empty:
+    rows = pick(fidelity, metric="frechet", scope="combination")
+    rows = pick(rows, split=split) if split else rows
+    if rows.empty:
         return pd.DataFrame(columns=["cls", "medi"])
-    rows = fidelity[(fidelity["metric"] == "frechet") & (fidelity["scope"] == "combination")]
-    rows = rows[rows["split"] == split] if split else rows
     keys = ["class", attribute]
     table = rows.pivot_table(index=keys, columns="arm", values="value").reset_index()
     return table.reindex(columns=[*keys, "cls", "medi"]).dropna(subset=["cls", "medi"])
@@ -284,7 +305,7 @@ def _reason(table: pd.DataFrame) -> str:
     """' (why)' from the first undefined row, or that the stage has not run."""
     if table.empty:
         return " (this stage has not run)"
-    reasons = [reason for reason in table.loc[table["value"].isna(), "reason"] if reason]
+    reasons: list[Any] = [reason for reason in table.loc[table["value"].isna(), "reason"] if reason]
     return f" ({reasons[0]})" if reasons else ""
 
 

@@ -1,5 +1,7 @@
 """The page about a classifier that was shown other hospitals, from the tables that `medi stress` left."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,43 @@ from medi.cohort.table import Cohort
 from medi.core.files import check_format, read_json, read_table, write_text
 from medi.figures.names import interval, known, number, share
 from medi.report.page import fill
-from medi.report.parts import Cell, Picture, Section, table_of
+from medi.report.parts import Entry, Picture, Section, Table, table_of
 from medi.report.pictures import view_figure
 
 FORMAT_VERSION = 1
-VIEWS = {"as is": "as it is", "back": "back at its own", "carried": "at another"}  # of a patch, as rows of a picture
+OLD_VIEWS = {"carried": "translated"}  # as version 0.1 wrote them
+VIEWS = {"as is": "as it is", "back": "back at its own", "translated": "at another"}  # of a patch, as rows of a picture
+ALL = {"class": {"": "all classes"}, "level": {"": "all levels"}}  # the words for rows over all of them
+
+
+@dataclass(frozen=True)
+class Stress:
+    """results.json of `medi stress`. figures: "<metric> <kind>" -> value and its interval, None where undefined."""
+
+    classifier: str
+    attribute: str
+    patches: int
+    translated: int
+    figures: Mapping[str, Sequence[float | None]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Stress":
+        """From the file, also of version 0.1. MediError where its format is newer."""
+        content = read_json(path)
+        check_format(content.get("format_version"), FORMAT_VERSION, path)
+        translated = content["translated"] if "translated" in content else content["carried"]
+        return cls(content["classifier"], content["attribute"], content["patches"], translated, content["figures"])
 
 
 def build(folder: Path) -> Path:
     """Write folder/stress.html."""
-    results = read_json(folder / "results.json")
-    check_format(results.get("format_version"), FORMAT_VERSION, folder / "results.json")
+    results = Stress.read(folder / "results.json")
     table, worst = read_table(folder / "tables" / "stress.parquet"), Cohort.load(folder / "worst")
-    attribute = results["attribute"]
+    attribute = results.attribute
     page = fill(
-        title=f"{results['classifier']} under stress",
-        asked=f"Does the classifier change its mind when only the {attribute} of a patch changes, its tissue kept?",
-        cohort=f"{number(results['patches'])} patches, {number(results['carried'])} carried to another {attribute}",
+        title=f"{results.classifier} under stress",
+        asked=f"Does the classifier change its mind when only the {attribute} of a patch changes and its tissue stays?",
+        cohort=f"{number(results.patches)} patches, {number(results.translated)} translated to another {attribute}",
         sentences=sentences(results, table),
         sections=[section(table, worst, attribute)],
     )
@@ -34,82 +56,87 @@ def build(folder: Path) -> Path:
 
 def section(table: pd.DataFrame, worst: Cohort, attribute: str) -> Section:
     """The audit as one section, for this page or within another report."""
-    text = (
-        f"Every patch is inverted to noise under its own {attribute} and rendered again under others by the diffusion "
-        "model; the floor is the same without a change. A flip is another predicted class than for the patch as it is; "
-        "the change of score is half the sum of absolute differences. Intervals resample slides."
-    )
-    blocks = [
-        _grid(table, "flip_rate", "change", f"Share of patches that flip, per class and {attribute} they are shown at"),
-        _grid(table, "flip_rate", "floor", "The same without a change: the floor"),
-        _grid(table, "score_change", "change", f"Change of score, per class and {attribute} they are shown at"),
+    text = [
+        f"The diffusion model inverts every patch to noise under its own {attribute} and renders it again under "
+        "others. The floor is the same without a change.",
+        "A flip is another predicted class than for the patch as it is. The change of score is half the sum of "
+        "absolute differences. Intervals resample slides.",
+    ]
+    shown_at = f"per class and {attribute} at which patches are shown"
+    blocks: list[Table | Picture] = [
+        _grid(table, "flip_rate", "change", f"Share of patches that flip, {shown_at}"),
+        _grid(table, "flip_rate", "floor", "The floor: the share that flips without a change"),
+        _grid(table, "score_change", "change", f"Change of score, {shown_at}"),
         _levels(table, attribute),
         *([_pairs(worst, attribute)] if len(worst) else []),
         table_of("All figures", table, open=False),
     ]
-    return Section("stress", f"What does another {attribute} change?", [text], blocks=blocks)
+    return Section("stress", f"What does another {attribute} change?", text, blocks=blocks)
 
 
-def sentences(results: dict[str, Any], table: pd.DataFrame) -> list[str]:
+def sentences(results: Stress, table: pd.DataFrame) -> list[str]:
     """What came out, in words."""
-    attribute, figures = results["attribute"], results["figures"]
+    attribute, figures = results.attribute, results.figures
     change, floor = figures["flip_rate change"], figures["flip_rate floor"]
     found = [
-        f"Shown at another {attribute}, {_share(change)} of the patches get another class; carried back to their own, "
-        f"{_share(floor)} do: the noise of the method."
+        f"Shown at another {attribute}, {_share(change)} of the patches get another class. Translated back to their "
+        f"own, {_share(floor)} do: this is the noise of the method."
     ]
-    cells = table[(table["metric"] == "flip_rate") & (table["kind"] == "change")]
-    cells = cells[(cells["class"] != "") & (cells["level"] != "")].dropna(subset="value")
-    if len(cells):
-        worst = cells.iloc[int(cells["value"].argmax())]
-        most = f"{share(worst['value'])} of {number(worst['n'])}"
-        found.append(f"Most flips: {worst['class']} shown at {worst['level']}, {most}.")
+    rows = table[(table["metric"] == "flip_rate") & (table["kind"] == "change")]
+    rows = rows[(rows["class"] != "") & (rows["level"] != "")].dropna(subset="value")
+    if len(rows):
+        worst = rows.iloc[int(rows["value"].argmax())]
+        place = f"{worst['class']} shown at {worst['level']}"
+        found.append(f"The most flips are those of {place}: {share(worst['value'])} of {number(worst['n'])} patches.")
     before, after = figures.get("accuracy as is"), figures.get("accuracy change")
     if before and after and known(before[0]) and known(after[0]):
-        found.append(f"Accuracy is {number(before[0])} as they are and {number(after[0])} at another {attribute}.")
+        found.append(
+            f"Accuracy is {number(before[0])} on patches as they are and {number(after[0])} at another {attribute}."
+        )
     return found
 
 
-def _share(estimate: list[Any]) -> str:
+def _share(estimate: Sequence[float | None]) -> str:
     value, low, high = estimate
     return share(value) + interval(low, high, share)
 
 
-def _grid(table: pd.DataFrame, metric: str, kind: str, title: str) -> Any:
+def _grid(table: pd.DataFrame, metric: str, kind: str, title: str) -> Table:
     """A row per class, a column per level, each with its n."""
-    rows = table[(table["metric"] == metric) & (table["kind"] == kind)]
-    cells = rows.assign(cell=pd.Series([_cell(row) for row in rows.itertuples()], rows.index, dtype=object))
-    cells = cells.replace({"class": {"": "all classes"}, "level": {"": "all levels"}})
-    wide = cells.pivot(index="class", columns="level", values="cell").map(lambda c: c if isinstance(c, Cell) else "")
+    rows = _with_entries(table[(table["metric"] == metric) & (table["kind"] == kind)]).replace(ALL)
+    wide = rows.pivot(index="class", columns="level", values="entry")
+    wide = wide.map(lambda found: found if isinstance(found, Entry) else "")
     return table_of(title, wide.rename_axis(None, axis=1).reset_index())
 
 
-def _cell(row: Any) -> Cell:
-    return Cell(f"{number(row.value)}{interval(row.low, row.high)} ({number(row.n)})", str(row.value), True)
+def _with_entries(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(entry=pd.Series([_entry(row) for row in rows.itertuples()], rows.index, dtype=object))
 
 
-def _levels(table: pd.DataFrame, attribute: str) -> Any:
-    """Accuracy and calibration per level, as they are and carried."""
-    rows = table[table["metric"].isin(["accuracy", "brier", "calibration_error"])]
-    cells = rows.assign(cell=pd.Series([_cell(row) for row in rows.itertuples()], rows.index, dtype=object))
-    wide = cells.pivot(index=["kind", "level"], columns="metric", values="cell").reset_index()
-    wide = wide.replace({"level": {"": "all levels"}}).rename(columns={"level": attribute})
+def _entry(row: Any) -> Entry:
+    return Entry(f"{number(row.value)}{interval(row.low, row.high)} ({number(row.n)})", str(row.value), True)
+
+
+def _levels(table: pd.DataFrame, attribute: str) -> Table:
+    """Accuracy and calibration per level, of patches as they are and translated."""
+    rows = _with_entries(table[table["metric"].isin(["accuracy", "brier", "calibration_error"])])
+    wide = rows.pivot(index=["kind", "level"], columns="metric", values="entry").reset_index()
+    wide = wide.replace({"level": ALL["level"]}).rename(columns={"level": attribute})
     return table_of(f"Accuracy and calibration per {attribute} that is shown", wide.rename_axis(None, axis=1))
 
 
 def _pairs(worst: Cohort, attribute: str) -> Picture:
-    """The largest changes: a column per pair, the patch as it is, back at its own level, and carried."""
-    said = "; ".join(
-        f"{row.source}: {row.predicted} {row.score} at {row.level}"
-        for row in worst.table.rename(columns={attribute: "level"}).itertuples()
-        if row.view == "carried"
-    )
-    count = len(worst) // len(VIEWS)
+    """The largest changes: a column per patch as it is, back at its own level, and translated."""
+    worst = worst.with_columns(view=worst.table["view"].replace(OLD_VIEWS))
+    rows = worst.table.rename(columns={attribute: "level"})
+    rows = rows[rows["view"] == "translated"]
+    said = "; ".join(f"{row.source}: {row.predicted} {row.score} at {row.level}" for row in rows.itertuples())
     return Picture(
         "The largest changes",
         view_figure(worst, VIEWS),
-        f"{count} patches in three rows: as they are, back at their own {attribute}, and at another. Carried: {said}.",
-        f"First row: the patch; second: inverted and rendered at its own {attribute}; third: at the {attribute} that "
-        "changes the score most.",
+        f"{len(rows)} patches in three rows: as they are, back at their own {attribute}, and at another. "
+        f"What the classifier says at the other {attribute}: {said}.",
+        f"The first row shows the patch, the second the patch inverted and rendered at its own {attribute}. The third "
+        f"shows it at the {attribute} that changes the score most.",
         table_of("What the classifier says of them", worst.table, open=False),
     )

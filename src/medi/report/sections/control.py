@@ -9,6 +9,7 @@ from medi.report.parts import Picture, Section, table_of
 from medi.report.run import Run, pick
 from medi.report.sections.words import each_n, split_axes, spoken
 
+AS_ASKED = "as_asked"
 KEPT = {
     "class_kept": Axis("class_kept", "class kept", "share of pairs"),
     "detectability": Axis("detectability", "told from real", "AUROC", 0.5, "cannot be told"),
@@ -18,35 +19,35 @@ KEPT = {
 def control(run: Run) -> Section:
     section = ("control", "Do the images show what was asked for?")
     if run.control.empty:
-        return Section(*section, ["No probe has looked at the images yet, so nothing is known of their obedience."])
+        return Section(*section, ["No probe has looked at the images yet."])
     rows = run.main(run.control)
-    text = (
-        "Probes learn class and attributes from real images and then name them in synthetic ones. Obedience is the "
-        "share in which the probe sees what was asked for; “real” is the same probe on real test images, the most that "
-        "can be expected."
-    )
-    blocks = [_obedience(rows), *_confusions(run.confusion), _kept(run, rows)]
-    return Section(
-        *section, [text], blocks=[*filter(None, blocks), table_of("All figures of control", rows, open=False)]
-    )
+    text = [
+        "Probes learn class and attributes from real images and then name them in synthetic ones. “As asked” is the "
+        "share of images in which the probe sees what was asked for.",
+        "“Real” is the same probe on real test images: no model can be expected to do better.",
+    ]
+    pictures = [_as_asked(rows), *_confusions(run.confusion), _kept(run, rows)]
+    table = table_of("All figures of the probes", rows, open=False)
+    return Section(*section, text, blocks=[*filter(None, pictures), table])
 
 
-def _obedience(rows: pd.DataFrame) -> Picture | None:
-    shown = pick(rows, metric="as_asked", scope="all")
+def _as_asked(rows: pd.DataFrame) -> Picture | None:
+    shown = pick(rows, metric=AS_ASKED, scope="all")
     if shown.empty:
         return None
     shown = _sorted(shown.assign(axis=shown["split"], group=shown["attribute"]))
     return Picture(
-        "Obedience per arm",
-        figures.forest(shown, split_axes(shown, "share recognised as requested"), "obedience", probed_name),
-        " ".join(_obedience_said(str(name), part) for name, part in shown.groupby("attribute", sort=False)),
-        f"A block per attribute. Dot: share; line: its interval. {each_n(shown[shown['arm'] != 'real'])}",
-        table_of("Obedience", pick(rows, metric="as_asked"), open=False),
+        "Images that show what was asked for",
+        figures.forest(shown, split_axes(shown, "share as asked"), AS_ASKED, probed_name),
+        " ".join(_said(str(name), part) for name, part in shown.groupby("attribute", sort=False)),
+        "Each block is an attribute. A dot is the share of images as asked, a line its interval. "
+        f"{each_n(shown[shown['arm'] != 'real'])}",
+        table_of("Shares as asked", pick(rows, metric=AS_ASKED), open=False),
     )
 
 
-def _obedience_said(attribute: str, rows: pd.DataFrame) -> str:
-    return spoken(rows, "split", f"Obedience to {attribute}", probed_name)
+def _said(attribute: str, rows: pd.DataFrame) -> str:
+    return spoken(rows, "split", f"{attribute.capitalize()} as asked", probed_name)
 
 
 def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
@@ -60,24 +61,22 @@ def _confusions(confusion: pd.DataFrame) -> list[Picture]:
     """For each attribute what was requested against what the probe recognised."""
     if confusion.empty:
         return []
-    names = ["class", *(name for name in ordered(confusion["attribute"]) if name != "class")]
-    return [
-        _confusion(confusion[confusion["attribute"] == name], name)
-        for name in names
-        if name in set(confusion["attribute"])
-    ]
+    found = set(confusion["attribute"])
+    names = ["class", *(name for name in ordered(found) if name != "class")]
+    return [_confusion(confusion[confusion["attribute"] == name], name) for name in names if name in found]
 
 
 def _confusion(rows: pd.DataFrame, attribute: str) -> Picture:
     right = rows[rows["requested"] == rows["recognised"]].groupby("arm")["share"].mean()
     said = ", ".join(f"{probed_name(arm)} {number(right.get(arm))}" for arm in in_order(rows["arm"]))
     levels = max(rows["requested"].nunique(), rows["recognised"].nunique())
-    cut = f" Only the first {figures.MAP_ROWS} of {levels} levels." if levels > figures.MAP_ROWS else ""
+    cut = f" The first {figures.MAP_ROWS} of {levels} levels are shown." if levels > figures.MAP_ROWS else ""
     return Picture(
         f"What the probe recognises: {attribute}",
         figures.confusion_maps(rows, attribute),
-        f"Confusion tables of {attribute}, {levels} levels. Mean share recognised as requested: {said}.",
-        f"Rows: the {attribute} that was asked for; columns: what the probe sees. On the diagonal both agree.{cut}",
+        f"Confusion tables of {attribute}, {levels} levels. Mean share as asked: {said}.",
+        f"Each row is the {attribute} that was asked for, each column what the probe sees. On the diagonal both "
+        f"agree.{cut}",
         table_of(f"Confusion of {attribute}", rows, open=False),
     )
 
@@ -88,15 +87,16 @@ def _kept(run: Run, rows: pd.DataFrame) -> Picture | None:
     if shown.empty:
         return None
     axes = [axis for key, axis in KEPT.items() if (shown["metric"] == key).any()]
-    order = {arm: i for i, arm in enumerate(in_order(shown["arm"]))}
+    order = in_order(shown["arm"])
     shown = shown.assign(axis=shown["metric"], group="").sort_values(
-        "arm", key=lambda arms: arms.map(order), kind="stable"
+        "arm", key=lambda arms: arms.map(order.index), kind="stable"
     )
     return Picture(
-        f"Class under another {run.attribute}, and real against synthetic",
+        f"Class at another {run.attribute}, and real against synthetic",
         figures.forest(shown, axes, "kept"),
         spoken(shown, "metric", "Class kept and detectability"),
-        f"Class kept: same noise, only the {run.attribute} changed, and the probe sees the same class. Told from real: "
-        "AUROC of a cross-validated classifier of real against synthetic; 0.5 means that they cannot be told apart.",
+        f"Class kept: two images share their noise and differ in the {run.attribute}, and the probe sees the same "
+        "class in both. Told from real: AUROC of a cross-validated classifier of real against synthetic images. At 0.5 "
+        "they cannot be told apart.",
         table_of("Class kept and detectability", pick(rows, metric=list(KEPT)), open=False),
     )

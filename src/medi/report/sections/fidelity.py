@@ -26,7 +26,7 @@ def fidelity(run: Run) -> Section:
     section = ("fidelity", "How close are the images to real ones?")
     if run.fidelity.empty:
         return Section(*section, ["No distances have been measured yet."])
-    encoder, measured = run.results.get("encoder", {}), run.main(run.fidelity)
+    encoder, measured = run.results.encoder, run.main(run.fidelity)
     rows = measured[measured["metric"] == "frechet"]
     blocks = [
         _class_bars(run, measured),
@@ -36,11 +36,12 @@ def fidelity(run: Run) -> Section:
         _encoders(run.fidelity),
     ]
     text = (
-        "Fréchet distance between real and generated images, lower is closer. The floor is the distance between two "
-        "sets of real images at the same n: nothing can be expected to be closer."
+        "The Fréchet distance between real and generated images is lower where they are closer. The real-vs-real floor "
+        "is the distance between two sets of real images at the same n. No model can be expected to be closer."
     )
-    name = f"Descriptor: {encoder.get('name')}, {encoder.get('dimension')} numbers." if encoder.get("name") else ""
-    return Section(*section, [f"{text} {name}".strip()], _guard(measured), [block for block in blocks if block])
+    dimension = f", {encoder['dimension']} numbers a patch" if encoder.get("dimension") else ""
+    name = f"The encoder is {encoder['name']}{dimension}." if encoder.get("name") else ""
+    return Section(*section, [text, *filter(None, [name])], _guard(measured), [block for block in blocks if block])
 
 
 def _guard(measured: pd.DataFrame) -> list[str]:
@@ -59,7 +60,7 @@ def _level_bars(measured: pd.DataFrame, attribute: str) -> Picture | None:
         f"Distance per {attribute}",
         figures.class_bars(rows, attribute),
         spoken(rows, attribute, "Fréchet distance"),
-        f"All images of a {attribute} together, mixed over classes alike for every arm. {each_n(rows)}",
+        f"All images of a {attribute} are compared together; every arm has the same mix of classes. {each_n(rows)}",
         table_of(f"Distances per {attribute}", listed, open=False),
     )
 
@@ -72,8 +73,8 @@ def _class_bars(run: Run, measured: pd.DataFrame) -> Picture | None:
         "Distance per class",
         figures.class_bars(rows),
         spoken(rows, "class", "Fréchet distance"),
-        f"All images of a class together, mixed over {run.attribute} as the real ones are, for both models alike; "
-        f"dotted: averages over classes. {each_n(rows)}",
+        f"All images of a class are compared together. Both models’ images are mixed over {run.attribute} as the real "
+        f"ones are. Dotted lines are averages over classes. {each_n(rows)}",
         table_of(
             "Distances per class",
             pick(measured[measured["scope"].str.startswith("class")], metric=DISTANCES),
@@ -85,14 +86,14 @@ def _class_bars(run: Run, measured: pd.DataFrame) -> Picture | None:
 def _distance_maps(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture | None:
     if rows.empty:
         return None
-    floor = " Next to each other: the floor and both models." if (rows["arm"] == "floor").any() else ""
-    cut = f" Only the first {figures.MAP_ROWS} levels." if rows[run.attribute].nunique() > figures.MAP_ROWS else ""
+    floor = " The real-vs-real floor stands beside both models." if (rows["arm"] == "floor").any() else ""
+    cut = f" The first {figures.MAP_ROWS} levels are shown." if rows[run.attribute].nunique() > figures.MAP_ROWS else ""
     return Picture(
         f"Distance per class and {run.attribute}",
         figures.distance_maps(rows, run.attribute, run.unseen),
         spoken(rows, "split", "Mean Fréchet distance over combinations"),
-        "Darker is farther from real; one logarithmic colour scale for all maps."
-        f"{floor} Framed: without a training patch. {each_n(rows)}{cut}",
+        "Darker is farther from real images, on one logarithmic scale for all maps."
+        f"{floor} Frames mark combinations without a training patch. {each_n(rows)}{cut}",
         table_of(
             "Distances and paired differences per combination",
             pick(measured[measured["scope"].str.startswith("combination")], metric=DISTANCES),
@@ -115,8 +116,8 @@ def _beside(measured: pd.DataFrame) -> Picture | None:
         " ".join(
             spoken(rows[rows["metric"] == axis.key], "split", metric_name(axis.key).capitalize()) for axis in axes
         ),
-        f"Means over combinations. {'; '.join(said)}. A generator whose images are all alike can have a low distance; "
-        "its recall and coverage fall.",
+        f"Means over combinations. {'; '.join(said)}. A generator whose images are all alike can have a low distance, "
+        "but its recall and coverage fall.",
         table_of("Other measures, all combinations and differences", _others(measured), open=False),
     )
 
@@ -129,8 +130,8 @@ def _means(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over combinations as measured, or of the combinations where no mean was."""
     if rows.empty or (rows["scope"] == "combination_mean").any():
         return pick(rows, scope="combination_mean")
-    cells = rows[rows["scope"] == "combination"].groupby(["metric", "split", "arm"], sort=False, as_index=False)
-    return cells.agg(value=("value", "mean")).assign(low=float("nan"), high=float("nan"), reason="")
+    by = rows[rows["scope"] == "combination"].groupby(["metric", "split", "arm"], sort=False, as_index=False)
+    return by.agg(value=("value", "mean")).assign(low=float("nan"), high=float("nan"), reason="")
 
 
 def _encoders(fidelity: pd.DataFrame) -> Table | None:

@@ -12,16 +12,16 @@ def samples(run: Run) -> Section:
         return Section(*section, ["No images have been sampled yet, so there is no grid to show."])
     table, attribute = run.sheet.table, run.attribute
     most = {attribute: figures.GRID_ROWS, "class": figures.GRID_BLOCKS}
-    cut = "".join(f" Only the first {n} by {name} are shown." for name, n in most.items() if table[name].nunique() > n)
+    cut = "".join(f" The first {n} by {name} are shown." for name, n in most.items() if table[name].nunique() > n)
     picture = Picture(
         f"Real, MeDi and CLS patches by {attribute} and class",
         sample_figure(run, run.sheet),
         f"Grid of {run.sheet.images.size} pixel patches: {table[attribute].nunique()} rows, one per {attribute}; "
-        f"{table['class'].nunique()} blocks, one per class; in each block real patches, then MeDi’s, then CLS’s. "
+        f"{table['class'].nunique()} blocks, one per class. Each block shows real patches, then MeDi’s, then CLS’s. "
         f"{len(run.unseen)} combinations without a training patch are framed.",
-        f"A row per {attribute}, a block per class. MeDi is given class and {attribute}, CLS the class alone: MeDi’s "
-        "patches should look like the real ones of their own row. Framed: no model has seen a patch of it."
-        f"{cut}",
+        f"Each row is a {attribute}, each block a class. MeDi is given class and {attribute}; CLS is given the class "
+        "alone. MeDi’s patches should look like the real ones of their own row. Frames mark combinations of which no "
+        f"model has seen a patch.{cut}",
         table_of("The patches of the grid", table, open=False),
     )
     return Section(*section, blocks=[picture])

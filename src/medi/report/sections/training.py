@@ -12,12 +12,12 @@ def training(run: Run) -> Section:
     section = ("training", "How were the models trained?")
     if run.training.empty:
         return Section(*section, ["No model has been trained yet."])
-    ends = "; ".join(_end(str(model), rows) for model, rows in run.training.groupby("model", sort=False))
+    ends = " ".join(_end(str(model), rows) for model, rows in run.training.groupby("model", sort=False))
     picture = Picture(
         "Training curves",
         figures.training_curves(run.training),
-        f"Loss over images seen. At the end {ends}.",
-        f"Both models are trained alike. {ends}. The losses of CLS and MeDi are no measure of their images’ quality.",
+        f"Loss over the number of training images drawn. {ends}",
+        f"Both models are trained alike. {ends} The losses of CLS and MeDi do not measure the quality of their images.",
         table_of("Loss and speed along training", run.training, open=False),
     )
     return Section(*section, blocks=[picture])
@@ -25,5 +25,6 @@ def training(run: Run) -> Section:
 
 def _end(model: str, rows: pd.DataFrame) -> str:
     last = rows.iloc[-1]
-    speed = f"{number(last['images_per_second'])} images/s"
-    return f"{arm_name(model)}: {number(last['images'])} images seen, loss {number(last['loss'])}, {speed}"
+    speed = f"{number(last['images_per_second'])} images a second"
+    end = f"after {number(last['images'])} images with a loss of {number(last['loss'])}, {speed}."
+    return f"{arm_name(model)} ends {end}"

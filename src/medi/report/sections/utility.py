@@ -17,7 +17,7 @@ MAIN, DIFFERENCE = "balanced_accuracy", "balanced_accuracy_difference"
 MAIN_ARMS = ("real", "cls", "medi", "oracle")
 PANELS = {
     "inductive": "Trained on training data alone",
-    "transductive": "Also shown unlabelled test images",
+    "transductive": "Has also seen unlabelled test images",
 }
 GAPS = {"equalised_odds_gap": "equalised-odds gap", "demographic_parity_gap": "demographic-parity gap"}
 VARIED = {
@@ -34,7 +34,7 @@ def utility(run: Run) -> Section:
     rows = pick(run.utility, metric=MAIN, scope="all")
     if rows.empty:
         return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
-    text = "The same classifier on the same frozen descriptors, trained on each set and tested on real patches only."
+    text = "The same head on the same frozen features is trained on each training set and tested on real patches only."
     blocks = [_titled(block, task) for task in run.tasks for block in _blocks(run.of_task(task))]
     return Section(*section, [text], blocks=blocks)
 
@@ -68,7 +68,7 @@ def arm_label(arm: str) -> str:
 
 
 def panel_of(rows: pd.DataFrame) -> pd.Series:
-    """inductive, or transductive for arms that see unlabelled test images."""
+    """inductive, or transductive for arms that have seen unlabelled test images."""
     return rows["panel"].replace("", "inductive") if "panel" in rows else pd.Series("inductive", rows.index)
 
 
@@ -108,13 +108,13 @@ def _forest(run: Run, rows: pd.DataFrame) -> Picture:
         for panel in sorted(set(panels))
     ]
     axes = split_axes(rows, "balanced accuracy", run.chance, "chance")
-    apart = " Arms that are also shown unlabelled test images stand in a block of their own." if several else ""
+    apart = " Arms that have also seen unlabelled test images stand in a block of their own." if several else ""
     return Picture(
         "Balanced accuracy by training set",
         figures.forest(pd.concat(shown).assign(axis=lambda table: table["split"]), axes, "forest", arm_label),
         spoken(rows, "split", "Balanced accuracy"),
-        "Dot: balanced accuracy on real test patches; line: its interval, which resamples slides or patients, not "
-        f"patches. Further right is better; the dotted line is chance.{apart}",
+        "A dot is the balanced accuracy on real test patches. A line is its interval, which resamples slides or "
+        f"patients, not patches. Further right is better; the dotted line is chance.{apart}",
         table_of("Balanced accuracies", rows, open=False),
     )
 
@@ -129,15 +129,19 @@ def _differences(run: Run) -> Picture | None:
     order = list(reversed(ranked(shown)))
     shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     axes = split_axes(rows, "balanced accuracy of MeDi minus this arm", 0.0)
-    adjusted = " p-values, adjusted for the number of arms, stand in the data." if "p_adjusted" in rows else ""
+    adjusted = " The data hold p-values, adjusted for the number of arms." if "p_adjusted" in rows else ""
     return Picture(
         "MeDi against each other arm, paired",
-        figures.forest(shown, axes, "differences", lambda arm: f"MeDi − {arm_name(arm)}"),
+        figures.forest(shown, axes, "differences", _less),
         spoken(shown, "split", "Balanced accuracy of MeDi minus that of another arm"),
-        "Right of the dotted line MeDi’s images do better than the arm that is named, left of it worse; a line that "
-        f"crosses it leaves it open. Both arms meet the same resampled slides.{adjusted}",
+        "Right of the dotted line, MeDi’s images do better than the arm that is named; left of it, they do worse. An "
+        f"interval that crosses the line leaves the question open. Both arms meet the same resampled slides.{adjusted}",
         table_of("Paired differences", rows, open=False),
     )
+
+
+def _less(arm: str) -> str:
+    return f"MeDi − {arm_name(arm)}"
 
 
 def _curves(run: Run) -> list[Picture]:
@@ -158,7 +162,7 @@ def _curve(run: Run, rows: pd.DataFrame, x_name: str) -> Picture:
         f"{metric_name(metric).capitalize()} over {varied}",
         figures.curves(shown, varied, metric_name(metric), run.chance if metric == MAIN else None),
         spoken(ends, "split", f"At {shown['x'].max():g} {varied}, {metric_name(metric)}"),
-        f"{band}; the line is the mean.{' Dotted: chance.' if metric == MAIN else ''}",
+        f"{band}; the line is the mean.{' The dotted line is chance.' if metric == MAIN else ''}",
         table_of(f"Results over {varied}", rows, open=False),
     )
 
@@ -172,12 +176,12 @@ def _levels(run: Run) -> list[Picture]:
 
 def _level(run: Run, rows: pd.DataFrame, attribute: str) -> Picture:
     arms, undefined = in_order(rows["arm"]), int(rows["value"].isna().sum())
-    dashes = f" {undefined} of {len(rows)} are undefined, mostly for want of a second class." if undefined else ""
+    dashes = f" {undefined} of {len(rows)} are undefined, mostly because they lack a second class." if undefined else ""
     return Picture(
         f"Balanced accuracy per {attribute}",
         figures.panels(rows.assign(axis=rows["split"]), attribute, split_axes(rows, "balanced accuracy"), arms),
         spoken(rows, attribute, f"Balanced accuracy per {attribute}, mean of the splits"),
-        f"A row per {attribute}, a dot per training set.{dashes}",
+        f"Each row is a {attribute}, each dot a training set.{dashes}",
         table_of(f"Balanced accuracy per {attribute}", rows, open=False),
     )
 
@@ -191,8 +195,8 @@ def _recalls(run: Run) -> Picture | None:
         f"Recall per class and {run.attribute}",
         figures.recall_maps(rows, run.attribute, run.unseen),
         spoken(rows, "split", "Mean recall over combinations"),
-        "Share of the real test patches of a combination that the classifier names rightly; darker is more. Framed: "
-        "without a real training patch.",
+        "The share of real test patches of a combination whose class is recognised; darker is more. Frames mark "
+        "combinations without a real training patch.",
         table_of("Recall per combination", rows, open=False),
     )
 
@@ -212,8 +216,9 @@ def _gaps(run: Run) -> Picture | None:
         f"Gaps between groups, {split_title(split)}",
         figures.forest(shown, axes, "gaps", arm_label),
         spoken(shown, "metric", "Gaps"),
-        "Further left is fairer: 0 is no difference. Equalised odds: the largest difference in how often a class is "
-        "recognised, or wrongly given; demographic parity: in how often it is given at all.",
+        "Further left is fairer: 0 is no difference. Equalised odds compare how often a class is recognised, and how "
+        "often it is given wrongly. Demographic parity compares how often it is given at all. Each gap is the largest "
+        "difference between two groups.",
         table_of("Gaps of every split", rows, open=False),
     )
 

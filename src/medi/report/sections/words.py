@@ -1,4 +1,4 @@
-"""What several sections say alike: a figure in words, image counts, splits as axes, cells with intervals."""
+"""What several sections say alike: a figure in words, image counts, splits as axes, values with their intervals."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from medi.figures import Axis
 from medi.figures.names import DASH, arm_name, in_order, interval, known, metric_name, number, split_title, splits_of
-from medi.report.parts import Cell
+from medi.report.parts import Entry
 
 Rows = pd.DataFrame
 
@@ -41,15 +41,15 @@ def _values(rows: Rows, called: Callable[[str], str]) -> str:
     return ", ".join(f"{called(arm)} {number(means[arm])}" for arm in in_order(rows["arm"]))
 
 
-def with_interval(row: Any, write: Callable[[Any], str] = "{:.3f}".format) -> Cell:
+def with_interval(row: Any, write: Callable[[Any], str] = "{:.3f}".format) -> Entry:
     """The value with its interval as it is read, alone as it is sorted; undefined with its reason (P7)."""
     if not known(row.value):
-        return Cell(f"{DASH} ({row.reason})" if row.reason else DASH, "", True)
-    return Cell(f"{write(row.value)}{interval(row.low, row.high, write)}", str(row.value), True)
+        return Entry(f"{DASH} ({row.reason})" if row.reason else DASH, "", True)
+    return Entry(f"{write(row.value)}{interval(row.low, row.high, write)}", str(row.value), True)
 
 
 def measures(rows: Rows, metrics: Sequence[str]) -> Rows:
-    """One line per arm, a column per metric, each cell with its interval."""
+    """One line per arm, a column per metric, each value with its interval."""
     lines = []
     for arm in dict.fromkeys(rows["arm"]):
         line: dict[str, Any] = {"arm": arm_name(str(arm))}

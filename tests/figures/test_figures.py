@@ -4,12 +4,13 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from base64 import b64decode
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated import CLASSES, SITES, Fabricate, write_more
+from fabricated import CLASSES, SITES, Fabricate, write_more, write_run
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,6 +22,12 @@ from medi.figures import maps, patches, to_svg
 from medi.figures.names import number, ordered
 
 HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}
+
+
+@pytest.fixture
+def fabricate(tmp_path: Path) -> Fabricate:
+    """fabricate(classes=..., sites=..., size=...) writes a run folder, whose tables and patches are drawn here."""
+    return partial(write_run, tmp_path / "run")
 
 
 def parsed(svg: str) -> ET.Element:
