@@ -1,10 +1,12 @@
-"""What the verbs of a user's own cohort start from."""
+"""What the verbs start from: a table with images, and packed cohorts."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from small_cohorts import write_cohorts
 
 
 @pytest.fixture
@@ -19,3 +21,9 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "own" / "metadata.csv"
     path.write_text("\n".join(rows) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packed cohorts real, good and flat."""
+    return write_cohorts(tmp_path_factory.mktemp("cohorts"))

@@ -25,3 +25,12 @@ def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> No
     Path("my model").mkdir()
     Path("my model/model.safetensors").touch()
     assert following(fine(medi("plan", "my holdout"))) == ["sample", "my model", "medi-plan"]
+
+
+def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> None:
+    real, good = folders / "real", f"good={folders / 'good'}"
+    assert following(fine(medi("embed", real))) == ["fidelity", str(real)]
+    words = following(fine(medi("fidelity", real, good, "--over", "class", "--n", "8", "--draws", "0")))
+    assert words == ["utility", str(real), good, "--over", "class"]
+    words = following(fine(medi(*words, "--arms", "none")))
+    assert words == ["export", "medi-model"]

@@ -10,7 +10,6 @@ import pandas as pd
 from jaxtyping import Bool
 
 from medi.cohort.table import Cohort
-from medi.core.files import write_table
 from medi.core.showing import Shown
 from medi.core.tables import RESULTS
 from medi.evaluation.features import Embedded
@@ -53,9 +52,7 @@ class Fidelity(Shown):
     def save(self, folder: str | Path) -> Path:
         """Write the tables, embeddings.parquet of the real patches, and the cohort suspects/; returns the folder."""
         folder = Path(folder)
-        features = pd.DataFrame(self.real.features.astype(np.float32)).add_prefix("f")
-        features.insert(0, "sample_id", self.real.table["sample_id"].to_numpy())
-        write_table(folder / "embeddings.parquet", features)
+        self.real.save(folder / "embeddings.parquet")
         if self.suspects is not None:
             self.suspects.save(folder / "suspects")
         return _save(folder, self.tables)

@@ -14,7 +14,8 @@ from medi.cli import (
     demo,
     diffusion,
     doctor,
-    evaluation,
+    embed,
+    fidelity,
     holdout,
     pack,
     plan,
@@ -22,6 +23,7 @@ from medi.cli import (
     run,
     stress,
     transfer,
+    utility,
 )
 from medi.cli import app as browser
 from medi.cli.help import CONTEXT, Verbs
@@ -58,7 +60,7 @@ def root(
 
 for verb in (
     *(demo, run, report, browser, audit, holdout, pack, plan),
-    *(diffusion, evaluation, adapt, transfer, stress, doctor),
+    *(diffusion, embed, fidelity, utility, adapt, transfer, stress, doctor),
 ):
     verb.register(app)
 

@@ -31,6 +31,24 @@ Attribute = Annotated[
     str | None, typer.Option("--attribute", help="Whose level it is.", show_default="the model's first attribute")
 ]
 Shard = Annotated[str, typer.Option("--shard", metavar="I/N", help="Part I of N, from 0; the last to end joins all.")]
+Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
+Synthetic = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME=COHORT", help="Synthetic cohorts, of any generator.")
+]
+OverAll = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--over",
+        metavar="COLUMN",
+        help="Columns whose combinations are compared: a,b or repeated.",
+        show_default="class, attributes",
+    ),
+]
+EncoderName = Annotated[str, typer.Option("--encoder", metavar="ENCODER", help="Feature extractor.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="FOLDER", help="Keep embeddings here, by hash of cohort and encoder."),
+]
 HeldOut = Annotated[Path, typer.Argument(metavar="HOLDOUT", help="Cohort folder with a split (medi holdout).")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")]
 RunOut = Annotated[

@@ -50,6 +50,16 @@ def levels_of(schema: "Schema", attribute: str, given: list[str]) -> list[str]:
     return list(known) if named == ["all"] and "all" not in known else named
 
 
+def read_packed(folder: Path) -> "Cohort":
+    """A cohort that has pixels."""
+    from medi.cohort.table import Cohort
+
+    cohort = Cohort.load(folder)
+    if cohort.pixels is None:
+        raise MediError(f"{folder}: not packed; `medi pack {folder} --size 64 --out packed` decodes its images")
+    return cohort
+
+
 def _pairs(known: Sequence[str], schema: "Schema") -> dict[str, str]:
     pairs = [text.partition("=") for text in split_commas(known)]
     if wrong := [name for name, mark, _ in pairs if not mark]:
@@ -61,13 +71,9 @@ def _pairs(known: Sequence[str], schema: "Schema") -> dict[str, str]:
 
 def _load(source: Path) -> "Cohort":
     from medi.cohort.readers.files import SUFFIXES
-    from medi.cohort.table import Cohort
 
     if (source / "cohort.json").exists():
-        cohort = Cohort.load(source)
-        if cohort.pixels is None:
-            raise MediError(f"{source}: not packed; `medi pack {source} --size ...` decodes its images")
-        return cohort
+        return read_packed(source)
     if not source.exists():
         raise MediError(f"{source}: no such file or folder")
     if source.is_file() and not source.name.lower().endswith(SUFFIXES):

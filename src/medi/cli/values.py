@@ -1,6 +1,7 @@
 """What the text of an option means: lists, numbers, pairs, shards. A wrong text is an error that names its option."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from medi.core.errors import MediError
 
@@ -65,3 +66,23 @@ def named_numbers(given: Sequence[str], option: str, example: str) -> dict[str, 
     """
     pairs = [text.rpartition("=") for text in given]
     return {name: number(text, option, example) for name, _, text in pairs}
+
+
+def folders(given: Sequence[str]) -> dict[str, Path]:
+    """{"medi": folder} from medi=FOLDER; a name stands for one folder.
+
+    >>> folders(["medi=my-samples"])
+    {'medi': PosixPath('my-samples')}
+    """
+    pairs = [text.partition("=") for text in given]
+    if wrong := next((text for text, pair in zip(given, pairs) if not (pair[0] and pair[2])), None):
+        raise MediError(f"{wrong!r}: expected NAME=COHORT, such as medi=my-samples")
+    names = [name for name, _, _ in pairs]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise MediError(f"the name {twice[0]!r} is taken; call that set something else")
+    return {name: Path(folder) for name, _, folder in pairs}
+
+
+def over_words(given: Sequence[str] | None) -> list[str]:
+    """--over as it is typed again for the next verb."""
+    return ["--over", ",".join(split_commas(given))] if given else []

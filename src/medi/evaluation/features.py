@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Float64, Int64
 
 from medi.core.errors import MediError
+from medi.core.files import write_table
 
 Features = Float[np.ndarray, "_n _d"]  # any number of rows
 CONSTANT = 1e-7  # a feature spreads by more than this share of its largest value, or it is taken for constant
@@ -53,6 +55,12 @@ class Embedded:
     def assign(self, **columns: Any) -> "Embedded":
         """The same embeddings beside a table with these columns set."""
         return Embedded(self.features, self.table.assign(**columns))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a Parquet table: sample_id, then f0, f1, ... as float32."""
+        table = pd.DataFrame(self.features.astype(np.float32)).add_prefix("f")
+        table.insert(0, "sample_id", self.table["sample_id"].to_numpy())
+        return write_table(Path(path), table)
 
     @property
     def whole(self) -> Bool[np.ndarray, " n"]:

@@ -1,0 +1,67 @@
+"""The verb embed: features of every patch."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medi.cli.help import add
+from medi.cli.next_step import next_step
+from medi.cli.options import Cache, EncoderName, one_of
+from medi.cli.patches import read_packed
+from medi.cli.terminal import Terminal, say
+from medi.cli.values import shard_of
+from medi.core.errors import MediError
+
+
+def embed(
+    packed: Annotated[Path, typer.Argument(metavar="PACKED", help="Packed cohort, real or synthetic.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Table to write.")] = Path("embeddings.parquet"),
+    encoder: EncoderName = "colour-texture",
+    cache: Cache = None,
+    jpeg: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Quality of a JPEG round trip before.", show_default="none")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or mixed: bf16, fp16.", autocompletion=one_of("fp32", "bf16", "fp16"))
+    ] = "fp32",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Part I of N, from 0, with one --cache.")] = "0/1",
+) -> None:
+    """Features of every patch as a table.
+
+    The Parquet table has sample_id and a column per number. ENCODER is a name (uni), a name with its weights
+    (uni:PATH), timm:ARCHITECTURE:PATH or torchscript:PATH. The same command goes on where it stopped.
+
+    Example: medi embed my-packed --encoder uni --cache embeddings
+    """
+    from medi.core.progress import Show, Silent
+    from medi.core.sharding import process
+    from medi.evaluation.encoders import embed_share
+    from medi.evaluation.encoders import encoder as named
+    from medi.evaluation.features import Embedded
+
+    cohort, extractor, part = read_packed(packed), named(encoder, jpeg, precision), shard_of(shard)
+    sharers = part[1] * process("WORLD_SIZE", 1)
+    if cache is None and sharers > 1:
+        raise MediError("shards need --cache, one folder for all of them")
+    store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
+    show: Show = Silent() if process("RANK", 0) else Terminal()
+    with show.bars("embedding") as (advance,):
+        features = embed_share(cohort, extractor, store, part, advance)
+    took = time.perf_counter() - started
+    if features is None:
+        say(f"shard {shard} is done ({took:.0f} s); the last of the others writes all: {out}")
+        return
+    Embedded(features, cohort.table).save(out)
+    if cache is None:
+        shutil.rmtree(store, ignore_errors=True)
+    rate = f"{len(cohort) / took:,.0f} images/s" if sharers == 1 else f"{took:.0f} s"
+    say(f"{len(cohort):,} patches, {extractor.dimension} numbers each by {extractor.label} ({rate}): {out}")
+    next_step("fidelity", packed)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, embed)

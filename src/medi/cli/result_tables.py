@@ -1,0 +1,70 @@
+"""Result tables on a terminal: distances by place, accuracies by training set, differences with their intervals."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from medi.cli.terminal import console, printable, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOTES = 8  # shown; the tables have all
+
+
+def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
+    """A row per place, a column per set of patches; reasons of what is undefined below."""
+    places = [column for column in ("scope", *over, "split") if column in found]
+    table = Table(title=printable(title), title_justify="left")
+    for name in places:
+        table.add_column(name)
+    sets = list(dict.fromkeys(found["arm"]))
+    for name in sets:
+        table.add_column(printable(name), justify="right")
+    table.add_column("n", justify="right")
+    for place, rows in found.groupby(places, sort=False):
+        values = dict(zip(rows["arm"], rows["value"]))
+        shown = ["" if values[name] != values[name] else f"{values[name]:.3g}" for name in sets]
+        table.add_row(*(printable(str(part)) for part in place), *shown, f"{rows['n_real'].iloc[0]:,}")
+    console.print(table)
+    reasons = _reasons(found)
+    for reason in reasons[:NOTES]:
+        say(f"  note: {reason}")
+    if len(reasons) > NOTES:
+        say(f"  {len(reasons) - NOTES} more notes in the column reason")
+
+
+def show_training_sets(found: "pd.DataFrame", title: str) -> None:
+    """A row per training set, a column per split, with intervals."""
+    table = Table(title=printable(title), title_justify="left")
+    splits = list(dict.fromkeys(found["split"]))
+    for name in ("arm", *splits, "rows", "panel"):
+        table.add_column(name, justify="right" if name in (*splits, "rows") else "left")
+    rows: Any
+    for arm, rows in found.groupby("arm", sort=False):
+        at = {row.split: f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()}
+        shown = [at.get(split, "").replace("nan", "-") for split in splits]
+        table.add_row(printable(str(arm)), *shown, f"{rows['n_train'].iloc[0]:,}", rows["panel"].iloc[0])
+    console.print(table)
+    for reason in _reasons(found):
+        say(f"  note: {reason}")
+
+
+def show_differences(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> None:
+    """The paired differences, with their intervals."""
+    rows: Any = found[(found["metric"] == metric) & found["scope"].isin(scopes)].itertuples()
+    for row in rows:
+        interval = "no interval" if row.low != row.low else f"95 % [{row.low:.3g}, {row.high:.3g}]"
+        say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {row.value:.3g}, {interval}")
+
+
+def with_interval(row: Any) -> str:
+    """A figure with its interval, or why it is undefined (P7)."""
+    if row.value != row.value:
+        return f"undefined ({row.reason})"
+    return f"{row.value:.3f}" + ("" if row.low != row.low else f", 95 % [{row.low:.3f}, {row.high:.3f}]")
+
+
+def _reasons(found: "pd.DataFrame") -> list[str]:
+    return list(dict.fromkeys(reason for reason in found["reason"] if reason))

@@ -1,0 +1,67 @@
+"""The verb utility: what synthetic images are worth to a classifier."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medi.cli.help import add
+from medi.cli.next_step import model_beside, next_step
+from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of
+from medi.cli.result_tables import show_differences, show_training_sets
+from medi.cli.terminal import Terminal, say
+from medi.cli.values import columns, folders
+
+HEADS = ("tuned", "medi", "uni")
+
+
+def utility(
+    real: Real,
+    synthetic: Synthetic = None,
+    out: Annotated[Path, folder("the tables")] = Path("medi-utility"),
+    over: OverAll = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="nsclc, uterine, kidney, or classes as in A,B; may be repeated.", show_default="all classes"),
+    ] = None,
+    head: Annotated[
+        str, typer.Option(help="Classifier on the features: tuned, medi or uni.", autocompletion=one_of(*HEADS))
+    ] = "tuned",
+    arms: Annotated[
+        list[str] | None, typer.Option(help="What else is compared: all, stains, none or names.", show_default="all")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="More columns for fairness gaps, such as race.", show_default="none")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds and draws; figures are means.")] = 1,
+    encoder: EncoderName = "colour-texture",
+    cache: Cache = None,
+    seed: Seed = 0,
+) -> None:
+    """What synthetic images are worth to a classifier.
+
+    The same classifier is trained on real patches, on real ones with each synthetic cohort, and on every baseline that
+    needs no generator. REAL has the splits of `medi holdout`: train, and test_seen or test_unseen. Of a synthetic
+    cohort the images that fill combinations are added (column `fill` of `medi plan`), or all where it does not say.
+    Real patches of the held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all,stains`
+    also compares stain normalisation and augmentation, for which the patches are embedded again.
+
+    Example: medi utility my-packed medi=my-samples --over class,site
+    """
+    from medi.api import measures
+
+    asked: dict[str, Any] = {"head": head, "seeds": seeds, "encoder": encoder, "cache": cache, "seed": seed}
+    asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or [], "task": task}
+    found = measures.utility(real, folders(synthetic or []), over=columns(over), progress=Terminal(), **asked)
+    found.save(out)
+    for name, table in found.tables["utility"].groupby("task", sort=False):
+        accuracy = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
+        show_training_sets(accuracy, f"Balanced accuracy, classes: {name}, head: {head}")
+        show_differences(table, "balanced_accuracy_difference", ("all",))
+    say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
+    next_step("export", model_beside(out))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, utility)

@@ -1,0 +1,64 @@
+"""The verb utility as a user runs it, on cohorts that `Cohort.save` wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from command_line import Medi, fine, refused
+from medi.cohort.table import Cohort
+from small_cohorts import CLASSES, SITES
+
+
+def test_utility_adds_what_fills(medi: Medi, folders: Path) -> None:
+    arms = [f"good={folders / 'good'}", f"flat={folders / 'flat'}"]
+    shown = fine(medi("utility", folders / "real", *arms, "--over", "class,site", "--arms", "none", "--out", "u"))
+    found = pd.read_parquet("u/utility.parquet")
+    accuracy = found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")]
+    assert set(zip(accuracy["arm"], accuracy["split"])) == {
+        (arm, split) for arm in ("real", "good", "flat") for split in ("seen", "unseen")
+    }
+    train = Cohort.load(folders / "real").where(split="train")
+    counts = accuracy.set_index(["arm", "split"])["n_train"]
+    assert counts["real", "seen"] == len(train)
+    assert counts["good", "seen"] == len(train) + 80, "half of them fill"
+    assert counts["flat", "seen"] == len(train) + 160, "all of them, where no column says"
+    assert "real training patches" in shown
+    curves = pd.read_parquet("u/curves.parquet")
+    assert set(curves["x_name"]) == {"ratio", "n_train", "real_per_class", "sites"}
+
+
+def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
+    """A task by its classes, synthetic patches as MeDi's, stain arms among the others, gaps between groups."""
+    task, over = ",".join(CLASSES), "class,site"
+    given = ["utility", folders / "real", f"medi={folders / 'good'}", "--over", over, "--task", task]
+    shown = fine(medi(*given, "--arms", "combination_weights,macenko", "--attribute", "group", "--out", "u"))
+    assert f"classes: {task}" in shown
+    assert "medi - macenko" in shown
+    found = pd.read_parquet("u/utility.parquet")
+    assert set(found["task"]) == {task}
+    overall = found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")]
+    assert set(overall["arm"]) == {"real", "medi", "combination_weights", "macenko"}
+    gaps = found[(found["metric"] == "demographic_parity_gap") & (found["split"] == "seen")]
+    assert set(gaps["scope"]) == {"site", "group"}
+
+
+def test_a_site_that_training_never_saw_is_a_split_of_its_own(medi: Medi, folders: Path, tmp_path: Path) -> None:
+    real = Cohort.load(folders / "real")
+    gone = (real.table["site"] == SITES[0]).to_numpy()
+    split = np.where(
+        gone, "test_unseen", np.where(real.table["split"] == "test_unseen", "reserve", real.table["split"])
+    )
+    real.with_columns(split=split).save(tmp_path / "site")
+    fine(medi("utility", tmp_path / "site", "--over", "class,site", "--arms", "none", "--head", "medi", "--out", "u"))
+    assert set(pd.read_parquet("u/utility.parquet")["split"]) == {"seen", "unseen_sites", ""}
+
+
+def test_mistakes_get_one_line(medi: Medi, folders: Path) -> None:
+    real, good = folders / "real", folders / "good"
+    refused(medi("utility", good), "no patch is for training", "medi holdout")
+    refused(medi("utility", real, "--task", "nsclc"), "task nsclc", "LUAD, LUSC", CLASSES[0])
+    refused(medi("utility", real, "--task", CLASSES[0]), "two classes or more")
+    refused(medi("utility", real, "--head", "best", "--over", "class,site"), "best", "tuned, medi, uni")
+    refused(medi("utility", real, "--arms", "coal", "--over", "class,site"), "coal", "coral")
+    refused(medi("utility", real, "--attribute", "race", "--over", "class,site"), "race")
