@@ -25,8 +25,8 @@ from medi.evaluation.encoders import encoder
 from medi.models.checkpoint import load_model
 from medi.study.settings import embedded_study
 from medi.study.unseen_level import COUNTS, Asked, Newcomer, unseen_level, without_level
-from medi.training.adaptation.adapt import LOW_RANK, TUNED, VECTOR
-from medi.training.training import train
+from medi.training.adaptation.learning import LOW_RANK, TUNED, VECTOR
+from medi.training.loop import train
 
 DROPOUT = 0.12
 ORACLE = 60  # labelled patches per class
@@ -68,7 +68,7 @@ def one(seed: int, site: str, out: Path, quick: bool, counts: tuple[int, ...]) -
 
 def learning(model: Path) -> dict[str, Any]:
     """How an adapted model came to be: the method, and how much more the old patches cost it, relative."""
-    records = load_model(model)[1].get("adaptations", [])
+    records = load_model(model)[1].adaptations
     if not records:
         return {"method": "mean", "drift": 0.0}
     old = records[-1]["old_loss"]

@@ -27,7 +27,7 @@ from medi.evaluation.encoders import encoder
 from medi.sampling.guidance import Guidance
 from medi.study.settings import find_study
 from medi.study.unseen_level import Asked, Newcomer, unseen_level, without_level
-from medi.training.training import train
+from medi.training.loop import train
 
 ATTRIBUTE, DROPOUT = "domain", 0.12
 SHARES = {"learn": 0.2, "test": 0.4, "floor": 0.2, "oracle": 0.2}  # of the domain's slides

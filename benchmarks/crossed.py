@@ -35,7 +35,7 @@ from medi.evaluation.encoders import embed, encoder
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.sampling.generate import generate
 from medi.study.settings import embedded_study
-from medi.training.training import train
+from medi.training.loop import train
 
 SITES = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Maple")
 SCANNERS = ("Cedar", "Hazel", "Rowan", "Willow")  # the phantom's, which there belong to sites

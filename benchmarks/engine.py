@@ -32,9 +32,11 @@ from torch.utils.data import DataLoader, Dataset
 from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
-from medi.models.denoiser import build_network, in_bf16
+from medi.core.devices import in_bf16
+from medi.models.network import build_unet
+from medi.training.loop import train
 from medi.training.presets import Preset, preset
-from medi.training.training import Trainer, train
+from medi.training.trainer import Trainer
 
 DEMO = preset("demo")
 BATCH = DEMO.recipe.batch
@@ -81,7 +83,7 @@ def unet(bf16: bool = BF16, fused: bool = True, channels_last: bool = True, comp
     """Forward and backward of the UNet alone, towards the square of its output, and the update."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = build_network(DEMO.network).to(memory_format=layout)
+    network = build_unet(DEMO.network).to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=fused)
     x = torch.randn(BATCH, 12, 16, 16).contiguous(memory_format=layout)
     t, z = torch.rand(BATCH), torch.randn(BATCH, DEMO.network.condition_width)
@@ -121,7 +123,7 @@ def examples(folder: Path) -> Step:
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(0)
-    network: Any = build_network(DEMO.network).to(memory_format=torch.contiguous_format)
+    network: Any = build_unet(DEMO.network).to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=100_000)
     average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True)

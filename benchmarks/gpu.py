@@ -34,11 +34,13 @@ from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.devices import device
 from medi.core.errors import MediError
-from medi.models.denoiser import Denoiser, build_network
+from medi.models.denoiser import Denoiser
+from medi.models.network import build_unet
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.study.settings import find_study
+from medi.training.log import utilisation
 from medi.training.presets import PRESETS, Preset
-from medi.training.training import Trainer, utilisation
+from medi.training.trainer import Trainer
 
 SCHEMA = Schema(
     Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=tuple(f"s{i}" for i in range(8))),)
@@ -60,7 +62,7 @@ def named(name: str) -> Preset:
 def tiny(found: Preset) -> Preset:
     """The same preset around a network of a few thousand parameters."""
     network = replace(found.network, size=16, fold=2, channels=(8, 8), layers=1, attention=(), head_dim=8, groups=8)
-    return Preset(network, replace(found.recipe, batch=4, images=400, save_every=4, early=0))
+    return Preset(network, replace(found.recipe, batch=4, images=400, save_every=4, early_average=0))
 
 
 def patches(size: int, n: int = 256) -> Cohort:
@@ -74,7 +76,7 @@ def patches(size: int, n: int = 256) -> Cohort:
 def plain(chosen: Preset, cohort: Cohort) -> Step:
     """The published loop: see the module's text."""
     where, recipe, settings = device(), chosen.recipe, chosen.network
-    network = build_network(settings).to(where, memory_format=torch.contiguous_format)
+    network = build_unet(settings).to(where, memory_format=torch.contiguous_format)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1_000_000)
     scaler = torch.amp.GradScaler(where.type)
@@ -208,7 +210,7 @@ def published(denoiser: Denoiser, batch: int, steps: int) -> Step:
     from diffusers import DDIMScheduler
 
     settings, where = denoiser.settings, device()
-    network = build_network(settings).eval().to(where, memory_format=torch.contiguous_format)
+    network = build_unet(settings).eval().to(where, memory_format=torch.contiguous_format)
     scheduler = DDIMScheduler(1000, beta_schedule="linear")
     scheduler.set_timesteps(steps)
     edge, channels = settings.size // settings.fold, 3 * settings.fold**2

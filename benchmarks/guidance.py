@@ -3,13 +3,12 @@
 python benchmarks/guidance.py RUN [RUN ...] [--weights 0.2 0.5 1] [--below 0.3 1 inf] [--above 0] [--steps 16]
     [--eta 0 0.7 --eta-within 0.3 3] [--images 100] [--sheet DIR]
 
-RUN is a run of `medi run` with both models trained, of a study that keeps an early average (`training.early`). Its MeDi
-model, guided by that average with each weight and below each noise level (and above that of --above), with each share
-of fresh noise, makes images of the training combinations that have enough patches; their Frechet distances
-(colour-texture) to as many training patches of the same combination are averaged. No patch of another split is opened.
-"alone" is the model without guidance or fresh noise. --sheet keeps 24 images of each setting and combination. The last
-line is one JSON object.
-"""
+RUN is a run of `medi run` with both models trained, of a study that keeps an early average
+(`training.early_average`). Its MeDi model, guided by that average with each weight and below each noise level (and
+above that of --above), with each share of fresh noise, makes images of the training combinations that have enough
+patches; their Frechet distances (colour-texture) to as many training patches of the same combination are averaged. No
+patch of another split is opened. "alone" is the model without guidance or fresh noise. --sheet keeps 24 images of
+each setting and combination. The last line is one JSON object."""
 
 import argparse
 from dataclasses import replace
@@ -28,7 +27,7 @@ from medi.models.checkpoint import load_model
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.study.study import reopen
-from medi.training.training import EARLY
+from medi.training.loop import EARLY
 
 SEED = 5  # of the noise: none that a study samples with
 SHOWN = 24
@@ -38,7 +37,7 @@ def settings(base: SamplerSettings, options: argparse.Namespace) -> dict[str, Sa
     base = replace(base, steps=options.steps or base.steps, eta=0.0, eta_interval=tuple(options.eta_within))
     found = {"alone": replace(base, guidance=Guidance())}
     for weight, sigma, eta in product(options.weights, options.below, options.eta):
-        guidance = Guidance(weak=weight, interval=(options.above, sigma))
+        guidance = Guidance(autoguidance=weight, interval=(options.above, sigma))
         fresh = f"_eta_{eta:g}" if eta else ""
         found[f"weight_{weight:g}_below_{sigma:g}{fresh}"] = replace(base, guidance=guidance, eta=eta)
     return found
@@ -58,7 +57,7 @@ def distances(run: Path, asked: dict[str, SamplerSettings], n: int, sheet: Path 
         raise SystemExit(f"{run}: no combination has {n} training patches; choose fewer with --images")
     found = {}
     for name, sampler in asked.items():
-        guide, values = (weak if sampler.guidance.weak else None), []
+        guide, values = (weak if sampler.guidance.autoguidance else None), []
         for at in real:
             rows = pd.DataFrame(train.table.iloc[at]).assign(noise_id=[str(i) for i in range(n)])
             images = sample_images(model, rows, SEED, replace(sampler, batch=n), guide)

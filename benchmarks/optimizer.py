@@ -18,7 +18,7 @@ import numpy as np
 from common import figure, report
 from medi.cohort.table import Cohort
 from medi.study.study import Study, reopen
-from medi.training.training import Trainer
+from medi.training.trainer import Trainer
 
 KINDS = ["adamw:16:0.002:16000", "muon:16:0.002:16000", "muon:32:0.0028:16000"]
 
@@ -34,7 +34,7 @@ def train(study: Study, train: Cohort, validation: Cohort, kind: str) -> tuple[f
         images=int(images),
         warmup=int(images) // 10,
         save_every=int(batch),
-        early=0,
+        early_average=0,
     )
     trainer = Trainer(train, study.settings.network, recipe, train.schema, study.settings.seed)
     start = time.process_time()

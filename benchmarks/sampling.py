@@ -41,7 +41,8 @@ from medi.core import seeds
 from medi.evaluation.encoders import embed, encoder
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.models.checkpoint import load_model, save_model
-from medi.models.denoiser import Denoiser, NetworkSettings, build_network
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings, build_unet
 from medi.sampling.generate import generate
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.study.settings import embedded_study
@@ -75,7 +76,7 @@ def random_model(folder: Path, settings: NetworkSettings, combinations: int) -> 
         Attribute("class", levels=tuple(f"c{i}" for i in range(CLASSES))), (Attribute("site", levels=sites),)
     )
     torch.manual_seed(0)
-    return save_model(folder / "model.safetensors", Denoiser(settings, schema), {})
+    return save_model(folder / "model.safetensors", Denoiser(settings, schema))
 
 
 def command(model: Path, rows: pd.DataFrame, folder: Path, *options: object) -> float:
@@ -103,7 +104,7 @@ def published(settings: NetworkSettings, combinations: int) -> float:
     """Seconds an image of a stock UNet under diffusers' own solver, one combination after another."""
     from diffusers import DPMSolverMultistepScheduler
 
-    network = build_network(settings).eval().to(memory_format=torch.contiguous_format)
+    network = build_unet(settings).eval().to(memory_format=torch.contiguous_format)
     scheduler = DPMSolverMultistepScheduler(1000)
     edge, channels = settings.size // settings.fold, 3 * settings.fold**2
     start = time.perf_counter()

@@ -276,10 +276,10 @@ def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, floa
     clean = np.stack([world.truth[site][i] for i, site in enumerate(target)])
     found = {}
     for steps in STEPS:
-        one = Bridge(bridge.denoiser, bridge.config, replace(bridge.settings, steps=steps, solver=solver))
+        one = Bridge(bridge.denoiser, bridge.checkpoint, replace(bridge.settings, steps=steps, solver=solver))
         noise = one.invert(images, table)
         made, same = one.render(noise, table.assign(site=target)), one.render(noise, table)
-        alone = Bridge(one.denoiser, one.config, replace(one.settings, batch=1))
+        alone = Bridge(one.denoiser, one.checkpoint, replace(one.settings, batch=1))
         start = time.perf_counter()
         for i in range(SPEED):
             alone.render(alone.invert(images[[i]], table.iloc[[i]]), table.iloc[[i]].assign(site=target[i]))
@@ -337,7 +337,7 @@ def carried(train: Cohort, made: Cohort, change: Callable[[Images, str, str], Im
     """The sources of transferred patches, changed otherwise from their site to the target."""
     sources = pd.Index(train.table["sample_id"]).get_indexer(made.table["source"])
     images = train.images[sources]
-    for (home, target), rows in made.table.groupby(["transferred_from", "site"]):
+    for (home, target), rows in made.table.groupby(["translated_from", "site"]):
         images[rows.index] = change(images[rows.index], home, target)
     return Cohort(made.table, made.schema, Pixels.of(images))
 
@@ -353,9 +353,9 @@ def oracle(folder: Path, plan: pd.DataFrame) -> Cohort:
 
 def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, Any]:
     """Everything for one seed's model."""
-    denoiser, config = load_model(folder / "models" / "medi" / "model.safetensors")
-    bridge = Bridge(denoiser, config, TransferSettings(steps=steps))
-    trained = {tuple(row[:2]) for row in config["combinations"]["rows"]}
+    denoiser, checkpoint = load_model(folder / "models" / "medi" / "model.safetensors")
+    bridge = Bridge(denoiser, checkpoint, TransferSettings(steps=steps))
+    trained = {tuple(row[:2]) for row in (checkpoint.combinations or {})["rows"]}
     train, out = training(folder), out / f"seed{seed}"
     world, common = World.of(seed, per_cell, train), learned(folder, train, seed, out, bridge.settings)
     start = time.perf_counter()

@@ -9,7 +9,8 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core import seeds
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 
 SCHEMA = Schema(
     Attribute("class", levels=("a", "b", "c")), (Attribute("site", levels=("A", "B")), Attribute("age", "continuous"))

@@ -16,8 +16,9 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.files import write_json, write_text
 from medi.core.seeds import generator
-from medi.models.checkpoint import save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate
 from medi.sampling.sampler import SamplerSettings
 from medi.study.settings import StudySettings
@@ -48,9 +49,8 @@ def write_run(folder: Path, dropout: float = 0.1) -> Path:
     train = cohort.select((holdout.split == "train").to_numpy())
     for name, schema in (("cls", SCHEMA.restrict([])), ("medi", SCHEMA)):
         path = folder / "models" / name / "model.safetensors"
-        save_model(
-            path, _denoiser(schema), {"recipe": {"dropout": dropout}, "combinations": counts(train.table, schema)}
-        )
+        denoiser, known = _denoiser(schema), {"recipe": {"dropout": dropout}}
+        save_model(path, denoiser, Checkpoint.of(denoiser, **known, combinations=counts(train.table, schema)))
         generate(path, _plan(schema), folder / "samples" / name, 0, SamplerSettings(steps=2, batch=16))
     settings = StudySettings(title=f"Tiny & {EVIL}", network=NETWORK, sampling=SamplerSettings(steps=3))
     write_text(folder / "study.yaml", yaml.safe_dump(settings.model_dump(mode="json")))

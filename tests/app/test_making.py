@@ -33,7 +33,7 @@ from medi.models.checkpoint import load_model, save_model
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.training.adaptation import adapt
-from medi.training.training import EARLY
+from medi.training.loop import EARLY
 
 CELL = {"class": "LUSC", "site": "Rowan", "grade": "1", "age": "61"}
 
@@ -82,22 +82,24 @@ def test_the_ends_of_a_mix_are_its_levels(bench: Workbench) -> None:
 def test_images_are_sampled_as_the_run_samples(tmp_path: Path) -> None:
     """With the run's fresh noise and, where the model's early average lies beside it, guided by that."""
     home = tiny_run.write_run(tmp_path / "run")
-    weak, config = load_model(home / "models" / "medi" / "model.safetensors")
+    weak, checkpoint = load_model(home / "models" / "medi" / "model.safetensors")
     with torch.no_grad():
         for parameter in weak.parameters():
             parameter.mul_(0.9)
-    save_model(home / "models" / "medi" / EARLY, weak, config)
-    sampling = SamplerSettings(guidance=Guidance(weak=0.5, interval=(0.01, 5.0)), eta=0.7, eta_interval=(0.1, 10.0))
+    save_model(home / "models" / "medi" / EARLY, weak, checkpoint)
+    sampling = SamplerSettings(
+        guidance=Guidance(autoguidance=0.5, interval=(0.01, 5.0)), eta=0.7, eta_interval=(0.1, 10.0)
+    )
     content = yaml.safe_load((home / "study.yaml").read_text()) | {"sampling": asdict(sampling)}
     content["sampling"] |= {"eta_interval": [0.1, 10.0]}
     content["sampling"]["guidance"]["interval"] = [0.01, 5.0]
-    content["training"] |= {"early": 8000}
+    content["training"] |= {"early_average": 8000}
     (home / "study.yaml").write_text(yaml.safe_dump(content))
     bench = Workbench(home, tmp_path)
     asked, wish = replace(sampling, steps=4, batch=AT_ONCE), quick(n=AT_ONCE, steps=4)  # 40, 3.2, 0.25, 0.02
     rows, model, found = wish.rows(), bench.first.denoiser, made(bench, wish)
     np.testing.assert_array_equal(found, sample_images(model, rows, 0, asked, weak))
-    for other in (replace(asked, eta=0.0), replace(asked, guidance=Guidance(weak=1.0))):
+    for other in (replace(asked, eta=0.0), replace(asked, guidance=Guidance(autoguidance=1.0))):
         assert (found != sample_images(model, rows, 0, other, weak)).any()
     flow = sample_images(model, rows, 0, replace(asked, solver="heun", eta=0.0), weak)
     np.testing.assert_array_equal(made(bench, replace(wish, solver="heun")), flow)

@@ -11,8 +11,9 @@ from medi.cohort.plan import balance
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
-from medi.models.checkpoint import save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 
 SCHEMA = Schema(Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=("Asterand", "NA", "X")),))
 QUICK = ("--steps", 2, "--batch", 8)
@@ -28,7 +29,7 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
             parameter.add_(0.1 * torch.randn_like(parameter))
     combinations = {"columns": ["class", "site"], "rows": [["LUAD", "Asterand", 9], ["LUSC", "NA", 3]]}
     config = {"recipe": {"dropout": 0.1}, "images": 16, "info": {"source": "test"}, "combinations": combinations}
-    save_model(tmp_path / "m" / "model.safetensors", denoiser, config)
+    save_model(tmp_path / "m" / "model.safetensors", denoiser, Checkpoint.of(denoiser, **config))
     Path("plan.csv").write_text("class,site,n\nLUAD,NA,5\nLUSC,Asterand:0.7+X:0.3,4\nLUSC,,2\n")
     return medi
 
@@ -81,7 +82,7 @@ def test_guidance_reaches_the_rows(verb: Medi) -> None:
     fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, *options))
     assert set(Cohort.load(Path("s")).table["guidance"]) == {"class=1.5, site=0.5 for sigma 0.1 to 5"}
     fine(verb("sample", "m", "plan.csv", "--out", "w", *QUICK, "--weak", "m", "--weak-weight", "0.5"))
-    assert set(Cohort.load(Path("w")).table["guidance"]) == {"weaker model=0.5"}
+    assert set(Cohort.load(Path("w")).table["guidance"]) == {"autoguidance=0.5"}
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,9 @@ def test_both_models_from_one_cohort(medi: Medi, packed: Path) -> None:
     command = ["train", packed, "--preset", "demo", "--images", "32"]
     for name, more, conditions in (("medi", [], 3), ("cls", ["--cls"], 1)):
         assert "GFLOP an image" in fine(medi(*command, *more, "--out", name))
-        denoiser, config = load_model(Path(name) / "model.safetensors")
+        denoiser, checkpoint = load_model(Path(name) / "model.safetensors")
         assert len(denoiser.schema.conditions) == conditions
-        assert config["images"] == 32
+        assert checkpoint.images == 32
         row = json.loads((Path(name) / "log.jsonl").read_text().splitlines()[-1])
         assert row["validation_loss"] > 0
         assert row["utilisation"] is None or 0 < row["utilisation"] < 1
@@ -42,13 +42,13 @@ def test_dropout_by_name_stays_with_the_model(medi: Medi, packed: Path) -> None:
     """What a model never dropped it cannot be guided by."""
     command = ("train", packed, "--preset", "demo", "--images", "32")
     fine(medi(*command, "--dropout", "class=0.1", "--dropout", "site=0.2", "--out", "m"))
-    assert load_model(Path("m/model.safetensors"))[1]["recipe"]["dropout"] == {"class": 0.1, "site": 0.2}
+    assert load_model(Path("m/model.safetensors"))[1].dropout == {"class": 0.1, "site": 0.2}
     Path("plan.csv").write_text(f"class,site,group,n\n{phantom.CLASSES[0]},{phantom.SITES[0]},{phantom.GROUPS[0]},1\n")
     sample = ("sample", "m", "plan.csv", "--steps", 2, "--batch", 2, "--out", "s")
     assert "sampled: 1 images" in fine(medi(*sample, "--guidance", "site=1"))
     refused(medi(*sample, "--guidance", "group=1"), "trained without conditioning dropout of group")
     fine(medi(*command, "--dropout", "0.3", "--out", "all"))
-    assert load_model(Path("all/model.safetensors"))[1]["recipe"]["dropout"] == 0.3
+    assert load_model(Path("all/model.safetensors"))[1].dropout == 0.3
 
 
 def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:

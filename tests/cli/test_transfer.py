@@ -13,8 +13,9 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort, concatenate
 from medi.core import seeds
-from medi.models.checkpoint import load_model, save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, load_model, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 
 SCHEMA = Schema(Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=("NA", "X", "Y")),))
 QUICK = ("--steps", 2, "--batch", 4)
@@ -30,7 +31,7 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
             parameter.add_(0.1 * torch.randn_like(parameter))
     known = {"columns": ["class", "site"], "rows": [["LUAD", "X", 9], ["LUSC", "Y", 9]]}
     config = {"recipe": {"dropout": 0.1}, "combinations": known, "mpp": 0.5}
-    save_model(Path("m/model.safetensors"), denoiser, config)
+    save_model(Path("m/model.safetensors"), denoiser, Checkpoint.of(denoiser, **config))
     images = seeds.generator("patches").integers(90, 200, (6, 8, 8, 3), dtype=np.uint8)
     table = pd.DataFrame({"sample_id": [f"s{i}" for i in range(6)], "class": ["LUAD", "LUSC"] * 3})
     table = table.assign(patient="p", slide="p", site=["X", "Y", "Y"] * 2)
@@ -75,7 +76,7 @@ def test_a_common_change(verb: Medi) -> None:
     fine(verb(*shared, "--common", 9, "--out", "t"))
     made = Cohort.load(Path("t"))
     assert len(made) == 2 * 30
-    for _, rows in made.table.groupby(["transferred_from", "site", made.table["source"].str[:2]]):
+    for _, rows in made.table.groupby(["translated_from", "site", made.table["source"].str[:2]]):
         images = made.images[rows.index.to_numpy()]
         assert (images == images[0]).all(), "the same patch, the same change"
 

@@ -19,11 +19,13 @@ from medi.core.errors import MediError
 from medi.export.bundle import bundle
 from medi.export.card import card
 from medi.export.export import export
-from medi.models.checkpoint import save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
-from medi.training.training import Recipe, train
+from medi.training.loop import train
+from medi.training.recipe import Recipe
 
 COMBINATIONS = {"columns": ["class", "site"], "rows": [["a", "", 2], ["a", "A", 1200], ["b", "B", 7]]}
 ROWS = pd.DataFrame(
@@ -70,7 +72,9 @@ except Exception as error:
 @pytest.fixture
 def model(denoiser: Denoiser, tmp_path: Path) -> Path:
     config = {"images": 160, "seed": 0, "recipe": {"dropout": 0.1}, "data": "d", "info": {"reader": "table"}}
-    return save_model(tmp_path / "model.safetensors", denoiser, config | {"combinations": COMBINATIONS})
+    return save_model(
+        tmp_path / "model.safetensors", denoiser, Checkpoint.of(denoiser, **config, combinations=COMBINATIONS)
+    )
 
 
 @pytest.fixture
@@ -183,7 +187,7 @@ def test_exported_source_stands_alone() -> None:
     }
     assert "def dpm_solver_2m(" in text
     assert "def group_rare(" not in text
-    with pytest.raises(LookupError, match=r"medi\.errors has no top-level nothing"):
+    with pytest.raises(LookupError, match=r"medi\.core\.errors has no top-level nothing"):
         bundle("medi.core.errors", "nothing")
 
 
@@ -212,9 +216,9 @@ def test_names_from_metadata_are_escaped_in_the_card() -> None:
     """P11."""
     evil = "<b>|`x`\n"
     schema = Schema(Attribute("class", levels=(evil,)), (Attribute("a b", levels=("1",)),))
-    network = {"size": 8}
     found = {"columns": ["class", "a b"], "rows": [[evil, "1", 3]]}
-    text = card({"schema": schema.to_dict(), "network": network, "combinations": found}, data_licence="CC BY 4.0 <x>")
+    checkpoint = Checkpoint(NetworkSettings(size=8, channels=(8,)), schema, combinations=found)
+    text = card(checkpoint, data_licence="CC BY 4.0 <x>")
     assert "| \\<b\\>\\|\\`x\\` " in text
     assert "<b>" not in "".join(text.split("```")[::2])  # nothing is rendered inside the fence
     assert "**{'a b': '1'}" in text
@@ -223,5 +227,5 @@ def test_names_from_metadata_are_escaped_in_the_card() -> None:
 
 def test_card_of_an_older_checkpoint_says_so(cohort: Cohort) -> None:
     settings = NetworkSettings(size=8, fold=4, channels=(8,), layers=1)
-    text = card({"network": vars(settings), "schema": cohort.schema.to_dict()})
+    text = card(Checkpoint(settings, cohort.schema))
     assert "## Training combinations\n\nNot recorded in this checkpoint." in text

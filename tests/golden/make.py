@@ -10,8 +10,9 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.files import write_json
-from medi.models.checkpoint import save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 from medi.sampling.sampler import SamplerSettings, sample_images
 
 HERE = Path(__file__).parent
@@ -30,7 +31,7 @@ def main() -> None:
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_model(HERE / "model.safetensors", denoiser, {"recipe": {"dropout": 0.0}, "images": 0})
+    save_model(HERE / "model.safetensors", denoiser, Checkpoint.of(denoiser, recipe={"dropout": 0.0}, images=0))
     images = sample_images(denoiser, ROWS, 7, SamplerSettings(steps=4, batch=3))
     write_json(HERE / "images.json", images.tolist())
     ids = {name: ["p1", "p1", "p2"] for name in ("patient", "slide")}

@@ -1,6 +1,7 @@
 """Checkpoints: whole or one clear error (P11, P12)."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,29 +10,31 @@ from safetensors.torch import load_file, save_file
 
 from medi.core.errors import MediError
 from medi.models import checkpoint
-from medi.models.checkpoint import load_model, load_tensors, save_model, save_tensors
+from medi.models.checkpoint import Checkpoint, load_model, load_tensors, save_model, save_tensors
 from medi.models.denoiser import Denoiser
 
 
 def test_round_trip(denoiser: Denoiser, tmp_path) -> None:
-    loaded, config = load_model(save_model(tmp_path / "m.safetensors", denoiser, {"note": "x"}))
+    known = Checkpoint.of(denoiser, info={"note": "x"}, images=8, mpp=0.5)
+    loaded, found = load_model(save_model(tmp_path / "m.safetensors", denoiser, known))
     assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), denoiser.state_dict().values()))
     assert loaded.schema == denoiser.schema
-    assert config["note"] == "x"
+    assert replace(found, hash="") == known
     assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]  # nothing half-written is left
 
 
 def test_the_same_weights_and_settings_have_the_same_hash_p3(denoiser: Denoiser, tmp_path) -> None:
     """Whatever the order in which the file's header was written; it goes into every synthetic row as `origin`."""
     notes = ["x"] * 6 + ["y"]
-    paths = [save_model(tmp_path / f"{i}.safetensors", denoiser, {"note": note}) for i, note in enumerate(notes)]
-    hashes = [load_model(path)[1]["hash"] for path in paths]
+    known = [Checkpoint.of(denoiser, info={"note": note}) for note in notes]
+    paths = [save_model(tmp_path / f"{i}.safetensors", denoiser, each) for i, each in enumerate(known)]
+    hashes = [load_model(path)[1].hash for path in paths]
     assert len(set(hashes[:6])) == 1
     assert hashes[6] != hashes[0]
 
 
 def test_truncated_file_is_one_clear_error(denoiser: Denoiser, tmp_path) -> None:
-    path = save_model(tmp_path / "m.safetensors", denoiser, {})
+    path = save_model(tmp_path / "m.safetensors", denoiser)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MediError, match=r"m\.safetensors: not a whole checkpoint"):
         load_model(path)
@@ -42,23 +45,23 @@ def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(denoiser: Denoise
     """P12: here the system refuses to write more than 10 kB to a file."""
     import resource
 
-    path = save_model(tmp_path / "m.safetensors", denoiser, {"note": "old"})
+    path = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, info={"note": "old"}))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
         with pytest.raises(
             MediError, match=r"m\.safetensors: cannot be written .*; free space or choose another folder"
         ):
-            save_model(path, denoiser, {"note": "new"})
+            save_model(path, denoiser, Checkpoint.of(denoiser, info={"note": "new"}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert load_model(path)[1]["note"] == "old"
+    assert load_model(path)[1].info == {"note": "old"}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_damaged_file_is_refused(denoiser: Denoiser, tmp_path) -> None:
     """One flipped bit in the weights; a site renamed in the header, which would make wrong images (P1)."""
-    path = save_model(tmp_path / "m.safetensors", denoiser, {})
+    path = save_model(tmp_path / "m.safetensors", denoiser)
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     (tmp_path / "bit.safetensors").write_bytes(content)

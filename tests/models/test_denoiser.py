@@ -7,7 +7,11 @@ import torch
 from diffusers import DDPMScheduler
 
 from medi.core.errors import MediError
-from medi.models.denoiser import SIGMA_DATA, Denoiser, NetworkSettings, build_network, ddpm_sigmas, loss_weight
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings, build_unet
+from medi.models.noise import SIGMA_DATA, ddpm_sigmas, loss_weight
+
+SIGMAS = torch.from_numpy(ddpm_sigmas()).float()
 
 
 def test_fresh_denoiser_returns_c_skip_times_x(tiny, schema) -> None:
@@ -34,7 +38,7 @@ def test_small_noise_leaves_the_image(denoiser: Denoiser) -> None:
 
 def test_network_adds_z_to_the_time_embedding(tiny: NetworkSettings) -> None:
     """z_final = z_t + z_cond: shifting z equals shifting the bias of the time embedding's last layer."""
-    network = build_network(tiny).eval()
+    network = build_unet(tiny).eval()
     x, t, z = torch.randn(3, 12, 4, 4), torch.tensor([1.0, 50.0, -300.0]), torch.randn(3, tiny.condition_width)
     shift = torch.randn(tiny.condition_width)
     with torch.inference_mode():
@@ -67,10 +71,10 @@ def ddpm(tiny: NetworkSettings, schema) -> Denoiser:
 
 def test_ddpm_steps_are_those_of_diffusers(ddpm: Denoiser) -> None:
     kept = DDPMScheduler(1000, 1e-4, 0.02, "linear").alphas_cumprod
-    torch.testing.assert_close(ddpm_sigmas(), ((1 - kept) / kept).sqrt(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(SIGMAS, ((1 - kept) / kept).sqrt(), rtol=1e-4, atol=0)
     steps = torch.arange(1000)
-    torch.testing.assert_close(ddpm.ddpm_time(ddpm_sigmas()), steps.float(), rtol=0, atol=1e-2)
-    between = (ddpm_sigmas()[400] * ddpm_sigmas()[401]).sqrt()
+    torch.testing.assert_close(ddpm.ddpm_time(SIGMAS), steps.float(), rtol=0, atol=1e-2)
+    between = (SIGMAS[400] * SIGMAS[401]).sqrt()
     assert ddpm.ddpm_time(between[None]).item() == pytest.approx(400.5, abs=1e-2)
     assert ddpm.ddpm_time(torch.tensor([1e-5, 1e5])).tolist() == [0.0, 999.0]
 
@@ -79,7 +83,7 @@ def test_ddpm_predicts_the_noise_of_the_scaled_image(ddpm: Denoiser) -> None:
     """x_t = sqrt(alpha_bar) image + sqrt(1 - alpha_bar) noise is what the network sees, with the step's number."""
     scheduler = DDPMScheduler(1000, 1e-4, 0.02, "linear", clip_sample=False)
     image, noise, step = torch.rand(3, 3, 8, 8) - 0.5, torch.randn(3, 3, 8, 8), torch.tensor([5, 300, 950])
-    z, sigma = torch.randn(3, ddpm.settings.condition_width), ddpm_sigmas()[step]
+    z, sigma = torch.randn(3, ddpm.settings.condition_width), SIGMAS[step]
     scaled = scheduler.add_noise(image, noise, step)
     folded = torch.nn.functional.pixel_unshuffle(scaled, 2)
     with torch.inference_mode():
@@ -102,7 +106,7 @@ def test_impossible_attention_is_refused(settings: dict, message: str) -> None:
 
 
 def test_attention_stands_where_it_was_asked_for() -> None:
-    network = build_network(NetworkSettings(8, 1, (8, 16, 16), 1, attention=(1,), middle_attention=True, head_dim=8))
+    network = build_unet(NetworkSettings(8, 1, (8, 16, 16), 1, attention=(1,), middle_attention=True, head_dim=8))
     names = {name.rsplit(".attentions", 1)[0] for name, _ in network.named_modules() if ".attentions." in name}
     assert names == {"down_blocks.1", "mid_block", "up_blocks.1"}
     heads = [module.heads for name, module in network.named_modules() if name.endswith("attentions.0")]

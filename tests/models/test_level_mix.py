@@ -7,8 +7,9 @@ import torch
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix, as_text, condition, read, resolve
+from medi.models.network import NetworkSettings
 
 SITE = Attribute("site", levels=("A", "B", "A:1", "B+C", "A:0.5+B:0.5"))
 

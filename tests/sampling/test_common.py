@@ -9,7 +9,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.models.checkpoint import save_model
+from medi.models.checkpoint import Checkpoint, save_model
 from medi.models.denoiser import Denoiser
 from medi.sampling.common import Change, changes, spread, transfer_in_common
 from medi.sampling.transfer import TransferSettings, at_levels, transfer
@@ -50,7 +50,7 @@ def test_many_slides_rather_than_many_patches(known: Cohort) -> None:
 
 def test_all_patches_of_a_pair_change_alike(known: Cohort, denoiser: Denoiser, tmp_path: Path) -> None:
     """P12: a finished folder is read again; a patch at its own level stays as it is."""
-    model = save_model(tmp_path / "m.safetensors", denoiser, {"images": 0})
+    model = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, images=0))
     rows = at_levels(known, known.schema, "site", ["A", "B"], own=True)
     made = transfer_in_common(model, known, rows, "site", tmp_path / "t", SETTINGS, learn_from=5)
     assert made.table["sample_id"].tolist() == rows["sample_id"].tolist()
@@ -59,7 +59,7 @@ def test_all_patches_of_a_pair_change_alike(known: Cohort, denoiser: Denoiser, t
     found = changes(drawn, singles, "site")
     sources = known.table.set_index("sample_id").index.get_indexer(made.table["source"])
     before = known.images[sources]
-    for i, (home, target) in enumerate(zip(made.table["transferred_from"], made.table["site"])):
+    for i, (home, target) in enumerate(zip(made.table["translated_from"], made.table["site"])):
         expected = before[[i]] if home == target else found[home, target](before[[i]])
         np.testing.assert_array_equal(made.images[[i]], expected)
     assert (made.table["transfer"] == f"{SETTINGS}, in common of 5").all()
@@ -70,7 +70,7 @@ def test_all_patches_of_a_pair_change_alike(known: Cohort, denoiser: Denoiser, t
 
 
 def test_too_few_to_have_something_in_common(known: Cohort, denoiser: Denoiser, tmp_path: Path) -> None:
-    model = save_model(tmp_path / "m.safetensors", denoiser, {"images": 0})
+    model = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, images=0))
     rows = at_levels(known, known.schema, "site", ["B"])
     with pytest.raises(MediError, match="site A to B: 3 patches are too few to learn a common change from"):
         transfer_in_common(model, known, rows, "site", tmp_path / "t", SETTINGS, learn_from=3)

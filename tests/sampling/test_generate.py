@@ -15,9 +15,10 @@ from medi.cohort.table import Cohort, concatenate
 from medi.core import files
 from medi.core.errors import MediError
 from medi.core.files import write_table
-from medi.models.checkpoint import save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
+from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate, worker, workers_worthwhile
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings
@@ -27,7 +28,9 @@ SETTINGS = SamplerSettings(steps=3, batch=8)
 
 @pytest.fixture
 def model(denoiser: Denoiser, tmp_path: Path) -> Path:
-    return save_model(tmp_path / "model.safetensors", denoiser, {"images": 0, "recipe": {"dropout": 0.1}})
+    return save_model(
+        tmp_path / "model.safetensors", denoiser, Checkpoint.of(denoiser, images=0, recipe={"dropout": 0.1})
+    )
 
 
 @pytest.fixture
@@ -200,21 +203,21 @@ def test_plans_that_name_nothing_are_refused(model, cohort, tmp_path: Path) -> N
 
 
 def test_guidance_needs_a_model_that_can(denoiser, model, cohort, tmp_path: Path) -> None:
-    plain = save_model(tmp_path / "plain.safetensors", denoiser, {"recipe": {"dropout": 0.0}})
+    plain = save_model(tmp_path / "plain.safetensors", denoiser, Checkpoint.of(denoiser, recipe={"dropout": 0.0}))
     asked = SamplerSettings(steps=2, batch=8, guidance=Guidance({"class": 1.0}))
     with pytest.raises(MediError, match="without conditioning dropout"):
         generate(plain, cohort.table, tmp_path / "x", 0, asked)
     torch.manual_seed(0)
     smaller = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), cohort.schema)
-    weak = save_model(tmp_path / "weak.safetensors", smaller, {})
-    auto = SamplerSettings(steps=2, batch=8, guidance=Guidance(weak=1.0))
-    made = generate(plain, cohort.table.head(8), tmp_path / "auto", 0, auto, weak=weak)
-    assert made.info["weaker_model"]
-    assert set(made.table["guidance"]) == {"weaker model=1"}
+    weak = save_model(tmp_path / "weak.safetensors", smaller)
+    auto = SamplerSettings(steps=2, batch=8, guidance=Guidance(autoguidance=1.0))
+    made = generate(plain, cohort.table.head(8), tmp_path / "auto", 0, auto, worse=weak)
+    assert made.info["autoguidance_model"]
+    assert set(made.table["guidance"]) == {"autoguidance=1"}
     other = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), cohort.schema.restrict([]))
-    foreign = save_model(tmp_path / "foreign.safetensors", other, {})
+    foreign = save_model(tmp_path / "foreign.safetensors", other)
     with pytest.raises(MediError, match="knows other levels or another image size"):
-        generate(plain, cohort.table, tmp_path / "y", 0, auto, weak=foreign)
+        generate(plain, cohort.table, tmp_path / "y", 0, auto, worse=foreign)
 
 
 def test_images_do_not_depend_on_the_table_around_them(model, cohort, whole, tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def test_weights_draw_away_from_dropped_conditions(denoiser: Denoiser, cohort: C
     torch.testing.assert_close(found, full + 1.5 * (full - a) + 0.5 * (full - b))
 
 
-def test_autoguidance_draws_away_from_a_weaker_model(denoiser: Denoiser, tiny, schema, cohort: Cohort) -> None:
+def test_autoguidance_draws_away_from_a_autoguidance_model(denoiser: Denoiser, tiny, schema, cohort: Cohort) -> None:
     torch.manual_seed(1)
     weak, rows, x = Denoiser(tiny, schema).eval(), cohort.table.head(3), torch.randn(3, 3, 8, 8)
     with torch.inference_mode():
-        found = guided(denoiser, rows, Guidance(weak=2.0), weak)(x, 0.5)
+        found = guided(denoiser, rows, Guidance(autoguidance=2.0), weak)(x, 0.5)
         full, bad = (each(x, torch.full((3,), 0.5), condition(each, rows)) for each in (denoiser, weak))
     torch.testing.assert_close(found, full + 2.0 * (full - bad))
 
@@ -62,18 +62,18 @@ def test_plain_sampling_costs_nothing_more(denoiser: Denoiser, cohort: Cohort, c
 
 
 def test_what_a_model_cannot_do_is_refused(schema) -> None:
-    Guidance({"class": 1.0}).check(schema, 0.1, weak=False)
-    Guidance().check(schema, 0.0, weak=False)
-    Guidance({"site": 1.0, "class": 0.0}).check(schema, {"site": 0.1}, weak=False)
+    Guidance({"class": 1.0}).check(schema, 0.1, has_worse=False)
+    Guidance().check(schema, 0.0, has_worse=False)
+    Guidance({"site": 1.0, "class": 0.0}).check(schema, {"site": 0.1}, has_worse=False)
     for dropout in (0.0, {"site": 0.1}):
         with pytest.raises(MediError, match="trained without conditioning dropout of class"):
-            Guidance({"class": 1.0}).check(schema, dropout, weak=False)
+            Guidance({"class": 1.0}).check(schema, dropout, has_worse=False)
     with pytest.raises(MediError, match="'stain' is no attribute; known: class, site, age"):
-        Guidance({"stain": 1.0}).check(schema, 0.1, weak=False)
-    with pytest.raises(MediError, match="needs both the model and its weight"):
-        Guidance(weak=1.0).check(schema, 0.0, weak=False)
-    with pytest.raises(MediError, match="needs both the model and its weight"):
-        Guidance().check(schema, 0.0, weak=True)
+        Guidance({"stain": 1.0}).check(schema, 0.1, has_worse=False)
+    with pytest.raises(MediError, match="autoguidance needs both a worse model and a weight"):
+        Guidance(autoguidance=1.0).check(schema, 0.0, has_worse=False)
+    with pytest.raises(MediError, match="autoguidance needs both a worse model and a weight"):
+        Guidance().check(schema, 0.0, has_worse=True)
     with pytest.raises(MediError, match="from a lower to a higher sigma"):
         Guidance(interval=(2.0, 1.0))
 
@@ -81,5 +81,5 @@ def test_what_a_model_cannot_do_is_refused(schema) -> None:
 def test_text_says_what_was_done() -> None:
     assert str(Guidance()) == str(Guidance({"class": 0.0}, interval=(0.1, 2.0))) == ""
     assert str(Guidance({"site": 0.5, "class": 1.5}, 2.0, (0.1, 2.0))) == (
-        "class=1.5, site=0.5, weaker model=2 for sigma 0.1 to 2"
+        "class=1.5, site=0.5, autoguidance=2 for sigma 0.1 to 2"
     )

@@ -16,7 +16,8 @@ from medi.models.denoiser import Denoiser
 from medi.models.level_mix import condition
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
-from medi.sampling.solvers import dpm_solver_2m, uniform_log_sigmas
+from medi.sampling.schedules import uniform_log_sigmas
+from medi.sampling.solvers import dpm_solver_2m
 
 SETTINGS = SamplerSettings(steps=4, batch=16)
 
@@ -67,10 +68,10 @@ def test_evaluations_are_those_that_guided_sampling_makes(
     denoiser: Denoiser, cohort: Cohort, solver: str, interval: tuple[float, float] | None, wanted: int, monkeypatch
 ) -> None:
     """4 levels (40, 3.2, 0.25, 0.02), each with the denoiser, and where guided without the class and with a weaker."""
-    guidance = Guidance({"class": 1.0, "site": 0.0}, weak=0.5, interval=interval)
+    guidance = Guidance({"class": 1.0, "site": 0.0}, autoguidance=0.5, interval=interval)
     settings, calls, forward = replace(SETTINGS, solver=solver, guidance=guidance), [], Denoiser.forward
     monkeypatch.setattr(Denoiser, "forward", lambda *given: calls.append(1) or forward(*given))
-    sample_images(denoiser, cohort.table.head(2), 3, settings, weak=denoiser)
+    sample_images(denoiser, cohort.table.head(2), 3, settings, worse=denoiser)
     assert settings.evaluations == len(calls) == wanted
 
 
@@ -149,7 +150,7 @@ def test_noise_id_is_shared_across_conditions_and_condition_matters(denoiser: De
         ({"eta": 0.5, "solver": "heun"}, "eta 0.5 with heun: fresh noise is 0 or more, and for dpm_solver_2m alone"),
         ({"eta": 0.5, "eta_interval": (3.0, 0.3)}, "eta_interval goes from a lower to a higher sigma, not .3.0, 0.3"),
         ({"schedule": "cosine"}, "schedule 'cosine' is unknown; known: log, edm"),
-        ({"precision": "fp8"}, "precision 'fp8' is unknown; known: auto, bf16, fp32"),
+        ({"precision": "fp8"}, "precision is 'fp8'; input should be 'auto', 'bf16' or 'fp32'"),
     ],
 )
 def test_impossible_settings_are_refused(changed, words: str) -> None:

@@ -8,18 +8,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 
-from medi.sampling.solvers import (
-    SOLVERS,
-    Fresh,
-    ddim,
-    ddpm_sigmas,
-    dpm_solver_2m,
-    edm_sigmas,
-    heun,
-    leading_sigmas,
-    linspace_sigmas,
-    uniform_log_sigmas,
-)
+from medi.models.noise import ddpm_sigmas
+from medi.sampling.schedules import edm_sigmas, leading_sigmas, linspace_sigmas, uniform_log_sigmas
+from medi.sampling.solvers import SOLVERS, Fresh, ddim, dpm_solver_2m, heun
 
 DDPM = ddpm_sigmas()
 RANGE = (DDPM[0], DDPM[-1])

@@ -12,10 +12,11 @@ from medi.cohort.pixels import Pixels, to_float, to_uint8
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.models.checkpoint import load_model, save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, load_model, save_model
+from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
 from medi.models.missing_conditions import condition_known
+from medi.models.network import NetworkSettings
 from medi.sampling.transfer import Bridge, TransferSettings, at_levels, filling, transfer
 
 SETTINGS = TransferSettings(steps=4, batch=8)
@@ -42,7 +43,7 @@ class Gaussian(Denoiser):
 
 @pytest.fixture
 def model(denoiser: Denoiser, tmp_path: Path) -> Path:
-    return save_model(tmp_path / "model.safetensors", denoiser, {"images": 0})
+    return save_model(tmp_path / "model.safetensors", denoiser, Checkpoint.of(denoiser, images=0))
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def smooth(n: int) -> np.ndarray:
 def test_the_flow_of_a_gaussian_moves_the_mean_and_keeps_the_deviation(solver: str, known: Cohort) -> None:
     """Oracle: optimal transport between two Gaussians of one spread is a shift by the difference of their means."""
     gaussian = Gaussian(known.schema, {"A": -0.3, "B": 0.4})
-    bridge = Bridge(gaussian, {}, TransferSettings(steps=60, batch=8, solver=solver))
+    bridge = Bridge(gaussian, Checkpoint.of(gaussian), TransferSettings(steps=60, batch=8, solver=solver))
     images, rows = smooth(6), known.table.assign(site="A").head(6)
     moved = bridge.render(bridge.invert(images, rows), rows.assign(site="B"))
     expected = to_float(images) + 0.7
@@ -76,7 +77,7 @@ def test_strength_is_the_share_of_the_way(known: Cohort) -> None:
     images, rows, settings = smooth(4), known.table.assign(site="A").head(4), TransferSettings(steps=90, batch=4)
     for strength in (0.2, 0.4, 0.6):
         half = replace(settings, strength=strength)
-        bridge = Bridge(gaussian, {}, half)
+        bridge = Bridge(gaussian, Checkpoint.of(gaussian), half)
         moved = bridge.render(bridge.invert(images, rows), rows.assign(site="B"))
         low, top = settings.sigma_min, settings.sigma_min * (settings.sigma_max / settings.sigma_min) ** strength
         share = 1 - np.sqrt((SPREAD**2 + low**2) / (SPREAD**2 + top**2))
@@ -86,7 +87,7 @@ def test_strength_is_the_share_of_the_way(known: Cohort) -> None:
 
 def test_without_a_change_the_patch_comes_back(denoiser: Denoiser, known: Cohort) -> None:
     """A network of random weights, a hundred steps: within a grey level."""
-    bridge = Bridge(denoiser, {}, TransferSettings(steps=100, batch=8))
+    bridge = Bridge(denoiser, Checkpoint.of(denoiser), TransferSettings(steps=100, batch=8))
     images = known.images[slice(0, 8)]
     back = bridge.render(bridge.invert(images, known.table.head(8)), known.table.head(8))
     assert np.abs(back.astype(int) - images).max() <= 1
@@ -95,15 +96,15 @@ def test_without_a_change_the_patch_comes_back(denoiser: Denoiser, known: Cohort
 def test_a_cohort_at_other_levels(model: Path, known: Cohort, tmp_path: Path) -> None:
     """Rows say what they were, patients stay (P5), and one patch alone is the same image (P3)."""
     rows = at_levels(known, known.schema, "site", ["A", "B"])
-    assert (rows["site"] != rows["transferred_from"]).all()
+    assert (rows["site"] != rows["translated_from"]).all()
     made = transfer(model, known, rows, tmp_path / "t", SETTINGS)
     assert made is not None
     assert len(made) == len(known)
-    assert set(made.table["origin"]) == {load_model(model)[1]["hash"]}
+    assert set(made.table["origin"]) == {load_model(model)[1].hash}
     assert set(made.table["transfer"]) == {"dpm_solver_2m, 4 steps, log 0.02 to 20, 1"}
     sources = known.table.set_index("sample_id").loc[made.table["source"]]
     assert made.table["patient"].tolist() == sources["patient"].tolist()
-    assert made.table["transferred_from"].tolist() == sources["site"].tolist()
+    assert made.table["translated_from"].tolist() == sources["site"].tolist()
     one = made.table.index[-1]
     alone = known.where(sample_id=made.table["source"][one])
     again = transfer(model, alone, at_levels(alone, alone.schema, "site", ["A", "B"]), tmp_path / "one", SETTINGS)
@@ -150,10 +151,10 @@ def test_a_plan_is_filled_from_other_levels(model: Path, known: Cohort, tmp_path
     plan = pd.DataFrame({"class": list("aaabc"), "site": list("AABAB")})
     rows = filling(known, known.schema, "site", plan, seed=0)
     assert rows.groupby(["class", "site"]).size().to_dict() == plan.groupby(["class", "site"]).size().to_dict()
-    assert (rows["site"] != rows["transferred_from"]).all()
+    assert (rows["site"] != rows["translated_from"]).all()
     assert rows["sample_id"].is_unique
     sources = known.table.set_index("sample_id").loc[rows["source"]]
-    for column, name in (("patient", "patient"), ("class", "class"), ("site", "transferred_from")):
+    for column, name in (("patient", "patient"), ("class", "class"), ("site", "translated_from")):
         assert rows[name].tolist() == sources[column].tolist()
     smaller = filling(known, known.schema, "site", plan.iloc[[0, 3]], seed=0)
     assert set(smaller["sample_id"]) < set(rows["sample_id"])
@@ -174,7 +175,7 @@ def test_nothing_to_do(known: Cohort) -> None:
 
 
 def test_patches_of_another_size_or_magnification(denoiser: Denoiser, known: Cohort, tmp_path: Path) -> None:
-    path = save_model(tmp_path / "m.safetensors", denoiser, {"images": 0, "mpp": 0.5})
+    path = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, images=0, mpp=0.5))
     large = Cohort(known.table, known.schema, Pixels.of(np.zeros((len(known), 16, 16, 3), dtype=np.uint8)))
     rows = at_levels(known, known.schema, "site", ["A", "B"])
     with pytest.raises(MediError, match="have 16 px, the model makes 8 px; pack them with --size 8"):
@@ -195,11 +196,11 @@ def test_what_is_not_known_is_said_as_the_model_learned_it(denoiser: Denoiser, c
     met = {"columns": ["class", "site"], "rows": [["a", "A", 3], ["b", "", 2]]}
     rows = cohort.table.head(3).assign(**{"class": ["a", "", ""], "site": ["", "A", ""], "age": "1"})
     embed = denoiser.conditioning.embeddings
-    z = condition_known(denoiser, {"combinations": met, "recipe": {"dropout": 0.1}}, rows)
+    z = condition_known(denoiser, Checkpoint.of(denoiser, combinations=met, recipe={"dropout": 0.1}), rows)
     width, site_width = denoiser.conditioning.widths[:2]
     null_class, missing_site = embed[0].table.weight[-1], embed[1].table.weight[-2]
     torch.testing.assert_close(z[1:, :width], null_class.expand(2, -1))
     torch.testing.assert_close(z[0, width : width + site_width], missing_site)
     torch.testing.assert_close(z[0, :width], embed[0].table.weight[0])
     with pytest.raises(MediError, match=r"class is not known \(row 1\)"):
-        condition_known(denoiser, {"combinations": met, "recipe": {"dropout": 0.0}}, rows)
+        condition_known(denoiser, Checkpoint.of(denoiser, combinations=met, recipe={"dropout": 0.0}), rows)

@@ -15,8 +15,9 @@ from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table
-from medi.models.checkpoint import save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 from medi.stress.classifiers import Classifier, Normalisation, load_classifier
 from medi.stress.stress import Shown, calibration_error, measure
 
@@ -104,7 +105,7 @@ def verb(medi: Medi) -> Medi:
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_model(Path("m/model.safetensors"), denoiser, {"mpp": 0.5})
+    save_model(Path("m/model.safetensors"), denoiser, Checkpoint.of(denoiser, mpp=0.5))
     images = seeds.generator("stress patches").integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
     table = pd.DataFrame(
         {"sample_id": [f"s{i}" for i in range(10)], "class": ["a", "b"] * 5, "site": ["A"] * 6 + ["B"] * 4}

@@ -161,7 +161,10 @@ def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str], me
         ("cohort: {size: 48}", "cohort.size: the phantom has 32 or 64 px, not 48"),
         ("cohort: {source: nowhere.csv}", "nowhere.csv does not exist; it is relative to the study file"),
         ("cohort: {read: {label: x}}", "there is no cohort.source to read"),
-        ("sampling: {guidance: {weak: 0.5}}", "set training.early to the images after which it is kept"),
+        (
+            "sampling: {guidance: {autoguidance: 0.5}}",
+            "set training.early_average to the images",
+        ),
         ("cohort: {size: 64}", "network.size is 32, cohort.size 64: make them equal"),
     ],
 )

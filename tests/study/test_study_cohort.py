@@ -21,8 +21,8 @@ from medi.core.progress import Silent
 from medi.models.checkpoint import load_model
 from medi.study.settings import CohortSettings, find_study, read_study
 from medi.study.sources import source_of
+from medi.training.loop import EARLY
 from medi.training.presets import preset
-from medi.training.training import EARLY
 
 SITES = ("Alder", "Birch", "Cedar")
 HELD = [["solid", "Alder"], ["spindle", "Birch"]]
@@ -43,9 +43,9 @@ STUDY = {
         "min_patients": 1,
     },
     "network": {"size": 32, "fold": 4, "channels": [16, 16]},
-    "training": {"images": 128, "batch": 16, "save_every": 64, "early": 64},
+    "training": {"images": 128, "batch": 16, "save_every": 64, "early_average": 64},
     "plan": {"to": 20, "minimum": 12},
-    "sampling": {"steps": 2, "guidance": {"weak": 0.5, "interval": [0.0, 1.0]}},
+    "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0]}},
     "evaluation": {
         "distance_images": 12,
         "encoders": ["colour-texture", "learned"],
@@ -105,8 +105,8 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     assert trained["real"] < trained["oracle"] <= trained["real"] + aside
     for model in ("cls", "medi"):
         made, early = Cohort.load(run / "samples" / model), load_model(run / "models" / model / EARLY)[1]
-        assert (early["images"], made.info["weaker_model"]) == (64, early["hash"])
-        assert set(made.table["guidance"]) == {"weaker model=0.5 for sigma 0 to 1"}
+        assert (early.images, made.info["autoguidance_model"]) == (64, early.hash)
+        assert set(made.table["guidance"]) == {"autoguidance=0.5 for sigma 0 to 1"}
     carried = Cohort.load(run / "transferred").table
     assert trained["transfer"] == trained["real"] + len(carried) <= trained["medi"]
     assert set(carried["patient"]) <= set(table["patient"][table["split"] == "train"])
@@ -190,7 +190,7 @@ def test_noise_levels_at_64_px_are_twice_those_at_32_px() -> None:
     doubled = np.exp(small.training.noise_mean) * 2
     assert np.exp(large.training.noise_mean) == pytest.approx(doubled, rel=0.02)
     assert large.training.noise_std == small.training.noise_std
-    assert large.sampling.guidance.weak == small.sampling.guidance.weak
+    assert large.sampling.guidance.autoguidance == small.sampling.guidance.autoguidance
     for part in ("guidance.interval", "eta_interval", "sigma_max"):
         read = attrgetter(part)
         assert read(large.sampling) == pytest.approx(np.multiply(read(small.sampling), 2)), part

@@ -13,12 +13,14 @@ from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.files import read_table
 from medi.evaluation.encoders import Encoder
-from medi.models.checkpoint import load_model, save_model
-from medi.models.denoiser import Denoiser, NetworkSettings
+from medi.models.checkpoint import Checkpoint, load_model, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 from medi.sampling.sampler import SamplerSettings
 from medi.sampling.transfer import TransferSettings
 from medi.study.unseen_level import Asked, Newcomer, unseen_level, without_level
-from medi.training.adaptation.adapt import AdaptSettings, level_vector
+from medi.training.adaptation.learning import AdaptSettings
+from medi.training.adaptation.levels import level_vector
 
 SCHEMA = Schema(Attribute("class", levels=("a", "b")), (Attribute("site", levels=("A", "B")), Attribute("group")))
 COLOURS = Encoder("colours", 3, 8, "", "0", lambda images: images.mean(axis=(1, 2), dtype=np.float32))
@@ -51,7 +53,7 @@ def model(tmp_path: Path) -> Path:
     schema = Schema(SCHEMA.classes, (SCHEMA.attributes[0], Attribute("group", levels=("g",))))
     denoiser = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), schema)
     config = {"recipe": {"dropout": 0.1}, "combinations": {"columns": ["class", "site", "group"], "rows": []}}
-    return save_model(tmp_path / "model.safetensors", denoiser, config)
+    return save_model(tmp_path / "model.safetensors", denoiser, Checkpoint.of(denoiser, **config))
 
 
 def test_without_a_level_neither_rows_nor_name_are_left() -> None:
@@ -78,14 +80,14 @@ def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) ->
     assert counts["transfer, 6 patches"].max() == 42
     carried = Cohort.load(out / "k6/transferred").table
     assert carried.groupby("class").size().to_dict() == {"a": 5, "b": 5}
-    assert set(carried["transferred_from"]) <= {"A", "B"}
+    assert set(carried["translated_from"]) <= {"A", "B"}
     assert set(carried["site"]) == {"C"}
     assert set(carried["patient"]) <= set(old.table["patient"]), "splits hold (P5)"
     assert {("frechet", "transfer"), ("gap_closed", "transfer")} <= set(zip(table["metric"], table["arm"]))
     mean, base = load_model(out / "k0/model.safetensors")[0], load_model(model)[0]
     known = torch.stack([level_vector(base, "site", name) for name in "AB"])
     torch.testing.assert_close(level_vector(mean, "site", "C"), known.mean(dim=0))
-    assert load_model(out / "k6/model.safetensors")[1]["adaptations"][0]["patches"] == 6
+    assert load_model(out / "k6/model.safetensors")[1].adaptations[0]["patches"] == 6
     samples = Cohort.load(out / "k6/samples").table
     assert samples.groupby("class").size().to_dict() == {"a": 5, "b": 5}
     assert (samples["group"] == "g").all(), "what old patches of the class have"

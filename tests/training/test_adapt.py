@@ -11,18 +11,13 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.models.checkpoint import load_model, load_tensors, save_model
+from medi.models.checkpoint import Checkpoint, load_checkpoint, load_model, load_tensors, save_model
 from medi.models.denoiser import Denoiser
-from medi.training.adaptation import adapt as module
-from medi.training.adaptation.adapt import (
-    AdaptSettings,
-    adapt,
-    class_posteriors,
-    extended,
-    join,
-    level_vector,
-    soft_labels,
-)
+from medi.training.adaptation import classes as module
+from medi.training.adaptation.adapt import adapt, join
+from medi.training.adaptation.classes import class_posteriors, soft_labels
+from medi.training.adaptation.learning import AdaptSettings, Task
+from medi.training.adaptation.levels import extended, level_vector
 
 QUICK = AdaptSettings(vector_images=64, tune_images=64, batch=16)
 TRAINED = {"images": 0, "recipe": {"dropout": 0.1}, "combinations": {"columns": ["class"], "rows": [["a", 9]]}}
@@ -31,7 +26,7 @@ TABLE = "conditioning.embeddings.1.table.weight"
 
 @pytest.fixture
 def model(denoiser: Denoiser, tmp_path: Path) -> Path:
-    return save_model(tmp_path / "base" / "model.safetensors", denoiser, TRAINED)
+    return save_model(tmp_path / "base" / "model.safetensors", denoiser, Checkpoint.of(denoiser, **TRAINED))
 
 
 @pytest.fixture
@@ -58,7 +53,7 @@ def test_old_levels_stay_as_they_were(model: Path, patches: Cohort, tmp_path: Pa
 def test_the_vector_learns(denoiser: Denoiser, patches: Cohort, tmp_path: Path) -> None:
     """Oracle: patches that the model itself denoises with level B's vector are denoised best at B."""
     known = patches.with_columns(**{"class": "a"})
-    path = save_model(tmp_path / "m.safetensors", denoiser, TRAINED)
+    path = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, **TRAINED))
     short = adapt(path, known, "site", "X", tmp_path / "s", replace(QUICK, vector_images=16))
     long = adapt(path, known, "site", "X", tmp_path / "l", replace(QUICK, vector_images=1600))
     assert long.record["held_back_loss"]["vector"] < short.record["held_back_loss"]["vector"]
@@ -66,28 +61,28 @@ def test_the_vector_learns(denoiser: Denoiser, patches: Cohort, tmp_path: Path) 
 
 def test_provenance_stands_in_the_checkpoint(model: Path, patches: Cohort, tmp_path: Path) -> None:
     made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK)
-    config = load_model(made.path)[1]
-    record = config["adaptations"][0]
+    found = load_checkpoint(made.path)
+    record = found.adaptations[0]
     assert record == made.record | {"settings": record["settings"]}
-    assert record["base"] == load_model(model)[1]["hash"]
+    assert record["base"] == load_checkpoint(model).hash
     assert (record["patches"], record["unlabelled"], record["data"]) == (
         10,
         10,
         patches.with_columns(site="Neu").digest(),
     )
-    assert config["combinations"] == TRAINED["combinations"], "what training saw"
+    assert found.combinations == TRAINED["combinations"], "what training saw"
 
 
 def test_what_denoises_the_held_back_patches_best_is_kept(model, patches, cohort, tmp_path, monkeypatch) -> None:
     """The vector, low-rank changes and all weights are compared on the same draws, of new patches and of old ones."""
     losses = {}
-    real = module._Task.loss
+    real = Task.loss
 
     def spy(task, denoiser, given):
         losses.setdefault(len(given), []).append(real(task, denoiser, given))
         return losses[len(given)][-1]
 
-    monkeypatch.setattr(module._Task, "loss", spy)
+    monkeypatch.setattr(Task, "loss", spy)
     made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK, cohort)
     (held,) = [values for n, values in losses.items() if n != len(cohort)]
     methods = ("vector", "low_rank", "tuned")
@@ -101,7 +96,7 @@ def test_what_denoises_the_held_back_patches_best_is_kept(model, patches, cohort
 def test_each_method_leaves_a_plain_model(method: str, model, patches, cohort, tmp_path, monkeypatch) -> None:
     """Its small file, where it has one, gives the same model back; all weights have none."""
     losses = iter([float(kind != method) for kind in ("vector", "low_rank", "tuned")] * 2)
-    monkeypatch.setattr(module._Task, "loss", lambda task, denoiser, given: next(losses))
+    monkeypatch.setattr(Task, "loss", lambda task, denoiser, given: next(losses))
     made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK, cohort)
     assert made.method == method
     adapted, base = load_model(made.path)[0], load_model(model)[0]
@@ -122,11 +117,11 @@ def test_levels_are_joined_from_small_files(model: Path, patches: Cohort, tmp_pa
         adapt(model, patches, "site", name, tmp_path / name, replace(QUICK, seed=ord(name)))
     files = [tmp_path / name / "level.safetensors" for name in "XY"]
     assert files[0].stat().st_size < 5_000
-    joined, config = load_model(join(model, files, tmp_path / "both"))
+    joined, found = load_model(join(model, files, tmp_path / "both"))
     assert joined.schema.attribute("site").levels == ("A", "B", "X", "Y")
     for name, path in zip("XY", files):
         assert torch.equal(level_vector(joined, "site", name), load_tensors(path)[0]["vector"])
-    assert [record["name"] for record in config["adaptations"]] == ["X", "Y"]
+    assert [record["name"] for record in found.adaptations] == ["X", "Y"]
     with pytest.raises(MediError, match="was learned for another model"):
         join(tmp_path / "X" / "model.safetensors", files[1:], tmp_path / "wrong")
     with pytest.raises(MediError, match="holds no level"):
@@ -150,7 +145,7 @@ def test_classes_are_told_apart_by_how_they_denoise(denoiser: Denoiser, patches:
     monkeypatch.setattr(module, "condition_known", ids)
     monkeypatch.setattr(Denoiser, "forward", lambda self_, x, sigma, z: flat(x, sigma, z))
     known = patches.with_columns(**{"class": ["b"] + [""] * 9})
-    found = class_posteriors(denoiser, {}, known, seed=0)
+    found = class_posteriors(denoiser, Checkpoint.of(denoiser), known, seed=0)
     x = patches.images[:].astype(np.float64).transpose(0, 3, 1, 2) / 127.5 - 1
     errors = np.stack([((x - grey) ** 2).sum(axis=(1, 2, 3)) for grey in greys.tolist()], axis=1)
     odds = np.exp(-errors * (1 - 1 / 100) / 2)  # the integral of 1 / sigma^2 over ln sigma from 1 to 10
@@ -188,7 +183,7 @@ def test_soft_labels_are_in_proportion(patches: Cohort) -> None:
 )
 def test_refused_before_anything_is_written(change, words, denoiser, patches: Cohort, tmp_path: Path) -> None:
     config = TRAINED | {"mpp": 0.5} | ({"recipe": change["recipe"]} if "recipe" in change else {})
-    model = save_model(tmp_path / "base" / "model.safetensors", denoiser, config)
+    model = save_model(tmp_path / "base" / "model.safetensors", denoiser, Checkpoint.of(denoiser, **config))
     before = model.read_bytes()
     images = patches.images[:]
     if "glass" in change:

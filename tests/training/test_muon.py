@@ -9,7 +9,9 @@ from torch import nn
 from medi.cohort.table import Cohort
 from medi.models.denoiser import Denoiser
 from medi.training.muon import Muon, orthogonal
-from medi.training.training import Recipe, Trainer, optimizers
+from medi.training.optimisers import optimizers
+from medi.training.recipe import Recipe
+from medi.training.trainer import Trainer
 
 SHAPES = [(24, 90), (90, 24), (32, 32)]
 

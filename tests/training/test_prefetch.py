@@ -8,8 +8,9 @@ import torch
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.training.data import BATCH_TENSORS, Batch, Batches
 from medi.training.prefetch import Ahead
-from medi.training.training import BATCH_TENSORS, Batch, Batches, Recipe
+from medi.training.recipe import Recipe
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ import torch
 from medi.cohort.schema import Attribute, Schema
 from medi.core.errors import MediError
 from medi.models.conditioning import Conditioning, as_tensors
-from medi.models.denoiser import Denoiser, NetworkSettings, build_network
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings, build_unet
 from medi.study.settings import embedded_study
 from medi.training.presets import PRESETS, preset
 
@@ -40,7 +41,7 @@ def test_concat_forward_is_the_stock_forward_to_the_bit() -> None:
     """The paper's wiring, narrow: z = concat(class, site) given to a stock UNet2DModel as class_labels."""
     torch.manual_seed(0)
     settings = NetworkSettings(32, 1, (32, 32, 64), 2, (), True, 8, 32, "default", parameterisation="ddpm")
-    network = build_network(settings).eval()
+    network = build_unet(settings).eval()
     unet = stock(
         sample_size=32,
         block_out_channels=(32, 32, 64),

@@ -17,8 +17,9 @@ import sys, time
 from pathlib import Path
 import torch
 from medi.cohort.table import Cohort
-from medi.models.denoiser import NetworkSettings
-from medi.training.training import Recipe, train
+from medi.models.network import NetworkSettings
+from medi.training.loop import train
+from medi.training.recipe import Recipe
 torch.set_num_threads(1)
 cohort, out, images, pause = Cohort.load(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 recipe = Recipe(images=images, batch=4, save_every=16, warmup=16, dropout=0.2)

@@ -18,9 +18,15 @@ from medi.cohort.table import Cohort
 from medi.core import files
 from medi.core.errors import MediError
 from medi.models.checkpoint import load_model, load_tensors, save_model
-from medi.models.denoiser import Denoiser, NetworkSettings, ddpm_sigmas
-from medi.sampling.sampler import SamplerSettings, sample_images
-from medi.training.training import EARLY, Batches, Recipe, Trainer, dihedral, draw_probabilities, sheet, train
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
+from medi.models.noise import ddpm_sigmas
+from medi.sampling.sampler import SamplerSettings, draw, sample_images
+from medi.training.data import Batches, dihedral, draw_probabilities
+from medi.training.loop import EARLY, train
+from medi.training.recipe import Recipe
+from medi.training.sheet import sheet
+from medi.training.trainer import Trainer
 
 RECIPE = Recipe(images=96, batch=4, save_every=16, warmup=16, dropout=0.2)
 CPU = torch.device("cpu")
@@ -73,11 +79,11 @@ def test_training_learns_and_seeds_differ(cohort: Cohort, tiny, tmp_path) -> Non
 def test_checkpoint_carries_vocabularies_and_recipe(cohort: Cohort, tiny, tmp_path) -> None:
     """P1: labels travel with weights; CLS is the same network with the class alone."""
     path = train(cohort, tmp_path / "cls", tiny, RECIPE, cohort.schema.restrict([]), 0)
-    denoiser, config = load_model(path)
+    denoiser, checkpoint = load_model(path)
     assert denoiser.schema == cohort.schema.restrict([])
     assert denoiser.conditioning.widths == (tiny.condition_width,)
-    assert config["recipe"]["images"] == config["images"] == 96
-    assert len(config["hash"]) == 16
+    assert checkpoint.recipe["images"] == checkpoint.images == 96
+    assert len(checkpoint.hash) == 16
 
 
 def test_image_c_depends_on_seed_and_counter_alone(cohort: Cohort) -> None:
@@ -241,7 +247,7 @@ def test_a_full_disk_keeps_the_last_good_state_p12(cohort: Cohort, tiny, tmp_pat
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
     monkeypatch.undo()
     assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 16
-    assert load_model(train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0))[1]["images"] == 96
+    assert load_model(train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0))[1].images == 96
 
 
 def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
@@ -252,7 +258,7 @@ def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
 @pytest.mark.parametrize(
     "settings",
     [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}, {"dropout": 1.2}, {"dropout": {"site": -0.1}}]
-    + [{"early": early, "images": 32, "save_every": 16} for early in (8, 32, -16)],
+    + [{"early_average": early, "images": 32, "save_every": 16} for early in (8, 32, -16)],
 )
 def test_impossible_recipes_are_refused(settings: dict) -> None:
     with pytest.raises(MediError):
@@ -325,13 +331,13 @@ def test_dropout_by_name_leaves_all_other_draws(cohort: Cohort, tiny, tmp_path) 
 def test_a_model_of_an_older_version_without_a_newer_setting_is_the_same(cohort: Cohort, tiny, tmp_path) -> None:
     """A setting that the file does not know stood at its default: nothing is trained again."""
     model = train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
-    denoiser, config = load_model(model)
-    del config["recipe"]["early"], config["hash"]
-    save_model(model, denoiser, config)
+    denoiser, checkpoint = load_model(model)
+    older = {name: value for name, value in checkpoint.recipe.items() if name != "early_average"}
+    save_model(model, denoiser, replace(checkpoint, recipe=older))
     before = model.read_bytes()
     assert train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0).read_bytes() == before
-    with pytest.raises(MediError, match=r"recipe.early \(0, now 16\)"):
-        train(cohort, tmp_path, tiny, replace(RECIPE, early=16), cohort.schema, 0)
+    with pytest.raises(MediError, match=r"recipe.early_average \(0, now 16\)"):
+        train(cohort, tmp_path, tiny, replace(RECIPE, early_average=16), cohort.schema, 0)
 
 
 def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:
@@ -343,11 +349,11 @@ def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:
 
 
 def test_snapshots_are_models_and_only_the_last_stay(cohort: Cohort, tiny, tmp_path) -> None:
-    recipe = Recipe(images=96, batch=4, save_every=16, warmup=16, keep=2, early=80)
+    recipe = Recipe(images=96, batch=4, save_every=16, warmup=16, keep=2, early_average=80)
     model = train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
     kept = sorted((tmp_path / "snapshots").iterdir())
     assert [path.stem for path in kept] == ["000000000080", "000000000096"]
-    assert load_model(kept[0])[1]["images"] == load_model(tmp_path / EARLY)[1]["images"] == 80
+    assert load_model(kept[0])[1].images == load_model(tmp_path / EARLY)[1].images == 80
     assert all(torch.equal(value, weights(tmp_path / EARLY)[name]) for name, value in weights(kept[0]).items())
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(kept[1]).items())
 
@@ -394,8 +400,8 @@ def test_what_the_machine_cannot_do_is_one_line(
 def test_ddpm_noise_levels_are_the_steps_drawn_evenly(cohort: Cohort) -> None:
     batches = Batches(cohort, cohort.schema.encode(cohort.table), Recipe(noise="ddpm"), 0)
     drawn = np.sort(batches.sigmas(np.arange(1000)))
-    assert np.isin(drawn, ddpm_sigmas().numpy()).all()
-    assert kstest(np.searchsorted(ddpm_sigmas().numpy(), drawn), "uniform", (0, 1000)).statistic < 0.01
+    assert np.isin(drawn, ddpm_sigmas().astype(np.float32)).all()
+    assert kstest(np.searchsorted(ddpm_sigmas().astype(np.float32), drawn), "uniform", (0, 1000)).statistic < 0.01
 
 
 def test_balance_over_the_class_alone(cohort: Cohort) -> None:
@@ -406,14 +412,14 @@ def test_balance_over_the_class_alone(cohort: Cohort) -> None:
 
 
 def test_sheet_has_a_row_per_class_and_a_column_per_site(cohort: Cohort, tiny, tmp_path, denoiser) -> None:
-    """Cell (c, s) is the image of class c at site s; CLS, without sites, shows several images of each class."""
-    grid = sheet(denoiser, 3)
+    """Place (c, s) has the image of class c at site s; CLS, without sites, shows several images of each class."""
+    grid = sheet(denoiser, 3, draw)
     assert grid.shape == (3 * 8, 2 * 8, 3)
     rows = pd.DataFrame({"class": ["b"], "site": ["B"], "age": [""], "noise_id": ["b B"]})
-    cell = grid[8:16, 8:16].astype(int)
-    assert abs(sample_images(denoiser, rows, 3, SamplerSettings(batch=6))[0].astype(int) - cell).max() <= 1
-    assert sheet(Denoiser(tiny, cohort.schema.restrict([])), 0).shape == (3 * 8, 8 * 8, 3)
-    train(cohort, tmp_path, tiny, replace(RECIPE, sheets=True), cohort.schema, 0)
+    image = grid[8:16, 8:16].astype(int)
+    assert abs(sample_images(denoiser, rows, 3, SamplerSettings(batch=6))[0].astype(int) - image).max() <= 1
+    assert sheet(Denoiser(tiny, cohort.schema.restrict([])), 0, draw).shape == (3 * 8, 8 * 8, 3)
+    train(cohort, tmp_path, tiny, replace(RECIPE, sheets=True), cohort.schema, 0, draw=draw)
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 6
 
 

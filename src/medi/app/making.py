@@ -76,13 +76,13 @@ class Made:
 
 def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
     """Tell the images of a request, a few at a time, and at last the training patches nearest to them."""
-    model, (settings, weak) = bench.model(wish.model), _settings(bench, wish)
-    settings.guidance.check(model.schema, model.config.get("recipe", {}).get("dropout", 0.0), weak is not None)
+    model, (settings, worse) = bench.model(wish.model), _settings(bench, wish)
+    settings.guidance.check(model.schema, model.checkpoint.dropout, worse is not None)
     rows, made = wish.rows(), np.empty((0, *[model.size] * 2, 3), dtype=np.uint8)
     total = evaluations(settings) * -(-wish.n // AT_ONCE)
     with counted(model.denoiser, total, "sampling", tell):
         for start in range(0, wish.n, AT_ONCE):
-            part = sample_images(model.denoiser, rows.iloc[start : start + AT_ONCE], wish.seed, settings, weak)
+            part = sample_images(model.denoiser, rows.iloc[start : start + AT_ONCE], wish.seed, settings, worse)
             made = np.concatenate([made, part])
             tell(Made(made))
     tell(Progress(1, 1, "looking for the nearest training patches"))
@@ -92,19 +92,19 @@ def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
 def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Denoiser | None]:
     """How the run samples, but for what the page chose, and the model that guides, where there is one."""
     run = bench.settings.sampling
-    weak = bench.model(wish.model).early if run.guidance.weak else None
+    worse = bench.model(wish.model).early if run.guidance.autoguidance else None
     weights = {name: weight for name, weight in wish.guidance.items() if weight}
-    guidance = Guidance(weights, run.guidance.weak if weak is not None else 0.0, run.guidance.interval)
+    guidance = Guidance(weights, run.guidance.autoguidance if worse is not None else 0.0, run.guidance.interval)
     eta = run.eta if wish.solver == run.solver else 0.0
     chosen = replace(
         run, steps=wish.steps, solver=wish.solver, batch=AT_ONCE, guidance=guidance, eta=eta, compile=False
     )
-    return chosen, weak
+    return chosen, worse
 
 
 def evaluations(settings: SamplerSettings) -> int:
-    """Of the model itself, for one batch; those of a weaker one that guides it are not counted."""
-    return replace(settings, guidance=replace(settings.guidance, weak=0.0)).evaluations
+    """Of the model itself, for one batch; those of the worse one of autoguidance are not counted."""
+    return replace(settings, guidance=replace(settings.guidance, autoguidance=0.0)).evaluations
 
 
 # --- one patch at other levels ----------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def journey(model: Model, patch: Shown, attribute: str, target: str, tell: Tell)
     stops = [own, target, *levels][: STOPS if own != target else 1]
     rows = pd.concat([row] * (len(cells) + len(stops)), ignore_index=True)
     rows[attribute] = pd.Series([*cells, *stops], dtype=object)
-    up = Bridge(model.denoiser, model.config, TransferSettings(batch=1))
+    up = Bridge(model.denoiser, model.checkpoint, TransferSettings(batch=1))
     down = replace(up, settings=replace(up.settings, batch=len(rows)))
     total = 2 * 2 * up.settings.steps
     with counted(model.denoiser, total, "carrying the patch", tell):
@@ -145,7 +145,7 @@ def journey(model: Model, patch: Shown, attribute: str, target: str, tell: Tell)
 def own_patch(path: Path, model: Model, conditions: Mapping[str, str]) -> Shown:
     """A patch from an image file, with what is known of it."""
     cohort = read_images([path], model, conditions)
-    check_scale(cohort, model.config)
+    check_scale(cohort, model.checkpoint)
     return Shown(cohort.images[:], cohort.table, "your patch", dict(conditions))
 
 
@@ -181,9 +181,9 @@ def learn(
     samples = {}
     for class_ in found.schema.classes.levels:
         wish = Wish(name, common | {"class": class_, attribute: level}, None, seed, steps=steps, n=ADAPTED)
-        settings, weak = _settings(bench, wish)
+        settings, worse = _settings(bench, wish)
         with counted(found.denoiser, evaluations(settings), f"sampling {class_}", tell):
-            samples[class_] = sample_images(found.denoiser, wish.rows(), seed, settings, weak)
+            samples[class_] = sample_images(found.denoiser, wish.rows(), seed, settings, worse)
     tell(NewLevel(found, attribute, level, made.method, made.record["seconds"], samples))
 
 

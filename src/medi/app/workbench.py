@@ -19,13 +19,12 @@ from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table
 from medi.evaluation.encoders import Encoder, embed
-from medi.models.checkpoint import load_tensors
+from medi.models.checkpoint import Checkpoint, load_checkpoint
 from medi.models.denoiser import Denoiser
-from medi.models.missing_conditions import met_missing, trained_with_dropout
 from medi.sampling.generate import load_on_device
 from medi.study.settings import StudySettings, read_study
 from medi.study.study import reopen
-from medi.training.training import EARLY
+from medi.training.loop import EARLY
 
 MODEL_FILE = "model.safetensors"
 NEEDED = ("run.json", "study.yaml", "cohort/cohort.json", "holdout/certificate.json")
@@ -43,12 +42,12 @@ class Model:
 
     name: str
     path: Path
-    config: dict[str, Any]
+    checkpoint: Checkpoint
     learned: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @cached_property
     def schema(self) -> Schema:
-        return Schema.from_dict(self.config["schema"])
+        return self.checkpoint.schema
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -63,15 +62,15 @@ class Model:
     @property
     def size(self) -> int:
         """Pixels along a side of its patches."""
-        return int(self.config["network"]["size"])
+        return self.checkpoint.network.size
 
     @property
     def guidable(self) -> bool:
-        return any(trained_with_dropout(self.config, a.name) for a in self.schema.conditions)
+        return any(self.checkpoint.drops(a.name) for a in self.schema.conditions)
 
     def levels(self, attribute: Attribute) -> list[str]:
         """What may be chosen: all levels, and "" where the model can be told that it is not known."""
-        unknown = met_missing(self.config, attribute.name, attribute.missing)
+        unknown = self.checkpoint.met_missing(attribute)
         return [*attribute.levels, *([attribute.missing[0]] if unknown and attribute.missing else [])]
 
 
@@ -135,7 +134,7 @@ class Workbench:
     def add(self, name: str, path: Path, level: tuple[str, str], patches: int, base: Model) -> Model:
         """A model that was adapted from `base`."""
         made = _model(path)
-        self.models[name] = Model(name, path, made.config, base.learned | {level: patches})
+        self.models[name] = Model(name, path, made.checkpoint, base.learned | {level: patches})
         return self.models[name]
 
     @cached_property
@@ -229,7 +228,7 @@ class Workbench:
 
 
 def _model(path: Path) -> Model:
-    return Model(path.parent.name, path, load_tensors(path)[1])
+    return Model(path.parent.name, path, load_checkpoint(path))
 
 
 def _matching(table: pd.DataFrame, conditions: Mapping[str, str]) -> Bool[np.ndarray, " n"]:

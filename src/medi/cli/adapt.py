@@ -36,14 +36,15 @@ def learn(
     Example: medi adapt my-model new-patches --name "St. Elsewhere"
     """
     from medi.cohort.table import Cohort
-    from medi.models.checkpoint import load_schema
+    from medi.models.checkpoint import load_checkpoint
     from medi.training.adaptation import adapt
+    from medi.training.adaptation.learning import AdaptSettings
 
-    schema = load_schema(model_file(model))
+    schema = load_checkpoint(model_file(model)).schema
     chosen = attribute or default_attribute(schema)
     cohort = read_patches(patches, schema, known)
     old = None if rehearse is None else _training(Cohort.load(rehearse))
-    settings = adapt.AdaptSettings(seed=seed)
+    settings = AdaptSettings(seed=seed)
     with Terminal().bars("adapting") as (advance,):
         made = adapt.adapt(model_file(model), cohort, chosen, name, out, settings, old, advance)
     losses = _listed(made.record["held_back_loss"])

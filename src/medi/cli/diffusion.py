@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medi.models.conditioning import Dropout
     from medi.models.denoiser import Denoiser
     from medi.sampling.guidance import Guidance
-    from medi.training.training import Recipe
+    from medi.training.recipe import Recipe
 
 
 def train(
@@ -53,7 +53,10 @@ def train(
     Example: medi train my-packed --preset patch64 --out my-model
     """
     from medi.models.denoiser import Denoiser
-    from medi.training import training
+    from medi.sampling.sampler import draw
+    from medi.training.log import read_log
+    from medi.training.loop import check_size
+    from medi.training.loop import train as run
     from medi.training.presets import preset as named
 
     chosen = named(preset)
@@ -66,15 +69,15 @@ def train(
     conditions = ", ".join(attribute.name for attribute in schema.conditions)
     say(f"{len(patches):,} patches; conditions: {conditions}; {recipe.images:,} images in batches of {recipe.batch}")
     if dry_run:
-        training.check_size(patches, chosen.network)
+        check_size(patches, chosen.network)
         say(_cost(Denoiser(chosen.network, schema), recipe))
         return
     with Terminal().bars("training") as (advance,):
-        model = training.train(patches, out, chosen.network, recipe, schema, seed, validation, advance)
-    last = training.read_log(out)[-1]
-    use = last["utilisation"]
+        model = run(patches, out, chosen.network, recipe, schema, seed, validation, advance, draw)
+    last = read_log(out)[-1]
+    use = last.utilisation
     say(
-        f"model: {model}; {last['images_per_second']:,.0f} images/s, {last['gflop_per_image']:.2f} GFLOP an image"
+        f"model: {model}; {last.images_per_second:,.0f} images/s, {last.gflop_per_image:.2f} GFLOP an image"
         + ("" if use is None else f", {use:.0%} of the GPU's dense bf16 rate")
     )
 
@@ -128,8 +131,9 @@ def sample(
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
+    chosen: Any = precision  # SamplerSettings refuses what is unknown
     settings = SamplerSettings(
-        steps, sigma_min, sigma_max, batch, solver, schedule, asked, precision, compile, eta, within
+        steps, sigma_min, sigma_max, batch, solver, schedule, asked, chosen, compile, eta, within
     )
     rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
     workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
@@ -163,11 +167,10 @@ def export(
 
 
 def _cost(denoiser: "Denoiser", recipe: "Recipe") -> str:
-    from medi.models.denoiser import gflop_per_image
+    from medi.models.cost import flop, gflop_per_image
 
     weights, gflop = sum(p.numel() for p in denoiser.parameters()), 3 * gflop_per_image(denoiser)
-    whole = gflop * recipe.images / 1e6
-    return f"{weights / 1e6:,.1f} M parameters, {gflop:,.1f} GFLOP an image, {whole:,.1f} PFLOP in all"
+    return f"{weights / 1e6:,.1f} M parameters, {flop(gflop)} an image, {flop(gflop * recipe.images)} in all"
 
 
 def _packed(folder: Path, size: int) -> "Cohort":

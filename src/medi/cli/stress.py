@@ -48,12 +48,12 @@ def stress(
 
     Example: medi stress my-classifier.onnx my-packed --model my-model
     """
-    from medi.models.checkpoint import load_schema
+    from medi.models.checkpoint import load_checkpoint
     from medi.sampling.transfer import TransferSettings
     from medi.stress.classifiers import Normalisation, load_classifier
     from medi.stress.stress import stress as question
 
-    schema = load_schema(model_file(model))
+    schema = load_checkpoint(model_file(model)).schema
     name = attribute or default_attribute(schema)
     shown = _some(read_patches(cohort, schema, None), patches, seed)
     levels = levels_of(schema, name, to or ["all"])

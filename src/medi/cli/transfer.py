@@ -56,11 +56,11 @@ def transfer(
 
     Example: medi transfer my-model my-packed --to Asterand,Christiana
     """
-    from medi.models.checkpoint import load_schema
+    from medi.models.checkpoint import load_checkpoint
     from medi.sampling import transfer as bridge
     from medi.sampling.common import transfer_in_common
 
-    schema, started = load_schema(model_file(model)), time.perf_counter()
+    schema, started = load_checkpoint(model_file(model)).schema, time.perf_counter()
     name = attribute or default_attribute(schema)
     cohort = read_patches(patches, schema, known)
     levels = levels_of(schema, name, to)

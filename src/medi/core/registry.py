@@ -5,7 +5,7 @@ adds the same with an entry point in the group `medi.solvers`. Study files, the 
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -37,6 +37,12 @@ class Registry(Generic[Thing]):
         if self.things.setdefault(name, thing) is not thing:
             raise MediError(f"{self.kind} {name!r} is there already; choose another name")
         return thing
+
+    def fill(self, things: Mapping[str, Thing]) -> "Registry[Thing]":
+        """Add several things, those that medi brings; gives the registry itself."""
+        for name, thing in things.items():
+            self.add(name, thing)
+        return self
 
     def __getitem__(self, name: str) -> Thing:
         if name not in self.things:

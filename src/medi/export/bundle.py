@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 
+LEFT_OUT = ("validated",)  # decorators, first in line, that check what a user writes and would need pydantic there
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -34,26 +35,33 @@ class _Source:
 class _Bundle:
     imports: set[str] = field(default_factory=set)
     pieces: list[str] = field(default_factory=list)
-    homes: dict[str, str] = field(default_factory=dict)  # a taken name and its module
+    homes: dict[str, str] = field(default_factory=dict)  # a taken name, and its module or its line of import
 
     def take(self, module: str, name: str) -> None:
+        """Add a definition after those that it uses; LookupError where two modules mean different things by a name."""
         source = _read(module)
         if name not in source.definitions:
             raise LookupError(f"{module} has no top-level {name}")
-        if self.homes.setdefault(name, module) != module:
-            raise LookupError(f"{name} is defined in {module} and in {self.homes[name]}; rename one")
+        self._own(name, module)
         definition = source.definitions[name]
         piece = _text(source.text, definition)
         if piece in self.pieces:
             return
         for used in _names(definition):
-            if used in source.ours and used not in self.homes:
-                self.take(*source.ours[used])
-            elif used in source.definitions and used not in self.homes:
-                self.take(module, used)
-            elif used in source.others:
+            home, own_name = source.ours.get(used, (module, used))
+            if own_name != used:
+                raise LookupError(f"{module} calls {home}.{own_name} {used}; import it by its own name")
+            if used in source.others:
+                self._own(used, source.others[used])
                 self.imports.add(source.others[used])
+            elif (used in source.ours or used in source.definitions) and self.homes.get(used) != home:
+                self.take(home, used)
         self.pieces.append(piece)
+
+    def _own(self, name: str, home: str) -> None:
+        """Note that a name means what it means in this module, or in this line of import; refuse a second meaning."""
+        if (found := self.homes.setdefault(name, home)) != home:
+            raise LookupError(f"{name} is defined in {home} and in {found}; rename one")
 
 
 @cache
@@ -81,12 +89,18 @@ def _defined(node: ast.stmt) -> list[str]:
 
 
 def _names(node: ast.stmt) -> list[str]:
-    """The names that a definition uses, in the order of the text."""
-    return list(dict.fromkeys(found.id for found in ast.walk(node) if isinstance(found, ast.Name)))
+    """The names that a definition uses, in the order of the text; not those of its LEFT_OUT decorators."""
+    parts = [part for part in ast.iter_child_nodes(node) if not _is_left_out(part)]
+    found = (name for part in parts for name in ast.walk(part))
+    return list(dict.fromkeys(name.id for name in found if isinstance(name, ast.Name)))
+
+
+def _is_left_out(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id in LEFT_OUT
 
 
 def _text(text: str, node: ast.stmt) -> str:
-    """The lines of a definition, decorators included."""
+    """The lines of a definition with its decorators, but for those of LEFT_OUT."""
     decorators = node.decorator_list if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
-    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
-    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    kept = [decorator.lineno for decorator in decorators if not _is_left_out(decorator)]
+    return "\n".join(text.splitlines()[min([node.lineno, *kept]) - 1 : node.end_lineno])

@@ -3,9 +3,11 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from medi.cohort.schema import Attribute, Schema
+from medi.models.checkpoint import Checkpoint
 
 Counts = Mapping[str, Mapping[str, int]]  # class -> level of an attribute -> training patches
 UNKNOWN = "not recorded in this checkpoint"
@@ -20,20 +22,20 @@ LIMITS = """\
 - Mixes of levels are points between learned styles. They belong to no real site."""
 
 
-def card(config: Mapping[str, Any], class_name: str = "class_", data_licence: str = "") -> str:
-    """README.md of an export from a checkpoint's config (`load_model`)."""
-    schema = Schema.from_dict(config["schema"])
+def card(checkpoint: Checkpoint, class_name: str = "class_", data_licence: str = "") -> str:
+    """README.md of an export from what its checkpoint says."""
+    schema = checkpoint.schema
     sections = {
         "Use": _use(schema, class_name),
         "Conditions": _conditions(schema, class_name),
-        "Training combinations": _combinations(config.get("combinations"), schema),
-        "Settings": _settings(config),
-        "Data and their licences": _data(config.get("info", {}), data_licence),
+        "Training combinations": _combinations(checkpoint.combinations, schema),
+        "Settings": _settings(checkpoint),
+        "Data and their licences": _data(checkpoint.info, data_licence),
         "Intended use": INTENDED,
         "Limits": LIMITS,
     }
     head = "---\nlibrary_name: diffusers\ntags: [histopathology, diffusion, medi]\n---\n\n# MeDi: histology patches "
-    head += f"of {config['network']['size']} px from class and metadata\n"
+    head += f"of {checkpoint.network.size} px from class and metadata\n"
     return head + "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items())
 
 
@@ -113,15 +115,15 @@ def _table(column: str, counts: Counts, classes: Sequence[str], levels: Sequence
     return "\n".join(lines)
 
 
-def _settings(config: Mapping[str, Any]) -> str:
+def _settings(checkpoint: Checkpoint) -> str:
     flat = {
-        "checkpoint": config.get("hash"),
-        "images seen in training": config.get("images"),
-        "seed": config.get("seed"),
+        "checkpoint": checkpoint.hash or None,
+        "images seen in training": checkpoint.images,
+        "seed": checkpoint.seed,
     }
-    flat |= {f"network: {key}": value for key, value in config["network"].items()}
-    flat |= {f"training: {key}": value for key, value in config.get("recipe", {}).items()}
-    flat |= {"training data (hash)": config.get("data")}
+    flat |= {f"network: {key}": value for key, value in asdict(checkpoint.network).items()}
+    flat |= {f"training: {key}": value for key, value in checkpoint.recipe.items()}
+    flat |= {"training data (hash)": checkpoint.data or None}
     return "\n".join(f"- {key}: {_escape(str(UNKNOWN if value is None else value))}" for key, value in flat.items())
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -13,19 +12,22 @@ from medi.core.errors import MediError
 from medi.core.files import write_json, write_text
 from medi.export.bundle import bundle
 from medi.export.card import card
-from medi.models.checkpoint import load_model
+from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
+from medi.models.network import UNET
 
 INDEX = "model_index.json"
 
 
-def export(model: Path, folder: Path, class_name: str = "class_", data_licence: str = "") -> Path:
+def export(model: str | Path, folder: str | Path, class_name: str = "class_", data_licence: str = "") -> Path:
     """Write a trained model as a diffusers pipeline folder: model_index.json, pipeline.py, denoiser/ and README.md.
 
     class_name: the keyword under which the pipeline takes the class (a Python keyword, so `class_` always works too).
     The folder appears whole or not at all; an older export in its place is replaced, anything else is refused.
     """
-    denoiser, config = load_model(model)
+    folder, (denoiser, checkpoint) = Path(folder), load_model(Path(model))
+    if denoiser.settings.network != UNET:
+        raise MediError(f"{model}: its network is {denoiser.settings.network!r}; only {UNET!r} can be exported")
     names = [attribute.name for attribute in denoiser.schema.attributes]
     if not class_name.isidentifier() or class_name in names:
         raise MediError(f"--class-name {class_name!r} must be a Python name that no attribute has: {', '.join(names)}")
@@ -34,7 +36,7 @@ def export(model: Path, folder: Path, class_name: str = "class_", data_licence: 
     folder = folder.resolve()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        _write(temporary, denoiser, config, class_name, data_licence)
+        _write(temporary, denoiser, checkpoint, class_name, data_licence)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:
@@ -44,7 +46,7 @@ def export(model: Path, folder: Path, class_name: str = "class_", data_licence: 
     return folder
 
 
-def _write(folder: Path, denoiser: Denoiser, config: dict[str, Any], class_name: str, data_licence: str) -> None:
+def _write(folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name: str, data_licence: str) -> None:
     from medi.export import pipeline
 
     component = pipeline.MediDenoiser(settings=json.loads(json.dumps(denoiser.config())))
@@ -54,5 +56,5 @@ def _write(folder: Path, denoiser: Denoiser, config: dict[str, Any], class_name:
     write_text(folder / "pipeline.py", bundle(pipeline.__name__, "MediPipeline"))
     index = {"_class_name": ["pipeline", "MediPipeline"], "_diffusers_version": version("diffusers")}
     index |= {"denoiser": ["denoiser", "MediDenoiser"], "class_name": class_name}
-    write_json(folder / INDEX, index | {"dropout": config.get("recipe", {}).get("dropout", 0.0)})
-    write_text(folder / "README.md", card(config, class_name, data_licence))
+    write_json(folder / INDEX, index | {"dropout": checkpoint.dropout})
+    write_text(folder / "README.md", card(checkpoint, class_name, data_licence))

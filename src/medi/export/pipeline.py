@@ -1,7 +1,8 @@
-"""A trained model as diffusers' classes. `medi.diffusion.export` writes them, with all they need, into a folder that
+"""A trained model as diffusers' classes. `medi.export.export` writes them, with all they need, into a folder that
 `diffusers.DiffusionPipeline.from_pretrained` loads where this package is not installed."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
 from medi.sampling.guidance import Guidance, guided
 from medi.sampling.sampler import SamplerSettings
-from medi.sampling.solvers import SOLVERS
+from medi.sampling.solvers import SOLVERS, Denoise
 
 Level = str | float | Mapping[str, float] | Mix | None  # None: not known
 
@@ -77,7 +78,7 @@ class MediPipeline(DiffusionPipeline):
         denoiser, rows = self.denoiser.inner, self._rows(conditions)
         asked = Guidance({self._names().get(name, name): weight for name, weight in (guidance or {}).items()}, 0.0,
                          guidance_interval)  # fmt: skip
-        asked.check(denoiser.schema, self.config.dropout, weak=False)
+        asked.check(denoiser.schema, self.config.dropout, has_worse=False)
         settings = SamplerSettings(steps=num_inference_steps, solver=solver, schedule=schedule, guidance=asked)
         shape = (len(rows), 3, denoiser.settings.size, denoiser.settings.size)
         if latents is None:
@@ -86,14 +87,8 @@ class MediPipeline(DiffusionPipeline):
             raise MediError(f"latents must be noise of shape {list(shape)}, not {list(latents.shape)}")
         sigmas = settings.sigmas()
         denoise = guided(denoiser, rows, settings.guidance)
-        seen: set[float] = set()
         with self.progress_bar(total=num_inference_steps) as bar:
-
-            def counted(x: Tensor, sigma: float) -> Tensor:
-                bar.update(sigma not in seen)
-                seen.add(sigma)
-                return denoise(x, sigma)
-
+            counted = partial(_counted, denoise, bar, set())
             found = SOLVERS[solver](counted, latents.to(denoiser.device) * float(sigmas[0]), sigmas)
         pixels = to_uint8(found.cpu().numpy())
         images = pixels if output_type == "np" else [Image.fromarray(image) for image in pixels]
@@ -118,7 +113,14 @@ class MediPipeline(DiffusionPipeline):
             raise MediError(f"lists of conditions differ in length: { {n: len(v) for n, v in lists.items()} }")
         count = lengths.pop()
         columns = {name: lists.get(name, [value] * count) for name, value in given.items()}
-        return pd.DataFrame({name: pd.Series(map(_cell, cells), dtype=object) for name, cells in columns.items()})
+        return pd.DataFrame({name: pd.Series(map(_entry, entries), dtype=object) for name, entries in columns.items()})
+
+
+def _counted(denoise: Denoise, bar: Any, seen: set[float], x: Tensor, sigma: float) -> Tensor:
+    """A denoiser's estimate; the bar goes on at each new noise level."""
+    bar.update(sigma not in seen)
+    seen.add(sigma)
+    return denoise(x, sigma)
 
 
 def _keyword(attribute: Attribute, class_name: str) -> str:
@@ -127,7 +129,7 @@ def _keyword(attribute: Attribute, class_name: str) -> str:
     return f"{name} ({known}; None for not known)"
 
 
-def _cell(level: Level) -> str | Mix:
+def _entry(level: Level) -> str | Mix:
     """A condition as tables hold it."""
     if isinstance(level, Mapping):
         return Mix(level)

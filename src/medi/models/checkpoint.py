@@ -1,7 +1,9 @@
-"""Checkpoints: one safetensors file that carries its own config, vocabularies included (P1, P11, P12)."""
+"""Checkpoints: one safetensors file whose header says what it holds, vocabularies included (P1, P11, P12)."""
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medi.cohort.schema import Schema
+from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import check_format, file_hash, write_atomic
+from medi.models.conditioning import Dropout, dropout_rates
 from medi.models.denoiser import Denoiser
+from medi.models.network import NETWORKS, UNET, NetworkSettings
 
 FORMAT_VERSION = 1
+PLAIN = ("recipe", "seed", "images", "data", "info", "combinations", "mpp", "base")  # entries that are plain data
+RENAMED = {"early": "early_average"}  # settings of training in files of version 0.1
 SAME_SCALE = 1.1  # magnifications that differ by less are one
 
 
@@ -54,7 +60,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise MediError(
             f"{path}: its weights or settings are not those that were written; use a whole copy or train again"
         )
-    return tensors, json.loads(metadata["config"])
+    return tensors, _in_words_of_today(json.loads(metadata["config"]))
+
+
+def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings that have another name now, by that name."""
+    if "recipe" in config:
+        config["recipe"] = {RENAMED.get(name, name): value for name, value in config["recipe"].items()}
+    return config
 
 
 def _checksum(tensors: dict[str, Tensor], config: str) -> str:
@@ -66,20 +79,100 @@ def _checksum(tensors: dict[str, Tensor], config: str) -> str:
     return hasher.hexdigest()[:16]
 
 
-def save_model(path: Path, denoiser: Denoiser, config: dict[str, Any]) -> Path:
-    """The denoiser's weights with its network, schema and `config` (recipe, images, data)."""
-    return save_tensors(path, denoiser.state_dict(), config | denoiser.config())
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model file says of itself: the network that it needs, the conditions that it knows, how it was trained.
+
+    recipe: of training, by the names of its settings, which this room does not know; images: seen; data: a hash of the
+    training patches, info: where they come from, combinations: how many there are of each (`combinations.counts`), mpp:
+    their micrometres per pixel. adaptations: a record per level that was learned later. base: the hash of the model
+    that this one was made from. hash: names weights and settings, "" before they are written. What a file does not say
+    is empty or None.
+    """
+
+    network: NetworkSettings
+    schema: Schema
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    images: int | None = None
+    data: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    combinations: Mapping[str, Any] | None = None
+    mpp: float | None = None
+    adaptations: tuple[Mapping[str, Any], ...] = ()
+    base: str = ""
+    hash: str = ""
+
+    @classmethod
+    def of(cls, denoiser: Denoiser, **known: Any) -> "Checkpoint":
+        """That of a denoiser, with what else is known of it, by the names of the fields."""
+        return cls(denoiser.settings, denoiser.schema, **known)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], hash: str = "") -> "Checkpoint":
+        """What the header of a file says; entries of other versions that nothing reads are left out."""
+        known = {name: config[name] for name in PLAIN if config.get(name) is not None}
+        network, schema = NetworkSettings(**config["network"]), Schema.from_dict(config["schema"])
+        return cls(network, schema, **known, adaptations=tuple(config.get("adaptations", ())), hash=hash)
+
+    def config(self) -> dict[str, Any]:
+        """The header of a file, as plain data."""
+        known = {name: getattr(self, name) for name in (*PLAIN, "adaptations")}
+        said = {name: value for name, value in known.items() if value not in (None, "", ()) and value != {}}
+        return said | {"network": asdict(self.network), "schema": self.schema.to_dict()}
+
+    @property
+    def dropout(self) -> Dropout:
+        """Conditioning dropout in training."""
+        return self.recipe.get("dropout", 0.0)
+
+    def drops(self, name: str) -> bool:
+        """Whether training dropped this condition now and then, so that the model knows images without it."""
+        return bool(dropout_rates(self.dropout, [name]).any())
+
+    def met_missing(self, attribute: Attribute) -> bool:
+        """Whether training had rows without this condition; taken for granted where the file does not say."""
+        known = self.combinations or {"columns": []}
+        if attribute.name not in known["columns"]:
+            return True
+        at = known["columns"].index(attribute.name)
+        return any(row[at] in attribute.missing for row in known["rows"])
 
 
-def load_model(path: Path) -> tuple[Denoiser, dict[str, Any]]:
-    """A denoiser in evaluation mode and its config; `config["hash"]` names its weights and settings."""
-    tensors, config = load_tensors(path)
-    denoiser = Denoiser.from_config(config)
+def save_model(path: Path, denoiser: Denoiser, checkpoint: Checkpoint | None = None) -> Path:
+    """The denoiser's weights, its network and schema, and what else the checkpoint says."""
+    known = {} if checkpoint is None else checkpoint.config()
+    return save_tensors(path, denoiser.state_dict(), known | denoiser.config())
+
+
+def load_model(path: Path) -> tuple[Denoiser, Checkpoint]:
+    """A denoiser in evaluation mode, and what its file says; the random numbers of the caller stay as they are.
+
+    MediError where the file is damaged or newer, or needs a network that is not registered here.
+    """
+    tensors, checkpoint = _read(path)
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced at once
+        denoiser = Denoiser(checkpoint.network, checkpoint.schema)
     try:
         denoiser.load_state_dict(tensors)
     except RuntimeError as error:
-        raise MediError(f"{path}: weights do not fit the network that its config describes: {error}") from error
-    return denoiser.eval(), config | {"hash": model_hash(path)}
+        raise MediError(f"{path}: weights do not fit the network that its header describes: {error}") from error
+    return denoiser.eval(), checkpoint
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """What a model file says of itself, without a network."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
+    tensors, config = load_tensors(path)
+    if (needed := config.get("network", {}).get("network", UNET)) not in NETWORKS:
+        raise MediError(
+            f"{path}: needs the network {needed!r}, which is not registered here (known: {', '.join(NETWORKS)}); "
+            'install the package that brings it, or run what registers it: medi.register("network", name)'
+        )
+    return tensors, Checkpoint.from_config(config, model_hash(path))
 
 
 def model_hash(path: Path) -> str:
@@ -89,17 +182,12 @@ def model_hash(path: Path) -> str:
         return (handle.metadata() or {}).get("sum") or file_hash(path)
 
 
-def load_schema(path: Path) -> Schema:
-    """What a model is conditioned on, without its weights."""
-    return Schema.from_dict(load_tensors(path)[1]["schema"])
-
-
-def check_scale(cohort: Cohort, config: dict[str, Any]) -> None:
+def check_scale(cohort: Cohort, checkpoint: Checkpoint) -> None:
     """Refuse patches of another size than the model's, or of another magnification where both are known."""
-    size, found = config["network"]["size"], cohort.images.size
+    size, found = checkpoint.network.size, cohort.images.size
     if found != size:
         raise MediError(f"the patches have {found} px, the model makes {size} px; pack them with --size {size}")
-    trained, scale = config.get("mpp"), cohort.mpp
+    trained, scale = checkpoint.mpp, cohort.mpp
     if trained and scale and not 1 / SAME_SCALE < scale / trained < SAME_SCALE:
         raise MediError(
             f"the patches have {scale:g} micrometres per pixel, the model was trained at {trained:g}; "

@@ -1,6 +1,6 @@
-"""Points between the levels of an attribute: a cell such as `Alder:0.7+Birch:0.3`, or a `Mix`, in place of a level.
+"""Points between the levels of an attribute: an entry such as `Alder:0.7+Birch:0.3`, or a `Mix`, in place of a level.
 
-What stands in a cell is a known level or a spelling of missing first and a mix only otherwise, so that no level's
+An entry is a known level or a spelling of missing first and a mix only otherwise, so that no level's
 name is ever taken for a mix. A mix moves the attribute's own part of z_cond and nothing else.
 """
 
@@ -58,7 +58,7 @@ class Pull:
 
 
 def condition(denoiser: Denoiser, rows: pd.DataFrame, dropped: Collection[str] = ()) -> Float[Tensor, "n d"]:
-    """z_cond [n, d] of rows whose cells hold levels, numbers, missing values or mixes; `dropped` conditions are null.
+    """z_cond [n, d] of rows whose entries are levels, numbers, missing values or mixes; `dropped` conditions are null.
 
     A mix of e_1, e_2, ... is e_1 + share_2 (e_2 - e_1) + ...: rows that differ in one attribute have the same numbers
     in all other slices, which therefore stay as they are.
@@ -83,10 +83,10 @@ def resolve(rows: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, list[Pull
         if attribute.kind != "categorical" or attribute.name not in table.columns:
             continue
         codes, found = pd.factorize(table[attribute.name].to_numpy(dtype=object))
-        mixes = {i: mix for i, cell in enumerate(found) if (mix := read(cell, attribute, int(np.argmax(codes == i))))}
+        mixes = {i: mix for i, entry in enumerate(found) if (mix := read(entry, attribute, int(np.argmax(codes == i))))}
         if not mixes:
             continue
-        plain = [mixes[i].parts[0][0] if i in mixes else cell for i, cell in enumerate(found)]
+        plain = [mixes[i].parts[0][0] if i in mixes else entry for i, entry in enumerate(found)]
         table = table.assign(**{attribute.name: np.array(plain, dtype=object)[codes]})
         for row in np.flatnonzero(np.isin(codes, list(mixes))):
             parts = mixes[codes[row]].parts[1:]
@@ -94,18 +94,18 @@ def resolve(rows: pd.DataFrame, schema: Schema) -> tuple[pd.DataFrame, list[Pull
     return table, pulls
 
 
-def read(cell: object, attribute: Attribute, row: int = 0) -> Mix | None:
-    """The mix in a cell; None for anything else, which `Attribute.encode` judges."""
-    if isinstance(cell, Mix):
-        return _check(cell, attribute, row)
-    if not isinstance(cell, str) or cell in attribute.levels or cell in attribute.missing:
+def read(entry: object, attribute: Attribute, row: int = 0) -> Mix | None:
+    """The mix that an entry is; None for anything else, which `Attribute.encode` judges."""
+    if isinstance(entry, Mix):
+        return _check(entry, attribute, row)
+    if not isinstance(entry, str) or entry in attribute.levels or entry in attribute.missing:
         return None
     names = "|".join(map(re.escape, sorted(attribute.levels, key=len, reverse=True)))
     part = rf"({names}):{SHARE}"
-    if attribute.levels and re.fullmatch(rf"{part}(?:\+{part})*", cell):
-        return _summed(re.findall(rf"{part}(?=\+|$)", cell))
-    if LOOKS_MIXED.fullmatch(cell):
-        guessed = [item.rpartition(":") for item in re.split(r"(?<=\d)\+", cell)]
+    if attribute.levels and re.fullmatch(rf"{part}(?:\+{part})*", entry):
+        return _summed(re.findall(rf"{part}(?=\+|$)", entry))
+    if LOOKS_MIXED.fullmatch(entry):
+        guessed = [item.rpartition(":") for item in re.split(r"(?<=\d)\+", entry)]
         return _check(_summed([(level, share) for level, _, share in guessed]), attribute, row)
     return None
 
@@ -120,9 +120,9 @@ def _summed(parts: Iterable[tuple[str, str]]) -> Mix:
 
 def as_text(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with every `Mix` as its text, as tables keep it."""
-    mixed = [name for name in rows.columns if any(isinstance(cell, Mix) for cell in rows[name])]
+    mixed = [name for name in rows.columns if any(isinstance(entry, Mix) for entry in rows[name])]
     return rows.assign(
-        **{name: [str(cell) if isinstance(cell, Mix) else cell for cell in rows[name]] for name in mixed}
+        **{name: [str(entry) if isinstance(entry, Mix) else entry for entry in rows[name]] for name in mixed}
     )
 
 
@@ -138,7 +138,7 @@ def _moved(table: pd.DataFrame, pulls: list[Pull]) -> pd.DataFrame:
     """A copy of each pulled row with the level it is pulled to."""
     copies = table.iloc[[pull.row for pull in pulls]].reset_index(drop=True)
     for name in {pull.name for pull in pulls}:
-        column = [pull.level if pull.name == name else cell for pull, cell in zip(pulls, copies[name])]
+        column = [pull.level if pull.name == name else entry for pull, entry in zip(pulls, copies[name])]
         copies = copies.assign(**{name: np.array(column, dtype=object)})
     return copies
 

@@ -1,50 +1,35 @@
 """What is not known about a real patch, said in the way that the model has learned: its token for "not known" where
 training rows had it, else the null vector of conditioning dropout."""
 
-from typing import Any
-
 import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from medi.core.errors import MediError
-from medi.models.conditioning import dropout_rates
+from medi.models.checkpoint import Checkpoint
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import condition
 
 
-def condition_known(denoiser: Denoiser, config: dict[str, Any], rows: pd.DataFrame) -> Float[Tensor, "n d"]:
-    """z_cond [n, d] of rows in which conditions may be missing; `config` is the checkpoint's.
+def condition_known(denoiser: Denoiser, checkpoint: Checkpoint, rows: pd.DataFrame) -> Float[Tensor, "n d"]:
+    """z_cond [n, d] of rows in which conditions may be missing, told as this training can be told.
 
     Raises MediError where a model trained without dropout never met a row without this condition: both vectors would
     be noise.
     """
     rows = rows.reset_index(drop=True)
-    never = [a for a in denoiser.schema.conditions if not met_missing(config, a.name, a.missing)]
+    never = [a for a in denoiser.schema.conditions if not checkpoint.met_missing(a)]
     unknown = pd.DataFrame({a.name: rows[a.name].isin(a.missing) for a in never if a.name in rows}, index=rows.index)
     z = condition(denoiser, rows)
     if not unknown.to_numpy().any():
         return z
     for name in unknown.columns[unknown.any()]:
-        if not trained_with_dropout(config, name):
+        if not checkpoint.drops(name):
             raise MediError(_untold(unknown[name]))
     for pattern, part in unknown.groupby(list(unknown.columns)):
         dropped = [name for name, missing in zip(unknown.columns, pattern) if missing]
         z[list(part.index)] = condition(denoiser, rows.loc[part.index], dropped)
     return z
-
-
-def trained_with_dropout(config: dict[str, Any], name: str) -> bool:
-    return bool(dropout_rates(config.get("recipe", {}).get("dropout", 0.0), [name]).any())
-
-
-def met_missing(config: dict[str, Any], name: str, spellings: tuple[str, ...]) -> bool:
-    """Whether training had rows without this condition; taken for granted where the checkpoint does not say."""
-    known = config.get("combinations", {"columns": [], "rows": []})
-    if name not in known["columns"]:
-        return True
-    at = known["columns"].index(name)
-    return any(row[at] in spellings for row in known["rows"])
 
 
 def _untold(unknown: pd.Series) -> str:

@@ -20,8 +20,9 @@ from medi.cohort.table import Cohort, slides_in_turn
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import content_hash
+from medi.core.progress import Advance
 from medi.core.sharding import Shard
-from medi.sampling.generate import Made, Progress, load_on_device, produce
+from medi.sampling.generate import Made, load_on_device, produce
 from medi.sampling.transfer import TransferSettings, at_levels, transfer
 
 FEWEST = 8  # patches of a pair of levels
@@ -71,7 +72,7 @@ def spread(cohort: Cohort, attribute: str, n: int, seed: int) -> Cohort:
 def changes(drawn: Cohort, singles: Cohort, attribute: str) -> dict[Pair, Change]:
     """The change of every pair of levels among single transfers of the patches `drawn`, from those of both ways."""
     places = pd.Index(drawn.table["sample_id"]).get_indexer(singles.table["source"])
-    pairs = list(zip(singles.table["transferred_from"], singles.table[attribute]))
+    pairs = list(zip(singles.table["translated_from"], singles.table[attribute]))
     found = {}
     for pair in sorted(set(pairs)):
         there, back = (_positions(pairs, way) for way in (pair, pair[::-1]))
@@ -99,7 +100,7 @@ def transfer_in_common(
     settings: TransferSettings,
     learn_from: int = 64,
     seed: int = 0,
-    progress: Progress = lambda images, total: None,
+    progress: Advance = lambda images, total: None,
     shard: Shard = (0, 1),
 ) -> Cohort | None:
     """`transfer` by the common change of each pair of levels, learned from `learn_from` patches of each level.
@@ -107,7 +108,7 @@ def transfer_in_common(
     Single transfers of these are kept in folder/singles; resumable, and shards share them. A patch at its own level
     stays as it is. The result depends on the cohort, not only on the patch.
     """
-    denoiser, config = load_on_device(model)
+    denoiser, checkpoint = load_on_device(model)
     drawn = spread(cohort, attribute, learn_from, seed)
     targets = sorted(set(rows[attribute]))
     asked = at_levels(drawn, denoiser.schema, attribute, targets)
@@ -115,9 +116,9 @@ def transfer_in_common(
     if singles is None:
         return None
     work = partial(_changed, cohort, changes(drawn, singles, attribute), attribute)
-    made_by = {"model": config["hash"], "transfer": asdict(settings), "cohort": cohort.digest(), "seed": seed}
+    made_by = {"model": checkpoint.hash, "transfer": asdict(settings), "cohort": cohort.digest(), "seed": seed}
     made_by |= {"plan": content_hash(rows.to_csv(index=False)), "common": learn_from}
-    table = rows.assign(image="", origin=config["hash"], transfer=f"{settings}, in common of {learn_from}")
+    table = rows.assign(image="", origin=checkpoint.hash, transfer=f"{settings}, in common of {learn_from}")
     chunks = [rows.iloc[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     return produce(folder, chunks, work, Made(table, denoiser, made_by))
 
@@ -125,7 +126,7 @@ def transfer_in_common(
 def _changed(cohort: Cohort, found: dict[Pair, Change], attribute: str, rows: pd.DataFrame) -> Images:
     places = pd.Index(cohort.table["sample_id"]).get_indexer(rows["source"])
     images = cohort.images[places]
-    for (home, target), part in rows.reset_index(drop=True).groupby(["transferred_from", attribute]):
+    for (home, target), part in rows.reset_index(drop=True).groupby(["translated_from", attribute]):
         if home != target:
             images[part.index] = found[str(home), str(target)](images[part.index])
     return images

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import UInt8
-from pydantic import TypeAdapter
 
 from medi.cohort.pixels import Pixels, write_store
 from medi.cohort.schema import Schema
@@ -23,14 +22,15 @@ from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
 from medi.core.memory import keep_freed_memory
 from medi.core.processes import Call, Summed, side_by_side
+from medi.core.progress import Advance
 from medi.core.sharding import WHOLE, Shard, process, share
-from medi.models.checkpoint import load_model
+from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
 from medi.sampling.sampler import SamplerSettings, sample_images
 
-Progress = Callable[[int, int], None]
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
+RENAMED = {"weaker_model": "autoguidance_model", "transferred_from": "translated_from"}  # in folders of version 0.1
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
 
 
@@ -40,9 +40,9 @@ def generate(
     folder: Path,
     seed: int,
     settings: SamplerSettings,
-    progress: Progress = lambda images, total: None,
+    progress: Advance = lambda images, total: None,
     shard: Shard = WHOLE,
-    weak: Path | None = None,
+    worse: Path | None = None,
     workers: int = 1,
 ) -> Cohort | None:
     """The synthetic cohort of a plan's rows (`Plan.expand`), written to `folder`; goes on after an interruption.
@@ -50,22 +50,23 @@ def generate(
     Part i of n (`shard`), and within it each process of torchrun or `accelerate launch`, makes every n-th batch. Who
     finds all batches there writes the cohort; the others return None. Rows carry the model's hash in `origin`, and
     the columns STAMPS. Unknown levels are refused before the first image, and so is a folder with images of another
-    model, plan or setting. `weak` is the model that guides where settings.guidance.weak is set; `progress(images,
-    total)` counts those of this part. `workers`: processes that share this part and the machine's cores.
+    model, plan or setting. `worse` is the model that autoguidance draws away from, where settings.guidance asks for it.
+    `progress(images, total)` counts those of this part. `workers`: processes that share this part and the machine's
+    cores.
     """
-    rows, (denoiser, config) = as_text(rows), load_on_device(model)
-    weaker, weak_hash = _load_weak(weak, denoiser)
-    settings.guidance.check(denoiser.schema, config.get("recipe", {}).get("dropout", 0.0), weak is not None)
+    rows, (denoiser, checkpoint) = as_text(rows), load_on_device(model)
+    other, other_hash = _load_worse(worse, denoiser)
+    settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None)
     _check(rows, denoiser.schema)
-    made_by = {"model": config["hash"], "weaker_model": weak_hash, "seed": seed, "sampler": asdict(settings)}
+    made_by = {"model": checkpoint.hash, "autoguidance_model": other_hash, "seed": seed, "sampler": asdict(settings)}
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
-    work = partial(sample_images, denoiser, seed=seed, settings=settings, weak=weaker)
-    made = Made(_table(rows, config["hash"], seed, settings), denoiser, made_by)
+    work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other)
+    made = Made(_table(rows, checkpoint.hash, seed, settings), denoiser, made_by)
     if workers > 1:
         _claim(folder, made_by)
     if workers > 1 and not _finished(folder):
-        task = {"model": model, "weak": weak, "seed": seed, "settings": settings, "shard": shard, "workers": workers}
+        task = {"model": model, "worse": worse, "seed": seed, "settings": settings, "shard": shard, "workers": workers}
         _fill_by_workers(folder, rows, task, progress)
     return produce(folder, chunks, work, made, progress, shard)
 
@@ -78,7 +79,7 @@ def workers_worthwhile(images: int, batch: int) -> int:
     return max(1, min(os.cpu_count() or 1, images // (batch * BATCHES_EACH)))
 
 
-def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], progress: Progress) -> None:
+def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], progress: Advance) -> None:
     """Let worker k of w make part k of w of this shard, each on its share of the cores."""
     write_table(folder / "parts" / "rows.parquet", rows)
     write_json(folder / "parts" / "task.json", task)
@@ -86,7 +87,7 @@ def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], pro
     side_by_side(calls, Summed(progress))
 
 
-def worker(folder: str, number: str, advance: Progress) -> None:
+def worker(folder: str, number: str, advance: Advance) -> None:
     """Worker: its part of the shard that task.json describes, unless others have made all before it began."""
     home = Path(folder)
     try:
@@ -95,10 +96,10 @@ def worker(folder: str, number: str, advance: Progress) -> None:
         if _finished(home):
             return
         raise
-    (i, n), k, weak = task["shard"], int(number), task["weak"]
-    settings = TypeAdapter(SamplerSettings).validate_python(task["settings"])
+    (i, n), k, worse = task["shard"], int(number), task["worse"]
+    settings = SamplerSettings(**task["settings"])
     shard = (i + k * n, n * task["workers"])
-    generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, weak and Path(weak))
+    generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, worse and Path(worse))
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def produce(
     chunks: Sequence[pd.DataFrame],
     work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
     made: Made,
-    progress: Progress = lambda images, total: None,
+    progress: Advance = lambda images, total: None,
     shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort in `folder` whose images `work` makes from chunks of rows; goes on after an interruption (P12).
@@ -134,19 +135,19 @@ def produce(
     return _merge(folder, paths, made.table, made.denoiser)
 
 
-def load_on_device(path: Path) -> tuple[Denoiser, dict[str, Any]]:
+def load_on_device(path: Path) -> tuple[Denoiser, Checkpoint]:
     """`load_model` on this process's GPU, if there is one."""
-    denoiser, config = load_model(path)
-    return denoiser.to(device()), config
+    denoiser, checkpoint = load_model(path)
+    return denoiser.to(device()), checkpoint
 
 
-def _load_weak(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:
+def _load_worse(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:
     if path is None:
         return None, ""
-    denoiser, config = load_on_device(path)
+    denoiser, checkpoint = load_on_device(path)
     if (denoiser.schema, denoiser.settings.size) != (guided.schema, guided.settings.size):
         raise MediError(f"{path}: knows other levels or another image size than the model that it should guide")
-    return denoiser, config["hash"]
+    return denoiser, checkpoint.hash
 
 
 def _check(rows: pd.DataFrame, schema: Schema) -> None:
@@ -170,10 +171,20 @@ def _claim(folder: Path, made_by: dict[str, Any]) -> None:
         found = read_json(record)
     else:
         found = read_json(write_json(record, made_by))
+    found = _in_words_of_today(found)
     if changed := [name for name, value in made_by.items() if found.get(name) != value]:
         raise MediError(
             f"{folder}: holds images of another {' and '.join(changed)}; choose another folder or the old settings"
         )
+
+
+def _in_words_of_today(made_by: dict[str, Any]) -> dict[str, Any]:
+    """What a folder of version 0.1 says of its images, by the names of today."""
+    found = {RENAMED.get(name, name): value for name, value in made_by.items()}
+    guidance = found.get("sampler", {}).get("guidance", {})
+    if "weak" in guidance:
+        guidance["autoguidance"] = guidance.pop("weak")
+    return found
 
 
 def _finished(folder: Path) -> bool:
@@ -183,7 +194,7 @@ def _finished(folder: Path) -> bool:
 def _fill(
     chunks: dict[Path, pd.DataFrame],
     work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
-    progress: Progress,
+    progress: Advance,
 ) -> None:
     total, done = sum(map(len, chunks.values())), 0
     for path, rows in chunks.items():
@@ -207,7 +218,8 @@ def _merge(folder: Path, paths: Sequence[Path], table: pd.DataFrame, denoiser: D
             if not _finished(folder):
                 raise
     shutil.rmtree(folder / "parts", ignore_errors=True)
-    return Cohort.load(folder)
+    made = Cohort.load(folder)
+    return replace(made, table=made.table.rename(columns=RENAMED))
 
 
 def _table(rows: pd.DataFrame, model: str, seed: int, settings: SamplerSettings) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Guidance: the denoiser drawn away from a worse estimate, per condition or by a weaker model.
+"""Guidance: the denoiser drawn away from a worse estimate: without a condition, or of a worse model (autoguidance).
 
-D = D_full + sum_k w_k (D_full - D_without_k) + w_weak (D_full - D_weak): classifier-free guidance (Ho & Salimans,
+D = D_full + sum_k w_k (D_full - D_without_k) + w_auto (D_full - D_worse): classifier-free guidance (Ho & Salimans,
 2022, equation 6, with one weight per condition), within an interval of noise levels (Kynkaanniemi et al., NeurIPS
 2024), and autoguidance (Karras et al., NeurIPS 2024, "Guiding a diffusion model with a bad version of itself").
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medi.cohort.schema import Schema
 from medi.core.errors import MediError
+from medi.core.settings import validated
 from medi.models.conditioning import Dropout, dropout_rates
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import condition
@@ -36,15 +37,16 @@ def as_words(interval: Interval) -> str:
     return "" if interval is None else f" for sigma {interval[0]:g} to {interval[1]:g}"
 
 
+@validated
 @dataclass(frozen=True)
 class Guidance:
-    """Weights per condition, and that of a weaker model; 0 is none (the scale that others call 1 + w is 1).
+    """Weights per condition, and that of autoguidance; 0 is none (the scale that others call 1 + w is 1).
 
     Outside `interval` (lowest and highest sigma) nothing is guided and nothing is paid for it.
     """
 
     weights: dict[str, float] = field(default_factory=dict)
-    weak: float = 0.0
+    autoguidance: float = 0.0
     interval: Interval = None
 
     def __post_init__(self) -> None:
@@ -52,23 +54,24 @@ class Guidance:
 
     def __str__(self) -> str:
         parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
-        parts += [f"weaker model={self.weak:g}"] if self.weak else []
+        parts += [f"autoguidance={self.autoguidance:g}"] if self.autoguidance else []
         return ", ".join(parts) + as_words(self.interval) if parts else ""
 
-    def check(self, schema: Schema, dropout: Dropout, weak: bool) -> None:
-        """Refuse what a model of this schema, trained with this conditioning dropout, cannot do."""
+    def check(self, schema: Schema, dropout: Dropout, has_worse: bool) -> None:
+        """Refuse what a model of this schema, trained with this conditioning dropout, cannot do; `has_worse` says
+        whether there is a worse model to draw away from."""
         for name, weight in self.weights.items():
             schema.attribute(name)
             if weight and not dropout_rates(dropout, [name]).any():
                 raise MediError(
                     f"this model was trained without conditioning dropout of {name} and does not know images without "
-                    "it: guide it by a weaker model, or train with dropout (training: {dropout: 0.1})"
+                    "it: use autoguidance, or train with dropout (training: {dropout: 0.1})"
                 )
-        if bool(self.weak) != weak:
-            raise MediError("guidance by a weaker model needs both the model and its weight")
+        if bool(self.autoguidance) != has_worse:
+            raise MediError("autoguidance needs both a worse model and a weight")
 
 
-def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, weak: Denoiser | None = None) -> Denoise:
+def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, worse: Denoiser | None = None) -> Denoise:
     """D for these rows. Without guidance it is one evaluation of the network, else one more for each weight."""
     full = bare(denoiser, condition(denoiser, rows))
     others = [
@@ -76,8 +79,8 @@ def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, weak: Den
         for name, weight in guidance.weights.items()
         if weight
     ]
-    if weak is not None and guidance.weak:
-        others.append((guidance.weak, bare(weak, condition(weak, rows))))
+    if worse is not None and guidance.autoguidance:
+        others.append((guidance.autoguidance, bare(worse, condition(worse, rows))))
     return extrapolated(full, others, guidance.interval) if others else full
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -12,22 +11,27 @@ from torch import Tensor
 
 from medi.cohort.pixels import to_uint8
 from medi.core import seeds
+from medi.core.devices import Precision, compile_failed, in_bf16
 from medi.core.errors import MediError
-from medi.models.denoiser import Denoiser, Precision, compile_failed, in_bf16
+from medi.core.settings import validated
+from medi.models.denoiser import Denoiser
 from medi.sampling.guidance import Guidance, Interval, as_words, check_interval, guided, inside
-from medi.sampling.solvers import SCHEDULES, SOLVERS, Fresh, dpm_solver_2m
+from medi.sampling.schedules import SCHEDULES
+from medi.sampling.solvers import SOLVERS, Fresh, dpm_solver_2m
 
 
+@validated
 @dataclass(frozen=True)
 class SamplerSettings:
     """Solver, schedule and number of noise levels, their range, guidance, the internal batch and the precision.
 
-    solver: dpm_solver_2m, ddim, ddim_clipped (one evaluation a step) or heun (two); schedule: log, edm, or DDPM's
-    leading and linspace, whose range is that of the betas. The published recipe samples with ddim_clipped, leading,
-    100 steps. precision: of convolutions and matrix products; auto is bf16 on machines with units for it, which moves
-    pixels by one grey level at most on the demo, but fp32 for noise prediction, whose errors grow with sigma. compile:
-    torch.compile, for plans of tens of thousands of images; it needs a C++ compiler on a CPU. eta: fresh noise in each
-    step of dpm_solver_2m, 0 is none and 1 the reverse stochastic equation, within `eta_interval` of sigma where given.
+    solver: dpm_solver_2m, ddim, ddim_clipped (one evaluation a step), heun (two), or a registered one; schedule: log,
+    edm, or DDPM's leading and linspace, whose range is that of the betas. The published recipe samples with
+    ddim_clipped, leading, 100 steps. precision: of convolutions and matrix products; auto is bf16 on machines with
+    units for it, which moves pixels by one grey level at most on the demo, but fp32 for noise prediction, whose
+    errors grow with sigma. compile: torch.compile, for plans of tens of thousands of images; it needs a C++ compiler
+    on a CPU. eta: fresh noise in each step of dpm_solver_2m, 0 is none and 1 the reverse stochastic equation, within
+    `eta_interval` of sigma where given.
     """
 
     steps: int = 16
@@ -37,7 +41,7 @@ class SamplerSettings:
     solver: str = "dpm_solver_2m"
     schedule: str = "log"
     guidance: Guidance = field(default_factory=Guidance)
-    precision: str = "auto"
+    precision: Precision = "auto"
     compile: bool = False
     eta: float = 0.0
     eta_interval: Interval = None
@@ -47,12 +51,9 @@ class SamplerSettings:
             raise MediError(f"a sampler needs 1 to 1000 steps and 0 < sigma_min < sigma_max, not {self!r}")
         if self.batch < 1:
             raise MediError(f"the internal batch must be at least 1, not {self.batch}")
-        if self.solver not in SOLVERS:
-            raise MediError(f"solver {self.solver!r} is unknown; known: {', '.join(SOLVERS)}")
+        SOLVERS[self.solver]  # refuses an unknown name
         if self.schedule not in SCHEDULES:
             raise MediError(f"schedule {self.schedule!r} is unknown; known: {', '.join(SCHEDULES)}")
-        if self.precision not in get_args(Precision):
-            raise MediError(f"precision {self.precision!r} is unknown; known: {', '.join(get_args(Precision))}")
         if not 0 <= self.eta < float("inf") or (self.eta and self.solver != "dpm_solver_2m"):
             raise MediError(
                 f"eta {self.eta:g} with {self.solver}: fresh noise is 0 or more, and for dpm_solver_2m alone"
@@ -69,38 +70,55 @@ class SamplerSettings:
     @property
     def evaluations(self) -> int:
         """Evaluations of a network that an image takes, those of guidance counted."""
-        sigmas, others = self.sigmas()[:-1], sum(map(bool, (*self.guidance.weights.values(), self.guidance.weak)))
-        if self.solver == "heun":  # each step again where it ends, but for the last, which ends without noise
-            sigmas = np.concatenate([sigmas, sigmas[1:]])
-        return len(sigmas) + others * sum(inside(sigma, self.guidance.interval) for sigma in sigmas)
+        asked: list[float] = []
+        SOLVERS[self.solver](partial(_noted, asked), torch.zeros(1), self.sigmas())
+        others = sum(map(bool, (*self.guidance.weights.values(), self.guidance.autoguidance)))
+        return len(asked) + others * sum(inside(sigma, self.guidance.interval) for sigma in asked)
 
     def __str__(self) -> str:
         sigmas, noise = self.sigmas(), f", eta {self.eta:g}{as_words(self.eta_interval)}" if self.eta else ""
         return f"{self.solver}, {self.steps} steps, {self.schedule} {sigmas[0]:g} to {sigmas[-2]:g}{noise}"
 
 
-@torch.inference_mode()
+def _noted(asked: list[float], x: Tensor, sigma: float) -> Tensor:
+    """In place of a denoiser: writes down the noise level that it is asked for."""
+    asked.append(sigma)
+    return x
+
+
+def draw(denoiser: Denoiser, rows: pd.DataFrame, seed: int) -> UInt8[np.ndarray, "n h w 3"]:
+    """`sample_images` as nobody said otherwise, all rows in one batch."""
+    return sample_images(denoiser, rows, seed, SamplerSettings(batch=len(rows)))
+
+
 def sample_images(
-    denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, weak: Denoiser | None = None
+    denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, worse: Denoiser | None = None
 ) -> UInt8[np.ndarray, "n h w 3"]:
-    """One image per row of a table with `noise_id` and the columns of the model's schema, n <= settings.batch.
+    """One image per row of a table with `noise_id` and the columns of the model's schema.
 
-    Cells hold levels, numbers, missing values, or mixes of levels (medi.diffusion.mixing). The batch is padded to its
-    full size, so that an image does not depend on how many stand beside it (P3).
+    Entries are levels, numbers, missing values, or mixes of levels (`medi.models.level_mix`). Each batch is padded to
+    its full size, so that an image does not depend on how many stand beside it (P3). worse: the model that autoguidance
+    draws away from.
     """
+    parts = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
+    size = denoiser.settings.size
+    made = [_sample_batch(denoiser, part, seed, settings, worse) for part in parts]
+    return np.concatenate(made or [np.empty((0, size, size, 3), dtype=np.uint8)])
+
+
+@torch.inference_mode()
+def _sample_batch(
+    denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, worse: Denoiser | None
+) -> UInt8[np.ndarray, "n h w 3"]:
     padded = rows.iloc[np.arange(settings.batch) % len(rows)]
-    size, sigmas, solve = denoiser.settings.size, settings.sigmas(), SOLVERS[settings.solver]
-
-    def drawn(seed: int) -> Float[Tensor, "n 3 h w"]:
-        return torch.from_numpy(seeds.noise(seed, list(padded["noise_id"]), (3, size, size))).to(denoiser.device)
-
+    drawn, solve = partial(_drawn, denoiser, padded), SOLVERS[settings.solver]
     if settings.eta:
         fresh = Fresh(settings.etas(), lambda step: drawn(seeds.integer("eta", seed, step)))
         solve = partial(dpm_solver_2m, fresh=fresh)
-    for model in filter(None, (denoiser, weak) if settings.compile else ()):
+    for model in filter(None, (denoiser, worse) if settings.compile else ()):
         model.compile_once()
-    noise = drawn(seed)
-    denoise = guided(denoiser, padded, settings.guidance, weak)
+    noise, sigmas = drawn(seed), settings.sigmas()
+    denoise = guided(denoiser, padded, settings.guidance, worse)
     exact = settings.precision == "auto" and denoiser.settings.parameterisation == "ddpm"
     with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=not exact and in_bf16(settings.precision)):
         try:
@@ -110,3 +128,9 @@ def sample_images(
                 raise compile_failed(error) from error
             raise
     return to_uint8(images[: len(rows)].cpu().numpy())
+
+
+def _drawn(denoiser: Denoiser, rows: pd.DataFrame, seed: int) -> Float[Tensor, "n 3 h w"]:
+    """The noise of each row, on the denoiser's device."""
+    size = denoiser.settings.size
+    return torch.from_numpy(seeds.noise(seed, list(rows["noise_id"]), (3, size, size))).to(denoiser.device)

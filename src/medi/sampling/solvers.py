@@ -1,4 +1,4 @@
-"""Solvers, pure functions of (denoise, x, sigmas), and, apart from them, schedules of noise levels.
+"""Solvers, pure functions of (denoise, x, sigmas); a user adds others by name (`medi.register("solver", ...)`).
 
 All integrate dx/dsigma = (x - D(x, sigma)) / sigma, the probability flow of x = image + sigma * noise (Karras et al.,
 NeurIPS 2022, equation 3), from sigmas[0] to sigmas[-1], which is 0 for samples. dpm_solver_2m can also follow the
@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from medi.core.registry import Registry, registry
+from medi.sampling.schedules import Sigmas
+
 Denoise = Callable[[Float[Tensor, "n *rest"], float], Float[Tensor, "n *rest"]]
-Sigmas = Float[np.ndarray, " k"]
 Solver = Callable[[Denoise, Tensor, Sigmas], Tensor]
 
 
@@ -83,50 +85,6 @@ def heun(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float
     return x
 
 
-SOLVERS: dict[str, Solver] = {
-    "dpm_solver_2m": dpm_solver_2m,
-    "ddim": ddim,
-    "ddim_clipped": partial(ddim, clip=1.0),
-    "heun": heun,
-}
-
-
-def uniform_log_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Float[np.ndarray, " steps_and_one"]:
-    """`steps` noise levels from sigma_max to sigma_min, uniform in log sigma, and a final 0."""
-    return np.append(np.geomspace(sigma_max, sigma_min, steps), 0.0)
-
-
-def edm_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Float[np.ndarray, " steps_and_one"]:
-    """EDM's levels, uniform in sigma^(1/7), and a final 0 (Karras et al. 2022, equation 5 with rho = 7)."""
-    return np.append(np.linspace(sigma_max ** (1 / 7), sigma_min ** (1 / 7), steps) ** 7, 0.0)
-
-
-def ddpm_sigmas() -> Float[np.ndarray, " 1000"]:
-    """sigma_t = sqrt((1 - a_t) / a_t), t = 0..999, a_t the product of 1 - beta of DDPM's 1000 linear betas (Ho et al.,
-    NeurIPS 2020, section 4): the levels that noise-predicting models of that kind were trained on."""
-    kept = np.cumprod(1.0 - np.linspace(1e-4, 0.02, 1000))
-    return np.sqrt((1.0 - kept) / kept)
-
-
-def leading_sigmas(steps: int, sigma_min: float = 0.0, sigma_max: float = 0.0) -> Float[np.ndarray, " steps_and_one"]:
-    """DDPM's levels at every (1000 // steps)-th time from 0, and a final 0: the spacing of diffusers' DDIMScheduler.
-
-    The range is that of the betas, so that sigma_min and sigma_max do not count.
-    """
-    times = np.arange(steps)[::-1] * (1000 // steps)
-    return np.append(ddpm_sigmas()[times], 0.0)
-
-
-def linspace_sigmas(steps: int, sigma_min: float = 0.0, sigma_max: float = 0.0) -> Float[np.ndarray, " steps_and_one"]:
-    """DDPM's levels at steps + 1 even times from 999 to 0, the last one replaced by 0: the spacing of diffusers'
-    DPMSolverMultistepScheduler. The range is that of the betas."""
-    times = np.linspace(999, 0, steps + 1).round().astype(int)
-    return np.append(ddpm_sigmas()[times[:-1]], 0.0)
-
-
-SCHEDULES: dict[str, Callable[[int, float, float], Sigmas]] = {
-    "log": uniform_log_sigmas,
-    "edm": edm_sigmas,
-    "leading": leading_sigmas,
-    "linspace": linspace_sigmas,
-}
+SOLVERS: Registry[Solver] = registry("solver").fill(
+    {"dpm_solver_2m": dpm_solver_2m, "ddim": ddim, "ddim_clipped": partial(ddim, clip=1.0), "heun": heun}
+)

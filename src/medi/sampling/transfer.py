@@ -1,7 +1,7 @@
 """A real patch as it would look at another level (hospital, scanner), its tissue kept.
 
-Dual diffusion implicit bridges (Su et al., ICLR 2023, algorithm 1): the patch is carried up the probability-flow ODE
-to noise under its own condition, and that noise down again under the target's. The flow has no randomness, so without
+Dual diffusion implicit bridges (Su et al., ICLR 2023, algorithm 1): the patch goes up the probability-flow ODE to
+noise under its own condition, and that noise down again under the target's. The flow has no randomness, so without
 a change of condition the patch comes back, up to the solver's error.
 """
 
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,17 +22,21 @@ from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import content_hash
+from medi.core.progress import Advance
+from medi.core.settings import validated
 from medi.core.sharding import WHOLE, Shard
-from medi.models.checkpoint import check_scale
+from medi.models.checkpoint import Checkpoint, check_scale
 from medi.models.denoiser import Denoiser
 from medi.models.missing_conditions import condition_known
-from medi.sampling.generate import Made, Progress, load_on_device, produce
+from medi.sampling.generate import Made, load_on_device, produce
 from medi.sampling.guidance import bare
-from medi.sampling.solvers import SOLVERS, Sigmas
+from medi.sampling.schedules import Sigmas
+from medi.sampling.solvers import SOLVERS
 
-STAMPS = ("source", "transferred_from", "transfer")  # columns of a transferred row beside its conditions
+STAMPS = ("source", "translated_from", "transfer")  # columns of a translated row beside its conditions
 
 
+@validated
 @dataclass(frozen=True)
 class TransferSettings:
     """The way up and down: `steps` at full strength, uniform in log sigma between sigma_min and the top.
@@ -57,8 +60,7 @@ class TransferSettings:
             raise MediError(f"strength {self.strength:g}: expected more than 0 (as it was) and at most 1 (all the way)")
         if self.batch < 1:
             raise MediError(f"the internal batch must be at least 1, not {self.batch}")
-        if self.solver not in SOLVERS:
-            raise MediError(f"solver {self.solver!r} is unknown; known: {', '.join(SOLVERS)}")
+        SOLVERS[self.solver]  # refuses an unknown name
 
     def sigmas(self) -> Float[np.ndarray, " k"]:
         """Noise levels on the way up."""
@@ -71,10 +73,10 @@ class TransferSettings:
 
 @dataclass(frozen=True)
 class Bridge:
-    """A model to carry patches with, and its checkpoint's config."""
+    """A model to translate patches with, and how it was trained."""
 
     denoiser: Denoiser
-    config: dict[str, Any]
+    checkpoint: Checkpoint
     settings: TransferSettings
 
     def invert(self, images: UInt8[np.ndarray, "n h w 3"], rows: pd.DataFrame) -> Float[Tensor, "n 3 h w"]:
@@ -93,7 +95,7 @@ class Bridge:
         for start in range(0, len(x), size):
             index = np.arange(start, min(start + size, len(x)))
             padded = np.resize(index, size)
-            z = condition_known(self.denoiser, self.config, rows.iloc[padded])
+            z = condition_known(self.denoiser, self.checkpoint, rows.iloc[padded])
             moved = solve(bare(self.denoiser, z), x[padded].to(self.denoiser.device), sigmas)
             out[index] = moved[: len(index)].cpu()
         return out
@@ -102,7 +104,7 @@ class Bridge:
 def at_levels(cohort: Cohort, schema: Schema, attribute: str, levels: Sequence[str], own: bool = False) -> pd.DataFrame:
     """A row for every patch at every one of these levels of the attribute, all else as it is.
 
-    The columns `source` and `transferred_from` name the patch and its level; patient and slide stay those of the
+    The columns `source` and `translated_from` name the patch and its level; patient and slide stay those of the
     patch, so that splits hold (P5). A patch at its own level is left out unless `own` is set: inversion without change.
     """
     if not levels:
@@ -110,7 +112,7 @@ def at_levels(cohort: Cohort, schema: Schema, attribute: str, levels: Sequence[s
     _check_columns(cohort, schema, attribute)
     every = np.repeat(np.arange(len(cohort)), len(levels))
     moved = _moved(cohort.table, every, attribute, np.tile(np.array(levels, dtype=object), len(cohort)))
-    kept = moved if own else moved[moved["transferred_from"] != moved[attribute]]
+    kept = moved if own else moved[moved["translated_from"] != moved[attribute]]
     if kept.empty:
         raise MediError(f"all patches are at {attribute} {', '.join(levels)} already: nothing to transfer")
     return kept.reset_index(drop=True)
@@ -144,7 +146,7 @@ def _moved(
 ) -> pd.DataFrame:
     """These rows of a table at their targets, with what they were."""
     rows = table.iloc[index].reset_index(drop=True)
-    marks = {"source": rows["sample_id"], "transferred_from": rows[attribute]}
+    marks = {"source": rows["sample_id"], "translated_from": rows[attribute]}
     return rows.assign(**marks, **{attribute: target, "sample_id": rows["sample_id"] + "@" + target})
 
 
@@ -168,26 +170,26 @@ def transfer(
     rows: pd.DataFrame,
     folder: Path,
     settings: TransferSettings,
-    progress: Progress = lambda images, total: None,
+    progress: Advance = lambda images, total: None,
     shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort of the patches that `rows` (of `at_levels` or `filling`) names, written to `folder`; resumable.
 
     Each patch is inverted once for all its targets. Shards, processes and refusals are those of
-    `generation.generate`. Rows carry the model's hash in `origin` and the columns STAMPS; unknown levels, and patches
+    `generate`. Rows carry the model's hash in `origin` and the columns STAMPS; unknown levels, and patches
     of another size or magnification than the model's, are refused before the first image.
     """
-    denoiser, config = load_on_device(model)
-    check_scale(cohort, config)
+    denoiser, checkpoint = load_on_device(model)
+    check_scale(cohort, checkpoint)
     if clash := sorted({a.name for a in denoiser.schema.conditions} & set(STAMPS)):
         raise MediError(f"the model's attributes {', '.join(clash)} are names of our own columns; rename them")
-    bridge = Bridge(denoiser, config, settings)
+    bridge = Bridge(denoiser, checkpoint, settings)
     for wanted in (cohort.table, rows):
-        condition_known(denoiser, config, wanted)
-    made_by = {"model": config["hash"], "transfer": asdict(settings), "cohort": cohort.digest()}
+        condition_known(denoiser, checkpoint, wanted)
+    made_by = {"model": checkpoint.hash, "transfer": asdict(settings), "cohort": cohort.digest()}
     made_by["plan"] = content_hash(rows.to_csv(index=False))
-    table = rows.assign(image="", origin=config["hash"], transfer=str(settings))
-    work = partial(_carry, bridge, cohort)
+    table = rows.assign(image="", origin=checkpoint.hash, transfer=str(settings))
+    work = partial(_translate, bridge, cohort)
     return produce(folder, _chunks(rows, settings.batch), work, Made(table, denoiser, made_by), progress, shard)
 
 
@@ -197,7 +199,7 @@ def _chunks(rows: pd.DataFrame, batch: int) -> list[pd.DataFrame]:
     return [part for _, part in rows.groupby(number)]
 
 
-def _carry(bridge: Bridge, cohort: Cohort, rows: pd.DataFrame) -> UInt8[np.ndarray, "n h w 3"]:
+def _translate(bridge: Bridge, cohort: Cohort, rows: pd.DataFrame) -> UInt8[np.ndarray, "n h w 3"]:
     which, sources = pd.factorize(rows["source"])
     places: Int64[np.ndarray, " k"] = pd.Index(cohort.table["sample_id"]).get_indexer(sources)
     noise = bridge.invert(cohort.images[places], cohort.table.iloc[places])

@@ -15,7 +15,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import write_json, write_table
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, confidence_bins
-from medi.models.checkpoint import load_schema
+from medi.models.checkpoint import load_checkpoint
 from medi.report.stress import build
 from medi.sampling.transfer import TransferSettings, at_levels, transfer
 from medi.stress.classifiers import Classifier, Scores
@@ -67,14 +67,14 @@ def stress(
 
     The classifier sees the patches first, so that one that raises or returns the wrong shape stops at once.
     """
-    schema = load_schema(model)
+    schema = load_checkpoint(model).schema
     before = classifier.probabilities(cohort.images[:])
     rows = _rows(cohort, schema, attribute, levels)
     made = transfer(model, cohort, rows, out / "transferred", settings or TransferSettings(), progress)
     if made is None:
         raise MediError(f"{out}: other processes still transfer patches; run again when they have ended")
     source = pd.Index(cohort.table["sample_id"]).get_indexer(made.table["source"]).astype(np.int64)
-    own = (made.table[attribute] == made.table["transferred_from"]).to_numpy(dtype=bool)
+    own = (made.table[attribute] == made.table["translated_from"]).to_numpy(dtype=bool)
     after = classifier.probabilities(made.images[:])
     shown = Shown(classifier.classes, cohort.table, before, made.table, after, source, own)
     table = measure(shown, attribute, seed)
@@ -93,7 +93,7 @@ def _rows(cohort: Cohort, schema: Any, attribute: str, levels: Sequence[str]) ->
         raise MediError(f"the patches lack the column {attribute!r}: without their own level nothing can be inverted")
     every = [*levels, *sorted(set(cohort.table[attribute]) - set(levels))]
     rows = at_levels(cohort, schema, attribute, every, own=True)
-    wanted = rows[attribute].isin(levels) | (rows[attribute] == rows["transferred_from"])
+    wanted = rows[attribute].isin(levels) | (rows[attribute] == rows["translated_from"])
     return rows[wanted].reset_index(drop=True)
 
 

@@ -198,10 +198,10 @@ def _holdout(path: Path, cohort: Path) -> str:
 def _model(path: Path) -> str:
     from medi.models.checkpoint import load_model
 
-    denoiser, config = load_model(path)
+    denoiser, checkpoint = load_model(path)
     weights = sum(parameter.numel() for parameter in denoiser.parameters())
     conditions = ", ".join(a.name for a in denoiser.schema.conditions)
-    return f"model {config['hash']}: {weights:,} weights, {denoiser.settings.size} px, knows {conditions}"
+    return f"model {checkpoint.hash}: {weights:,} weights, {denoiser.settings.size} px, knows {conditions}"
 
 
 def run(path: Path) -> Iterator[Finding]:

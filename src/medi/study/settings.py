@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medi.cohort.image_fit import Mode
 from medi.core.errors import MediError, did_you_mean
-from medi.models.denoiser import NetworkSettings
+from medi.models.network import NetworkSettings
 from medi.sampling.sampler import SamplerSettings
 from medi.training.presets import preset
-from medi.training.training import Recipe
+from medi.training.recipe import Recipe
 
+RENAMED = {"early": "early_average", "weak": "autoguidance"}  # keys of version 0.1
 PATHS = ("root", "clinical", "sites")  # options of the readers that name files
 
 
@@ -128,10 +129,10 @@ class StudySettings(_Section):
 
     @model_validator(mode="after")
     def _guide_is_kept(self) -> "StudySettings":
-        if self.sampling.guidance.weak and not self.training.early:
+        if self.sampling.guidance.autoguidance and not self.training.early_average:
             raise MediError(
-                "sampling.guidance.weak guides away from each model's early average: set training.early to the images "
-                "after which it is kept, such as an eighth of training.images"
+                "sampling.guidance.autoguidance draws away from each model's early average: set training.early_average "
+                "to the images after which it is kept, such as an eighth of training.images"
             )
         return self
 
@@ -169,6 +170,7 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
         raise MediError(f"{path}: no such study file") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    content = _in_words_of_today(content)
     if not isinstance(content, dict) or "base" not in content:
         return {} if content is None else content, str(path)
     name = content.pop("base")
@@ -186,6 +188,15 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
     if not isinstance(below, dict):
         raise MediError(f"{base}: holds no keys and cannot be the base of {path}")
     return _over(below, content), f"{path} (on {names})"
+
+
+def _in_words_of_today(content: Any) -> Any:
+    """Keys of study files of version 0.1 by their names of today; all else as it is."""
+    if isinstance(content, list):
+        return [_in_words_of_today(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    return {RENAMED.get(name, name): _in_words_of_today(value) for name, value in content.items()}
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -34,15 +34,17 @@ from medi.evaluation.encoders import Encoder, embed, encoder, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity import compare as fidelity
 from medi.evaluation.memorisation import Patches, memorisation
-from medi.models.denoiser import Denoiser, gflop_per_image
+from medi.models.cost import flop, gflop_per_image
+from medi.models.denoiser import Denoiser
 from medi.report.page import build
 from medi.report.sheets import write_sheets
 from medi.sampling.generate import generate
+from medi.sampling.sampler import draw
 from medi.sampling.transfer import TransferSettings, filling, transfer
 from medi.study.settings import StudySettings, read_study
 from medi.study.sources import Source, source_of
 from medi.study.stages import Run
-from medi.training.training import EARLY, train
+from medi.training.loop import EARLY, train
 
 FORMAT_VERSION = 1
 SETTINGS = "study.yaml"  # in the run folder
@@ -92,8 +94,8 @@ def rehearse(settings: StudySettings) -> list[str]:
         "audit: " + "; ".join(audit(cohort.table, cohort.schema).summary()),
         f"holdout: {len(found.held_out)} combinations; " + ", ".join(f"{k} {n:,}" for k, n in _sizes(table).items()),
         f"models: {' and '.join(MODELS)}, {sum(p.numel() for p in denoiser.parameters()) / 1e6:,.1f} M parameters, "
-        f"{s.training.images:,} images of {3 * gflop:,.1f} GFLOP each: {trained / 1e6:,.1f} PFLOP a model",
-        f"samples: {len(plan):,} images a model, {steps} evaluations each: {sampled / 1e6:,.1f} PFLOP a model",
+        f"{s.training.images:,} images of {flop(3 * gflop)} each: {flop(trained)} a model",
+        f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(sampled)} a model",
         f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
     ]
 
@@ -510,7 +512,7 @@ def train_model(folder: str, model: str, advance: Advance) -> None:
     s, cohort = study.settings, study.split()
     schema = cohort.schema if model == "medi" else cohort.schema.restrict([])
     patches, validation = cohort.where(split="train"), cohort.where(split="validation")
-    train(patches, study.folder / "models" / model, s.network, s.training, schema, s.seed, validation, advance)
+    train(patches, study.folder / "models" / model, s.network, s.training, schema, s.seed, validation, advance, draw)
 
 
 def sample_model(folder: str, model: str, advance: Advance) -> None:
@@ -519,8 +521,8 @@ def sample_model(folder: str, model: str, advance: Advance) -> None:
     checkpoint = study.folder / "models" / model / "model.safetensors"
     rows = read_table(study.folder / "plan" / "rows.parquet")
     s, out = study.settings, study.folder / "samples" / model
-    weak = checkpoint.with_name(EARLY) if s.sampling.guidance.weak else None
-    generate(checkpoint, rows, out, s.seed, s.sampling, advance, weak=weak)
+    worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
+    generate(checkpoint, rows, out, s.seed, s.sampling, advance, worse=worse)
 
 
 def draw_reference(folder: str, name: str, advance: Advance) -> None:

@@ -23,11 +23,13 @@ from medi.evaluation.classify.arms import Arm
 from medi.evaluation.encoders import Encoder, embedded
 from medi.evaluation.features import FLOOR
 from medi.evaluation.fidelity import compare as fidelity
-from medi.models.checkpoint import load_model, save_model
+from medi.models.checkpoint import load_checkpoint, load_model, save_model
 from medi.sampling.generate import generate
 from medi.sampling.sampler import SamplerSettings
 from medi.sampling.transfer import TransferSettings, filling, transfer
-from medi.training.adaptation.adapt import AdaptSettings, adapt, extended
+from medi.training.adaptation.adapt import adapt
+from medi.training.adaptation.learning import AdaptSettings
+from medi.training.adaptation.levels import extended
 
 COUNTS = (0, 10, 30, 60, 240)
 SPLIT = "unseen"
@@ -110,12 +112,12 @@ def _learned(model: Path, old: Cohort, new: Newcomer, k: int, out: Path, asked: 
     """The model that knows the level from its first k patches, and how long that took."""
     path = out / "model.safetensors"
     if not path.exists() and k == 0:
-        denoiser, config = load_model(model)
-        save_model(path, extended(denoiser, new.attribute, new.name), config | {"base": config["hash"]})
+        denoiser, checkpoint = load_model(model)
+        save_model(path, extended(denoiser, new.attribute, new.name), replace(checkpoint, base=checkpoint.hash))
     elif not path.exists():
         patches = new.learn.select(np.arange(k))
         adapt(model, patches, new.attribute, new.name, out, asked.adapting, rehearsal=old)
-    records = load_model(path)[1].get("adaptations", [])
+    records = load_checkpoint(path).adaptations
     return path, float(records[-1]["seconds"]) if k else 0.0
 
 
@@ -132,7 +134,7 @@ def _sampled(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -
 
 def _carried(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -> Cohort:
     """As many old patches of every class at the new level, all of a class that has fewer."""
-    schema, known = load_model(model)[0].schema, old.table["class"].value_counts()
+    schema, known = load_checkpoint(model).schema, old.table["class"].value_counts()
     wanted = [name for name in sorted(set(new.test.table["class"])) for _ in range(min(asked.per_class, known[name]))]
     plan = pd.DataFrame({"class": wanted, new.attribute: new.name})
     rows = filling(old, schema, new.attribute, plan, asked.seed)

@@ -32,8 +32,8 @@ Not trained yet.
 from dataclasses import dataclass
 
 from medi.core.errors import MediError
-from medi.models.denoiser import NetworkSettings
-from medi.training.training import Recipe
+from medi.models.network import NetworkSettings
+from medi.training.recipe import Recipe
 
 NO_AVERAGE = 1e9  # gamma of the power-function average whose memory is the last update
 

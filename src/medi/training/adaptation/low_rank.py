@@ -5,8 +5,10 @@ import copy
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from medi.core import seeds
 from medi.core.errors import MediError
 from medi.models.denoiser import Denoiser
 
@@ -20,10 +22,12 @@ def check_installed() -> None:
         raise MediError("peft is not installed: pip install 'medi-histo[adapt]'")
 
 
-def with_changes(denoiser: Denoiser, changes: Changes | None = None) -> Denoiser:
-    """A copy whose layers carry low-rank changes: those given, or fresh ones that do nothing yet."""
+def with_changes(denoiser: Denoiser, changes: Changes | None = None, seed: int = 0) -> Denoiser:
+    """A copy whose layers carry low-rank changes: those given, or fresh ones from the seed that do nothing yet."""
     made = copy.deepcopy(denoiser)
-    made.network = _wrapped(made.network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.integer("low rank", seed))
+        made.network = _wrapped(made.network)
     if changes is not None:
         made.network.load_state_dict(changes, strict=False)
     return made

@@ -1,0 +1,43 @@
+"""What a network costs: floating-point operations of an image, and how they are said."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from medi.models.denoiser import Denoiser
+
+PREFIXES = ("G", "T", "P", "E", "Z")  # 10^9, 10^12, ...
+
+
+def gflop_per_image(denoiser: Denoiser) -> float:
+    """10^9 floating-point operations of one evaluation of D on one image."""
+    size, device = denoiser.settings.size, denoiser.device
+    x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
+    z = torch.zeros(1, denoiser.settings.condition_width, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        denoiser(x, sigma, z)
+    return 1e-9 * counter.get_total_flops()
+
+
+def flop(giga: float) -> str:
+    """So many 10^9 operations in the unit that fits, with three digits.
+
+    >>> flop(0.0123), flop(4_560), flop(2_600_000)
+    ('0.0123 GFLOP', '4.56 TFLOP', '2.6 PFLOP')
+    """
+    for prefix in PREFIXES[:-1]:
+        if giga < 1000:
+            return f"{giga:.3g} {prefix}FLOP"
+        giga /= 1000
+    return f"{giga:,.3g} {PREFIXES[-1]}FLOP"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that fits.
+
+    >>> duration(20), duration(600), duration(9_000), duration(864_000)
+    ('20 s', '10 minutes', '2.5 hours', '10 days')
+    """
+    for unit, length, until in (("s", 1, 120), ("minutes", 60, 7_200), ("hours", 3_600, 172_800)):
+        if seconds < until:
+            return f"{seconds / length:.2g} {unit}" if seconds / length < 10 else f"{seconds / length:.0f} {unit}"
+    return f"{seconds / 86_400:,.0f} days"

@@ -1,0 +1,130 @@
+"""The endless sequence of training images: image c depends on (seed, c) alone (P4)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
+from scipy.special import ndtri
+from torch import Tensor
+
+from medi.cohort.pixels import to_float
+from medi.cohort.schema import Codes
+from medi.cohort.table import Cohort
+from medi.core import seeds
+from medi.models.conditioning import as_tensors, dropout_rates
+from medi.models.noise import DDPM_STEPS, ddpm_sigmas
+from medi.training.recipe import Over, Recipe
+
+QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
+    lambda image: image,
+    lambda image: image[:, :, ::-1].swapaxes(1, 2),
+    lambda image: image[:, ::-1, ::-1],
+    lambda image: image.swapaxes(1, 2)[:, :, ::-1],
+)
+BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean images in [-1, 1], their codes, noise levels, unit noise and dropped conditions, k in the codes' order."""
+
+    images: Float[Tensor, "n 3 h w"]
+    codes: dict[str, Shaped[Tensor, " n"]]
+    sigma: Float[Tensor, " n"]
+    noise: Float[Tensor, "n 3 h w"]
+    dropped: Bool[Tensor, "n k"]
+
+    @classmethod
+    def join(cls, parts: "Sequence[Batch]") -> "Batch":
+        """The images of all parts in order."""
+        codes = {name: torch.cat([part.codes[name] for part in parts]) for name in parts[0].codes}
+        joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in BATCH_TENSORS}
+        return cls(codes=codes, **joined)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a GPU, copied from pinned memory, so that neither waits for the other."""
+        codes = {name: _sent(column, device) for name, column in self.codes.items()}
+        return Batch(codes=codes, **{name: _sent(getattr(self, name), device) for name in BATCH_TENSORS})
+
+    def copy_(self, other: "Batch") -> None:
+        """Take the numbers of another batch of this size, whose tensors may lie on the CPU."""
+        for name, column in self.codes.items():
+            column.copy_(other.codes[name].pin_memory(), non_blocking=True)
+        for name in BATCH_TENSORS:
+            getattr(self, name).copy_(getattr(other, name).pin_memory(), non_blocking=True)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Batches:
+    """Any images of the endless training sequence: image c depends on (seed, c) alone."""
+
+    def __init__(self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int) -> None:
+        self.pixels, self.codes, self.recipe, self.seed = cohort.images, codes, recipe, seed
+        self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance, recipe.balance_over))
+        self.dropout = dropout_rates(recipe.dropout, codes)
+        self.offset = seeds.generator("sigma", seed).random()
+
+    def __call__(self, counters: Int64[np.ndarray, " n"], device: torch.device) -> Batch:
+        shape = (3, self.pixels.size, self.pixels.size)
+        noise = np.empty((len(counters), *shape), dtype=np.float32)
+        rows, turns = np.empty(len(counters), dtype=np.int64), np.empty(len(counters), dtype=np.int64)
+        dropped = np.empty((len(counters), len(self.codes)), dtype=bool)
+        for i, counter in enumerate(counters):
+            rng = seeds.generator("train", self.seed, int(counter))
+            rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
+            turns[i] = rng.integers(8) * self.recipe.dihedral
+            dropped[i] = rng.random(len(self.codes)) < self.dropout
+            rng.standard_normal(out=noise[i], dtype=np.float32)
+        images = dihedral(to_float(self.pixels[rows]), turns)
+        return Batch(
+            torch.from_numpy(images).to(device),
+            as_tensors({name: column[rows] for name, column in self.codes.items()}, device),
+            torch.from_numpy(self.sigmas(counters)).to(device),
+            torch.from_numpy(noise).to(device),
+            torch.from_numpy(dropped).to(device),
+        )
+
+    def sigmas(self, counters: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """Noise levels, stratified: a golden-ratio sequence through the quantiles."""
+        quantiles = (self.offset + counters * GOLDEN) % 1.0
+        if self.recipe.noise == "ddpm":
+            return ddpm_sigmas().astype(np.float32)[(quantiles * DDPM_STEPS).astype(np.int64)]
+        normal = ndtri(np.clip(quantiles, 1e-6, 1 - 1e-6))
+        return np.exp(self.recipe.noise_mean + self.recipe.noise_std * normal).astype(np.float32)
+
+
+def draw_probabilities(
+    codes: dict[str, Codes], balance: float, over: Over = "combination"
+) -> Float64[np.ndarray, " n"]:
+    """Each image's share of the draws: a group of n images has n^(1 - balance); see Recipe for the groups."""
+    class_, first, *_ = [*codes.values(), np.zeros(0)]
+    by_class, by_combination = _groups(class_), _groups(class_, first) if len(codes) > 1 else _groups(class_)
+    if over == "nested":
+        share = np.bincount(by_class) ** (1.0 - balance)
+        weight = np.bincount(by_combination)[by_combination] ** -balance
+        weight *= (share / np.bincount(by_class, weight))[by_class]
+    else:
+        group = by_class if over == "class" else by_combination
+        weight = np.bincount(group)[group] ** -balance
+    return weight / weight.sum()
+
+
+def _groups(*columns: Codes) -> Int64[np.ndarray, " n"]:
+    """The number of each row's group: rows alike in all columns."""
+    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def dihedral(images: Float32[np.ndarray, "n c s s"], turns: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n c s s"]:
+    """Turn image i by a quarter turns[i] % 4 times and mirror it where turns[i] >= 4: tissue has no upright."""
+    views = np.empty_like(images)
+    for view, image, k in zip(views, images, turns):
+        turned = QUARTERS[k % 4](image)
+        view[:] = turned[:, :, ::-1] if k >= 4 else turned
+    return views

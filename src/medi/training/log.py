@@ -1,0 +1,67 @@
+"""The log of a training: a row each time that its state is saved, as log.jsonl keeps it."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from medi.core.errors import MediError
+from medi.core.files import write_text
+
+GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
+COLLAPSE, COLLAPSE_IMAGES = 1.5, 1_000  # growth of the mean loss over so many images that ends a training
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """After so many `images`: the mean loss since the row before, the rate, the cost of an image (forward and backward
+    pass), the share of the GPUs' dense bf16 rate, and the averaged weights' loss on validation patches."""
+
+    images: int
+    loss: float
+    images_per_second: float
+    gflop_per_image: float
+    utilisation: float | None = None
+    validation_loss: float | None = None
+
+
+def read_log(folder: Path) -> list[LogRow]:
+    """The rows of a model folder's log.jsonl."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [LogRow(**json.loads(line)) for line in lines]
+
+
+def write_log(folder: Path, log: Sequence[LogRow]) -> None:
+    write_text(folder / "log.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in log))
+
+
+def utilisation(gflop_per_second: float, processes: int = 1) -> float | None:
+    """Share of the GPUs' dense bf16 rate in use; None on a CPU or a GPU whose rate is not known."""
+    if not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    peak = next((rate for part, rate in GPU_TFLOPS.items() if part in name), None)
+    return None if peak is None else gflop_per_second / (1e3 * peak * processes)
+
+
+def check_finite(loss: float, weights_are_finite: bool, images: int) -> None:
+    """Refuse a loss or weights that are no numbers any more."""
+    if math.isfinite(loss) and weights_are_finite:
+        return
+    what = "weights are not finite" if math.isfinite(loss) else f"loss is {loss}"
+    raise MediError(f"the {what} after {images:,} images; the last good state is kept: lower the learning rate")
+
+
+def check_collapse(log: Sequence[LogRow], images: int) -> None:
+    """Refuse a loss, the mean over so many images, that has left its course: it does not come back by itself."""
+    for name in ("loss", "validation_loss"):
+        losses = [value for row in log if (value := getattr(row, name)) is not None]
+        if losses and images >= COLLAPSE_IMAGES and losses[-1] > COLLAPSE * min(losses):
+            raise MediError(
+                f"training has collapsed: the {name.replace('_', ' ')} was {min(losses):.3g} and is {losses[-1]:.3g} "
+                f"after {log[-1].images:,} images; the last good state is kept: train in a new folder at a lower "
+                "learning rate"
+            )

@@ -1,0 +1,242 @@
+"""Training from the first image to the finished model, resumable bitwise (P4); what it writes survives a kill (P12)."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from medi.cohort.combinations import counts
+from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
+from medi.core.devices import compile_failed
+from medi.core.errors import MediError
+from medi.core.files import write_atomic
+from medi.core.memory import keep_freed_memory
+from medi.core.progress import Advance
+from medi.models.checkpoint import Checkpoint, load_tensors, save_model, save_tensors
+from medi.models.network import NetworkSettings
+from medi.training.log import LogRow, check_collapse, check_finite, utilisation, write_log
+from medi.training.recipe import Recipe
+from medi.training.sheet import Draw, sheet
+from medi.training.trainer import Trainer
+
+MODEL, EARLY, STATE = "model.safetensors", "early.safetensors", "state.safetensors"  # in a model's folder
+COMPARED = ("recipe", "seed", "data", "info", "network", "combinations")  # entries of a header
+
+
+def train(
+    cohort: Cohort,
+    folder: Path,
+    settings: NetworkSettings,
+    recipe: Recipe,
+    schema: Schema,
+    seed: int,
+    validation: Cohort | None = None,
+    progress: Advance = lambda images, total: None,
+    draw: Draw | None = None,
+) -> Path:
+    """Train a denoiser conditioned on `schema` (the class alone: `cohort.schema.restrict([])`) on all of `cohort`.
+
+    Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
+    state.safetensors while in training, the last `recipe.keep` averages in snapshots/ and that of
+    `recipe.early_average` images in early.safetensors. The same call goes on where an interrupted one stopped, and does
+    nothing where it ended; other settings or data are refused. `progress(images, total)` is called after every update.
+    `draw` makes the images on sheets, where the recipe wants any.
+    """
+    _check(cohort, settings, recipe, draw)
+    keep_freed_memory()
+    checkpoint = Checkpoint(
+        settings,
+        schema,
+        recipe=asdict(recipe),
+        seed=seed,
+        data=cohort.digest(),
+        info=cohort.info,
+        combinations=counts(cohort.table, cohort.schema),
+        mpp=cohort.mpp,
+    )
+    model = folder / MODEL
+    if model.exists():
+        _check_same(model, load_tensors(model)[1], checkpoint)
+        return model
+    trainer = Trainer(cohort, settings, recipe, schema, seed)
+    training = _Training(trainer, folder, checkpoint, seed, validation, draw)
+    training.resume()
+    while trainer.images < recipe.images:
+        training.advance(progress)
+    trainer.ema.copy_to(trainer.denoiser)
+    save_model(model, trainer.denoiser, replace(checkpoint, images=trainer.images))
+    (folder / STATE).unlink(missing_ok=True)
+    return model
+
+
+def check_size(cohort: Cohort, settings: NetworkSettings) -> None:
+    """Refuse patches of another size than the network's."""
+    if cohort.images.size != settings.size:
+        raise MediError(
+            f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
+        )
+
+
+def _check(cohort: Cohort, settings: NetworkSettings, recipe: Recipe, draw: Draw | None) -> None:
+    """Refuse what cannot be trained here."""
+    check_size(cohort, settings)
+    for name in recipe.dropout if isinstance(recipe.dropout, dict) else ():
+        cohort.schema.attribute(name)  # refuses what is none, also for CLS, which is trained by the same recipe
+    if recipe.tensorboard and find_spec("tensorboard") is None:
+        raise MediError("TensorBoard is not installed: pip install 'medi-histo[track]', or leave it out")
+    if recipe.sheets and draw is None:
+        raise MediError("the recipe wants sheets of samples: give a function that draws them, or set sheets to false")
+
+
+class _Training:
+    """A training on its way: what its folder holds, the log so far, and when its last row was written."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        checkpoint: Checkpoint,
+        seed: int,
+        validation: Cohort | None,
+        draw: Draw | None,
+    ) -> None:
+        self.trainer, self.folder, self.checkpoint = trainer, folder, checkpoint
+        self.seed, self.validation, self.draw = seed, validation, draw
+        self.gflop, self.log = trainer.gflop_per_image(), list[LogRow]()
+
+    def resume(self) -> None:
+        """Bring the trainer to the saved state, if there is one of these very settings."""
+        path = self.folder / STATE
+        if path.exists():
+            state, saved = load_tensors(path)
+            _check_same(path, saved, self.checkpoint)
+            self.trainer.load(state, saved["images"])
+            self.log = [LogRow(**row) for row in saved["log"]]
+
+    def advance(self, progress: Advance) -> None:
+        """Train until the next state is due, and keep all that is wanted of it."""
+        trainer, recipe = self.trainer, self.trainer.recipe
+        started, since, total = time.perf_counter(), trainer.images, torch.zeros((), device=trainer.denoiser.device)
+        while not (since < trainer.images and (trainer.images % recipe.save_every == 0 or self._is_done())):
+            before = trainer.images
+            total = total + _step(trainer) * (trainer.images - before)
+            progress(trainer.images, recipe.images)
+        images = trainer.images - since
+        loss, rate = float(total) / images, images / (time.perf_counter() - started)
+        self._note(loss, rate, images)
+        self._keep_average()  # first: a resumed training does not come by here again
+        self._save()
+        self._show()
+
+    def _is_done(self) -> bool:
+        return self.trainer.images >= self.trainer.recipe.images
+
+    def _note(self, loss: float, rate: float, images: int) -> None:
+        """A row of the log on the last so many images; a training that went wrong ends here."""
+        trainer = self.trainer
+        check_finite(loss, trainer.is_finite(), trainer.images)
+        use = utilisation(rate * self.gflop, trainer.accelerator.num_processes)
+        validation = trainer.validation_loss(self.validation) if self.validation and len(self.validation) else None
+        row = LogRow(trainer.images, loss, rate, self.gflop, use, validation)
+        check_collapse([*self.log, row], images)
+        self.log.append(row)
+
+    def _keep_average(self) -> None:
+        """The averaged weights as they are now, as a model of its own, where the recipe wants them: early, and the last
+        `recipe.keep`."""
+        trainer, recipe = self.trainer, self.trainer.recipe
+        early = trainer.images == recipe.early_average
+        if not ((recipe.keep or early) and trainer.accelerator.is_main_process):
+            return
+        averaged, described = trainer.averaged(), replace(self.checkpoint, images=trainer.images)
+        if early:
+            save_model(self.folder / EARLY, averaged, described)
+        if recipe.keep:
+            snapshots = self.folder / "snapshots"
+            save_model(snapshots / f"{trainer.images:012d}.safetensors", averaged, described)
+            for path in sorted(snapshots.glob("*.safetensors"))[: -recipe.keep]:
+                path.unlink()
+
+    def _save(self) -> None:
+        if self.trainer.accelerator.is_main_process:
+            reached = {"images": self.trainer.images, "log": [asdict(row) for row in self.log]}
+            save_tensors(self.folder / STATE, self.trainer.state(), self.checkpoint.config() | reached)
+            write_log(self.folder, self.log)
+
+    def _show(self) -> None:
+        """What a person watches while it trains: a sheet of samples, TensorBoard."""
+        trainer = self.trainer
+        if not trainer.accelerator.is_main_process:
+            return
+        if trainer.recipe.sheets and self.draw is not None:
+            image = Image.fromarray(sheet(trainer.averaged(), self.seed, self.draw))
+            write_atomic(self.folder / "sheets" / f"{trainer.images:012d}.png", lambda path: image.save(path, "PNG"))
+        if trainer.recipe.tensorboard:
+            _to_tensorboard(self.folder / "tensorboard", self.log[-1])
+
+
+def _to_tensorboard(folder: Path, row: LogRow) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as writer:
+        for name, value in asdict(row).items():
+            if value is not None and name != "images":
+                writer.add_scalar(name, value, row.images)
+
+
+def _step(trainer: Trainer) -> Float[Tensor, ""]:
+    try:
+        return trainer.step()
+    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a plain RuntimeError on a CPU
+        recipe = trainer.recipe
+        is_full = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not is_full and recipe.compile:
+            raise compile_failed(error) from error
+        if not is_full:
+            raise
+        raise MediError(
+            f"{recipe.micro_batch or recipe.batch} images at once do not fit into memory; lower training.micro_batch "
+            "(the update stays the same) and run again"
+        ) from error
+
+
+def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Refuse what was trained otherwise; what an older file does not say is taken for the same, or for the default of a
+    setting that is newer than the file."""
+    expected = _comparable(checkpoint.config())
+    defaults = _plain({"recipe": asdict(Recipe()), "network": asdict(NetworkSettings())})
+    known = {key: value for key, value in _comparable(saved).items() if key in expected}
+    found = {key: defaults[key] | value if key in defaults else value for key, value in known.items()}
+    if changed := [line for key, value in found.items() for line in _differences(key, value, expected[key])]:
+        raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
+
+
+def _comparable(header: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a header that make a training another one."""
+    found = {key: header[key] for key in (*COMPARED, "conditions") if key in header}
+    if "schema" in header:
+        schema = Schema.from_dict(header["schema"])
+        found["conditions"] = {a.name: a.levels for a in schema.conditions}
+    return _plain(found)
+
+
+def _plain(content: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(content))
+
+
+def _differences(name: str, old: Any, new: Any) -> list[str]:
+    """What differs between two plain values, entry by entry: "recipe.batch (8, now 16)"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [line for key in keys for line in _differences(f"{name}.{key}", old.get(key), new.get(key))]
+    return [] if old == new else [f"{name} ({old}, now {new})"]
