@@ -131,10 +131,8 @@ def sample(
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if weak is None else weak_weight)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
-    chosen: Any = precision  # SamplerSettings refuses what is unknown
-    settings = SamplerSettings(
-        steps, sigma_min, sigma_max, batch, solver, schedule, asked, chosen, compile, eta, within
-    )
+    kind: Any = precision  # SamplerSettings refuses what is unknown
+    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
     rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
     workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
     weaker = None if weak is None else model_file(weak)
