@@ -32,6 +32,7 @@ from medi.core.registry import extensions, load_extensions
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch and BLAS are loaded
+NETWORKS, LATER = "medi.models.denoiser", ("diffusers.models.unets.unet_2d",)  # whoever has the one needs the others
 _STARTING = threading.Lock()
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]  # a function at the top of a module, and its arguments
@@ -177,9 +178,8 @@ def _context() -> SpawnContext | ForkServerContext:
     if sys.platform != "linux" or (torch is not None and torch.cuda.is_available()):
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(
-        [name for name in sys.modules if re.fullmatch(r"medi(\.\w*[a-z])+", name)]
-    )  # no __main__
+    loaded = [name for name in sys.modules if re.fullmatch(r"medi(\.\w*[a-z])+", name)]  # without __main__
+    server.set_forkserver_preload([*loaded, *(LATER if NETWORKS in sys.modules else ())])
     return server
 
 
