@@ -1,4 +1,4 @@
-"""Utility: do intervals cover, are the many probes fast, and what does MeDi buy beside everything that is free?
+"""Utility: do intervals cover, are the many probes fast, and what does MeDi buy beside every baseline?
 
 python benchmarks/utility.py coverage | speed | runs RUN... [--out runs/utility] [--budget SECONDS] [--quick]
 
@@ -25,21 +25,12 @@ from sklearn.linear_model import LogisticRegression
 from common import figure, report
 from medi.cohort.table import Cohort
 from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
-from medi.evaluation.classify.arms import (
-    AUGMENTATIONS,
-    STAIN,
-    STAINS,
-    Arm,
-    centred_arm,
-    coral_arm,
-    filtered_arm,
-    real_arms,
-    stained,
-    standard_arms,
-)
+from medi.core.registry import registry
+from medi.evaluation.classify.arms import Arm, Material, arms_of
 from medi.evaluation.classify.probes import GRID, Pool, tuned, tuned_at
 from medi.evaluation.classify.regimes import points
 from medi.evaluation.classify.scores import BALANCED_ACCURACY, Answers
+from medi.evaluation.classify.stained import AUGMENTATIONS, STAIN, STAINS, stained
 from medi.evaluation.classify.utility import adjusted, evaluate, prepared
 from medi.evaluation.encoders import Encoder, encoder
 from medi.evaluation.features import Embedded
@@ -187,18 +178,17 @@ def makers(n: int, d: int) -> dict[str, Callable[[], Arm]]:
     """Every arm, made when it is asked for."""
     real, synthetic, oracle, tests = cohort(n, d)
     moved = Embedded(real.features + np.float32(0.1), real.table)  # as large as stained ones
-    found = {arm.name: partial(_same, arm) for arm in real_arms(real, to=n)}
-    found |= {"coral": partial(coral_arm, real, tests, OVER), "site_centred": partial(centred_arm, real, tests, OVER)}
-    both = real.join(synthetic["medi"])
+    material = Material(real, synthetic, tests, OVER, oracle=oracle)
+    names = [*registry("arm"), "medi_filtered", "medi_only"]
+    found = {name: partial(_alone, material, name) for name in names if name != "class_weights"}
+    found |= {"real": partial(Arm, "real", real)}
     found |= {name: partial(_joined, name, real, rows) for name, rows in {**synthetic, "oracle": oracle}.items()}
-    found |= {"medi_filtered": partial(filtered_arm, real, synthetic["medi"], OVER, 0)}
-    found |= {"medi_only": partial(Arm, "medi_only", both, trains=np.arange(len(both)) >= len(real))}
     found |= {name: partial(_joined, name, real, moved) for name in AUGMENTATIONS}
     return found | {name: partial(Arm, name, moved) for name in STAIN if name not in AUGMENTATIONS}
 
 
-def _same(arm: Arm) -> Arm:
-    return arm
+def _alone(material: Material, name: str) -> Arm:
+    return next(arm for arm in arms_of(material, [name]) if arm.name == name)
 
 
 def _joined(name: str, real: Embedded, rows: Embedded) -> Arm:
@@ -247,7 +237,8 @@ def run(folder: Path, kept: Kept) -> pd.DataFrame:
     for names in PARTS:
 
         def compared(names: tuple[str, ...] = names) -> pd.DataFrame:
-            made = standard_arms(sets["train"], synthetic, tests, over=OVER, seed=seed, oracle=oracle)
+            material = Material(sets["train"], synthetic, tests, OVER, seed, oracle=oracle)
+            made = arms_of(material, [name for name in names if name not in STAIN])
             arms = [arm for arm in (*made, *stained) if arm.name in (*GIVEN, *names)]
             return evaluate(arms, tests, over=OVER, seed=seed)
 

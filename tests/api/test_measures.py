@@ -113,5 +113,5 @@ def test_mistakes_are_medi_errors(real: Cohort, made: Cohort, tmp_path: Path) ->
         medi.fidelity(real, {"made": made}, made=made)
     with pytest.raises(medi.MediError, match="no patch is for training"):
         medi.utility(made)
-    with pytest.raises(medi.MediError, match="'coal' is unknown"):
+    with pytest.raises(medi.MediError, match=r"'coal' is unknown.*did you mean 'coral'"):
         medi.utility(real, over=["class", "site"], arms="coal")

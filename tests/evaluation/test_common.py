@@ -5,19 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from medi.core.registry import registry
 from medi.evaluation.fidelity.frechet import frechet_distance, moments_distance, streamed
 from medi.evaluation.fidelity.kernels import kid, mmd2
-from medi.evaluation.fidelity.neighbours import neighbours
+from medi.evaluation.fidelity.measures import metrics
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
-
-
-def share(name: str) -> Measure:
-    def measure(x: np.ndarray, y: np.ndarray) -> float:
-        found = neighbours(x, y)
-        return np.nan if found is None else found.values()[name]
-
-    return measure
 
 
 def in_batches(x: np.ndarray, y: np.ndarray) -> float:
@@ -31,7 +24,7 @@ MEASURES: dict[str, Measure] = {
     "frechet in batches": in_batches,
     "mmd2": mmd2,
     "kid": kid,
-    **{name: share(name) for name in ("precision", "recall", "density", "coverage")},
+    **{name: registry("metric")[name] for name in metrics() if name not in ("frechet", "mmd2", "kid", "duplicates")},
 }
 SETS = [(60, 8), (40, 90)]
 

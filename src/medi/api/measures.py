@@ -14,9 +14,9 @@ from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
-from medi.evaluation.classify.arms import STAIN, stain_arms
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.probes import groups
+from medi.evaluation.classify.stained import STAIN, stain_arms
 from medi.evaluation.classify.tasks import Task
 from medi.evaluation.control import control
 from medi.evaluation.encoders import Encoder, cached
@@ -148,7 +148,7 @@ def utility(
     columns, extractor, tests = _over(cohort, over), _encoder(encoder), tested_parts(cohort, _over(cohort, over))
     train = cohort.where(split=TRAIN)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
-    asked: dict[str, Any] = {"over": columns, "seed": seed, "seeds": range(seed, seed + seeds), "preset": head}
+    asked: dict[str, Any] = {"over": columns, "seed": seed, "seeds": range(seed, seed + seeds), "head": head}
     asked |= {"attributes": attributes, "only": [arms] if isinstance(arms, str) else arms, "reference": reference}
     tables, curves = [], []
     for chosen in [Task.of(name) for name in ([task] if isinstance(task, str) else task or ["all"])]:
@@ -233,7 +233,7 @@ def _compared(
             tests,
             oracle=rows.get(ORACLE),
             stained=stained,
-            only=[name for name in only if name != "stains"] + names,
+            only=[name for name in only if name != "stains"],
             progress=advance,
             **asked,
         )

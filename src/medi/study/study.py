@@ -27,8 +27,9 @@ from medi.core.files import read_table, safe_name, write_json, write_table, writ
 from medi.core.processes import Call, side_by_side
 from medi.core.progress import Advance, Show, Silent, Tally
 from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, RESULTS, SUSPECTS, UTILITY
-from medi.evaluation.classify.arms import Arm, stain_arms
+from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.comparison import study_arms
+from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import control
 from medi.evaluation.encoders import Encoder, embed, encoder, learned
 from medi.evaluation.features import Embedded

@@ -10,11 +10,12 @@ from medi.cohort import phantom
 from medi.core.errors import MediError
 from medi.evaluation.classify import reweighting
 from medi.evaluation.classify.alignment import Coral
-from medi.evaluation.classify.arms import STAIN, Arm, real_arms, stain_arms, stain_patches, standard_arms
+from medi.evaluation.classify.arms import Arm, Material, arms_of
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.logistic import losses
 from medi.evaluation.classify.probes import Pool, tuned
 from medi.evaluation.classify.regimes import curves, points
+from medi.evaluation.classify.stained import STAIN, stain_arms, stain_patches
 from medi.evaluation.classify.utility import evaluate
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed, embedded
 from medi.evaluation.features import Embedded
@@ -142,7 +143,7 @@ def test_only_the_transductive_arm_needs_other_test_rows() -> None:
 
 
 def arms(tests: dict[str, Embedded]) -> list[Arm]:
-    return list(standard_arms(REAL, SYNTHETIC, tests, over=OVER, seed=0, oracle=made("o", UNSEEN)))
+    return arms_of(Material(REAL, SYNTHETIC, tests, OVER, oracle=made("o", UNSEEN)))
 
 
 @pytest.mark.parametrize("name", [arm.name for arm in arms(TESTS)])
@@ -237,23 +238,25 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
     assert np.isfinite(overall.loc[("medi", "unseen"), "value"])
     alone, _ = study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["none"])
     assert set(alone["arm"]) == {"real"}
-    with pytest.raises(MediError, match="arm 'coal' is unknown; known: all, stains, none, real, unweighted"):
+    with pytest.raises(MediError, match=r"arm 'coal' is unknown; known: all, none, unweighted.*did you mean 'coral'"):
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["coal"])
-    with pytest.raises(MediError, match="probe 'best' is unknown; known: tuned, medi, uni"):
-        study_arms(REAL, {}, TESTS, over=OVER, seed=0, preset="best")
+    with pytest.raises(MediError, match="head 'best' is unknown; known: tuned, medi, uni"):
+        study_arms(REAL, {}, TESTS, over=OVER, seed=0, head="best")
 
 
-@pytest.mark.parametrize(("preset", "other"), [("medi", "unweighted"), ("uni", "class_weights")])
-def test_other_presets_take_every_arm_but_group_dro(preset: str, other: str) -> None:
-    found = list(real_arms(REAL, preset, 200))
-    names = {"real", other, "combination_weights", "dfr", "mixup", "lisa", "resampled"}
+@pytest.mark.parametrize(("head", "other"), [("medi", "unweighted"), ("uni", "class_weights")])
+def test_other_heads_take_every_arm_but_group_dro(head: str, other: str) -> None:
+    found = arms_of(Material(REAL, {}, TESTS, OVER, head=head))
+    names = {"real", other, "combination_weights", "dfr", "mixup", "lisa", "coral", "site_centred"}
     assert {arm.name for arm in found} == names
-    few = [arm for arm in found if preset == "medi" or arm.name in ("real", "mixup")]
-    table = evaluate(few, TESTS, seed=0, preset=preset)
+    few = [arm for arm in found if head == "medi" or arm.name in ("real", "mixup")]
+    table = evaluate(few, TESTS, seed=0, head=head)
     assert np.isfinite(table[table["metric"] == "balanced_accuracy"].query("scope == 'all'")["value"]).all()
+    with pytest.raises(MediError, match="arm group_dro cannot be made here: head"):
+        arms_of(Material(REAL, {}, TESTS, OVER, head=head), ["group_dro"])
     own = Arm("group_dro", REAL, reweighting.group_dro)
     with pytest.raises(MediError, match="group_dro has an objective of its own"):
-        evaluate([own], TESTS, seed=0, preset=preset)
+        evaluate([own], TESTS, seed=0, head=head)
 
 
 def test_stain_arms_embed_what_they_change() -> None:

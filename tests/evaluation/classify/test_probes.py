@@ -1,4 +1,4 @@
-"""The presets: what each minimises, and that soft and weighted rows mean the same to all."""
+"""The heads: what each minimises, and that soft and weighted rows mean the same to all."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from medi.evaluation.classify.probes import PRESETS, Pool, medi, tuned, tuned_at, uni
+from medi.evaluation.classify.probes import HEADS, Pool, medi, tuned, tuned_at, uni
 from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
@@ -21,8 +21,8 @@ def world(classes: int = 3, n: int = 180, d: int = 6) -> tuple[np.ndarray, pd.Da
     return x, table.assign(patient=[f"p{i % 30}-{k}" for i, k in enumerate(label)], slide="")
 
 
-def pool(x: np.ndarray, table: pd.DataFrame, preset: str) -> Pool:
-    return Pool.of(Embedded(x, table), over=OVER, standardise=preset == "tuned").dealt(table, 0)
+def pool(x: np.ndarray, table: pd.DataFrame, head: str) -> Pool:
+    return Pool.of(Embedded(x, table), over=OVER, standardise=head == "tuned").dealt(table, 0)
 
 
 def uni_loss(flat: np.ndarray, x: np.ndarray, labels: np.ndarray, classes: int, c: float) -> float:
@@ -58,16 +58,16 @@ def test_medi_is_scikit_learn_as_published() -> None:
     assert probe.probabilities(x) == pytest.approx(plain.predict_proba(x), abs=1e-2)
 
 
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_twice_a_row_is_weight_two(preset: str) -> None:
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_twice_a_row_is_weight_two(head: str) -> None:
     """Given C, a row with weight 2 trains like two rows."""
     x, table = world(2)
     twice = np.arange(len(x)) % 3 == 0
-    once = pool(x, table, preset)
+    once = pool(x, table, head)
     weighted = np.where(twice, 2.0, 1.0)[None]
-    double = pool(np.concatenate([x, x[twice]]), pd.concat([table, table[twice]], ignore_index=True), preset)
-    found = PRESETS[preset](type(once)(**{**vars(once), "weights": weighted}), 0.1)
-    copied = PRESETS[preset](double, 0.1)
+    double = pool(np.concatenate([x, x[twice]]), pd.concat([table, table[twice]], ignore_index=True), head)
+    found = HEADS[head](type(once)(**{**vars(once), "weights": weighted}), 0.1)
+    copied = HEADS[head](double, 0.1)
     assert (found.predict(x) == copied.predict(x)).mean() > 0.99
 
 

@@ -1,49 +1,28 @@
-"""Arms: the training sets that one probe is compared on, from real rows alone, with synthetic ones, or with both.
+"""Arms: the training sets that one head is compared on, from real rows alone, with synthetic ones, or with both.
 
 An inductive arm is made of training rows and its generator; only arms of the transductive panel have seen test rows.
+Arms are made by functions of `Material` in the registry "arm": a user's stand beside those of this module.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
-from medi.cohort.pixels import Pixels
-from medi.cohort.table import Cohort
-from medi.core.errors import MediError
-from medi.core.progress import Advance, Tally, unheard
+from medi.core.errors import MediError, did_you_mean
+from medi.core.registry import register, registry
 from medi.evaluation.classify import alignment, reweighting
 from medi.evaluation.classify.probes import Probe, text
 from medi.evaluation.classify.reweighting import Method
 from medi.evaluation.classify.scoring import MEDI, ORACLE, REAL
-from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard, Transform
-from medi.evaluation.encoders import Encoder, embed
 from medi.evaluation.features import Embedded, Features
 
 INDUCTIVE, TRANSDUCTIVE = "inductive", "transductive"
-REAL_ONLY: dict[str, Method] = {
-    "unweighted": reweighting.unweighted,
-    "class_weights": reweighting.class_weights,
-    "combination_weights": reweighting.combination_weights,
-    "group_dro": reweighting.group_dro,
-    "dfr": reweighting.dfr,
-    "mixup": reweighting.mixup,
-    "lisa": reweighting.lisa,
-}
-STAINS: dict[str, Callable[[UInt8[np.ndarray, "n h w 3"], int], Any]] = {
-    "macenko": Macenko.fit,
-    "reinhard": Reinhard.fit,
-    "hed_jitter": HedJitter.fit,
-    "randstainna": RandomStain.fit,
-}
-STAIN = tuple(STAINS)
-AUGMENTATIONS = ("hed_jitter", "randstainna")
-BATCH, THREADS = 512, 4  # patches that are stained at a time, and how many such batches at once
+ALL, NONE = "all", "none"  # names of every arm of the registry, and of none
+FILTERED, ONLY = "_filtered", "_only"  # after the name of the reference set
 
 
 @dataclass(frozen=True)
@@ -75,59 +54,70 @@ class Arm:
         return np.ones(len(self.table), dtype=bool) if self.trains is None else self.trains
 
 
-def real_arms(real: Embedded, preset: str = "tuned", to: int = 0) -> Iterator[Arm]:
-    """What can be had from the real rows: weights, resampling to `to` rows, robust losses, mixtures, aligned sites.
+@dataclass(frozen=True)
+class Material:
+    """What arms are made of.
 
-    Of class weights and none, `real` is what the preset has and the arm the other. They share one matrix.
+    real: training rows; synthetic: the rows that each generator adds, by name; tests: test rows by split; over: the
+    columns whose combinations count; head: the classifier that the arms are for; oracle: real rows of combinations that
+    training lacks; reference: the synthetic set that others are compared with, by default that of `reference_of`.
+    MediError where the reference is none of the sets.
     """
-    yield Arm(REAL, real)
-    same = "unweighted" if preset == "uni" else "class_weights"
-    for name, method in REAL_ONLY.items():
-        if name != same and not (name == "group_dro" and preset != "tuned"):  # its objective is a probe of its own
-            yield Arm(name, real, method)
-    if to > len(real):
-        yield Arm("resampled", real, reweighting.resampled(to))
+
+    real: Embedded
+    synthetic: Mapping[str, Embedded]
+    tests: Mapping[str, Embedded]
+    over: Sequence[str] = ("class", "site")
+    seed: int = 0
+    head: str = "tuned"
+    oracle: Embedded | None = None
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reference", self.reference or reference_of(self.synthetic))
+        if self.reference not in (*self.synthetic, ""):
+            known = ", ".join(self.synthetic) or "none"
+            raise MediError(f"reference {self.reference!r} is no synthetic set; there are {known}")
+
+    @property
+    def compared(self) -> list[str]:
+        """The synthetic sets, the reference first."""
+        return [self.reference, *(name for name in self.synthetic if name != self.reference)] if self.synthetic else []
 
 
-def standard_arms(
-    real: Embedded,
-    synthetic: Mapping[str, Embedded],
-    tests: Mapping[str, Embedded],
-    *,
-    over: Sequence[str],
-    seed: int,
-    oracle: Embedded | None = None,
-    preset: str = "tuned",
-    reference: str = "",
-) -> Iterator[Arm]:
-    """The arms on embeddings: real rows alone, with synthetic ones, the oracle, and the transductive one.
+Maker = Callable[[Material], Arm | None]  # None where the material has nothing to make the arm of
 
-    reference: the synthetic set whose size resampling meets and that also stands alone and filtered, by default that of
-    `reference_of`.
+
+def arms_of(material: Material, names: Sequence[str] = (ALL,)) -> list[Arm]:
+    """The real rows alone, with each synthetic set and with the oracle's, and the arms of the registry that are named.
+
+    names: "all", "none", or names of the registry; of the reference set there are also NAME_filtered (what a probe of
+    the real rows agrees with) and NAME_only. An arm that is named but cannot be made here is a MediError, as is a name
+    that is not known.
     """
-    reference = reference or reference_of(synthetic)
-    added = len(synthetic[reference]) if synthetic else 0
-    yield from real_arms(real, preset, len(real) + added)
-    if len(over) > 1:
-        yield coral_arm(real, tests, over)
-    yield from synthetic_arms(real, synthetic, over, seed, reference)
-    if oracle is not None:
-        yield Arm(ORACLE, real.join(oracle))
-    if len(over) > 1:
-        yield centred_arm(real, tests, over)
+    makers: dict[str, Maker] = {name: registry("arm")[name] for name in registry("arm")}
+    own: dict[str, Maker] = {}
+    if material.reference:
+        own = {f"{material.reference}{FILTERED}": filtered_arm, f"{material.reference}{ONLY}": only_arm}
+    if unknown := [name for name in names if name not in (ALL, NONE, *makers, *own)]:
+        known = ", ".join([ALL, NONE, *makers, *own])
+        raise MediError(f"arm {unknown[0]!r} is unknown; known: {known}{did_you_mean(unknown[0], [*makers, *own])}")
+    arms = [Arm(REAL, material.real), *_made(material, makers, names)]
+    arms += [Arm(name, material.real.join(rows)) for name, rows in material.synthetic.items()]
+    arms += _made(material, own, names)
+    return [*arms, *([Arm(ORACLE, material.real.join(material.oracle))] if material.oracle is not None else [])]
 
 
-def coral_arm(real: Embedded, tests: Mapping[str, Embedded], over: Sequence[str]) -> Arm:
-    """Training sites recoloured to one another; test rows by the map that training found for their site."""
-    found = alignment.Coral.fit(real, over)
-    moved = {split: found.apply(test) for split, test in tests.items()}
-    return Arm("coral", Embedded(found.apply(real), real.table), tests=moved)
-
-
-def centred_arm(real: Embedded, tests: Mapping[str, Embedded], over: Sequence[str]) -> Arm:
-    """Sites centred, test sites by their own unlabelled rows: transductive."""
-    train = Embedded(alignment.centred({REAL: real}, over)[REAL], real.table)
-    return Arm("site_centred", train, panel=TRANSDUCTIVE, tests=alignment.centred(tests, over))
+def _made(material: Material, makers: Mapping[str, Maker], names: Sequence[str]) -> Iterator[Arm]:
+    for name, make in makers.items():
+        if ALL in names or name in names:
+            arm = make(material)
+            if arm is not None:
+                yield arm
+            elif name in names:
+                raise MediError(
+                    f"arm {name} cannot be made here: head {material.head}, over {', '.join(material.over)}"
+                )
 
 
 def reference_of(synthetic: Mapping[str, Embedded]) -> str:
@@ -135,74 +125,67 @@ def reference_of(synthetic: Mapping[str, Embedded]) -> str:
     return MEDI if MEDI in synthetic else next(iter(synthetic), "")
 
 
-def synthetic_arms(
-    real: Embedded, synthetic: Mapping[str, Embedded], over: Sequence[str], seed: int, reference: str
-) -> Iterator[Arm]:
-    """Real rows with each synthetic set; the reference also alone, and with what a probe of real rows agrees with."""
-    for name, rows in synthetic.items():
-        yield Arm(name, real.join(rows))
-    if reference in synthetic:
-        yield filtered_arm(real, synthetic[reference], over, seed, reference)
-        both = real.join(synthetic[reference])
-        yield Arm(f"{reference}_only", both, trains=np.arange(len(both)) >= len(real))
+def _weighted(name: str, method: Method, material: Material) -> Arm | None:
+    """The real rows under a method; nothing where the head does the same by itself or has an objective of its own."""
+    same = "unweighted" if material.head == "uni" else "class_weights"
+    if name == same or (name == "group_dro" and material.head != "tuned"):
+        return None
+    return Arm(name, material.real, method)
 
 
-def stain_arms(
-    train: Cohort,
-    real: Embedded,
-    tests: Mapping[str, Cohort],
-    encoder: Encoder,
-    seed: int,
-    names: Sequence[str] = STAIN,
-    progress: Advance = unheard,
-) -> list[Arm]:
-    """Stain normalisation (both sides, reference from training) and stain augmentation (a second copy of each patch).
-
-    train: the patches of `real`, in its order; a test patch is normalised by itself alone. progress is told the patches
-    that are embedded.
-    """
-    if len(train) != len(real):
-        raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")
-    arms, tally = [], Tally(progress, stain_patches(len(train), sum(map(len, tests.values())), names))
-    for name in names:
-        transform = STAINS[name](train.images[:], seed).apply
-        changed = Embedded(stained(train, transform, encoder, tally.part()), real.table)
-        if name in AUGMENTATIONS:
-            arms.append(Arm(name, real.join(changed)))
-        else:
-            moved = {split: stained(cohort, transform, encoder, tally.part()) for split, cohort in tests.items()}
-            arms.append(Arm(name, changed, tests=moved))
-    return arms
+for _name, _method in {
+    "unweighted": reweighting.unweighted,
+    "class_weights": reweighting.class_weights,
+    "combination_weights": reweighting.combination_weights,
+    "group_dro": reweighting.group_dro,
+    "dfr": reweighting.dfr,
+    "mixup": reweighting.mixup,
+    "lisa": reweighting.lisa,
+}.items():
+    registry("arm").add(_name, partial(_weighted, _name, _method))
 
 
-def stain_patches(train: int, tests: int, names: Sequence[str]) -> int:
-    """How many patches these arms embed, for so many training and test patches."""
-    return sum(train + (0 if name in AUGMENTATIONS else tests) for name in names)
+@register("arm", "resampled")
+def resampled_arm(material: Material) -> Arm | None:
+    """The real rows drawn again, combinations alike, until there are as many as with the reference set."""
+    if not material.reference:
+        return None
+    to = len(material.real) + len(material.synthetic[material.reference])
+    return Arm("resampled", material.real, reweighting.resampled(to))
 
 
-def stained(cohort: Cohort, transform: Transform, encoder: Encoder, progress: Advance = unheard) -> Features:
-    """Embeddings of a cohort's patches, each transformed by its sample id; a few batches at a time, one per core."""
-    ids = list(cohort.table["sample_id"])
-
-    def work(start: int) -> Features:
-        part = slice(start, start + BATCH)
-        images = Pixels.of(transform(cohort.images[part], ids[part]))
-        return embed(Cohort(cohort.table.iloc[part], cohort.schema, images), encoder)
-
-    out, end = np.empty((len(cohort), encoder.dimension), dtype=np.float32), 0
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as pool:
-        for rows in pool.map(work, range(0, len(cohort), BATCH)):
-            out[end : end + len(rows)] = rows
-            end += len(rows)
-            progress(end, len(cohort))
-    return out
+@register("arm", "coral")
+def coral_arm(material: Material) -> Arm | None:
+    """Training sites recoloured to one another; test rows by the map that training found for their site."""
+    if len(material.over) < 2:
+        return None
+    found = alignment.Coral.fit(material.real, material.over)
+    moved = {split: found.apply(test) for split, test in material.tests.items()}
+    return Arm("coral", Embedded(found.apply(material.real), material.real.table), tests=moved)
 
 
-def filtered_arm(real: Embedded, synthetic: Embedded, over: Sequence[str], seed: int, of: str = MEDI) -> Arm:
-    """Real rows, and those of the set `of` whose class a probe of the real rows agrees with."""
-    name = f"{of}_filtered"
+@register("arm", "site_centred")
+def centred_arm(material: Material) -> Arm | None:
+    """Sites centred, test sites by their own unlabelled rows: transductive."""
+    if len(material.over) < 2:
+        return None
+    train = Embedded(alignment.centred({REAL: material.real}, material.over)[REAL], material.real.table)
+    tests = alignment.centred(material.tests, material.over)
+    return Arm("site_centred", train, panel=TRANSDUCTIVE, tests=tests)
+
+
+def filtered_arm(material: Material) -> Arm:
+    """Real rows, and those of the reference set whose class a probe of the real rows agrees with."""
+    real, synthetic = material.real, material.synthetic[material.reference]
+    name = f"{material.reference}{FILTERED}"
     if real.table["class"].nunique() < 2:
         return Arm(name, real, reason="real rows of one class: no probe that could agree")
-    probe = Probe.fit(real, over=over, seed=seed)
+    probe = Probe.fit(real, over=material.over, seed=material.seed)
     agreed = probe.predict(synthetic.features) == text(synthetic.table["class"])
     return Arm(name, real.join(synthetic.take(agreed)))
+
+
+def only_arm(material: Material) -> Arm:
+    """The rows of the reference set; real ones only help to choose the penalty."""
+    both = material.real.join(material.synthetic[material.reference])
+    return Arm(f"{material.reference}{ONLY}", both, trains=np.arange(len(both)) >= len(material.real))

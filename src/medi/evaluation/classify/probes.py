@@ -1,4 +1,4 @@
-"""Probes: a linear classifier on frozen embeddings under three named presets, and what chooses its penalty.
+"""Probes: a linear classifier on frozen embeddings under three heads, and what chooses its penalty.
 
 `tuned` is for claims, `medi` is what the paper used, `uni` what UNI's code minimises (Chen et al. 2024, linear probe).
 """
@@ -25,7 +25,7 @@ Solver = Callable[..., Planes]  # as `logistic.solve`
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted linear classifier; `Probe.fit` is the `tuned` preset.
+    """A fitted linear classifier; `Probe.fit` is the head `tuned`.
 
     Standardised features, multinomial logistic regression, balanced class weights. C is the best of `GRID` in a
     cross-validation over the patients of real training rows; synthetic rows only ever train. A hit counts so that
@@ -70,7 +70,7 @@ class Pool:
 
     weights [bags, n]: how much a row trains, a probe per bag and their mean; folds [n]: the fold that leaves the row
     out, -1 never; checks [n]: validates in its fold; combinations, places [n]: codes of all columns of `over` and of
-    those beside the class; balance: class weights, or what the preset has. Features are (x - mean) / scale.
+    those beside the class; balance: class weights, or what the head has. Features are (x - mean) / scale.
     """
 
     rows: Rows
@@ -122,9 +122,9 @@ class Pool:
         """The same pool with the patients of its table dealt to folds."""
         return replace(self, folds=folds(table, seed))
 
-    def balanced(self, weights: Float64[np.ndarray, "m n"], preset: bool = True) -> Float32[np.ndarray, "m n"]:
-        """These row weights times class weights that make classes alike, if the pool (or else the preset) has them."""
-        if not (preset if self.balance is None else self.balance):
+    def balanced(self, weights: Float64[np.ndarray, "m n"], by_head: bool = True) -> Float32[np.ndarray, "m n"]:
+        """These row weights times class weights that make classes alike, if the pool (or else the head) has them."""
+        if not (by_head if self.balance is None else self.balance):
             return weights.astype(np.float32)
         mass = weights @ self.targets
         present = (mass > 0).sum(axis=1, keepdims=True)
@@ -140,7 +140,7 @@ class Pool:
 
 
 def tuned(pool: Pool, c: float | None = None) -> Probe:
-    """The preset `tuned`: C cross-validated, or given where it was chosen before."""
+    """The head `tuned`: C cross-validated, or given where it was chosen before."""
     if c is not None:
         return pool.probe(_fit(pool, c), c)
     chosen, start, reason = _choose(pool)
@@ -148,13 +148,13 @@ def tuned(pool: Pool, c: float | None = None) -> Probe:
 
 
 def tuned_at(pool: Pool, weights: Float64[np.ndarray, "m n"], c: float) -> list[Probe]:
-    """The preset `tuned` on m other choices of rows, at a C chosen before; all are solved together."""
+    """The head `tuned` on m other choices of rows, at a C chosen before; all are solved together."""
     planes = solve(pool.rows, pool.balanced(weights), np.full(len(weights), c))
     return [pool.probe(planes[np.array([place])], c) for place in range(len(weights))]
 
 
 def medi(pool: Pool, c: float | None = None) -> Probe:
-    """The preset `medi`: scikit-learn's logistic regression with balanced class weights on features as they are."""
+    """The head `medi`: scikit-learn's logistic regression with balanced class weights on features as they are."""
     from sklearn.linear_model import LogisticRegression
 
     c, planes = c or 1.0, []
@@ -166,20 +166,20 @@ def medi(pool: Pool, c: float | None = None) -> Probe:
 
 
 def uni(pool: Pool, c: float | None = None) -> Probe:
-    """The preset `uni`: mean cross-entropy + |W| / (2 C), the norm not squared, C = d K / 100, no class weights."""
+    """The head `uni`: mean cross-entropy + |W| / (2 C), the norm not squared, C = d K / 100, no class weights."""
     import torch
 
     from medi.evaluation.classify.uni import minimise
 
     c, planes = c or pool.rows.x.shape[1] * len(pool.classes) / 100, []
     x, targets = torch.from_numpy(pool.rows.x).double(), torch.from_numpy(pool.targets)
-    for weights in pool.balanced(pool.weights, preset=False).astype(np.float64):
+    for weights in pool.balanced(pool.weights, by_head=False).astype(np.float64):
         found, bias = minimise(x, targets, torch.from_numpy(weights / weights.sum()), c)
         planes.append(Planes(found.numpy()[None], bias.numpy()[None]))
     return pool.probe(Planes.joined(planes), c)
 
 
-PRESETS: dict[str, Callable[..., Probe]] = {"tuned": tuned, "medi": medi, "uni": uni}
+HEADS: dict[str, Callable[..., Probe]] = {"tuned": tuned, "medi": medi, "uni": uni}
 
 
 def folds(table: pd.DataFrame, seed: int) -> Int64[np.ndarray, " n"]:

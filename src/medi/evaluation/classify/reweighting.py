@@ -23,7 +23,7 @@ TRIES = 20  # draws of a partner before another kind is taken
 
 
 def plain(pool: Pool, rng: np.random.Generator) -> Pool:
-    """The rows as they are; class weights as the preset has them."""
+    """The rows as they are; class weights as the head has them."""
     return pool
 
 

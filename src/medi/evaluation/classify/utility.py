@@ -1,7 +1,7 @@
 """Does it make the classifier better? One probe on frozen embeddings per training set, tested where none has trained.
 
-Every arm gets the same preset of probe; intervals resample patients, the same draws for all arms (P9), so that
-differences are paired. `comparison.study_arms` compares everything there is with what is free.
+Every arm gets the same head; intervals resample patients, the same draws for all arms (P9), so that
+differences are paired. `comparison.study_arms` compares synthetic sets with every baseline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.logistic import solve
-from medi.evaluation.classify.probes import PRESETS, Pool, Probe, codes, groups, is_real, text
+from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
 from medi.evaluation.classify.scoring import MEDI, REAL, Scorer, pairs_of
 from medi.evaluation.features import Embedded
@@ -43,7 +43,7 @@ def evaluate(
     seed: int,
     over: Sequence[str] = ("class", "site"),
     seeds: Sequence[int] | None = None,
-    preset: str = "tuned",
+    head: str = "tuned",
     attributes: Sequence[str] = (),
     compared: Sequence[str] = (MEDI,),
 ) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def evaluate(
     where a patient, slide or patch trains and tests, or an embedding is not finite (P5).
     """
     check(arms, tests, over, attributes)
-    fitted = fit_arms(arms, over, seeds or (seed,), preset)
+    fitted = fit_arms(arms, over, seeds or (seed,), head)
     return measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes, compared=compared)
 
 
@@ -93,33 +93,31 @@ def fit_arms(
     arms: Sequence[Arm],
     over: Sequence[str],
     seeds: Sequence[int],
-    preset: str,
+    head: str,
     progress: Advance = unheard,
 ) -> dict[str, Fitted]:
     """The probes of each arm, one per seed. Arms of one matrix share its factors; progress: arms done, of how many."""
-    if preset not in PRESETS:
-        raise MediError(f"probe {preset!r} is unknown; known: {', '.join(PRESETS)}")
+    if head not in HEADS:
+        raise MediError(f"head {head!r} is unknown; known: {', '.join(HEADS)}{did_you_mean(head, HEADS)}")
     shared: dict[tuple[int, int], Pool] = {}
     found: dict[str, Fitted] = {}
     for arm in arms:
-        found[arm.name] = _fit(arm, shared, over, seeds, preset)
+        found[arm.name] = _fit(arm, shared, over, seeds, head)
         progress(len(found), len(arms))
     return found
 
 
-def _fit(
-    arm: Arm, shared: dict[tuple[int, int], Pool], over: Sequence[str], seeds: Sequence[int], preset: str
-) -> Fitted:
+def _fit(arm: Arm, shared: dict[tuple[int, int], Pool], over: Sequence[str], seeds: Sequence[int], head: str) -> Fitted:
     if lacks_classes(arm):
         return Fitted([None for _ in seeds], int(arm.chosen.sum()))
     place = id(arm.rows), id(arm.trains)
     if place not in shared:
         shared.clear()  # arms of one matrix follow one another
-        shared[place] = Pool.of(arm.rows, over=over, trains=arm.trains, standardise=preset == "tuned")
+        shared[place] = Pool.of(arm.rows, over=over, trains=arm.trains, standardise=head == "tuned")
     pools = [prepared(arm, shared[place], seed) for seed in seeds]
-    if preset != "tuned" and any(pool.solver is not solve for pool in pools):
-        raise MediError(f"{arm.name} has an objective of its own, which only the probe tuned can have; leave it out")
-    return Fitted([PRESETS[preset](pool) for pool in pools], round(pools[0].weights.sum(axis=1).mean()))
+    if head != "tuned" and any(pool.solver is not solve for pool in pools):
+        raise MediError(f"{arm.name} has an objective of its own, which only the head tuned can have; leave it out")
+    return Fitted([HEADS[head](pool) for pool in pools], round(pools[0].weights.sum(axis=1).mean()))
 
 
 def prepared(arm: Arm, pool: Pool, seed: int) -> Pool:

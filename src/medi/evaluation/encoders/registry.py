@@ -1,15 +1,21 @@
-"""The registry: from a name, or a name and a path, to an encoder; and which of them this machine can load."""
+"""From a name, or a name and a path, to an encoder; and which of them this machine can load.
+
+Makers stand in the registry "encoder": functions of the text after the name (a path, or "") and the precision. A user's
+stand beside those of this module.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache as memoised
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 from medi.core.files import content_hash
+from medi.core.registry import registry
 from medi.evaluation.encoders import weights
 from medi.evaluation.encoders.colour_texture import COLOUR_TEXTURE
 from medi.evaluation.encoders.contract import Encoder, with_jpeg
@@ -25,6 +31,7 @@ NETWORK_BATCH = 64
 VERSION = 1  # raise it when the code gives other numbers from the same weights
 SPELLINGS = "NAME:PATH, timm:ARCHITECTURE:PATH, torchscript:PATH"
 THEIRS = "that of the given file"
+Maker = Callable[[str, str], Encoder]  # of what follows the name and its colon, and of the precision
 
 
 class Availability(NamedTuple):
@@ -38,6 +45,7 @@ class Availability(NamedTuple):
 def available() -> list[Availability]:
     """All encoders that are known by name; looks for packages and files, loads nothing."""
     found = [Availability(COLOUR_TEXTURE.name, True, "")]
+    found += [Availability(name, True, "") for name in registry("encoder") if name not in OURS]
     for model in PUBLISHED.values():
         loadable = not weights.lacking(model) and weights.found(model) is not None
         found.append(Availability(model.name, loadable, "" if loadable else weights.remedy(model)))
@@ -58,24 +66,27 @@ def encoder(spelling: str, jpeg: int | None = None, precision: str = "fp32") -> 
 
 def _named(spelling: str, precision: str) -> Encoder:
     name, _, rest = spelling.partition(":")
-    if name == "timm":
-        return _from_timm(spelling, *_two(spelling, rest), precision)
-    if name == "torchscript":
-        return _from_torchscript(rest, precision)
-    if name in PUBLISHED:
-        return pretrained(PUBLISHED[name], rest, precision)
-    if spelling != COLOUR_TEXTURE.name:
-        known = ", ".join([COLOUR_TEXTURE.name, *PUBLISHED])
-        raise MediError(f"encoder {spelling!r} is unknown; known: {known}; or {SPELLINGS}")
+    makers = registry("encoder")
+    if name not in makers:
+        known = [each for each in makers if each not in FILES]
+        near = did_you_mean(name, known)
+        raise MediError(f"encoder {spelling!r} is unknown; known: {', '.join(known)}; or {SPELLINGS}{near}")
+    maker: Maker = makers[name]
+    return maker(rest, precision)
+
+
+def _colour_texture(path: str, precision: str) -> Encoder:
+    if path:
+        raise MediError(f"encoder {COLOUR_TEXTURE.name} has no weights to read from {path}")
     if precision != "fp32":
-        raise MediError(f"encoder {spelling} computes in fp32 alone")
+        raise MediError(f"encoder {COLOUR_TEXTURE.name} computes in fp32 alone")
     return COLOUR_TEXTURE
 
 
-def _two(spelling: str, rest: str) -> tuple[str, Path]:
+def _two(rest: str) -> tuple[str, Path]:
     architecture, _, path = rest.partition(":")
     if not (architecture and path):
-        raise MediError(f"encoder {spelling!r}: expected timm:ARCHITECTURE:PATH")
+        raise MediError(f"encoder 'timm:{rest}': expected timm:ARCHITECTURE:PATH")
     return architecture, _existing(path)
 
 
@@ -104,9 +115,10 @@ def pretrained(model: Published, given: str = "", precision: str = "fp32") -> En
     return _network(model.name, model.dimension, model.licence, facts, model.transform, load, precision, verified)
 
 
-def _from_timm(spelling: str, architecture: str, path: Path, precision: str) -> Encoder:
+def _from_timm(rest: str, precision: str) -> Encoder:
     from medi.evaluation.encoders import networks
 
+    architecture, path = _two(rest)
     network, transform = networks.from_timm(architecture, path)
     dimension = _dimension(network, transform.crop, path)
     facts = ("timm", architecture, asdict(transform), weights.weights_hash(path))
@@ -164,3 +176,13 @@ def _network(
         NETWORK_BATCH,
         verified,
     )
+
+
+FILES: dict[str, Maker] = {"timm": _from_timm, "torchscript": _from_torchscript}  # names that need a file
+OURS: dict[str, Maker] = {
+    COLOUR_TEXTURE.name: _colour_texture,
+    **{name: partial(pretrained, model) for name, model in PUBLISHED.items()},
+    **FILES,
+}
+for _name, _maker in OURS.items():
+    registry("encoder").add(_name, _maker)

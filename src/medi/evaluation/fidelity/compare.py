@@ -26,7 +26,7 @@ from medi.evaluation.fidelity.matching import (
     level_targets,
     slides_of,
 )
-from medi.evaluation.fidelity.measures import METRICS, Pair, Result, difference, guarded, measure
+from medi.evaluation.fidelity.measures import Pair, Result, difference, guarded, measure, metrics
 from medi.evaluation.statistics import Estimate, holm
 
 DRAWS = 1000
@@ -50,7 +50,7 @@ def per_combination(
     """All measures of `floor` (other real patches) and of each arm against `real`, in every combination of `over`.
 
     Each combination is compared at one n for all: the smallest supply, at most `n`. Rows: the metrics of
-    `measures.METRICS` (scope "combination", and "combination_mean" per split), without intervals; and differences of
+    `measures.metrics` (scope "combination", and "combination_mean" per split), without intervals; and differences of
     arms ("frechet_difference", an arm against another; recall and coverage also against the floor) with a 95 %
     interval for the difference that sets of this n show on average, from `draws` joint resamples of real slides and
     synthetic images. p_adjusted is Holm's over the rows of one metric and scope. `split` is "unseen" for combinations
@@ -192,7 +192,7 @@ def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterato
     place: dict[str, object] = {"scope": f"{scope}_mean", "split": results[0].target.split}
     size = dict.fromkeys(("n_real", "n_synthetic"), sum(r.n for r in whole))
     values = {
-        arm: {metric: _mean([r.values[arm][metric].value for r in whole], len(results)) for metric in METRICS}
+        arm: {metric: _mean([r.values[arm][metric].value for r in whole], len(results)) for metric in metrics()}
         for arm in results[0].values
     }
     gaps = {

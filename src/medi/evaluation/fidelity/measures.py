@@ -4,32 +4,56 @@ Draws resample real slides (jointly for all arms, P9) and each arm's images; rec
 resample keeps, take the spread over synthetic images from a jackknife.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float64
 
+from medi.core.errors import MediError
+from medi.core.registry import registry
 from medi.core.seeds import Key, generator
 from medi.evaluation.features import FLOOR, REAL, Features
 from medi.evaluation.fidelity.blocks import Blocks, Products
 from medi.evaluation.fidelity.frechet import frechet_distance, resampled_distances
-from medi.evaluation.fidelity.kernels import cubic, median_bandwidth, mmd_test, rbf, resampled_mmd2, unbiased
+from medi.evaluation.fidelity.kernels import cubic, kid, median_bandwidth, mmd2, mmd_test, rbf, resampled_mmd2, unbiased
 from medi.evaluation.fidelity.matching import Counts, Drawn, Matching, Slides, Target, slides_of
-from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknife, meetings
+from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknife, meetings, neighbours
 from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, student_interval
 
 Draws = Float64[np.ndarray, " draws"]
 Pair = tuple[str, str]  # an arm, and the one that is subtracted from it
 METRICS = ("frechet", "mmd2", "kid", "precision", "recall", "density", "coverage", "duplicates")
+Metric = Callable[[Features, Features], float]  # of real and of an arm's features [n, d] each; NaN where undefined
 DIFFERENCES = ("frechet", "mmd2", "recall", "coverage")  # of two arms
 GUARDED = ("recall", "coverage")  # also of an arm and the floor
 WITHHELD = "'closer' is withheld"  # in the reason of a difference where the nearer arm has collapsed
 FEW = 10  # images
 REPEATED = 0.05  # share of images that repeat others, beyond the other arm's
 GROUPS = 10  # of the floor's slides or of an arm's images, left out in turn
+
+
+def metrics() -> tuple[str, ...]:
+    """All metrics: those of this package, then those that a user registered."""
+    return (*METRICS, *(name for name in registry("metric") if name not in METRICS))
+
+
+def duplicates(x: Features, y: Features) -> float:
+    """The share of the rows y that repeat other rows of y; NaN without rows."""
+    return 1 - len({row.tobytes() for row in y}) / len(y) if len(y) else float("nan")
+
+
+def _neighbourhood(name: str, x: Features, y: Features) -> float:
+    met = neighbours(x, y) if min(len(x), len(y)) > 1 else None
+    return met.values()[name] if met is not None else float("nan")
+
+
+for _name, _metric in {"frechet": frechet_distance, "mmd2": mmd2, "kid": kid, "duplicates": duplicates}.items():
+    registry("metric").add(_name, _metric)
+for _name in ("precision", "recall", "density", "coverage"):
+    registry("metric").add(_name, partial(_neighbourhood, _name))
 
 
 @dataclass(frozen=True)
@@ -138,22 +162,33 @@ def _set(matching: Matching, name: str, drawn: Drawn) -> _Set:
 
 def _absent(reason: str) -> _Measured:
     nothing = _Set(np.empty((0, 0)), [], np.empty(0, dtype=np.int64))
-    return _Measured(nothing, {metric: Estimate(np.nan, reason=reason) for metric in METRICS})
+    return _Measured(nothing, {metric: Estimate(np.nan, reason=reason) for metric in metrics()})
 
 
 def _measured(real: _Set, arm: str, made: _Set, matched: str, draws: int, key: Sequence[Key]) -> _Measured:
     x, y = real.features, made.features
     notes = [*_notes({REAL: real, arm: made}), matched]
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return _Measured(made, {metric: Estimate(np.nan).noting(*notes) for metric in METRICS})
+        return _Measured(made, {metric: Estimate(np.nan).noting(*notes) for metric in metrics()})
     distances = real.products.blocks(y).distances()
     bandwidth, met = median_bandwidth(distances.first), meetings(distances)
     kernel = rbf(distances, bandwidth) if bandwidth > 0 else None
     values = {"frechet": Estimate(frechet_distance(x, y)).noting(_few_rows(*x.shape))}
     values |= _kernel_values(real, made, kernel, draws, (*key, arm)) | _met_values(met)
     values["duplicates"] = Estimate(1 - made.distinct / len(y))
+    values |= {name: _registered(name, x, y) for name in metrics() if name not in METRICS}
     spread = jackknife(distances, cluster_index(made.clusters) % GROUPS) if draws else None
-    return _Measured(made, {name: values[name].noting(*notes) for name in METRICS}, kernel, met, spread)
+    return _Measured(made, {name: values[name].noting(*notes) for name in metrics()}, kernel, met, spread)
+
+
+def _registered(name: str, x: Features, y: Features) -> Estimate:
+    """A metric of the user's, whose failure is named."""
+    try:
+        value = float(registry("metric")[name](x, y))
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise MediError(f"metric {name}: failed on features {list(x.shape)} and {list(y.shape)} ({said})") from error
+    return Estimate(value, reason="" if np.isfinite(value) else f"{name} is undefined here")
 
 
 def _kernel_values(

@@ -1,0 +1,79 @@
+"""Arms of recoloured patches: stain normalisation and stain augmentation, which embed the patches again."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medi.cohort.pixels import Pixels
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.core.progress import Advance, Tally, unheard
+from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard, Transform
+from medi.evaluation.encoders import Encoder, embed
+from medi.evaluation.features import Embedded, Features
+
+STAINS: dict[str, Callable[[UInt8[np.ndarray, "n h w 3"], int], Any]] = {
+    "macenko": Macenko.fit,
+    "reinhard": Reinhard.fit,
+    "hed_jitter": HedJitter.fit,
+    "randstainna": RandomStain.fit,
+}
+STAIN = tuple(STAINS)
+AUGMENTATIONS = ("hed_jitter", "randstainna")
+BATCH, THREADS = 512, 4  # patches that are stained at a time, and how many such batches at once
+
+
+def stain_arms(
+    train: Cohort,
+    real: Embedded,
+    tests: Mapping[str, Cohort],
+    encoder: Encoder,
+    seed: int,
+    names: Sequence[str] = STAIN,
+    progress: Advance = unheard,
+) -> list[Arm]:
+    """Stain normalisation (both sides, reference from training) and stain augmentation (a second copy of each patch).
+
+    train: the patches of `real`, in its order; a test patch is normalised by itself alone. progress is told the patches
+    that are embedded.
+    """
+    if len(train) != len(real):
+        raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")
+    arms, tally = [], Tally(progress, stain_patches(len(train), sum(map(len, tests.values())), names))
+    for name in names:
+        transform = STAINS[name](train.images[:], seed).apply
+        changed = Embedded(stained(train, transform, encoder, tally.part()), real.table)
+        if name in AUGMENTATIONS:
+            arms.append(Arm(name, real.join(changed)))
+        else:
+            moved = {split: stained(cohort, transform, encoder, tally.part()) for split, cohort in tests.items()}
+            arms.append(Arm(name, changed, tests=moved))
+    return arms
+
+
+def stain_patches(train: int, tests: int, names: Sequence[str]) -> int:
+    """How many patches these arms embed, for so many training and test patches."""
+    return sum(train + (0 if name in AUGMENTATIONS else tests) for name in names)
+
+
+def stained(cohort: Cohort, transform: Transform, encoder: Encoder, progress: Advance = unheard) -> Features:
+    """Embeddings of a cohort's patches, each transformed by its sample id; a few batches at a time, one per core."""
+    ids = list(cohort.table["sample_id"])
+
+    def work(start: int) -> Features:
+        part = slice(start, start + BATCH)
+        images = Pixels.of(transform(cohort.images[part], ids[part]))
+        return embed(Cohort(cohort.table.iloc[part], cohort.schema, images), encoder)
+
+    out, end = np.empty((len(cohort), encoder.dimension), dtype=np.float32), 0
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as pool:
+        for rows in pool.map(work, range(0, len(cohort), BATCH)):
+            out[end : end + len(rows)] = rows
+            end += len(rows)
+            progress(end, len(cohort))
+    return out
