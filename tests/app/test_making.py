@@ -1,4 +1,4 @@
-"""Samples, journeys and new levels on request, as the page asks for them."""
+"""Samples, translated patches and new levels on request, as the page asks for them."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,16 +16,16 @@ from medi.app.jobs import Progress, watch
 from medi.app.making import (
     AT_ONCE,
     FRAMES,
-    Journey,
     Made,
     NewLevel,
+    Translation,
     Wish,
     evaluations,
-    journey,
     learn,
     own_patch,
     read_images,
     sample,
+    translate,
 )
 from medi.app.workbench import Workbench
 from medi.core.errors import MediError
@@ -76,7 +76,7 @@ def test_the_ends_of_a_mix_are_its_levels(bench: Workbench) -> None:
         made(bench, quick(mix=("site", tiny_run.EVIL, 1.0))), made(bench, quick(conditions=evil))
     )
     assert (made(bench, quick(mix=("site", tiny_run.EVIL, 0.5))) != made(bench, quick())).any()
-    assert quick(mix=("site", "NA", 0.5)).cells() == [CELL, CELL | {"site": "NA"}]
+    assert quick(mix=("site", "NA", 0.5)).combinations() == [CELL, CELL | {"site": "NA"}]
 
 
 def test_images_are_sampled_as_the_run_samples(tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_an_unknown_level_is_refused(bench: Workbench) -> None:
         made(bench, quick(conditions=CELL | {"class": "Mars"}))
 
 
-def test_a_journey_starts_at_the_patch_and_ends_at_the_other_level(bench: Workbench) -> None:
+def test_a_translation_starts_at_the_patch_and_ends_at_the_other_level(bench: Workbench) -> None:
     patch = bench.real({"class": "LUAD", "site": "NA"}, 1)
     assert patch is not None
     (found,) = [
         item
-        for item in watch(lambda tell: journey(bench.first, patch, "site", "Rowan", tell), Event())
-        if isinstance(item, Journey)
+        for item in watch(lambda tell: translate(bench.first, patch, "site", "Rowan", tell), Event())
+        if isinstance(item, Translation)
     ]
     assert (found.own, found.target, len(found.frames)) == ("NA", "Rowan", FRAMES)
     assert list(found.stops) == ["NA", "Rowan", tiny_run.EVIL]
@@ -170,7 +170,7 @@ def test_patches_that_do_not_fit_are_refused(bench: Workbench, pictures: list[Pa
     Image.new("RGB", (16, 16)).save(tmp_path / "small.png")
     Image.new("RGB", (32, 16)).save(tmp_path / "long.png")
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(MediError, match=r"small\.png has another size than 0\.png"):
+    with pytest.raises(MediError, match=r"small\.png: has another size than 0\.png"):
         read_images([*pictures, tmp_path / "small.png"], bench.first, {})
     with pytest.raises(MediError, match=r"long\.png: has 32 x 16 px, patches must be square"):
         read_images([tmp_path / "long.png"], bench.first, {})

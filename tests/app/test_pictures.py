@@ -47,7 +47,7 @@ def test_names_that_are_code_stay_names() -> None:
 def test_the_map_marks_what_training_never_saw_and_what_is_chosen() -> None:
     counts = pd.DataFrame([[5, 0], [1, 7]], index=["LUAD", "LUSC"], columns=["NA", ""])
     buttons = [given for tag, given in Tags(pictures.counts_map(counts, ("LUAD", "NA"))).found if tag == "button"]
-    assert [given["data-cell"] for given in buttons] == ["0,0", "0,1", "1,0", "1,1"]
+    assert [given["data-place"] for given in buttons] == ["0,0", "0,1", "1,0", "1,1"]
     assert [given["aria-pressed"] for given in buttons] == ["true", "false", "false", "false"]
     assert buttons[0]["aria-label"] == "LUAD × NA: 5 training patches"
     assert buttons[1]["aria-label"] == "LUAD × not known: never seen in training"
@@ -57,7 +57,7 @@ def test_a_wide_map_shows_its_largest_columns_and_says_so() -> None:
     wide = pd.DataFrame([range(100)], index=["LUAD"], columns=[f"h{i}" for i in range(100)])
     page = pictures.counts_map(wide, ("LUAD", "h99"))
     assert f"The {pictures.MAP_LEVELS} largest of 100 columns are shown" in page
-    assert 'data-cell="0,99"' in page
+    assert 'data-place="0,99"' in page
     assert "h59<" not in page
 
 

@@ -1,4 +1,4 @@
-"""The app as a person meets it: choose, generate, stop, switch the site, carry a patch, drop a table; and what it
+"""The app as a person meets it: choose, generate, stop, switch the site, translate a patch, drop a table; and what it
 must never do: fetch, serve or read anything that is not its own (P10, P11)."""
 
 import json
@@ -54,7 +54,7 @@ def test_choose_generate_switch_site(page: Browser) -> None:
     assert len(first) == 16
     assert "distance" in page.text("#nearest")
     page.keep("app-generated")
-    page.click("#map button[data-cell='0,0']")
+    page.click("#map button[data-place='0,0']")
     page.until(lambda: "LUAD × NA" in page.text("#status"))
     assert "training patches" in page.text("#status")
     page.until(lambda: page.sources("#real") != real)
@@ -96,13 +96,13 @@ def test_stop_ends_the_sampling(page: Browser) -> None:
 
 def test_one_patch_across_hospitals(page: Browser) -> None:
     tab(page, 1)
-    page.click("#carry")
+    page.click("#translate")
     page.until(lambda: len(page.sources("#stops")) == 3)
-    there = page.sources("#journey")
+    there = page.sources("#translation")
     slider = page.one("#share-across input[type=range]")
     slider.send_keys(Keys.HOME)
-    page.until(lambda: page.sources("#journey")[1] != there[1])
-    assert page.sources("#journey")[0] == there[0], "the patch itself stays"
+    page.until(lambda: page.sources("#translation")[1] != there[1])
+    assert page.sources("#translation")[0] == there[0], "the patch itself stays"
     page.keep("app-patch")
     assert page.messages() == []
 
@@ -161,9 +161,9 @@ def test_tab_reaches_the_controls(page: Browser) -> None:
     for _ in range(40):
         page.driver.switch_to.active_element.send_keys(Keys.TAB)
         element = page.driver.switch_to.active_element
-        reached.append(element.get_attribute("id") or element.get_attribute("data-cell") or element.accessible_name)
+        reached.append(element.get_attribute("id") or element.get_attribute("data-place") or element.accessible_name)
     assert {"0,0", "1,2", "generate", "stop-generate"} <= set(reached), reached
-    page.one("#map button[data-cell='0,2']").send_keys(Keys.ENTER)
+    page.one("#map button[data-place='0,2']").send_keys(Keys.ENTER)
     page.until(lambda: "LUAD × Rowan" in page.text("#status"))
 
 

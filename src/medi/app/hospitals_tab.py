@@ -10,7 +10,7 @@ from medi.app import pictures
 from medi.app.controls import control, default_conditions, level_at, model_label, place
 from medi.app.handlers import LONG, PLAIN, QUIET, ending, followed, go_and_stop
 from medi.app.jobs import Jobs, Tell
-from medi.app.making import FRAMES, Journey, NewLevel, journey, learn, own_patch, read_images
+from medi.app.making import FRAMES, NewLevel, Translation, learn, own_patch, read_images, translate
 from medi.app.pictures import escape
 from medi.app.samples_tab import SamplesTab
 from medi.app.workbench import Shown, Workbench
@@ -44,7 +44,7 @@ class PatchTab:
                     elem_id="share-across",
                     buttons=[],
                 )
-                self.view = gr.HTML(elem_id="journey", **PLAIN)
+                self.view = gr.HTML(elem_id="translation", **PLAIN)
                 self.stops = gr.HTML(elem_id="stops", **PLAIN)
         self._wire()
 
@@ -57,29 +57,29 @@ class PatchTab:
         name = self.attribute.name
         self.own = gr.Dropdown(levels, value=place(self.attribute, own), label=f"{name} of the patch", filterable=False)
         self.target = gr.Dropdown(
-            levels, value=place(self.attribute, other), label=f"{name} to carry it to", filterable=False
+            levels, value=place(self.attribute, other), label=f"{name} to translate it to", filterable=False
         )
         self.file = gr.File(label="Your own patch (optional)", type="filepath", elem_id="own-patch", height=120)
         self.turn = gr.State(0)
-        self.go, self.stop = go_and_stop("Take a patch", "carry")
+        self.go, self.stop = go_and_stop("Take a patch", "translate")
 
     def _wire(self) -> None:
         inputs = [self.class_, self.own, self.target, self.file, self.turn]
         outputs = [self.status, self.frames, self.slider, self.view, self.stops, self.turn]
-        self.go.click(self.carry, inputs, outputs, **LONG)
+        self.go.click(self.translate, inputs, outputs, **LONG)
         self.slider.input(self.show, [self.slider, self.frames], self.view, queue=False, **QUIET)
         self.stop.click(ending(self.jobs), None, None, queue=False, **QUIET)
 
-    def carry(
+    def translate(
         self, request: gr.Request, class_: Any, own: Any, target: Any, file: str | None, turn: int
     ) -> Iterator[list[Any]]:
-        """Carry a patch of the run, another one each time, or the user's own."""
+        """Translate a patch of the run, another one each time, or the user's own."""
         level = self.attribute.levels[int(target)]
         found: list[Shown] = []
 
         def work(tell: Tell) -> None:
             found.append(self._patch(class_, own, file, turn))
-            journey(self.bench.first, found[0], self.attribute.name, level, tell)
+            translate(self.bench.first, found[0], self.attribute.name, level, tell)
 
         for told in followed(work, self.jobs, request):
             if isinstance(told, str):
@@ -100,7 +100,7 @@ class PatchTab:
             raise MediError("no real patch of this combination is in the run folder; choose another, or drop your own")
         return Shown(found.images[:1], found.table.iloc[:1], found.what, found.conditions)
 
-    def _arrived(self, found: Journey, patch: Shown) -> list[Any]:
+    def _arrived(self, found: Translation, patch: Shown) -> list[Any]:
         frames = [self._frame(found, i) for i in range(len(found.frames))]
         line = f"One of the {patch.what}, <strong>{pictures.name(patch.conditions)}</strong>: move the slider."
         captions = [f"{escape(level)} (its own)" if level == found.own else escape(level) for level in found.stops]
@@ -114,7 +114,7 @@ class PatchTab:
             note + pictures.strip(list(found.stops.values()), captions),
         ]
 
-    def _frame(self, found: Journey, i: int) -> str:
+    def _frame(self, found: Translation, i: int) -> str:
         share = found.shares[i]
         caption = f"{escape(found.own)} {1 - share:.0%}, {escape(found.target)} {share:.0%}"
         return pictures.strip([found.patch, found.frames[i]], ["the patch as it is", caption]).replace(

@@ -1,4 +1,4 @@
-"""Images on request: new samples, a patch at other levels, a level that training never saw. No layout here."""
+"""Images on request: new samples, a patch translated to other levels, a level that training never saw. No layout."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from medi.app.jobs import Progress, Tell, counted
 from medi.app.workbench import MODEL_FILE, Model, Neighbours, Shown, Workbench
-from medi.cohort.pixels import Pixels, to_rgb
+from medi.cohort.image_fit import read_patches
+from medi.cohort.pixels import Images, Pixels
 from medi.cohort.schema import Attribute
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -31,8 +31,6 @@ FRAMES = 9  # stops of the slider between two levels
 STOPS = 12  # levels at which a patch is shown, at most
 ADAPTED = 4  # images per class in the style of a new level
 
-Images = UInt8[np.ndarray, "n h w 3"]
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -47,7 +45,7 @@ class Wish:
     guidance: dict[str, float] = field(default_factory=dict)
     n: int = BATCH
 
-    def cells(self) -> list[dict[str, str]]:
+    def combinations(self) -> list[dict[str, str]]:
         """The combinations that it draws from: one, or both ends of a mix."""
         if self.mix is None or self.mix[2] == 0:
             return [self.conditions]
@@ -61,7 +59,7 @@ class Wish:
             name, level, share = self.mix
             values[name] = Mix({str(values[name]): 1 - share, level: share})
         elif self.mix is not None:
-            values = dict(self.cells()[0])
+            values = dict(self.combinations()[0])
         columns = {name: pd.Series([value] * self.n, dtype=object) for name, value in values.items()}
         return pd.DataFrame(columns).assign(noise_id=[f"app {i}" for i in range(self.n)])
 
@@ -90,7 +88,7 @@ def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
 
 
 def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Denoiser | None]:
-    """How the run samples, but for what the page chose, and the model that guides, where there is one."""
+    """How the run samples, but for what the page chose, and the model of autoguidance, where there is one."""
     run = bench.settings.sampling
     worse = bench.model(wish.model).early if run.guidance.autoguidance else None
     weights = {name: weight for name, weight in wish.guidance.items() if weight}
@@ -111,8 +109,8 @@ def evaluations(settings: SamplerSettings) -> int:
 
 
 @dataclass(frozen=True)
-class Journey:
-    """A patch carried to other levels: `frames` [k] from its own level to `target` at even shares, `stops` at each
+class Translation:
+    """A patch translated to other levels: `frames` [k] from its own level to `target` at even shares, `stops` at each
     of some levels."""
 
     patch: UInt8[np.ndarray, "h w 3"]
@@ -123,23 +121,23 @@ class Journey:
     stops: dict[str, UInt8[np.ndarray, "h w 3"]]
 
 
-def journey(model: Model, patch: Shown, attribute: str, target: str, tell: Tell) -> None:
-    """Tell the journey of one patch, whose own conditions stand in patch.table, to another level and to all others."""
+def translate(model: Model, patch: Shown, attribute: str, target: str, tell: Tell) -> None:
+    """Tell the translation of one patch, whose conditions stand in patch.table, to a level and then to all others."""
     row = patch.table.iloc[[0]].reset_index(drop=True)
     own = str(row[attribute].iloc[0])
     shares = np.linspace(0, 1, FRAMES)
-    cells: list[Any] = [Mix({own: 1 - share, target: share}) for share in shares] if own != target else [own] * FRAMES
+    mixes = [Mix({own: 1 - share, target: share}) for share in shares] if own != target else [own] * FRAMES
     levels = [level for level in model.schema.attribute(attribute).levels if level not in (own, target)]
     stops = [own, target, *levels][: STOPS if own != target else 1]
-    rows = pd.concat([row] * (len(cells) + len(stops)), ignore_index=True)
-    rows[attribute] = pd.Series([*cells, *stops], dtype=object)
+    rows = pd.concat([row] * (len(mixes) + len(stops)), ignore_index=True)
+    rows[attribute] = pd.Series([*mixes, *stops], dtype=object)
     up = Bridge(model.denoiser, model.checkpoint, TransferSettings(batch=1))
     down = replace(up, settings=replace(up.settings, batch=len(rows)))
     total = 2 * 2 * up.settings.steps
-    with counted(model.denoiser, total, "carrying the patch", tell):
+    with counted(model.denoiser, total, "translating the patch", tell):
         images = down.render(up.invert(patch.images[:1], row).repeat(len(rows), 1, 1, 1), rows)
-    found = dict(zip(stops, images[len(cells) :]))
-    tell(Journey(patch.images[0], own, target, shares, images[: len(cells)], found))
+    found = dict(zip(stops, images[len(mixes) :]))
+    tell(Translation(patch.images[0], own, target, shares, images[: len(mixes)], found))
 
 
 def own_patch(path: Path, model: Model, conditions: Mapping[str, str]) -> Shown:
@@ -197,27 +195,12 @@ def read_images(paths: Sequence[Path], model: Model, conditions: Mapping[str, st
     """Image files as patches with these conditions; what is not said is not known."""
     if not paths:
         raise MediError("no patches yet: choose some image files")
-    images = [_read(path) for path in paths]
-    sizes = [image.shape[0] for image in images]
-    if odd := [path.name for path, size in zip(paths, sizes) if size != sizes[0]]:
-        raise MediError(f"{odd[0]} has another size than {paths[0].name} ({sizes[0]} px); bring them to one size")
-    table = pd.DataFrame(
-        {"sample_id": [f"{i} {path.name}" for i, path in enumerate(paths)], "patient": "", "slide": ""}
-    )
+    images = read_patches(paths, [path.name for path in paths])
+    names = [f"{i} {path.name}" for i, path in enumerate(paths)]
+    table = pd.DataFrame({"sample_id": names, "patient": "", "slide": ""})
     columns = {a.name: conditions.get(a.name, _unknown(a)) for a in model.schema.conditions}
-    return Cohort(table.assign(**columns), model.schema, Pixels.of(np.stack(images)))
+    return Cohort(table.assign(**columns), model.schema, Pixels.of(images))
 
 
 def _unknown(attribute: Attribute) -> str:
     return (*attribute.missing, "")[0]
-
-
-def _read(path: Path) -> UInt8[np.ndarray, "s s 3"]:
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(to_rgb(image))
-    except (OSError, ValueError) as error:
-        raise MediError(f"{path.name}: not readable as an image; choose PNG, JPEG or TIFF") from error
-    if pixels.shape[0] != pixels.shape[1]:
-        raise MediError(f"{path.name}: has {pixels.shape[1]} x {pixels.shape[0]} px, patches must be square")
-    return pixels

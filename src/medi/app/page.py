@@ -36,7 +36,7 @@ def build(bench: Workbench) -> gr.Blocks:
 
 
 def _head(bench: Workbench) -> str:
-    alarms = "".join(f"<li>{escape(text)}</li>" for text in bench.audit().get("alarms", []))
+    alarms = "".join(f"<li>{escape(text)}</li>" for text in bench.alarms)
     return (
         f"<header><h1>{escape(bench.title)}</h1><p>Patches from a model that is told a class and a "
         f"{escape(bench.crossed)}, also where training had none of that combination. All of it runs on this machine."

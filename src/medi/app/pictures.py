@@ -1,17 +1,15 @@
 """HTML of the app: grids of patches, the map of combinations, tables. Every text from outside is escaped here (P11)."""
 
-import base64
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
-from PIL import Image
 
 from medi.app.jobs import Progress
+from medi.figures.patches import png_address
 
 MAP_LEVELS = 40  # columns of the map; the lists beside it hold all
 NOT_KNOWN = "not known"
@@ -37,22 +35,16 @@ def name(conditions: Mapping[str, object]) -> str:
     return " × ".join(parts)
 
 
-def data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def picture(image: UInt8[np.ndarray, "h w 3"], alt: str) -> str:
     """alt: text that is escaped already."""
-    return f'<img src="{data_uri(image)}" alt="{alt}" title="{alt}">'
+    return f'<img src="{png_address(image)}" alt="{alt}" title="{alt}">'
 
 
 def grid(title: str, note: str, images: Sequence[UInt8[np.ndarray, "h w 3"]], alts: Sequence[str], room: int) -> str:
     """A panel of patches in rows of four, with blank places up to `room`; title, note and alts are escaped already."""
-    cells = [f"<li>{picture(image, alt)}</li>" for image, alt in zip(images, alts)]
-    cells += ['<li class="blank" aria-hidden="true"></li>'] * (room - len(cells))
-    return _panel(title, note, f'<ul class="patches">{"".join(cells)}</ul>')
+    items = [f"<li>{picture(image, alt)}</li>" for image, alt in zip(images, alts)]
+    items += ['<li class="blank" aria-hidden="true"></li>'] * (room - len(items))
+    return _panel(title, note, f'<ul class="patches">{"".join(items)}</ul>')
 
 
 def empty(title: str, note: str, room: int) -> str:
@@ -72,14 +64,14 @@ def strip(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequence[str])
 def counts_map(counts: pd.DataFrame, chosen: tuple[str, str] | None = None, caption: str = "") -> str:
     """Patches per class (rows) and level (columns) of `counts`, an integer table; empty combinations stand out.
 
-    With `chosen` every cell is a button that carries its row and column as numbers; that combination is marked.
+    With `chosen` every combination is a button that holds its row and column as numbers; the chosen one is marked.
     """
     wide = counts.shape[1] > MAP_LEVELS
     kept = counts[counts.sum().nlargest(MAP_LEVELS).index.sort_values()] if wide else counts
-    cell = partial(_cell, top=max(int(kept.to_numpy().max(initial=0)), 1), chosen=chosen)
+    write = partial(_entry, top=max(int(kept.to_numpy().max(initial=0)), 1), chosen=chosen)
     head = "".join(f'<th scope="col">{shown(level)}</th>' for level in kept.columns)
     rows = [
-        f'<tr><th scope="row">{shown(kept.index[i])}</th>' + "".join(_cells(kept, i, counts, cell)) + "</tr>"
+        f'<tr><th scope="row">{shown(kept.index[i])}</th>' + "".join(_entries(kept, i, counts, write)) + "</tr>"
         for i in range(len(kept))
     ]
     left_out = f"<p>The {MAP_LEVELS} largest of {counts.shape[1]:,} columns are shown.</p>" if wide else ""
@@ -89,12 +81,12 @@ def counts_map(counts: pd.DataFrame, chosen: tuple[str, str] | None = None, capt
     )
 
 
-def _cells(kept: pd.DataFrame, i: int, counts: pd.DataFrame, cell: Callable[..., str]) -> list[str]:
+def _entries(kept: pd.DataFrame, i: int, counts: pd.DataFrame, write: Callable[..., str]) -> list[str]:
     places, row = counts.columns.get_indexer(kept.columns), kept.iloc[i].tolist()
-    return [cell(row[j], i, int(places[j]), kept.index[i], level) for j, level in enumerate(kept.columns)]
+    return [write(row[j], i, int(places[j]), kept.index[i], level) for j, level in enumerate(kept.columns)]
 
 
-def _cell(count: int, row: int, column: int, class_: str, level: str, top: int, chosen: tuple[str, str] | None) -> str:
+def _entry(count: int, row: int, column: int, class_: str, level: str, top: int, chosen: tuple[str, str] | None) -> str:
     """The darkness goes with the square root, so that rare combinations are told from empty ones."""
     share = (count / top) ** 0.5
     look = f'class="{"filled" if count else "none"}" style="--share:{share:.3f}"'
@@ -102,7 +94,7 @@ def _cell(count: int, row: int, column: int, class_: str, level: str, top: int, 
         return f"<td {look}>{count:,}</td>"
     pressed = "true" if (class_, level) == chosen else "false"
     label = f"{shown(class_)} × {shown(level)}: {f'{count:,} training patches' if count else 'never seen in training'}"
-    button = f'<button type="button" data-cell="{row},{column}" aria-pressed="{pressed}" aria-label="{label}">'
+    button = f'<button type="button" data-place="{row},{column}" aria-pressed="{pressed}" aria-label="{label}">'
     return f"<td {look}>{button}{f'{count:,}' if count else 'none'}</button></td>"
 
 

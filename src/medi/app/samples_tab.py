@@ -27,8 +27,8 @@ from medi.app.workbench import Model, Shown, Workbench
 from medi.sampling.solvers import SOLVERS
 
 CLICK = """element.addEventListener('click', (event) => {
-  const cell = event.target.closest('button[data-cell]');
-  if (cell) trigger('pick', {cell: cell.dataset.cell});
+  const chosen = event.target.closest('button[data-place]');
+  if (chosen) trigger('pick', {place: chosen.dataset.place});
 });"""
 SOLVER_NAMES = {
     "dpm_solver_2m": "DPM-Solver++ (2M)",
@@ -104,19 +104,19 @@ class SamplesTab:
         self.values += list(self.weights.values())
         shown = [self.map, *self.fields.values(), self.other, self.share, *self.weights.values(), self.unguided]
         shown += [self.status, self.generated, self.nearest, self.real]
-        chosen: dict[str, Any] = {"fn": self.choose, "inputs": self.values, "outputs": shown, **QUIET}
+        chosen = (self.choose, self.values, shown)
         for listed in (self.model, *self.fields.values(), self.other):
-            listed.input(**chosen)
-        self.share.input(**chosen, trigger_mode="always_last")  # by keyboard there is no release
+            listed.input(*chosen, **QUIET)
+        self.share.input(*chosen, trigger_mode="always_last", **QUIET)  # by keyboard there is no release
         ends = [self.fields["class"], self.fields[self.bench.crossed]]
-        self.map.pick(self.pick, None, ends, **QUIET).then(**chosen)
+        self.map.pick(self.pick, None, ends, **QUIET).then(*chosen, **QUIET)
         outputs = [self.status, self.generated, self.nearest]
         self.go.click(self.generate, self.values, outputs, **LONG)
         self.stop.click(ending(self.jobs), None, None, queue=False, **QUIET)
 
     def pick(self, event: gr.EventData) -> tuple[int, int]:
-        """A cell of the map: the places of its class and of its level."""
-        row, _, column = str(event._data["cell"]).partition(",")
+        """A combination of the map: the places of its class and of its level."""
+        row, _, column = str(event._data["place"]).partition(",")
         return int(row), int(column)
 
     def choose(self, *values: Any) -> list[Any]:
@@ -130,7 +130,7 @@ class SamplesTab:
         weights = [gr.update(visible=model.guidable and name in conditions) for name in self.weights]
         notes = gr.update(visible=not model.guidable)
         generated = self._stored(model, conditions) if wish.mix is None else _waiting()
-        panels = [self._status(model, conditions, wish), generated, _no_nearest(), self._real(wish.cells())]
+        panels = [self._status(model, conditions, wish), generated, _no_nearest(), self._real(wish.combinations())]
         return [self._map_html(full), *fields, *mixing, *weights, notes, *panels]
 
     def generate(self, request: gr.Request, *values: Any) -> Iterator[list[Any]]:
@@ -141,7 +141,7 @@ class SamplesTab:
                 yield [told, gr.skip(), gr.skip()]
                 continue
             took = f"{len(told.images)} new images in {time.perf_counter() - started:.1f} s"
-            line = f"{self._marked(self.bench.model(wish.model), wish.cells())} · {took}"
+            line = f"{self._marked(self.bench.model(wish.model), wish.combinations())} · {took}"
             yield [pictures.status(line) if told.nearest else gr.skip(), *self._made(wish, told)]
 
     def read(self, values: Any) -> Wish:
@@ -189,19 +189,19 @@ class SamplesTab:
     def _map_html(self, conditions: dict[str, str]) -> str:
         crossed = self.bench.crossed
         caption = (
-            f"Training patches per class and {escape(crossed)}. <strong>Pick a cell</strong>: blue ones the model has "
-            "trained on, the stronger the more; hollow ones it has never seen"
+            f"Training patches per class and {escape(crossed)}. <strong>Pick a combination</strong>: the "
+            "model has trained on blue ones, the stronger the more. It has never seen hollow ones"
         )
         return pictures.counts_map(self.bench.counts, (conditions["class"], conditions[crossed]), caption)
 
     def _status(self, model: Model, conditions: dict[str, str], wish: Wish | None = None) -> str:
-        return pictures.status(self._marked(model, [conditions] if wish is None else wish.cells()))
+        return pictures.status(self._marked(model, [conditions] if wish is None else wish.combinations()))
 
-    def _marked(self, model: Model, cells: list[dict[str, str]]) -> str:
+    def _marked(self, model: Model, combinations: list[dict[str, str]]) -> str:
         """Combinations, each with the number of its training patches."""
         parts = []
-        for cell in cells:
-            levels = {key: level for key, level in cell.items() if self._attribute(model, key).kind == "categorical"}
+        for one in combinations:
+            levels = {key: level for key, level in one.items() if self._attribute(model, key).kind == "categorical"}
             parts.append(f"<strong>{pictures.name(levels)}</strong> {_badge(self.bench.trained(model, levels))}")
         return " mixed with ".join(parts)
 
@@ -210,10 +210,10 @@ class SamplesTab:
         found = self.bench.made(model, wanted, BATCH)
         return _waiting() if found is None else _grid("Generated", found, "made by the study; Generate makes new ones")
 
-    def _real(self, cells: list[dict[str, str]]) -> str:
+    def _real(self, combinations: list[dict[str, str]]) -> str:
         known = [a.name for a in self.schema.conditions if a.kind == "categorical"]
-        each = BATCH // len(cells)
-        found = [self.bench.real({k: v for k, v in cell.items() if k in known}, each) for cell in cells]
+        each = BATCH // len(combinations)
+        found = [self.bench.real({k: v for k, v in one.items() if k in known}, each) for one in combinations]
         there = [shown for shown in found if shown is not None]
         if not there:
             return pictures.empty("Real", "no real patch of this combination is in the run folder", BATCH)
@@ -226,7 +226,7 @@ class SamplesTab:
         return pictures.grid("Real", note, images, alts, BATCH)
 
     def _made(self, wish: Wish, made: Made) -> list[Any]:
-        title = _cells(wish)
+        title = _title(wish)
         alts = [f"generated {i + 1}, {title}" for i in range(len(made.images))]
         note = f"{escape(wish.model)}, seed {wish.seed}, {wish.steps} steps"
         generated = pictures.grid("Generated", note, list(made.images), alts, BATCH)
@@ -239,8 +239,8 @@ class SamplesTab:
             for i, (distance, row) in enumerate(zip(found.distances, found.table.to_dict("records")))
         ]
         note = (
-            f"place by place; median distance {_median(found.distances):.1f}, where 1 is how far a training patch is "
-            "from the nearest one of another slide. Far below 1 would be copies"
+            f"In the same order; the median distance is {_median(found.distances):.1f}. At 1, an image is as far from "
+            "its nearest training patch as two training patches of different slides. Copies lie far below 1."
         )
         return [generated, pictures.grid("Nearest training patches", note, list(found.images), near, BATCH)]
 
@@ -255,8 +255,8 @@ def _badge(n: int) -> str:
     return '<span class="badge unseen">never seen in training</span>'
 
 
-def _cells(wish: Wish) -> str:
-    return " mixed with ".join(pictures.name(cell) for cell in wish.cells())
+def _title(wish: Wish) -> str:
+    return " mixed with ".join(pictures.name(one) for one in wish.combinations())
 
 
 def _grid(title: str, found: Shown, note: str) -> str:

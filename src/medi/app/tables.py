@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from medi.cohort.audit import Audit, audit
+import medi
+from medi.cohort.audit import Audit
 from medi.cohort.readers.guess import NAMES, plain
-from medi.cohort.readers.normalise import Settings
 from medi.cohort.readers.rows import read_rows
-from medi.cohort.readers.table import read
 from medi.core.errors import MediError
 
 MOST_ROWS = 2_000_000
@@ -55,12 +54,12 @@ def audit_table(name: str, rows: pd.DataFrame, scratch: Path, columns: Columns) 
     """The audit of a table with a row per patch or slide; images need not be there. name: for messages."""
     with TemporaryDirectory(dir=scratch) as folder:
         numbered = _numbered(rows, Path(folder) / Path(name).with_suffix(".csv").name)
-        settings = Settings(attributes=columns.attributes)
-        cohort = read(numbered, image="", label=columns.label, patient=columns.patient, settings=settings)
+        roles = {"label": columns.label, "patient": columns.patient, "attributes": columns.attributes}
+        cohort = medi.read(numbered, kind="table", image="", **roles)
     if not (cohort.table["class"] != "").any():
         raise MediError(f"{name}: which column holds the class? choose it in the list")
     notes = tuple(note for note in cohort.info["notes"] if not note.startswith(("id from", "no column for id")))
-    return TableAudit(audit(cohort.table, cohort.schema), notes)
+    return TableAudit(cohort.audit(), notes)
 
 
 def _numbered(rows: pd.DataFrame, path: Path) -> Path:

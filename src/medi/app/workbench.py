@@ -1,10 +1,9 @@
 """What a finished run folder offers: its models, its patches by combination, and the nearest training patches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,11 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort, slides_in_turn
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.core.files import read_json, read_table
+from medi.core.files import read_table
 from medi.evaluation.encoders import Encoder, embed
 from medi.models.checkpoint import Checkpoint, load_checkpoint
 from medi.models.denoiser import Denoiser
+from medi.report.run import Audit
 from medi.sampling.generate import load_on_device
 from medi.study.settings import StudySettings, read_study
 from medi.study.study import reopen
@@ -55,7 +55,7 @@ class Model:
 
     @cached_property
     def early(self) -> Denoiser | None:
-        """The average that may guide it, where its training kept one."""
+        """The average for autoguidance, where its training kept one."""
         path = self.path.with_name(EARLY)
         return load_on_device(path)[0] if path.is_file() else None
 
@@ -221,10 +221,10 @@ class Workbench:
     def _kept(self) -> Cohort:
         return self.whole.select((self.whole.table["split"] != "train").to_numpy())
 
-    def audit(self) -> dict[str, Any]:
-        """What the study's audit says, {} where it is not there."""
-        path = self.folder / "audit" / "audit.json"
-        return read_json(path) if path.is_file() else {}
+    @property
+    def alarms(self) -> Sequence[str]:
+        """The alarms of the study's audit, none where it is not there."""
+        return Audit.read(self.folder / "audit" / "audit.json").alarms
 
 
 def _model(path: Path) -> Model:

@@ -10,9 +10,6 @@ from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import UInt8
-
     from medi.cohort.schema import Schema
     from medi.cohort.table import Cohort
 
@@ -84,9 +81,9 @@ def _load(source: Path) -> "Cohort":
 
 
 def _images(source: Path) -> "Cohort":
-    import numpy as np
     import pandas as pd
 
+    from medi.cohort.image_fit import read_patches
     from medi.cohort.pixels import Pixels
     from medi.cohort.readers.files import list_images
     from medi.cohort.readers.normalise import DEFAULTS, Notes
@@ -95,27 +92,7 @@ def _images(source: Path) -> "Cohort":
 
     names = list_images(source, Notes(), DEFAULTS) if source.is_dir() else [source.name]
     folder = source if source.is_dir() else source.parent
-    images = [_read(folder / name) for name in names]
-    sizes = [image.shape[0] for image in images]
-    if odd := [name for name, size in zip(names, sizes) if size != sizes[0]]:
-        raise MediError(f"{folder / odd[0]}: has another size than {names[0]} ({sizes[0]} px); pack them to one size")
+    paths = [folder / name for name in names]
+    images = read_patches(paths, list(map(str, paths)))
     table = pd.DataFrame({"sample_id": names, "image": names, "class": "", "patient": "", "slide": "", "split": ""})
-    return Cohort(
-        table, Schema(Attribute("class")), Pixels.of(np.stack(images)), {"source": IMAGES, "path": str(source)}
-    )
-
-
-def _read(path: Path) -> "UInt8[np.ndarray, 's s 3']":
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
-    from medi.cohort.pixels import to_rgb
-
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(to_rgb(image))
-    except (OSError, ValueError, UnidentifiedImageError) as error:
-        raise MediError(f"{path}: not readable as an image ({error}); mend or remove it") from error
-    if pixels.shape[0] != pixels.shape[1]:
-        raise MediError(f"{path}: has {pixels.shape[1]} x {pixels.shape[0]} px, patches must be square; pack it")
-    return pixels
+    return Cohort(table, Schema(Attribute("class")), Pixels.of(images), {"source": IMAGES, "path": str(source)})

@@ -7,11 +7,13 @@ import functools
 import io
 import os
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from medi.cohort.pixels import Box, Images, cut, to_rgb
@@ -172,9 +174,41 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f"not readable ({error})"
 
 
+def read_patches(paths: Sequence[Path], called: Sequence[str]) -> Images:
+    """Image files that are patches of one size: uint8 [n, size, size, 3].
+
+    called: how messages name each file. MediError where one cannot be read, is not square, or has another size.
+    """
+    images = [read_patch(path, name) for path, name in zip(paths, called, strict=True)]
+    size = len(images[0])
+    if odd := [name for name, image in zip(called, images) if len(image) != size]:
+        raise MediError(f"{odd[0]}: has another size than {called[0]} ({size} px); bring them to one size")
+    return np.stack(images)
+
+
+def read_patch(path: Path, called: str) -> UInt8[np.ndarray, "size size 3"]:
+    """One image file that is a patch already: its pixels as they are.
+
+    called: how messages name the file. MediError where it cannot be read, or is not square.
+    """
+    try:
+        with _checked(path) as raw:
+            pixels = np.asarray(to_rgb(raw))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise MediError(f"{called}: not readable as an image ({_reason(error)}); choose PNG, JPEG or TIFF") from error
+    if pixels.shape[0] != pixels.shape[1]:
+        raise MediError(f"{called}: has {pixels.shape[1]} x {pixels.shape[0]} px, patches must be square; pack it")
+    return pixels
+
+
 def _open(root: Path, name: str) -> Image.Image:
     """The image, header read; a file below `root` or a member of a tar."""
-    image = Image.open(_bytes(root, name) if ".tar!" in name else os.path.join(root, name), formats=FORMATS)
+    return _checked(_bytes(root, name) if ".tar!" in name else os.path.join(root, name))
+
+
+def _checked(file: str | Path | io.BytesIO) -> Image.Image:
+    """An image of a known format, header read, that is not too large."""
+    image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
     return image

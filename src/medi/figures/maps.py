@@ -63,10 +63,12 @@ class Look:
 def count_map(counts: pd.DataFrame, attribute: str, framed: Combinations = ()) -> Drawing:
     """Patches per class and level of `attribute`, colour capped at 1,600 as in the paper's Figure 2.
 
-    counts: columns class, level, n. framed: (class, level) of held-out combinations.
+    At most MAP_ROWS levels are shown, the largest. counts: columns class, level, n. framed: (class, level) of
+    held-out combinations.
     """
     matrix = counts.pivot_table(index="level", columns="class", values="n", aggfunc="sum").fillna(0)
-    matrix = matrix.reindex(index=ordered(matrix.index)[:MAP_ROWS], columns=ordered(matrix.columns))
+    largest = matrix.sum(axis=1).nlargest(MAP_ROWS).index
+    matrix = matrix.reindex(index=ordered(largest), columns=ordered(matrix.columns))
     norm = Normalize(0, min(COUNT_CAP, max(float(matrix.to_numpy().max()), 1.0)), clip=True)
     with drawing(f"counts {attribute}", _height(len(matrix))) as figure:
         look = Look(norm, COUNT.colors, "patches", framed, empty=0.0)

@@ -39,7 +39,7 @@ def _count_map(run: Run, attribute: str) -> Picture:
     shown = counts.rename(columns={"group": "class", "patches": "n"})
     rows, columns = shown["level"].nunique(), shown["class"].nunique()
     total, most, empty = shown["n"].sum(), shown["n"].max(), rows * columns - (shown["n"] > 0).sum()
-    cut = f" The figure shows the first {figures.MAP_ROWS} levels." if rows > figures.MAP_ROWS else ""
+    cut = f" The figure shows the {figures.MAP_ROWS} largest levels." if rows > figures.MAP_ROWS else ""
     return Picture(
         f"Patches per class and {attribute}",
         figures.count_map(shown, attribute, framed),
