@@ -80,7 +80,7 @@ def figures(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     found = {}
     for k, part in rows.groupby("k"):
         arms = []
-        for arm, name in (("transfer", ""), ("medi", "sampled_")):
+        for arm, name in (("translated", ""), ("medi", "sampled_")):
             ratio = part[f"frechet {arm}"] / part["frechet floor"]
             arms += [
                 (f"{name}gap_closed", part[f"gap_closed {arm}"], "", ">= 0.65", "real only to 240 labelled patches"),

@@ -68,8 +68,8 @@ def one(cohort: Cohort, domain: str, seed: int, out: Path, counts: tuple[int, ..
 def figures(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     n, found = rows[["domain", "seed"]].drop_duplicates().shape[0], {}
     for (k, metric, arm), part in rows.groupby(["x", "metric", "arm"], sort=False):
-        if part["value"].notna().all() and (arm in ("medi", "transfer") or k == rows["x"].min()):
-            name = f"k{k}_{arm}_{metric}" if arm in ("medi", "transfer") else f"{arm}_{metric}"
+        if part["value"].notna().all() and (arm in ("medi", "translated") or k == rows["x"].min()):
+            name = f"k{k}_{arm}_{metric}" if arm in ("medi", "translated") else f"{arm}_{metric}"
             found[name] = figure(part["value"].tolist(), "s" if metric == "seconds" else "", None, n, "at the domain")
             if part["low"].notna().all() and n == 1:
                 low, high = float(part["low"].iloc[0]), float(part["high"].iloc[0])

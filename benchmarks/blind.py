@@ -16,14 +16,14 @@ from scipy.stats import binomtest
 
 from medi.cohort.table import Cohort, slides_in_turn
 from medi.core.files import read_json, safe_name, write_json
-from medi.study.study import reopen
+from medi.study.context import reopen
 
 EACH, POOL, COLUMNS, SIDE, SEED = 24, 60, 8, 128, 11  # patches of a kind; slides in turn, the first POOL; px of a patch
 
 
 def grids(run: Path, out: Path) -> None:
     study, rng = reopen(str(run)), np.random.default_rng(SEED)
-    sets, attribute = study._sets(), study.settings.attribute
+    sets, attribute = study.sets(), study.settings.attribute
     key: dict[str, list[int]] = {}
     for level in sorted(set(sets["reference"].table[attribute].astype(str))):
         patches = [image for name in ("reference", "medi") for image in drawn(sets[name], attribute, level, name, rng)]

@@ -37,7 +37,7 @@ from medi.evaluation.fidelity.kernels import mmd_test
 from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.fidelity.measures import WITHHELD
 from medi.evaluation.memorisation import Patches, memorisation, turned
-from medi.study.study import reopen
+from medi.study.context import reopen
 
 Figures = dict[str, dict[str, Any]]
 OVER = ("class", "site")
@@ -196,7 +196,7 @@ def many(name: str, rng: np.random.Generator, classes: int, sites: int = 20, d: 
 def finished(folder: Path, quick: bool) -> Figures:
     """What a demo run shows: the floor among half-splits, and whether the models show what was asked for."""
     study = reopen(str(folder))
-    sets = study._embedded()
+    sets = study.embedded()
     return floors(sets, study.over, 20 if quick else 200) | as_asked(sets, study)
 
 

@@ -26,7 +26,7 @@ from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.models.checkpoint import load_model
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
-from medi.study.study import reopen
+from medi.study.context import reopen
 from medi.training.loop import EARLY
 
 SEED = 5  # of the noise: none that a study samples with

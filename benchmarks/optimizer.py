@@ -17,7 +17,7 @@ import numpy as np
 
 from common import figure, report
 from medi.cohort.table import Cohort
-from medi.study.study import Study, reopen
+from medi.study.context import Study, reopen
 from medi.training.trainer import Trainer
 
 KINDS = ["adamw:16:0.002:16000", "muon:16:0.002:16000", "muon:32:0.0028:16000"]

@@ -39,7 +39,7 @@ from medi.evaluation.encoders import embed, embedded, encoder
 from medi.models.checkpoint import load_model
 from medi.sampling.common import Change, Pair, changes, spread
 from medi.sampling.transfer import Bridge, TransferSettings, at_levels, filling, transfer
-from medi.study.study import reopen
+from medi.study.context import reopen
 
 REFERENCES = 96  # patches of a site, 24 of each class
 COMMON = 32  # training patches of a site
@@ -319,7 +319,7 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
     seen = np.array([cell in seen_cells for cell in zip(reference.table["class"], reference.table["site"])])
     rows = embedded(reference, extractor)
     tests = {name: rows.take(at) for name, at in (("seen", seen), ("unseen", ~seen))}
-    added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "transfer": made}
+    added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "translated": made}
     added["transfer_common"] = carried(train, made, lambda patches, *pair: common[pair](patches))
     references = sites_of(train, seed)
     for name in METHODS:
@@ -419,7 +419,7 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
         for kind in ("", "_crossed"):
             found[f"psnr_{name}{kind}"] = made(over("psnr", name + kind), "dB", None, clean)
     for split in ("seen", "unseen"):
-        for arm in ("real", "medi", "transfer", "transfer_common", *METHODS, "oracle"):
+        for arm in ("real", "medi", "translated", "transfer_common", *METHODS, "oracle"):
             values = [accuracy(run["utility"], split, arm) for run in runs]
             against = f"{split} combinations; the plan's count of patches in each arm but real"
             found[f"balanced_accuracy_{split}_{arm}"] = made(values, "", None, against)

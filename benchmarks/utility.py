@@ -35,7 +35,7 @@ from medi.evaluation.classify.utility import adjusted, evaluate, prepared
 from medi.evaluation.encoders import Encoder, encoder
 from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import cluster_bootstrap
-from medi.study.study import Study, reopen
+from medi.study.context import Study, reopen
 
 OVER = ("class", "site")
 CLASS_APART, SITE_APART = 2.1, 4.0  # length of a class's and a site's mean, noise 1
@@ -217,7 +217,7 @@ def speed(kept: Kept, quick: bool) -> dict[str, dict[str, Any]]:
 
 def material(folder: Path) -> tuple[Study, dict[str, Embedded], dict[str, Cohort]]:
     study = reopen(str(folder))
-    return study, study._embedded(), study._sets()
+    return study, study.embedded(), study.sets()
 
 
 def run(folder: Path, kept: Kept) -> pd.DataFrame:

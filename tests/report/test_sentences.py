@@ -179,7 +179,7 @@ def test_a_baseline_that_does_better_is_named() -> None:
 
 def test_other_generated_images_that_do_better_are_named() -> None:
     """Whoever wins is named, also where it needs a generator; MeDi's own variants are no rivals."""
-    arms = {"transfer": 0.9, "cls_only": 0.5, "medi_only": 0.95, "mixup": 0.5}
+    arms = {"translated": 0.9, "cls_only": 0.5, "medi_only": 0.95, "mixup": 0.5}
     table = utility(*(("balanced_accuracy", arm, "", value, 0.4, 1.0, "") for arm, value in arms.items()))
     text = gain(results(), table)
     assert "With other generated images it does better: translated patches (0.90, not for certain)." in text

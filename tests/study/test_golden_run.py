@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Medi, fine
+from command_line import Medi, fine, refused
 from medi.app.workbench import Workbench
 from medi.core.files import read_json
 from medi.report.page import build
 from medi.report.run import read
 from medi.study import doctor
+from medi.study.results import Results
 from medi.study.settings import read_study
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "run"
@@ -36,7 +37,7 @@ def test_its_report_is_written_again(run: Path) -> None:
     assert "Golden run of version 0.1" in page
     found = read(run)
     assert found.certificate.held_out == [{"class": "solid", "site": "Alder"}]
-    assert {"real", "cls", "medi", "transfer", "oracle"} <= set(found.utility["arm"])
+    assert {"real", "cls", "medi", "translated", "oracle"} <= set(found.utility["arm"])
     assert found.results.frechet == read_json(GOLDEN / "results.json")["frechet"]
 
 
@@ -53,3 +54,17 @@ def test_the_app_opens_it(run: Path, tmp_path: Path) -> None:
     real = bench.real({"class": "solid", "site": "Birch"}, 3)
     assert real is not None
     assert len(real.images) == 3
+
+
+def test_its_results_show_themselves(run: Path) -> None:
+    results = Results.load(run)
+    assert results.balanced_accuracy["seen"]["real"] == pytest.approx(11 / 12)
+    assert results.gap_closed is None
+    assert "gap closed on unseen combinations: undefined" in str(results)
+    assert results.to_frame()["training set"].iloc[0] == "real against real"
+
+
+def test_going_on_in_it_is_refused_in_one_sentence(run: Path, medi: Medi) -> None:
+    shown = medi("run", run / "study.yaml", "--out", run, "--source", run / "cohort")
+    refused(shown, "a run of an older version of medi", "choose another --out, or --redo")
+    assert read_json(run / "results.json") == read_json(GOLDEN / "results.json")

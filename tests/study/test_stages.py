@@ -1,5 +1,8 @@
-"""A run folder: stages once, resumed after a kill, refused or redone where settings changed (P12)."""
+"""A run folder: stages once, resumed after a kill, refused or done again where they are stale (P12, P15)."""
 
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,9 @@ import pytest
 from medi.core.errors import MediError
 from medi.core.files import read_json, write_json, write_text
 from medi.core.progress import Silent
-from medi.study.stages import Run
+from medi.study.stages import Run, Stage
+
+Calls = list[str]
 
 
 class Heard(Silent):
@@ -18,22 +23,24 @@ class Heard(Silent):
         self.lines.append(text)
 
 
-def writer(text: str, calls: list[str]):
-    def work(path: Path) -> str:
-        calls.append(text)
-        write_text(path / "x.txt", text)
-        return f"wrote {text}"
-
-    return work
+def write(calls: Calls, path: Path, text: str) -> str:
+    """The work of a stage; its study is the list of what was done."""
+    calls.append(text)
+    write_text(path / "x.txt", text)
+    return f"wrote {text}"
 
 
-def two_stages(folder: Path, first: str, second: str, redo: bool = False) -> tuple[list[str], list[str]]:
+def stage(name: str, text: str, *reads: str, version: int = 1) -> Stage[Calls]:
+    return Stage(name, partial(write, text=text), reads, text, version)
+
+
+def two_stages(folder: Path, first: str, second: str, redo: bool = False, version: int = 1) -> tuple[Calls, list[str]]:
     """Stages `a` and `b`, of which b reads a; returns what worked and what was shown."""
-    calls: list[str] = []
+    calls: Calls = []
     heard = Heard()
     run = Run(folder, heard, redo)
-    run.stage("a", writer(first, calls), first)
-    run.stage("b", writer(second, calls), second, ["a"])
+    run.do(stage("a", first, version=version), calls)
+    run.do(stage("b", second, "a"), calls)
     return calls, heard.lines
 
 
@@ -46,41 +53,63 @@ def test_finished_stages_are_skipped(tmp_path: Path) -> None:
 
 def test_changed_settings_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     two_stages(tmp_path / "run", "1", "2")
-    with pytest.raises(MediError, match="stage 'a' was run with other settings; choose another --out, or --redo"):
+    with pytest.raises(MediError, match=r"stage 'a' was run with other settings or by another version.*--redo"):
         two_stages(tmp_path / "run", "changed", "2")
     assert (tmp_path / "run" / "a" / "x.txt").read_text() == "1"
     assert two_stages(tmp_path / "run", "1", "2")[0] == []
 
 
-def test_redo_runs_a_changed_stage_and_what_reads_it(tmp_path: Path) -> None:
+def test_redo_does_a_changed_stage_again_and_what_reads_it(tmp_path: Path) -> None:
     two_stages(tmp_path / "run", "1", "2")
     assert two_stages(tmp_path / "run", "1", "3", redo=True)[0] == ["3"]
     assert two_stages(tmp_path / "run", "9", "3", redo=True)[0] == ["9", "3"]
 
 
-def test_killed_stage_goes_on_and_its_seconds_add_up(tmp_path: Path) -> None:
-    def kill(path: Path) -> str:
-        write_text(path / "part.txt", "kept")
-        raise KeyboardInterrupt
+def test_a_new_version_of_a_stage_makes_it_stale_and_what_follows(tmp_path: Path) -> None:
+    two_stages(tmp_path / "run", "1", "2")
+    with pytest.raises(MediError, match="stage 'a'"):
+        two_stages(tmp_path / "run", "1", "2", version=2)
+    assert two_stages(tmp_path / "run", "1", "2", redo=True, version=2)[0] == ["1", "2"]
 
-    run = Run(tmp_path / "run", Silent())
+
+def test_a_stage_whose_output_is_missing_is_not_done_p15(tmp_path: Path) -> None:
+    two_stages(tmp_path / "run", "1", "2")
+    shutil.rmtree(tmp_path / "run" / "a")
+    assert two_stages(tmp_path / "run", "1", "2")[0] == ["1"]
+
+
+def kill(calls: Calls, path: Path) -> str:
+    write_text(path / "part.txt", "kept")
+    raise KeyboardInterrupt
+
+
+def go_on(calls: Calls, path: Path) -> str:
+    return (path / "part.txt").read_text()
+
+
+def test_killed_stage_goes_on_and_its_seconds_add_up_p12(tmp_path: Path) -> None:
+    def attempt(work: Callable[[Calls, Path], str]) -> Run:
+        run = Run(tmp_path / "run", Silent())
+        run.do(Stage("a", work), [])
+        return run
+
     with pytest.raises(KeyboardInterrupt):
-        run.stage("a", kill, "s")
+        attempt(kill)
     before = read_json(tmp_path / "run" / "run.json")["stages"]["a"]
     assert before["line"] is None
-    again = Run(tmp_path / "run", Silent())
-    again.stage("a", lambda path: (path / "part.txt").read_text(), "s")
-    assert again.stages["a"]["line"] == "kept"
+    again = attempt(go_on)
+    assert again.records["a"].line == "kept"
     assert again.seconds["a"] >= before["seconds"]
 
 
-def test_stage_may_own_a_file(tmp_path: Path) -> None:
-    def work(path: Path) -> str:
-        write_text(path, "t")
-        return "done"
+def write_file(calls: Calls, path: Path) -> str:
+    write_text(path, "t")
+    return "done"
 
-    Run(tmp_path, Silent()).stage("tables/x.txt", work, 1)
-    Run(tmp_path, Silent(), redo=True).stage("tables/x.txt", work, 2)
+
+def test_stage_may_own_a_file(tmp_path: Path) -> None:
+    Run(tmp_path, Silent()).do(Stage("tables/x.txt", write_file, settings=1), [])
+    Run(tmp_path, Silent(), redo=True).do(Stage("tables/x.txt", write_file, settings=2), [])
     assert (tmp_path / "tables" / "x.txt").read_text() == "t"
 
 

@@ -50,7 +50,7 @@ STUDY = {
         "distance_images": 12,
         "encoders": ["colour-texture", "learned"],
         "learned_images": 512,
-        "transfer": True,
+        "translated": True,
     },
 }
 
@@ -107,9 +107,9 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
         made, early = Cohort.load(run / "samples" / model), load_model(run / "models" / model / EARLY)[1]
         assert (early.images, made.info["autoguidance_model"]) == (64, early.hash)
         assert set(made.table["guidance"]) == {"autoguidance=0.5 for sigma 0 to 1"}
-    carried = Cohort.load(run / "transferred").table
-    assert trained["transfer"] == trained["real"] + len(carried) <= trained["medi"]
-    assert set(carried["patient"]) <= set(table["patient"][table["split"] == "train"])
+    translated = Cohort.load(run / "translated").table
+    assert trained["translated"] == trained["real"] + len(translated) <= trained["medi"]
+    assert set(translated["patient"]) <= set(table["patient"][table["split"] == "train"])
     again = fine(medi("run", home / "study.yaml", "--out", run))
     assert "cohort: 240 patches" in again
     assert again.count("(done before)") >= 9

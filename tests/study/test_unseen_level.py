@@ -30,7 +30,7 @@ ASKED = Asked(
     distance_images=4,
     adapting=AdaptSettings(vector_images=32, tune_images=32, batch=16),
     sampling=SamplerSettings(steps=2, batch=8),
-    carrying=TransferSettings(steps=2, batch=8),
+    translating=TransferSettings(steps=2, batch=8),
 )
 
 
@@ -77,13 +77,13 @@ def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) ->
     assert (table[table["metric"] == "frechet"]["value"] >= 0).all()
     counts = read_table(out / "tables/utility.parquet").query("scope == 'all'").set_index("arm")["n_train"]
     assert (counts["real"].max(), counts["oracle"].max(), counts["medi, 6 patches"].max()) == (32, 48, 42)
-    assert counts["transfer, 6 patches"].max() == 42
-    carried = Cohort.load(out / "k6/transferred").table
-    assert carried.groupby("class").size().to_dict() == {"a": 5, "b": 5}
-    assert set(carried["translated_from"]) <= {"A", "B"}
-    assert set(carried["site"]) == {"C"}
-    assert set(carried["patient"]) <= set(old.table["patient"]), "splits hold (P5)"
-    assert {("frechet", "transfer"), ("gap_closed", "transfer")} <= set(zip(table["metric"], table["arm"]))
+    assert counts["translated, 6 patches"].max() == 42
+    translated = Cohort.load(out / "k6/translated").table
+    assert translated.groupby("class").size().to_dict() == {"a": 5, "b": 5}
+    assert set(translated["translated_from"]) <= {"A", "B"}
+    assert set(translated["site"]) == {"C"}
+    assert set(translated["patient"]) <= set(old.table["patient"]), "splits hold (P5)"
+    assert {("frechet", "translated"), ("gap_closed", "translated")} <= set(zip(table["metric"], table["arm"]))
     mean, base = load_model(out / "k0/model.safetensors")[0], load_model(model)[0]
     known = torch.stack([level_vector(base, "site", name) for name in "AB"])
     torch.testing.assert_close(level_vector(mean, "site", "C"), known.mean(dim=0))

@@ -22,8 +22,8 @@ from medi.models.checkpoint import Checkpoint, load_checkpoint
 from medi.models.denoiser import Denoiser
 from medi.report.run import Audit
 from medi.sampling.generate import load_on_device
+from medi.study.context import reopen
 from medi.study.settings import StudySettings, read_study
-from medi.study.study import reopen
 from medi.training.loop import EARLY
 
 MODEL_FILE = "model.safetensors"

@@ -1,8 +1,9 @@
 """The verb run: a study from cohort to report."""
 
 from importlib.resources import files
+from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,9 +14,8 @@ from medi.cli.options import Redo, RunOut
 from medi.cli.terminal import Terminal, console, say
 
 if TYPE_CHECKING:
+    from medi.study.results import Results
     from medi.study.settings import StudySettings
-
-ROWS = {"floor": "real against real", "real": "real only", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
 
 
 def _brought(incomplete: str) -> list[str]:
@@ -60,31 +60,28 @@ def run(
 
 def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
     """Run a study with bars, then show its table."""
-    from medi.study import study
+    from medi.study.study import run as run_study
 
-    results = study.run(settings, out, Terminal(), redo)
+    results = run_study(settings, out, redo=redo, show=Terminal())
     console.print(_summary(results))
-    gap = results["gap_closed"]
+    gap = results.gap_closed
     say(f"gap closed on unseen combinations: {'undefined' if gap is None else f'{gap:.2f}'}")
-    say(f"report: {out / 'report.html'}")
+    say(f"report: {results.report}")
     next_step("app", out)
 
 
-def _summary(results: dict[str, Any]) -> Table:
+def _summary(results: "Results") -> Table:
     """Accuracy and distance, one row per training set."""
-    table = Table(title=results["title"], title_justify="left")
-    for name in ("", "accuracy seen", "accuracy unseen", "Frechet seen", "Frechet unseen"):
-        table.add_column(name, justify="right" if name else "left")
-    accuracy, frechet = results["balanced_accuracy"], results["frechet"]
-    for arm, label in ROWS.items():
-        rates = [_text(accuracy[split].get(arm), 3) for split in ("seen", "unseen")]
-        distances = [_text(frechet[split].get(arm), 2) for split in ("seen", "unseen")]
-        table.add_row(label, *rates, *distances)
+    table, frame = Table(title=results.title_of_study, title_justify="left"), results.to_frame()
+    for name in frame.columns:
+        table.add_column(name, justify="left" if name == frame.columns[0] else "right")
+    for name, *values in frame.itertuples(index=False):
+        table.add_row(name, *(_text(value, 3 if i < 2 else 2) for i, value in enumerate(values)))
     return table
 
 
-def _text(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+def _text(value: float, digits: int) -> str:
+    return "" if isnan(value) else f"{value:.{digits}f}"
 
 
 def register(app: typer.Typer) -> None:

@@ -15,6 +15,10 @@ from pydantic import BaseModel
 
 from medi.core.errors import MediError
 
+RUN_FORMAT = 2  # run.json; 1: version 0.1, whose stages can be read and not gone on with
+RESULTS_FORMAT = 1  # results.json of a study
+STRESS_FORMAT = 1  # results.json of a stress test
+
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a temporary file beside `path`, sync it and rename it over `path`."""

@@ -15,6 +15,7 @@ from medi.core.files import read_table, write_table
 ARM, AGAINST = "arm", "against"
 DIFFERENCE = "_difference"  # ends the name of a metric that is one arm's less another's
 OLD_METRICS = {"obedience": "as_asked"}
+OLD_ARMS = {"transfer": "translated"}
 OLD_SEPARATOR = " - "  # of the two arms of a difference
 
 
@@ -90,8 +91,7 @@ def upgraded(table: pd.DataFrame) -> pd.DataFrame:
         return table
     pairs = table[ARM].where(table["metric"].str.endswith(DIFFERENCE), "").str.partition(OLD_SEPARATOR)
     parts = pairs if len(table) else pd.DataFrame({0: [], 2: []}, dtype=object)
-    table = table.assign(
-        **{ARM: parts[0].where(parts[2] != "", table[ARM]), "metric": table["metric"].replace(OLD_METRICS)}
-    )
-    table.insert(list(table.columns).index(ARM) + 1, AGAINST, parts[2])
+    arms = parts[0].where(parts[2] != "", table[ARM]).replace(OLD_ARMS)
+    table = table.assign(**{ARM: arms, "metric": table["metric"].replace(OLD_METRICS)})
+    table.insert(list(table.columns).index(ARM) + 1, AGAINST, parts[2].replace(OLD_ARMS))
     return table

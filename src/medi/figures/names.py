@@ -19,12 +19,12 @@ OTHER_ARMS = {
     "reinhard": "Reinhard normalisation",
     "hed_jitter": "HED jitter",
     "randstainna": "RandStainNA",
-    "transfer": "translated patches",
+    "translated": "translated patches",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
     "medi_filtered": "MeDi, filtered",
 }
-GENERATORS = ("cls", "medi", "transfer")  # how the names of arms begin that hold generated images
+GENERATORS = ("cls", "medi", "translated")  # how the names of arms begin that hold generated images
 SPLITS = ("seen", "unseen")
 METRICS = {
     "balanced_accuracy": "balanced accuracy",

@@ -9,10 +9,9 @@ import pandas as pd
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.files import check_format, read_json, read_table
+from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
 from medi.core.tables import RESULTS, ResultTable
 
-FORMAT_VERSION = 1
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
 TABLES = ("training", *RESULTS)
 AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs")
@@ -31,7 +30,7 @@ class Results:
     seed: int | None = None
     seeds: Sequence[int] = ()
     phantom: str = ""
-    format_version: int = FORMAT_VERSION
+    format_version: int = RESULTS_FORMAT
     balanced_accuracy: Mapping[str, Values] = field(default_factory=dict)
     frechet: Mapping[str, Values] = field(default_factory=dict)
     gap_closed: float | None = None
@@ -54,7 +53,7 @@ class Results:
         if not path.exists():
             return cls()
         content = read_json(path)
-        check_format(content.get("format_version"), FORMAT_VERSION, path)
+        check_format(content.get("format_version"), RESULTS_FORMAT, path)
         return cls.of(content)
 
     def accuracy(self, arm: str, split: str = "unseen") -> float | None:

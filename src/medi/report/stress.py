@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from medi.cohort.table import Cohort
-from medi.core.files import check_format, read_json, read_table, write_text
+from medi.core.files import STRESS_FORMAT, check_format, read_json, read_table, write_text
 from medi.figures.names import interval, known, number, share
 from medi.report.page import fill
 from medi.report.parts import Entry, Picture, Section, Table, table_of
 from medi.report.pictures import view_figure
 
-FORMAT_VERSION = 1
 OLD_VIEWS = {"carried": "translated"}  # as version 0.1 wrote them
 VIEWS = {"as is": "as it is", "back": "back at its own", "translated": "at another"}  # of a patch, as rows of a picture
 ALL = {"class": {"": "all classes"}, "level": {"": "all levels"}}  # the words for rows over all of them
@@ -34,7 +33,7 @@ class Stress:
     def read(cls, path: Path) -> "Stress":
         """From the file, also of version 0.1. MediError where its format is newer."""
         content = read_json(path)
-        check_format(content.get("format_version"), FORMAT_VERSION, path)
+        check_format(content.get("format_version"), STRESS_FORMAT, path)
         translated = content["translated"] if "translated" in content else content["carried"]
         return cls(content["classifier"], content["attribute"], content["patches"], translated, content["figures"])
 

@@ -13,14 +13,13 @@ from jaxtyping import Bool, Float64, Int64
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.files import write_json, write_table
+from medi.core.files import STRESS_FORMAT, write_json, write_table
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, confidence_bins
 from medi.models.checkpoint import load_checkpoint
 from medi.report.stress import build
 from medi.sampling.transfer import TransferSettings, at_levels, transfer
 from medi.stress.classifiers import Classifier, Scores
 
-FORMAT_VERSION = 1
 DRAWS = 1000
 WORST = 12  # pairs shown
 FIRST = ("metric", "kind", "class", "level")
@@ -235,6 +234,6 @@ def _worst(shown: Shown, cohort: Cohort, made: Cohort, attribute: str) -> Cohort
 def _results(shown: Shown, table: pd.DataFrame, classifier: Classifier, attribute: str) -> dict[str, Any]:
     overall = table[(table["class"] == ALL) & (table["level"] == ALL)]
     figures = {f"{row.metric} {row.kind}": [row.value, row.low, row.high] for row in overall.itertuples()}
-    head = {"format_version": FORMAT_VERSION, "classifier": classifier.name, "classes": list(classifier.classes)}
+    head = {"format_version": STRESS_FORMAT, "classifier": classifier.name, "classes": list(classifier.classes)}
     sizes = {"patches": len(shown.table), "carried": int((~shown.own).sum())}
     return head | {"attribute": attribute, "levels": sorted(set(shown.rows[attribute]))} | sizes | {"figures": figures}

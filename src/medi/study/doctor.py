@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from medi import __version__
 from medi.core.errors import MediError
-from medi.core.files import check_format, read_json, read_table
+from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
 
 DISTRIBUTION = "medi-histo"
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -222,19 +222,16 @@ def run(path: Path) -> Iterator[Finding]:
 
 
 def _stages(path: Path) -> str:
-    from medi.report.run import FORMAT_VERSION as RESULTS_VERSION
-    from medi.study.stages import FORMAT_VERSION
+    from medi.study.stages import RECORD, read_records
 
-    content = read_json(path / "run.json")
-    check_format(content.get("format_version"), FORMAT_VERSION, path / "run.json")
-    stages = content["stages"]
-    open_ = [name for name, stage in stages.items() if stage.get("line") is None]
-    if open_ or not (path / "results.json").is_file():
-        where = f"stage {open_[0]} is not finished" if open_ else "results.json is not there yet"
+    stages = read_records(path / RECORD)
+    unfinished = [name for name, stage in stages.items() if stage.line is None]
+    if unfinished or not (path / "results.json").is_file():
+        where = f"stage {unfinished[0]} is not finished" if unfinished else "results.json is not there yet"
         raise MediError(f"{path}: unfinished run: {where}; the same `medi` command goes on where it stopped")
     if gone := [name for name in stages if not (path / name).exists()]:
-        raise MediError(f"{path}: {gone[0]} is gone although its stage is done; run the same command with --redo")
-    check_format(read_json(path / "results.json").get("format_version"), RESULTS_VERSION, path / "results.json")
+        raise MediError(f"{path}: {gone[0]} is gone although its stage is done; run the same command again")
+    check_format(read_json(path / "results.json").get("format_version"), RESULTS_FORMAT, path / "results.json")
     return f"run: all {len(stages)} stages are finished"
 
 

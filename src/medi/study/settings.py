@@ -10,13 +10,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medi.cohort.image_fit import Mode
 from medi.core.errors import MediError, did_you_mean
+from medi.core.registry import load_extensions
 from medi.models.network import NetworkSettings
 from medi.sampling.sampler import SamplerSettings
 from medi.training.presets import preset
 from medi.training.recipe import Recipe
 
-RENAMED = {"early": "early_average", "weak": "autoguidance"}  # keys of version 0.1
 PATHS = ("root", "clinical", "sites")  # options of the readers that name files
+OLD_KEYS = {  # of version 0.1: sections and key, and the key of today
+    ("training", "early"): "early_average",
+    ("sampling", "guidance", "weak"): "autoguidance",
+    ("evaluation", "transfer"): "translated",
+}
+OLD_ARMS = {"free": "all"}
 
 
 class _Section(BaseModel):
@@ -79,8 +85,9 @@ class EvaluationSettings(_Section):
 
     encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches,
     on so many draws of them (learned_images).
-    arms: classifiers to compare beside the study's own: all, none, or names; stains: stain arms, which embed the
-    training patches again each; transfer: an arm of training patches carried by MeDi where the plan wants images.
+    arms: training sets to compare beside the study's own: all, none, or names; stains: those with other stains, which
+    embed the training patches again each; translated: one of training patches that MeDi translates to the levels
+    where the plan wants images.
     """
 
     patches: int = Field(default=200, ge=10)
@@ -89,21 +96,24 @@ class EvaluationSettings(_Section):
     learned_images: int = Field(default=60_000, ge=64)
     arms: tuple[str, ...] = ("all",)
     stains: tuple[str, ...] = ()
-    transfer: bool = False
+    translated: bool = False
     encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 
 class StudySettings(_Section):
     """A study file. Every key is optional; unknown keys are refused.
 
-    preset: network and training of `medi train --preset`, which the sections of these names then change. A file may
-    also name its `base`, another study that it changes: see `read_study`.
+    preset: network and training of `medi train --preset`, which the sections of these names then change. extensions:
+    modules, or Python files beside the study file, that register readers, encoders, networks, solvers, arms or metrics
+    (`medi.register`); other keys then name these. A file may also name its `base`, another study that it changes: see
+    `read_study`.
     """
 
     title: str = "MeDi on the phantom cohort"
     seed: int = 0
     attribute: str = "site"
     preset: str = ""
+    extensions: tuple[str, ...] = ()
     cohort: CohortSettings = CohortSettings()
     holdout: HoldoutSettings = HoldoutSettings()
     network: NetworkSettings = NetworkSettings()
@@ -114,7 +124,10 @@ class StudySettings(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_preset(cls, content: Any) -> Any:
+    def _with_extensions_and_preset(cls, content: Any) -> Any:
+        """Names are checked below, so what registers them comes first."""
+        if isinstance(content, dict) and isinstance(named := content.get("extensions"), (list, tuple)):
+            load_extensions([str(name) for name in named])
         if not isinstance(content, dict) or not content.get("preset"):
             return content
         chosen = preset(str(content["preset"]))
@@ -137,9 +150,15 @@ class StudySettings(_Section):
         return self
 
 
-def find_study(study: Path, source: Path | None = None, seed: int | None = None) -> StudySettings:
+def find_study(
+    study: str | Path | StudySettings, source: str | Path | None = None, seed: int | None = None
+) -> StudySettings:
     """The settings of a study file, or of one of ours by its name; `source` and `seed` replace what it says."""
-    settings = read_study(study if study.is_file() else _ours(str(study)), source)
+    given = None if source is None else Path(source)
+    if isinstance(study, StudySettings):
+        settings = study.model_copy(update={"cohort": _beside(study.cohort, Path(), given)}) if given else study
+    else:
+        settings = read_study(Path(study) if Path(study).is_file() else _ours(str(study)), given)
     return settings if seed is None else settings.model_copy(update={"seed": seed})
 
 
@@ -170,7 +189,7 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
         raise MediError(f"{path}: no such study file") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise MediError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
-    content = _in_words_of_today(content)
+    content = _of_today(content, path.parent)
     if not isinstance(content, dict) or "base" not in content:
         return {} if content is None else content, str(path)
     name = content.pop("base")
@@ -190,13 +209,27 @@ def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
     return _over(below, content), f"{path} (on {names})"
 
 
-def _in_words_of_today(content: Any) -> Any:
-    """Keys of study files of version 0.1 by their names of today; all else as it is."""
-    if isinstance(content, list):
-        return [_in_words_of_today(value) for value in content]
+def _of_today(content: Any, folder: Path) -> Any:
+    """What a file of this version or of 0.1 says, by the names of today; extensions are files beside it."""
     if not isinstance(content, dict):
         return content
-    return {RENAMED.get(name, name): _in_words_of_today(value) for name, value in content.items()}
+    for (*sections, old), new in OLD_KEYS.items():
+        found: Any = content
+        for section in sections:
+            found = found.get(section) if isinstance(found, dict) else None
+        if isinstance(found, dict) and old in found:
+            found[new] = found.pop(old)
+    evaluation = content.get("evaluation")
+    if isinstance(evaluation, dict) and isinstance(arms := evaluation.get("arms"), list):
+        evaluation["arms"] = [OLD_ARMS.get(name, name) for name in arms]
+    if isinstance(named := content.get("extensions"), list):
+        content["extensions"] = [_beside_file(str(name), folder) for name in named]
+    return content
+
+
+def _beside_file(extension: str, folder: Path) -> str:
+    """A file that a study file names, wherever the study is run; modules keep their names."""
+    return str((folder / extension).resolve()) if extension.endswith(".py") else extension
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

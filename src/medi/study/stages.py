@@ -1,71 +1,117 @@
-"""A run folder: every stage once, skipped while its inputs are unchanged, taken up again after a kill (P12)."""
+"""Stages of a study in a run folder: each done once, taken up again after a kill, done anew when it is stale (P12).
+
+A stage is declared, not programmed: what it writes, what it reads, what decides it, and the function that does it.
+"""
 
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from medi.core.errors import MediError
-from medi.core.files import check_format, content_hash, read_json, write_json
+from medi.core.files import RUN_FORMAT, check_format, content_hash, read_json, write_json
 from medi.core.progress import Show
 
-FORMAT_VERSION = 1
+RECORD = "run.json"
+Study = TypeVar("Study")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Study]):
+    """One step of a study.
+
+    name: the folder or file of the run folder that it writes. work: called with the study and that path, and gives the
+    line to show. reads: the stages whose output it reads. settings: what else decides the result. version: one more
+    whenever the code of this stage gives other results, so that run folders from before do it again.
+    """
+
+    name: str
+    work: Callable[[Study, Path], str]
+    reads: tuple[str, ...] = ()
+    settings: object = None
+    version: int = 1
+
+
+@dataclass
+class Record:
+    """What run.json keeps of a stage: what decided it, how long it took, and what it said when it was done."""
+
+    key: str
+    seconds: float = 0.0
+    line: str | None = None
 
 
 class Run:
-    """The stages of one study in one folder; run.json records each stage's input key and seconds.
+    """The stages that are recorded in one run folder.
 
-    A stage owns the folder or file of its name. Its key is a hash of its settings and of the keys of the stages it
-    reads: with the same key it is skipped (finished) or goes on (unfinished); with another one it is refused, or done
-    anew where `redo` is set.
+    The key of a stage is a hash of its version, its settings and the keys of the stages that it reads. With the same
+    key it is skipped where it is done and its output is there; else it goes on. With another key it is stale: that is
+    refused, or done again where `redo` is set.
     """
 
     def __init__(self, folder: Path, show: Show, redo: bool = False) -> None:
         self.folder, self.show, self.redo = folder, show, redo
-        self.stages: dict[str, dict[str, Any]] = _open(folder)
+        self.records = _open(folder, redo)
 
-    def stage(self, name: str, work: Callable[[Path], str], settings: object = None, reads: Sequence[str] = ()) -> Path:
-        """Let `work(path)` write the stage's folder or file unless that is done; it returns the line to show."""
-        key = content_hash(name, settings, [self.stages[other]["key"] for other in reads])
-        path, entry = self.folder / name, self.stages.get(name, {})
-        if entry and entry["key"] != key:
-            self._discard(name)
-            entry = {}
-        if entry.get("line") is not None:
-            self.show.line(f"{name}: {entry['line']} (done before)")
-            return path
-        entry = self.stages[name] = {"key": key, "seconds": entry.get("seconds", 0.0), "line": None}
+    def do(self, stage: Stage[Study], study: Study) -> None:
+        """Do a stage unless it is done, and show its line."""
+        record = self._record(stage)
+        if record.line is not None and (self.folder / stage.name).exists():
+            self.show.line(f"{stage.name}: {record.line} (done before)")
+            return
+        record.line = None
         self._write()
-        started = time.perf_counter()
+        before, started = record.seconds, time.perf_counter()
         try:
-            entry["line"] = work(path)
+            record.line = stage.work(study, self.folder / stage.name)
         finally:
-            entry["seconds"] = round(entry["seconds"] + time.perf_counter() - started, 2)
+            record.seconds = round(before + time.perf_counter() - started, 2)
             self._write()
-        self.show.line(f"{name}: {entry['line']} ({entry['seconds']:.0f} s)")
-        return path
+        self.show.line(f"{stage.name}: {record.line} ({record.seconds:.0f} s)")
 
     @property
     def seconds(self) -> dict[str, float]:
-        return {name: entry["seconds"] for name, entry in self.stages.items()}
+        """The time that each stage took, in all its attempts."""
+        return {name: record.seconds for name, record in self.records.items()}
 
-    def _discard(self, name: str) -> None:
-        if not self.redo:
-            raise MediError(
-                f"{self.folder}: stage {name!r} was run with other settings; choose another --out, "
-                "or --redo to run it and what follows again"
-            )
-        path = self.folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        del self.stages[name]
+    def _record(self, stage: Stage[Study]) -> Record:
+        """The record of a stage under its key of today, a new one where it was never begun or is stale."""
+        read = [self.records[name].key for name in stage.reads]
+        key = content_hash(stage.name, stage.version, stage.settings, read)
+        found = self.records.get(stage.name)
+        if found is not None and found.key != key:
+            if not self.redo:
+                raise MediError(
+                    f"{self.folder}: stage {stage.name!r} was run with other settings or by another version of medi; "
+                    "choose another --out, or --redo to run it and what follows again"
+                )
+            discard(self.folder / stage.name)
+            found = None
+        if found is None:
+            found = self.records[stage.name] = Record(key)
+        return found
 
     def _write(self) -> None:
-        write_json(self.folder / "run.json", {"format_version": FORMAT_VERSION, "stages": self.stages})
+        stages = {name: asdict(record) for name, record in self.records.items()}
+        write_json(self.folder / RECORD, {"format_version": RUN_FORMAT, "stages": stages})
 
 
-def _open(folder: Path) -> dict[str, dict[str, Any]]:
+def discard(path: Path) -> None:
+    """Delete what a stage wrote."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """The stages that a run.json lists, of this version or an older one."""
+    content = read_json(path)
+    check_format(content.get("format_version"), RUN_FORMAT, path)
+    return {name: Record(**stage) for name, stage in content["stages"].items()}
+
+
+def _open(folder: Path, redo: bool) -> dict[str, Record]:
     """The stages recorded in a folder; a new, empty or finished run folder is fine, anything else is refused."""
     if folder.exists() and not folder.is_dir():
         raise MediError(f"{folder}: is a file; choose a folder for --out")
@@ -75,11 +121,23 @@ def _open(folder: Path) -> dict[str, dict[str, Any]]:
         raise MediError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
     if not os.access(folder, os.W_OK):
         raise MediError(f"{folder}: is not writable; choose another --out")
-    record = folder / "run.json"
-    if not record.exists():
-        if any(folder.iterdir()):
-            raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
-        return {}
-    content = read_json(record)
-    check_format(content.get("format_version"), FORMAT_VERSION, record)
-    return content["stages"]
+    if (folder / RECORD).exists():
+        return _of_today(folder, redo)
+    if any(folder.iterdir()):
+        raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
+    return {}
+
+
+def _of_today(folder: Path, redo: bool) -> dict[str, Record]:
+    """The stages of a run folder; those of an older version are read by report and app, but cannot go on."""
+    records = read_records(folder / RECORD)
+    if read_json(folder / RECORD)["format_version"] == RUN_FORMAT:
+        return records
+    if not redo:
+        raise MediError(
+            f"{folder}: a run of an older version of medi, which cannot go on; choose another --out, or --redo to "
+            "delete it and run everything again"
+        )
+    for name in records:
+        discard(folder / name)
+    return {}

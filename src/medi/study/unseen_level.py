@@ -1,11 +1,11 @@
 """The study arms "unseen hospital": a level that training never saw, learned from its first k unlabelled patches.
 
 For each k two sets of every class at the new level are added to the real patches of the old ones: images sampled there
-("medi") and old patches carried there, their tissue kept ("transfer"). The probe is tested at the new level, beside old
-patches alone and beside labelled patches of the new level (oracle). k = 0 is the mean of the known levels.
+("medi"), and old patches translated to it, their tissue kept ("translated"). The probe is tested at the new level,
+beside old patches alone and beside labelled patches of the new level ("oracle"). k = 0 is the mean of the known levels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,7 @@ from medi.training.adaptation.levels import extended
 COUNTS = (0, 10, 30, 60, 240)
 SPLIT = "unseen"
 REAL, ORACLE = "real", "oracle"  # names that `utility` knows
-SAMPLED, CARRIED = "medi", "transfer"
-Progress = Callable[[int, int], None]
+SAMPLED, TRANSLATED = "medi", "translated"
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,14 @@ class Newcomer:
 
 @dataclass(frozen=True)
 class Asked:
-    """How far to go: counts of patches, images per class to add and per distance, how to learn, sample and carry."""
+    """Counts of patches, images per class to add and per distance; how to learn, sample and translate."""
 
     counts: tuple[int, ...] = COUNTS
     per_class: int = 150
     distance_images: int = 100
     adapting: AdaptSettings = field(default_factory=AdaptSettings)
     sampling: SamplerSettings = field(default_factory=SamplerSettings)
-    carrying: TransferSettings = field(default_factory=TransferSettings)
+    translating: TransferSettings = field(default_factory=TransferSettings)
     seed: int = 0
 
 
@@ -70,14 +69,14 @@ def unseen_level(model: Path, old: Cohort, new: Newcomer, out: Path, extractor: 
     `old` are the training patches of `model`, which does not know the level. Arms real, oracle and floor do not depend
     on k and stand at each. Metrics: balanced_accuracy, gap_closed (intervals resample slides), frechet (mean over the
     classes of the test), frechet_worst_ratio (the largest class's over its floor), seconds (of the adaptation).
-    Writes out/k<k>/ (model, samples, transferred) and out/tables/ (utility, fidelity, curves).
+    Writes out/k<k>/ (model, samples, translated) and out/tables/ (utility, fidelity, curves).
     """
     made: dict[str, Cohort] = {}
     seconds = {}
     for k in asked.counts:
         path, seconds[k] = _learned(model, old, new, k, out / f"k{k}", asked)
         made[arm_of(SAMPLED, k)] = _sampled(path, old, new, out / f"k{k}" / "samples", asked)
-        made[arm_of(CARRIED, k)] = _carried(path, old, new, out / f"k{k}" / "transferred", asked)
+        made[arm_of(TRANSLATED, k)] = _translated(path, old, new, out / f"k{k}" / "translated", asked)
     over = ("class", new.attribute)
     sets = {name: embedded(cohort, extractor) for name, cohort in made.items()}
     real, test, floor, more = (embedded(c, extractor) for c in (old, new.test, new.floor, new.oracle))
@@ -104,7 +103,7 @@ def without_level(cohort: Cohort, attribute: str, level: str) -> Cohort:
 
 
 def arm_of(kind: str, k: int) -> str:
-    """How the tables name an arm that learned from k patches; kind is SAMPLED or CARRIED."""
+    """How the tables name an arm that learned from k patches; kind is SAMPLED or TRANSLATED."""
     return f"{kind}, {k} patches"
 
 
@@ -132,13 +131,13 @@ def _sampled(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -
     return _as_test(generate(model, rows, out, asked.seed, asked.sampling), new)
 
 
-def _carried(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -> Cohort:
+def _translated(model: Path, old: Cohort, new: Newcomer, out: Path, asked: Asked) -> Cohort:
     """As many old patches of every class at the new level, all of a class that has fewer."""
     schema, known = load_checkpoint(model).schema, old.table["class"].value_counts()
     wanted = [name for name in sorted(set(new.test.table["class"])) for _ in range(min(asked.per_class, known[name]))]
     plan = pd.DataFrame({"class": wanted, new.attribute: new.name})
     rows = filling(old, schema, new.attribute, plan, asked.seed)
-    return _as_test(transfer(model, old, rows, out, asked.carrying), new)
+    return _as_test(transfer(model, old, rows, out, asked.translating), new)
 
 
 def _as_test(made: Cohort | None, new: Newcomer) -> Cohort:
@@ -158,7 +157,7 @@ def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, f
     whole = accuracy[accuracy["scope"] == "all"]
     for k in asked.counts:
         place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}
-        named = {REAL: REAL, ORACLE: ORACLE, arm_of(SAMPLED, k): SAMPLED, arm_of(CARRIED, k): CARRIED}
+        named = {REAL: REAL, ORACLE: ORACLE, arm_of(SAMPLED, k): SAMPLED, arm_of(TRANSLATED, k): TRANSLATED}
         for row in whole[whole["arm"].isin(named)].itertuples():
             found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value, "reason": row.reason}
             rows.append(place | found | {"low": row.low, "high": row.high})
@@ -175,7 +174,7 @@ def _distances(table: pd.DataFrame, k: int) -> Sequence[tuple[str, str, float]]:
     cells = table[(table["metric"] == "frechet") & (table["scope"] == "combination")]
     wide = cells.pivot(index="class", columns="arm", values="value")
     found = [("frechet", FLOOR, float(wide[FLOOR].mean()))]
-    for kind in (SAMPLED, CARRIED):
+    for kind in (SAMPLED, TRANSLATED):
         made = wide[arm_of(kind, k)]
         found += [("frechet", kind, float(made.mean()))]
         found += [("frechet_worst_ratio", kind, float((made / wide[FLOOR]).max()))]

@@ -1,0 +1,60 @@
+"""The stages that train and sample: CLS, p(image | class), and MeDi, p(image | class, metadata), all else alike."""
+
+from pathlib import Path
+
+from medi.core.files import read_table
+from medi.core.progress import Advance
+from medi.sampling.generate import generate
+from medi.sampling.sampler import draw
+from medi.sampling.transfer import TransferSettings, filling, transfer
+from medi.study.context import MEDI, MODELS, Study, reopen
+from medi.study.settings import StudySettings
+from medi.training.loop import EARLY, train
+
+TRANSLATION_STEPS = 10  # as near to the truth as 15 (docs/how-to/transfer.md)
+
+
+def train_models(study: Study, path: Path) -> str:
+    """Both models at once."""
+    study.side_by_side("training", train_model, MODELS)
+    return f"{' and '.join(MODELS)}, {study.settings.training.images:,} images each"
+
+
+def train_model(folder: Path, model: str, advance: Advance) -> None:
+    """Worker: train CLS on the class alone or MeDi on class and metadata."""
+    study = reopen(folder)
+    s, cohort = study.settings, study.split()
+    schema = cohort.schema if model == MEDI else cohort.schema.restrict([])
+    patches, validation = cohort.where(split="train"), cohort.where(split="validation")
+    train(patches, folder / "models" / model, s.network, s.training, schema, s.seed, validation, advance, draw)
+
+
+def sample_models(study: Study, path: Path) -> str:
+    """The synthetic cohorts of both models."""
+    study.side_by_side("sampling", sample_model, MODELS)
+    return f"{' and '.join(MODELS)}, {study.settings.sampling.steps} steps an image"
+
+
+def sample_model(folder: Path, model: str, advance: Advance) -> None:
+    """Worker: the synthetic cohort of one model."""
+    study = reopen(folder)
+    s, checkpoint = study.settings, study.checkpoint(model)
+    rows = read_table(folder / "plan" / "rows.parquet")
+    worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
+    generate(checkpoint, rows, folder / "samples" / model, s.seed, s.sampling, advance, worse=worse)
+
+
+def translation_of(s: StudySettings) -> TransferSettings:
+    """How training patches are translated in a study."""
+    return TransferSettings(steps=TRANSLATION_STEPS, batch=s.sampling.batch)
+
+
+def translate(study: Study, path: Path) -> str:
+    """Training patches as MeDi shows them at the levels that the plan fills."""
+    s, patches = study.settings, study.split().where(split="train")
+    plan = read_table(study.folder / "plan" / "rows.parquet")
+    wanted = plan[plan["fill"].to_numpy(dtype=bool)]
+    rows = filling(patches, patches.schema, s.attribute, wanted, s.seed)
+    with study.show.bars("translating") as (advance,):
+        transfer(study.checkpoint(MEDI), patches, rows, path, translation_of(s), advance)
+    return f"{len(rows):,} training patches at another {s.attribute}, of {len(wanted):,} that the plan wants"

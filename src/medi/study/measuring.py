@@ -1,0 +1,149 @@
+"""The stages that measure: features, distances, control, memorisation, and what a classifier gains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medi.core.files import write_table
+from medi.core.progress import Tally
+from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, SUSPECTS, UTILITY
+from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.comparison import study_arms
+from medi.evaluation.classify.stained import stain_arms
+from medi.evaluation.control import control
+from medi.evaluation.encoders import embed, learned
+from medi.evaluation.features import Embedded
+from medi.evaluation.fidelity.compare import distances
+from medi.evaluation.memorisation import memorisation
+from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of
+from medi.study.results import pick
+
+
+def learn_encoder(study: Study, path: Path) -> str:
+    """An encoder of the training patches' own."""
+    patches = study.split().where(split="train")
+    task = learned.LearnSettings(images=study.settings.evaluation.learned_images)
+    with study.show.bars("learning an encoder") as (advance,):
+        learned.learn(patches, path, study.settings.seed, task, advance)
+    return f"from {len(patches):,} training patches"
+
+
+def embed_patches(study: Study, path: Path, encoder: str) -> str:
+    """The features of all patches by one encoder."""
+    sets, extractor = study.stores(), study.encoder(encoder)
+    total = sum(map(len, sets.values()))
+    with study.show.bars("embedding") as (advance,):
+        tally = Tally(advance, total)
+        for name, cohort in sets.items():
+            table = pd.DataFrame(embed(cohort, extractor, progress=tally.part())).add_prefix("f")
+            write_table(path / f"{name}.parquet", table)
+    return f"{total:,} patches, {extractor.dimension} numbers each"
+
+
+def measure_fidelity(study: Study, path: Path) -> str:
+    """Distances per combination and per class, in the features of every encoder."""
+    table = pd.concat([_distances(study, name) for name in study.settings.evaluation.encoders], ignore_index=True)
+    FIDELITY.write(path.parent, table)
+    means = pick(table, metric="frechet", scope="combination_mean", split="unseen", encoder=study.encoder().label)
+    return "unseen combinations: " + _listed(means, 1)
+
+
+def _distances(study: Study, encoder: str) -> pd.DataFrame:
+    sets = study.embedded(encoder)
+    return distances(
+        sets["reference"],
+        sets["floor"],
+        {model: sets[model] for model in MODELS},
+        over=study.over,
+        training=sets["train"].table,
+        n=study.settings.evaluation.distance_images,
+        seed=study.settings.seed,
+        encoder=study.encoder(encoder).label,
+        held_out=study.unseen(),
+    )
+
+
+def measure_control(study: Study, path: Path) -> str:
+    """Does an image show the class and the level that were asked for?"""
+    s, sets = study.settings, study.embedded()
+    found = control(
+        sets["train"],
+        sets["reference"],
+        {model: sets[model] for model in MODELS},
+        held_out=frozenset(study.unseen()),
+        over=study.over,
+        seed=s.seed,
+        encoder=study.encoder().label,
+    )
+    CONFUSION.write(path.parent, found.confusion)
+    CONTROL.write(path.parent, found.figures)
+    shown = pick(found.figures, metric="as_asked", scope="all", split="unseen", attribute=s.attribute)
+    return f"{s.attribute} as asked: " + _listed(shown)
+
+
+def measure_memorisation(study: Study, path: Path) -> str:
+    """Is an image new, or a training patch again?"""
+    parts = study.patches()
+    found = memorisation(
+        parts["train"],
+        {model: parts[model] for model in MODELS},
+        parts["reserve"] if len(parts["reserve"]) else None,
+        parts["reference"],
+        over=study.over,
+        seed=study.settings.seed,
+    )
+    SUSPECTS.write(path.parent, found.suspects)
+    if found.sheet is not None:
+        found.sheet.save(study.folder / "suspects")
+    MEMORISATION.write(path.parent, found.figures)
+    return "copies: " + _listed(pick(found.figures, metric="copy_rate"))
+
+
+def measure_utility(study: Study, path: Path) -> str:
+    """One classifier on real patches, with each model's, with the oracle's, and on baselines without a generator."""
+    s, sets = study.settings, study.embedded()
+    fill = sets[MEDI].table["fill"].to_numpy(dtype=bool)
+    added = {model: sets[model].take(fill) for model in MODELS}
+    if TRANSLATED in sets:
+        added[TRANSLATED] = sets[TRANSLATED]
+    tests = {name: sets["reference"].take(rows) for name, rows in study.tests(sets["reference"].table).items()}
+    with study.show.bars("classifiers") as (advance,):
+        table, curves = study_arms(
+            sets["train"],
+            added,
+            tests,
+            over=study.over,
+            seed=s.seed,
+            oracle=_like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None,
+            stained=_stained(study, sets["train"], list(tests)),
+            only=s.evaluation.arms,
+            progress=advance,
+        )
+    CURVES.write(path.parent, curves)
+    UTILITY.write(path.parent, table)
+    overall = pick(table, metric="balanced_accuracy", scope="all", split="unseen")
+    return "unseen combinations: " + _listed(overall[overall["arm"].isin(["real", *MODELS, "oracle"])])
+
+
+def _stained(study: Study, real: Embedded, splits: Sequence[str]) -> list[Arm]:
+    """The stain arms that the study asks for, on its first encoder's features."""
+    s = study.settings
+    if not s.evaluation.stains:
+        return []
+    sets = study.sets()
+    masks = study.tests(sets["reference"].table)
+    tests = {split: sets["reference"].select(masks[split]) for split in splits}
+    return stain_arms(sets["train"], real, tests, study.encoder(), s.seed, s.evaluation.stains)
+
+
+def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedded:
+    """As many rows of every combination as `wanted` has, the first ones of `pool`."""
+    needed = pd.Series(combinations_of(wanted, over)).value_counts()
+    found = pd.Series(combinations_of(pool.table, over))
+    return pool.take((found.groupby(found).cumcount() < found.map(needed).fillna(0)).to_numpy())
+
+
+def _listed(rows: pd.DataFrame, digits: int = 3) -> str:
+    """'cls 0.812, medi 0.907'"""
+    return ", ".join(f"{arm} {value:.{digits}f}" for arm, value in zip(rows["arm"], rows["value"]))
