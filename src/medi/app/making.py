@@ -13,10 +13,11 @@ from jaxtyping import Float, UInt8
 from medi.app.jobs import Progress, Tell, counted
 from medi.app.workbench import MODEL_FILE, Model, Neighbours, Shown, Workbench
 from medi.cohort.image_fit import read_patches
-from medi.cohort.pixels import Images, Pixels
+from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.types import Images
 from medi.models.checkpoint import check_scale
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix

@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from medi.cohort.pixels import Box, Images, cut, to_rgb
+from medi.cohort.pixels import Box, cut, to_rgb
 from medi.core.errors import MediError
 from medi.core.files import content_hash
+from medi.core.types import Images
 
 MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # not those that run other programs (EPS)

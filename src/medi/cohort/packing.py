@@ -7,7 +7,6 @@ bytes do not match its checksum after a kill is done again. The finished store g
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -22,11 +21,10 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_json
 from medi.core.processes import Pool
+from medi.core.progress import Advance
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
 UNIT_ROWS = 1024  # patches per unit, where images give many
-
-Progress = Callable[[int, int], None]
 
 
 def pack(
@@ -38,7 +36,7 @@ def pack(
     mpp: float | None = None,
     workers: int | None = None,
     on_error: Literal["skip", "fail"] = "fail",
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> Cohort:
     """Decode the images of a cohort, fit them (see Fit) and write the packed cohort to `out`.
 
@@ -169,7 +167,7 @@ def _run(
     shared: Shared,
     log: Path,
     on_error: str,
-    progress: Progress | None,
+    progress: Advance | None,
 ) -> None:
     """Do what is not done yet; each finished unit is a line in the log."""
     finished, total = sum(len(units[i]) for i in done), sum(map(len, units))

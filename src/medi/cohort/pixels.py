@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_atomic, write_json
+from medi.core.types import Images
 
-Images = UInt8[np.ndarray, "n h w 3"]
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 TISSUE = (0.1, 2.5)  # optical densities between glass and black
 CHUNK_BYTES = 1 << 22  # of pixels under one checksum

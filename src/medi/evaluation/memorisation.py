@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from medi.cohort.pixels import Images, Pixels
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
+from medi.core.types import Images
 from medi.evaluation.features import Features, scales
 from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.statistics import Estimate, cluster_counts, interval

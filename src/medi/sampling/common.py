@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 from scipy.ndimage import gaussian_filter1d
 
 from medi.cohort.table import Cohort, slides_in_turn
@@ -22,13 +22,13 @@ from medi.core.errors import MediError
 from medi.core.files import content_hash
 from medi.core.progress import Advance
 from medi.core.sharding import Shard
+from medi.core.types import Images
 from medi.sampling.generate import Made, load_on_device, produce
 from medi.sampling.transfer import TransferSettings, at_levels, transfer
 
 FEWEST = 8  # patches of a pair of levels
 RIDGE = 1e-5  # of the mean square of the features
 CHUNK = 1024  # patches at a time
-Images = UInt8[np.ndarray, "n h w 3"]
 Pair = tuple[str, str]  # from one level to another
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.types import Images
 
-Images = UInt8[np.ndarray, "n h w 3"]
 Scores = Float64[np.ndarray, "n k"]
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 ROUNDING = 1e-3  # of a sum of probabilities

@@ -1,7 +1,7 @@
 """What does a classifier do when only the hospital changes? Its patches are carried to every level of an attribute, and
 back to their own: what changes there is the noise of the method, the floor."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import STRESS_FORMAT, write_json, write_table
+from medi.core.progress import Advance, unheard
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, confidence_bins
 from medi.models.checkpoint import load_checkpoint
 from medi.report.stress import build
@@ -23,7 +24,6 @@ from medi.stress.classifiers import Classifier, Scores
 DRAWS = 1000
 WORST = 12  # pairs shown
 FIRST = ("metric", "kind", "class", "level")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def stress(
     levels: Sequence[str],
     out: Path,
     settings: TransferSettings | None = None,
-    progress: Progress = lambda images, total: None,
+    progress: Advance = unheard,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Question a classifier on a packed cohort; writes out/transferred (resumable), the tables, worst, results.json and

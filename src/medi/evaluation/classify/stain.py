@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32
 
 from medi.core.errors import MediError
 from medi.core.seeds import generator
+from medi.core.types import Images
 
-Images = UInt8[np.ndarray, "n h w 3"]
 Pixels = Float32[np.ndarray, "n p 3"]
 Mask = Bool[np.ndarray, "n p"]
 Vectors = Float32[np.ndarray, "n 2 3"]

@@ -1,7 +1,7 @@
 """Encoders: named, hashed feature extractors, and `embed`, the one way from pixels to features (P2)."""
 
 from medi.evaluation.encoders.colour_texture import COLOUR_TEXTURE
-from medi.evaluation.encoders.contract import Encoder, Features, Images
+from medi.evaluation.encoders.contract import Encoder, Features
 from medi.evaluation.encoders.embedding import cached, embed, embed_share, embedded
 from medi.evaluation.encoders.registry import Availability, available, encoder
 
@@ -10,7 +10,6 @@ __all__ = [
     "Availability",
     "Encoder",
     "Features",
-    "Images",
     "available",
     "cached",
     "embed",

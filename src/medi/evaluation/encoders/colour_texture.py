@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from medi.core.files import content_hash
-from medi.evaluation.encoders.contract import Encoder, Features, Images
+from medi.core.types import Images
+from medi.evaluation.encoders.contract import Encoder, Features
 
 Channel = Float32[np.ndarray, "n h w"]
 

@@ -9,8 +9,8 @@ from jaxtyping import Float32, UInt8
 from medi.cohort import pixels
 from medi.core.errors import MediError
 from medi.core.files import content_hash
+from medi.core.types import Images
 
-Images = UInt8[np.ndarray, "n h w 3"]
 Shown = UInt8[np.ndarray, "n s s 3"]  # patches at the size that an encoder's network is shown
 Features = Float32[np.ndarray, "n d"]
 

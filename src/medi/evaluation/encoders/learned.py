@@ -6,7 +6,7 @@ Its features are what a supervised network of the field would see in these image
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from medi.core import seeds
 from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
 from medi.core.files import check_format, content_hash, write_atomic
+from medi.core.progress import Advance, unheard
 from medi.evaluation.encoders import Encoder
 
 NAME = "learned"
@@ -34,7 +35,6 @@ FORMAT_VERSION = 1
 GROUPS = 8  # of the normalisation
 WARM_UP = 0.05  # share of the images over which the rate rises
 STANDARD = 10_000  # images that mean and spread are taken from
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def learn(
     path: Path,
     seed: int,
     settings: LearnSettings | None = None,
-    progress: Progress = lambda images, total: None,
+    progress: Advance = unheard,
 ) -> Path:
     """Train on all of `cohort` (give its training patches) and write the network to `path`.
 

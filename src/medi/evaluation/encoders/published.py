@@ -11,7 +11,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from medi.cohort import pixels
-from medi.evaluation.encoders.contract import Images, Shown
+from medi.core.types import Images
+from medi.evaluation.encoders.contract import Shown
 
 Triple = tuple[float, float, float]
 IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
