@@ -116,20 +116,18 @@ def verb(medi: Medi) -> Medi:
 
 
 def test_an_audit_from_the_command_line(verb: Medi) -> None:
-    """Tables, worst pairs, a page without anything from outside; done again nothing is carried again."""
+    """Tables, worst pairs, a page without anything from outside; done again nothing is translated again."""
     command = ("stress", "mine.py:red", "c", "--model", "m", "--steps", 2, "--out", "o")
     assert "10 translated patches" in fine(verb(*command))
     results, table = read_json(Path("o/results.json")), read_table(Path("o/tables/stress.parquet"))
-    assert (results["patches"], results["carried"], results["levels"]) == (10, 10, ["A", "B"])
+    assert (results["patches"], results["translated"], results["levels"]) == (10, 10, ["A", "B"])
     assert set(table["kind"]) == {"change", "floor", "as is"}
     worst = Cohort.load(Path("o/worst"))
-    assert worst.table["view"].tolist() == ["as is", "back", "carried"] * 10
+    assert worst.table["view"].tolist() == ["as is", "back", "translated"] * 10
     made = Cohort.load(Path("o/transferred"))
-    carried = worst.table.index[2]
-    at = made.table.index[
-        (made.table["source"] == worst.table["source"][carried]) & (made.table["site"] == worst.table["site"][carried])
-    ]
-    np.testing.assert_array_equal(worst.images[[carried]], made.images[at.to_numpy()])
+    third = worst.table.iloc[2]
+    at = made.table.index[(made.table["source"] == third["source"]) & (made.table["site"] == third["site"])]
+    np.testing.assert_array_equal(worst.images[[2]], made.images[at.to_numpy()])
     page = Path("o/stress.html").read_text()
     assert "mine.py:red under stress" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")

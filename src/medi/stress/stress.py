@@ -1,5 +1,7 @@
-"""What does a classifier do when only the hospital changes? Its patches are carried to every level of an attribute, and
-back to their own: what changes there is the noise of the method, the floor."""
+"""What does a classifier do when only the hospital changes? Its patches are translated to every level of an attribute.
+
+They are translated back to their own as well: what changes there is the noise of the method, the floor.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,8 +30,10 @@ FIRST = ("metric", "kind", "class", "level")
 
 @dataclass(frozen=True)
 class Shown:
-    """What a classifier said: n patches as they are (`before` [n, k]) and m carried ones (`after` [m, k]), where row i
-    comes from patch `source[i]`; `own` marks patches carried to the level that they had."""
+    """What a classifier said: n patches as they are (`before` [n, k]) and m translated ones (`after` [m, k]).
+
+    Row i of these comes from patch `source[i]`; `own` marks patches translated to the level that they had.
+    """
 
     classes: tuple[str, ...]
     table: pd.DataFrame
@@ -209,7 +213,7 @@ def _slides(table: pd.DataFrame) -> pd.Series:
 
 
 def _worst(shown: Shown, cohort: Cohort, made: Cohort, attribute: str) -> Cohort:
-    """The largest changes, one of a patch: three rows each, as it is, back at its own level, carried."""
+    """The largest changes, one of a patch: three rows each, as it is, back at its own level, translated."""
     order = pd.Series([i for i in np.argsort(-shown.changes, kind="stable") if not shown.own[i]], dtype=np.int64)
     chosen = order[~pd.Series(shown.source[order]).duplicated()][:WORST]
     floor = {int(source): i for i, source in enumerate(shown.source) if shown.own[i]}
@@ -217,7 +221,7 @@ def _worst(shown: Shown, cohort: Cohort, made: Cohort, attribute: str) -> Cohort
     for pair, i in enumerate(chosen):
         source = int(shown.source[i])
         views = [("as is", cohort, source, shown.before[source])]
-        views += [(what, made, at, shown.after[at]) for what, at in (("back", floor[source]), ("carried", i))]
+        views += [(what, made, at, shown.after[at]) for what, at in (("back", floor[source]), ("translated", i))]
         for what, where, at, scores in views:
             row = where.table.iloc[at]
             said = {"predicted": shown.classes[int(scores.argmax())], "score": f"{scores.max():.3f}"}
@@ -235,5 +239,5 @@ def _results(shown: Shown, table: pd.DataFrame, classifier: Classifier, attribut
     overall = table[(table["class"] == ALL) & (table["level"] == ALL)]
     figures = {f"{row.metric} {row.kind}": [row.value, row.low, row.high] for row in overall.itertuples()}
     head = {"format_version": STRESS_FORMAT, "classifier": classifier.name, "classes": list(classifier.classes)}
-    sizes = {"patches": len(shown.table), "carried": int((~shown.own).sum())}
+    sizes = {"patches": len(shown.table), "translated": int((~shown.own).sum())}
     return head | {"attribute": attribute, "levels": sorted(set(shown.rows[attribute]))} | sizes | {"figures": figures}

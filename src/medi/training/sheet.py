@@ -19,6 +19,8 @@ def sheet(denoiser: Denoiser, seed: int, draw: Draw) -> UInt8[np.ndarray, "rows 
 
     The same noise at every call, so that sheets of one training show one image growing.
     """
+    from medi.figures import mosaic  # matplotlib is loaded where a sheet is drawn
+
     classes, *attributes = denoiser.schema.conditions
     named = next((a for a in attributes if a.kind == "categorical"), None)
     across = named.levels[:LARGEST] if named else tuple(map(str, range(LARGEST)))
@@ -26,6 +28,4 @@ def sheet(denoiser: Denoiser, seed: int, draw: Draw) -> UInt8[np.ndarray, "rows 
     rows["noise_id"] = rows["class"] + " " + rows["across"]
     rows = rows.assign(**{a.name: rows["across"] if a is named else "" for a in attributes})
     images = draw(denoiser.eval(), rows, seed)
-    size = images.shape[1]
-    grid = images.reshape(-1, len(across), size, size, 3).transpose(0, 2, 1, 3, 4)
-    return grid.reshape(-1, len(across) * size, 3)
+    return mosaic(images.reshape(-1, len(across), *images.shape[1:]))
