@@ -23,7 +23,7 @@ def test_alarm_is_seen_and_undefined_is_said_p7(medi: Medi, source: Path) -> Non
     source.write_text("\n".join(coded) + "\n")
     shown = fine(medi("audit", source, "--attributes", "code,one"))
     assert "ALARM" in shown
-    assert "code (nearly) determines the class" in shown
+    assert "code gives the class away" in shown
     assert "undefined" in shown
     assert "only one one occurs" in shown
 
