@@ -1,16 +1,22 @@
-"""Cohorts of two classes at two sites as folders: real ones with a split, good and bad synthetic ones."""
+"""Small things to start verbs from, as folders: cohorts of two classes at two sites, and an untrained model."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
+from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
 
 CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
 COMBINATIONS = [(c, s) for c in CLASSES for s in SITES]
 HELD = COMBINATIONS[0]
+MODEL_SCHEMA = Schema(Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=("Asterand", "NA", "X")),))
 
 
 def write_cohorts(folder: Path) -> Path:
@@ -26,3 +32,15 @@ def write_cohorts(folder: Path) -> Path:
     noise = np.random.default_rng(0).integers(120, 129, flat.images[:].shape, dtype=np.uint8)
     Cohort(flat.table, flat.schema, Pixels.of(noise)).save(folder / "flat")
     return folder
+
+
+def write_model(folder: Path) -> None:
+    """A model of 8 px with random weights that knows MODEL_SCHEMA."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), MODEL_SCHEMA)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    combinations = {"columns": ["class", "site"], "rows": [["LUAD", "Asterand", 9], ["LUSC", "NA", 3]]}
+    config = {"recipe": {"dropout": 0.1}, "images": 16, "info": {"source": "test"}, "combinations": combinations}
+    save_model(folder / "model.safetensors", denoiser, Checkpoint.of(denoiser, **config))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from small_cohorts import write_cohorts
+from command_line import Medi
+from small_cohorts import write_cohorts, write_model
 
 
 @pytest.fixture
@@ -27,3 +28,11 @@ def source(tmp_path: Path) -> Path:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packed cohorts real, good and flat."""
     return write_cohorts(tmp_path_factory.mktemp("cohorts"))
+
+
+@pytest.fixture
+def verb(medi: Medi) -> Medi:
+    """medi in a folder that has a model m and a plan table."""
+    write_model(Path("m"))
+    Path("plan.csv").write_text("class,site,n\nLUAD,NA,5\nLUSC,Asterand:0.7+X:0.3,4\nLUSC,,2\n")
+    return medi

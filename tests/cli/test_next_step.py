@@ -34,3 +34,13 @@ def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> No
     assert words == ["utility", str(real), good, "--over", "class"]
     words = following(fine(medi(*words, "--arms", "none")))
     assert words == ["export", "medi-model"]
+
+
+def test_models_lead_on_to_what_lies_beside_them(medi: Medi, verb: Medi, source: Path) -> None:
+    fine(medi("holdout", source, "--validation", "0", "--out", "h"))
+    fine(medi("pack", "h", "--size", 32, "--workers", 1, "--out", "packed"))
+    words = following(fine(medi("train", "packed", "--preset", "demo", "--images", 32)))
+    assert words == ["plan", "packed"]
+    assert following(fine(medi(*words))) == ["sample", "medi-model", "medi-plan"]
+    words = following(fine(verb("sample", "m", "plan.csv", "--steps", 2, "--batch", 8)))
+    assert words == ["fidelity", "packed", "medi=medi-samples"]

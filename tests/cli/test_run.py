@@ -1,10 +1,12 @@
 """The verb run: what it refuses, and what a dry run tells; tests/study run whole studies through it."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from command_line import Medi, refused
+from command_line import Medi, fine, refused
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,21 @@ def test_names_that_are_not_known_are_answered_with_known_ones(content: str, wor
 
 def test_a_study_that_medi_does_not_bring(medi: Medi) -> None:
     refused(medi("run", "ami_bro"), "ami_bro: no such study file; medi brings ami_br, ", "did you mean 'ami_br'?")
+
+
+def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, source: Path) -> None:
+    """Defect 12: it printed 0.0 PFLOP, no guess, and no word about a cohort without patients."""
+    study = {"attribute": "site", "cohort": {"source": str(source), "size": 8}, "network": {"size": 8, "fold": 2}}
+    study |= {"holdout": {"rate": 0.2, "min_patients": 1}, "training": {"images": 64}}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    shown = fine(medi("run", "study.yaml", "--dry-run"))
+    for guess in ("label from column 'label'", "patient from column 'patient'", "slide from column 'slide'"):
+        assert guess in shown
+    assert "attributes guessed: site" in shown
+    assert re.findall(r"[1-9][\d.]* [GT]FLOP a model", shown)
+    assert " 0.0 " not in shown
+    assert "warning" not in shown
+    study["cohort"]["read"] = {"patient": "", "slide": ""}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    shown = fine(medi("run", "study.yaml", "--dry-run"))
+    assert "warning: no column is the patient: each of the 48 patches counts as a patient of its own" in shown

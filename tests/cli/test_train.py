@@ -1,6 +1,7 @@
 """medi train as a user runs it, on a packed phantom cohort with a split."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,4 +70,18 @@ def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:
         ([packed, "--dropout", "1.5"], "dropout is a share of draws, 0 to 1"),
     ):
         refused(medi("train", *arguments, *([] if "--preset" in arguments else ["--preset", "demo"])), words)
-        assert not Path("model/model.safetensors").exists()
+        assert not Path("medi-model/model.safetensors").exists()
+
+
+def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, source: Path) -> None:
+    """Defect 12: it printed 0.0 PFLOP, no guess, and no word about a cohort without patients."""
+    for out, unknown in (("known", []), ("unknown", ["--patient", "", "--slide", ""])):
+        fine(medi("holdout", source, *unknown, "--validation", "0", "--out", "h" + out))
+        fine(medi("pack", "h" + out, "--size", 32, "--workers", 1, "--out", out))
+    shown = fine(medi("train", "known", "--preset", "demo", "--images", 32, "--dry-run"))
+    assert "patient from column 'patient'" in shown
+    assert "attributes guessed: site" in shown
+    assert re.search(r"1\.1 M parameters, 0\.\d+ GFLOP an image, [1-9][\d.]* GFLOP in all", shown)
+    assert "warning" not in shown
+    warning = "warning: no column is the patient"
+    assert warning in fine(medi("train", "unknown", "--preset", "demo", "--dry-run"))

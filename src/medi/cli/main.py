@@ -12,16 +12,18 @@ from medi.cli import (
     adapt,
     audit,
     demo,
-    diffusion,
     doctor,
     embed,
+    export,
     fidelity,
     holdout,
     pack,
     plan,
     report,
     run,
+    sample,
     stress,
+    train,
     transfer,
     utility,
 )
@@ -60,7 +62,7 @@ def root(
 
 for verb in (
     *(demo, run, report, browser, audit, holdout, pack, plan),
-    *(diffusion, embed, fidelity, utility, adapt, transfer, stress, doctor),
+    *(train, sample, export, embed, fidelity, utility, adapt, transfer, stress, doctor),
 ):
     verb.register(app)
 

@@ -16,6 +16,9 @@ def folder(what: str) -> Any:
     return typer.Option("--out", metavar="FOLDER", help=f"Folder for {what}.")
 
 
+Compile = Annotated[
+    bool, typer.Option("--compile", help="torch.compile, for long work; on a CPU it needs a C++ compiler.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Start of all random draws.")]
 Over = Annotated[
     list[str] | None,

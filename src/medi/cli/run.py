@@ -11,7 +11,7 @@ from rich.table import Table
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Redo, RunOut
-from medi.cli.terminal import Terminal, console, say
+from medi.cli.terminal import WARNING, Terminal, console, say, warn
 
 if TYPE_CHECKING:
     from medi.study.results import Results
@@ -55,7 +55,8 @@ def run(
     from medi.study.study import rehearse
 
     for line in rehearse(settings):
-        say(line)
+        show = warn if line.startswith(WARNING) else say
+        show(line.removeprefix(WARNING))
 
 
 def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:

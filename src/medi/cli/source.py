@@ -115,15 +115,13 @@ class Source:
         return out.resolve() == self.path.resolve()
 
 
-def show_notes(cohort: "Cohort") -> None:
-    """How a cohort was read and what was guessed; in red where no column is the patient."""
-    from medi.cohort.patients import patients_unknown
-
-    if "reader" in cohort.info:
+def show_notes(cohort: "Cohort", guesses: bool = True) -> None:
+    """How a cohort was read and what was guessed; in red what must not be passed over, such as unknown patients."""
+    if guesses and "reader" in cohort.info:
         say(f"read as {cohort.info['reader']}: {len(cohort):,} rows")
-    for note in cohort.info.get("notes", []):
+    for note in cohort.notes if guesses else ():
         say(f"  {note}")
-    if warning := patients_unknown(cohort.table):
+    for warning in cohort.warnings:
         warn(warning)
 
 

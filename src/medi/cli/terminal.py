@@ -21,6 +21,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from medi.core.progress import Advance
 
+WARNING = "warning: "
 console = Console(highlight=False)
 
 
@@ -36,7 +37,7 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """A line in red."""
-    console.print(Text(f"warning: {printable(text)}", style="bold red"), soft_wrap=True)
+    console.print(Text(f"{WARNING}{printable(text)}", style="bold red"), soft_wrap=True)
 
 
 class Rate(ProgressColumn):

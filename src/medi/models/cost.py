@@ -21,7 +21,7 @@ def gflop_per_image(denoiser: Denoiser) -> float:
 def flop(giga: float) -> str:
     """So many 10^9 operations in the unit that fits, with three digits.
 
-    >>> flop(0.0123), flop(4_560), flop(2_600_000)
+    >>> flop(0.0123), flop(4_560.0), flop(2_600_000.0)
     ('0.0123 GFLOP', '4.56 TFLOP', '2.6 PFLOP')
     """
     for prefix in PREFIXES[:-1]:
@@ -31,10 +31,24 @@ def flop(giga: float) -> str:
     return f"{giga:,.3g} {PREFIXES[-1]}FLOP"
 
 
+def storage(count: int) -> str:
+    """So many bytes in the unit that fits, with three digits.
+
+    >>> storage(9_216), storage(2_500_000), storage(12_300_000_000)
+    ('9.22 kB', '2.5 MB', '12.3 GB')
+    """
+    size = count / 1000
+    for unit in ("kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
 def duration(seconds: float) -> str:
     """A length of time in the unit that fits.
 
-    >>> duration(20), duration(600), duration(9_000), duration(864_000)
+    >>> duration(20.0), duration(600.0), duration(9_000.0), duration(864_000.0)
     ('20 s', '10 minutes', '2.5 hours', '10 days')
     """
     for unit, length, until in (("s", 1, 120), ("minutes", 60, 7_200), ("hours", 3_600, 172_800)):

@@ -14,7 +14,7 @@ from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
-from medi.models.cost import flop, gflop_per_image
+from medi.models.cost import flop, gflop_per_image, storage
 from medi.models.denoiser import Denoiser
 from medi.study import generating, measuring, preparing
 from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRANSLATED, Study, embeddings_of
@@ -131,7 +131,9 @@ def rehearse(s: StudySettings) -> list[str]:
     parts = ", ".join(f"{name} {n:,}" for name, n in split.table["split"].value_counts().items())
     return [
         f"cohort: {len(cohort):,} patches of {split.table['patient'].nunique():,} patients, "
-        f"{len(cohort) * size**2 * 3 / 1e9:,.1f} GB at {size} px",
+        f"{storage(len(cohort) * size**2 * 3)} at {size} px",
+        *(f"  {note}" for note in cohort.notes),
+        *(f"warning: {warning}" for warning in cohort.warnings),
         "audit: " + "; ".join(audit(cohort.table, cohort.schema).summary()),
         f"holdout: {len(found.held_out)} combinations; {parts}",
         f"models: {' and '.join(MODELS)}, {weights / 1e6:,.1f} M parameters, {s.training.images:,} images of "

@@ -1,37 +1,17 @@
-"""The verbs sample and export as a user runs them."""
+"""The verb sample as a user runs it: from tables and plans, in shards and workers, guided."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from command_line import Medi, fine, refused
 from medi.cohort.plan import balance
-from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
-from medi.models.checkpoint import Checkpoint, save_model
-from medi.models.denoiser import Denoiser
-from medi.models.network import NetworkSettings
+from small_cohorts import MODEL_SCHEMA as SCHEMA
 
-SCHEMA = Schema(Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=("Asterand", "NA", "X")),))
 QUICK = ("--steps", 2, "--batch", 8)
-
-
-@pytest.fixture
-def verb(medi: Medi, tmp_path: Path) -> Medi:
-    """medi in a folder that has a model and a plan table."""
-    torch.manual_seed(0)
-    denoiser = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), SCHEMA)
-    with torch.no_grad():
-        for parameter in denoiser.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    combinations = {"columns": ["class", "site"], "rows": [["LUAD", "Asterand", 9], ["LUSC", "NA", 3]]}
-    config = {"recipe": {"dropout": 0.1}, "images": 16, "info": {"source": "test"}, "combinations": combinations}
-    save_model(tmp_path / "m" / "model.safetensors", denoiser, Checkpoint.of(denoiser, **config))
-    Path("plan.csv").write_text("class,site,n\nLUAD,NA,5\nLUSC,Asterand:0.7+X:0.3,4\nLUSC,,2\n")
-    return medi
 
 
 def test_a_table_of_counts_becomes_a_cohort(verb: Medi) -> None:
@@ -81,7 +61,7 @@ def test_guidance_reaches_the_rows(verb: Medi) -> None:
     options = ("--guidance", "class=1.5", "--guidance", "site=0.5", "--guidance-interval", "0.1,5")
     fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, *options))
     assert set(Cohort.load(Path("s")).table["guidance"]) == {"class=1.5, site=0.5 for sigma 0.1 to 5"}
-    fine(verb("sample", "m", "plan.csv", "--out", "w", *QUICK, "--weak", "m", "--weak-weight", "0.5"))
+    fine(verb("sample", "m", "plan.csv", "--out", "w", *QUICK, "--autoguidance", "m", "--autoguidance-weight", "0.5"))
     assert set(Cohort.load(Path("w")).table["guidance"]) == {"autoguidance=0.5"}
 
 
@@ -124,14 +104,3 @@ def test_wrong_plans_are_refused_before_the_first_image(table: str, words: str, 
 def test_absent_model_or_plan(verb: Medi) -> None:
     refused(verb("sample", "none", "plan.csv"), "none: no such checkpoint; train the model first")
     refused(verb("sample", "m", "none.csv"), "none.csv: no such file")
-
-
-def test_export_writes_a_pipeline_folder(verb: Medi) -> None:
-    options = ("--class-name", "cancer", "--data-licence", "CC BY 4.0")
-    shown = fine(verb("export", "m", "--out", "p", *options))
-    assert "pipeline and model card: " in shown
-    assert {path.name for path in Path("p").iterdir()} == {"model_index.json", "pipeline.py", "denoiser", "README.md"}
-    text = Path("p/README.md").read_text()
-    assert "| LUAD | Asterand 9 | NA, X |" in text
-    assert "CC BY 4.0" in text
-    refused(verb("export", "none"), "none: no such checkpoint")

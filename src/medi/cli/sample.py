@@ -1,0 +1,124 @@
+"""The verb sample: the synthetic cohort of a plan."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medi.cli.help import add
+from medi.cli.next_step import next_step, packed_beside
+from medi.cli.options import Compile, Model, Seed, Shard, folder, model_file, one_of
+from medi.cli.terminal import Terminal, say
+from medi.cli.values import RANGE, interval, named_numbers, shard_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medi.sampling.guidance import Guidance
+
+SOLVERS = ("dpm_solver_2m", "ddim", "ddim_clipped", "heun")
+SCHEDULES = ("log", "edm", "leading", "linspace")
+PRECISIONS = ("auto", "bf16", "fp32")
+GUIDE, LEVELS = "Guidance", "Noise levels"  # headings of the help
+
+
+def sample(
+    model: Model,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of medi plan, or a table (see above).")],
+    out: Annotated[Path, folder("the synthetic cohort")] = Path("medi-samples"),
+    steps: Annotated[int, typer.Option(min=1, help="Noise levels.", rich_help_panel=LEVELS)] = 16,
+    sigma_min: Annotated[
+        float, typer.Option(help="Lowest noise level of the schedules log and edm.", rich_help_panel=LEVELS)
+    ] = 0.02,
+    sigma_max: Annotated[float, typer.Option(help="Their highest.", rich_help_panel=LEVELS)] = 40.0,
+    solver: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(SOLVERS)}.", autocompletion=one_of(*SOLVERS), rich_help_panel=LEVELS),
+    ] = SOLVERS[0],
+    schedule: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(SCHEDULES)}.", autocompletion=one_of(*SCHEDULES), rich_help_panel=LEVELS),
+    ] = SCHEDULES[0],
+    eta: Annotated[
+        float,
+        typer.Option(min=0, help="Fresh noise in each step of dpm_solver_2m; 0 is none.", rich_help_panel=LEVELS),
+    ] = 0.0,
+    eta_interval: Annotated[
+        str | None,
+        typer.Option(metavar=RANGE, help="Fresh noise between these sigmas only.", rich_help_panel=LEVELS),
+    ] = None,
+    guidance: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=WEIGHT", help="Draw towards class or an attribute.", rich_help_panel=GUIDE),
+    ] = None,
+    autoguidance: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Draw away from this worse model.", rich_help_panel=GUIDE)
+    ] = None,
+    autoguidance_weight: Annotated[
+        float, typer.Option(help="How far, with --autoguidance.", rich_help_panel=GUIDE)
+    ] = 1.0,
+    guidance_interval: Annotated[
+        str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
+    ] = None,
+    shard: Shard = "0/1",
+    batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}.", autocompletion=one_of(*PRECISIONS))
+    ] = "auto",
+    compile: Compile = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """The synthetic cohort of a plan.
+
+    The same command goes on where it stopped. PLAN is a folder of `medi plan`, or a CSV or Parquet table with a column
+    for the class and each attribute, and n, the images of each row. An entry may mix levels: Alder:0.7+Birch:0.3. Under
+    torchrun or accelerate launch processes share the work.
+
+    Example: medi sample my-model my-plan --out my-samples --steps 20
+    """
+    from medi.core.progress import Show, Silent
+    from medi.core.sharding import process
+    from medi.sampling.generate import generate, workers_worthwhile
+    from medi.sampling.sampler import SamplerSettings
+
+    asked = _guidance(guidance or [], guidance_interval, 0.0 if autoguidance is None else autoguidance_weight)
+    within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
+    kind: Any = precision  # SamplerSettings refuses what is unknown
+    settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
+    rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
+    workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
+    worse = None if autoguidance is None else model_file(autoguidance)
+    show: Show = Silent() if process("RANK", 0) else Terminal()
+    with show.bars("sampling") as (advance,):
+        cohort = generate(model_file(model), rows, out, seed, settings, advance, part, worse, workers)
+    took = f"{time.perf_counter() - started:.0f} s"
+    if cohort is None:
+        say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
+        return
+    say(f"sampled: {len(cohort):,} images, {settings} ({took}): {out}")
+    next_step("fidelity", packed_beside(out), f"medi={out}")
+
+
+def _rows(path: Path) -> "pd.DataFrame":
+    """The rows of a plan folder, or of a table of counts."""
+    from medi.cohort.plan import images
+    from medi.cohort.readers.rows import read_rows
+    from medi.core.files import read_table
+
+    return read_table(path / "rows.parquet") if path.is_dir() else images(read_rows(path))
+
+
+def _guidance(given: list[str], within: str | None, autoguidance: float) -> "Guidance":
+    from medi.sampling.guidance import Guidance
+
+    weights = named_numbers(given, "--guidance", "class=1.5")
+    return Guidance(weights, autoguidance, None if within is None else interval(within, "--guidance-interval"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, sample)

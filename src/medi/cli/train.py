@@ -1,0 +1,124 @@
+"""The verb train: a diffusion model on class and metadata."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medi.cli.help import add
+from medi.cli.next_step import next_step
+from medi.cli.options import Compile, Seed, folder, given, one_of
+from medi.cli.source import show_notes
+from medi.cli.terminal import Terminal, say
+from medi.cli.values import named_numbers
+from medi.core.errors import MediError
+
+if TYPE_CHECKING:
+    from medi.cohort.table import Cohort
+    from medi.models.conditioning import Dropout
+    from medi.models.denoiser import Denoiser
+    from medi.training.recipe import Recipe
+
+PRESETS = ("paper", "demo", "patch64", "patch128", "patch256")
+OF_PRESET = "the preset's"
+
+
+def train(
+    packed: Annotated[Path, typer.Argument(metavar="PACKED", help="Packed cohort with a split (holdout, then pack).")],
+    out: Annotated[Path, folder("the model; the same command goes on")] = Path("medi-model"),
+    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}.", autocompletion=one_of(*PRESETS))] = "patch64",
+    class_alone: Annotated[bool, typer.Option("--cls", help="Condition on the class alone: the baseline.")] = False,
+    images: Annotated[int | None, typer.Option(min=1, help="Training images drawn.", show_default=OF_PRESET)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per update.", show_default=OF_PRESET)] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at once, where a batch does not fit.", show_default="the batch")
+    ] = None,
+    dropout: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]RATE", help="Drop conditions at random, for guidance.", show_default=OF_PRESET),
+    ] = None,
+    compile: Compile = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Train a diffusion model on class and metadata.
+
+    The same command goes on where it stopped, to the same weights bit for bit. Writes model.safetensors (with
+    vocabularies and settings) and log.jsonl; the validation split gives the loss in it.
+
+    Example: medi train my-packed --preset patch64 --out my-model
+    """
+    from medi.training.presets import preset as named
+
+    chosen = named(preset)
+    cohort = _packed(packed, chosen.network.size)
+    changes = given(images=images, batch=batch, micro_batch=micro_batch, compile=compile or None)
+    recipe = _fitted(chosen.recipe, changes | ({"dropout": _dropout(dropout)} if dropout else {}))
+    schema = cohort.schema.restrict([]) if class_alone else cohort.schema
+    patches, validation = cohort.where(split="train"), cohort.where(split="validation")
+    show_notes(cohort, guesses=dry_run)
+    conditions = ", ".join(attribute.name for attribute in schema.conditions)
+    say(f"{len(patches):,} patches; conditions: {conditions}; {recipe.images:,} images in batches of {recipe.batch}")
+    if dry_run:
+        from medi.models.denoiser import Denoiser
+        from medi.training.loop import check_size
+
+        check_size(patches, chosen.network)
+        say(_cost(Denoiser(chosen.network, schema), recipe))
+        return
+    from medi.sampling.sampler import draw
+    from medi.training.loop import train as run
+
+    with Terminal().bars("training") as (advance,):
+        model = run(patches, out, chosen.network, recipe, schema, seed, validation, advance, draw)
+    say(f"model: {model}; {_speed(out)}")
+    next_step("plan", packed)
+
+
+def _speed(folder: Path) -> str:
+    from medi.training.log import read_log
+
+    last = read_log(folder)[-1]
+    use = "" if last.utilisation is None else f", {last.utilisation:.0%} of the GPU's dense bf16 rate"
+    return f"{last.images_per_second:,.0f} images/s, {last.gflop_per_image:.2f} GFLOP an image{use}"
+
+
+def _cost(denoiser: "Denoiser", recipe: "Recipe") -> str:
+    from medi.models.cost import flop, gflop_per_image
+
+    weights, gflop = sum(p.numel() for p in denoiser.parameters()), 3 * gflop_per_image(denoiser)
+    return f"{weights / 1e6:,.1f} M parameters, {flop(gflop)} an image, {flop(gflop * recipe.images)} in all"
+
+
+def _packed(folder: Path, size: int) -> "Cohort":
+    """A packed cohort that has training patches of the wanted size."""
+    from medi.cohort.table import Cohort
+
+    if not (folder / "cohort.json").exists():
+        raise MediError(f"{folder}: no cohort folder; `medi pack SOURCE --size {size} --out {folder}` writes one")
+    cohort = Cohort.load(folder)
+    if cohort.pixels is None:
+        raise MediError(f"{folder}: not packed; `medi pack {folder} --size {size} --out packed` decodes its images")
+    if "split" not in cohort.table or not (cohort.table["split"] == "train").any():
+        raise MediError(f"{folder}: no patch is for training; run `medi holdout` first, then pack what it wrote")
+    return cohort
+
+
+def _fitted(recipe: "Recipe", changes: dict[str, Any]) -> "Recipe":
+    """The recipe as the user changes it; states are saved at whole batches."""
+    batch = changes.get("batch", recipe.batch)
+    return replace(recipe, **changes, save_every=max(recipe.save_every // batch, 1) * batch)
+
+
+def _dropout(rates: list[str]) -> "Dropout":
+    """--dropout 0.1 for all conditions, or --dropout class=0.1 --dropout site=0.2."""
+    named = named_numbers(rates, "--dropout", "0.1 or site=0.1")
+    if "" in named and len(rates) > 1:
+        raise MediError("--dropout: give one rate for all conditions, or each with its name, such as site=0.1")
+    return named.get("", named)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `medi`."""
+    add(app, train)
