@@ -40,8 +40,12 @@ class Results(Shown):
     level that was asked for. copy_rate: by model. gap_closed: (MeDi - real) / (oracle - real) on unseen combinations,
     None where the oracle gains nothing.
 
-    >>> Results.load("medi-demo").balanced_accuracy["unseen"]["medi"]  # doctest: +SKIP
-    0.84
+    >>> accuracy = {"seen": {"real": 0.9}, "unseen": {"real": 0.5, "medi": 0.75, "oracle": 1.0}}
+    >>> found = Results(Path("run"), "A study", 0, accuracy, {}, {}, {}, gap_closed(accuracy["unseen"]))
+    >>> found.title
+    'A study, seed 0; gap closed on unseen combinations: 0.50'
+    >>> float(found.to_frame().set_index("training set").loc["MeDi", "accuracy unseen"])
+    0.75
     """
 
     folder: Path

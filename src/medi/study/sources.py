@@ -94,10 +94,10 @@ class Phantom:
 
     def draw(self, name: str, advance: Advance) -> Cohort:
         s, parts = self.settings, []
-        per_cell = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}[name]
+        count = {"reference": s.evaluation.patches, "floor": s.evaluation.distance_images, "oracle": s.plan.to}[name]
         for i, site in enumerate(phantom.SITES):
-            cells = [(class_, site) for class_ in phantom.CLASSES]
-            parts.append(phantom.fresh(cells, per_cell, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide))
+            wanted = [(class_, site) for class_ in phantom.CLASSES]
+            parts.append(phantom.fresh(wanted, count, s.seed, name, s.cohort.size, s.evaluation.patches_per_slide))
             advance((i + 1) * len(parts[0]), len(phantom.SITES) * len(parts[0]))
         return concatenate(parts)
 

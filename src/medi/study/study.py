@@ -43,7 +43,9 @@ def run(
 
     >>> import medi
     >>> results = medi.run("quick", out="my-run")  # doctest: +SKIP
-    >>> print(results)  # doctest: +SKIP
+    >>> medi.run("quik")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    medi.core.errors.MediError: quik: no such study file; medi brings ...; did you mean 'quick'?
     """
     settings = find_study(study, source, seed)
     check(settings)

@@ -171,8 +171,8 @@ def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, f
 
 def _distances(table: pd.DataFrame, k: int) -> Sequence[tuple[str, str, float]]:
     """metric, arm and value: means over classes, and the worst class's ratio to its floor."""
-    cells = table[(table["metric"] == "frechet") & (table["scope"] == "combination")]
-    wide = cells.pivot(index="class", columns="arm", values="value")
+    rows = table[(table["metric"] == "frechet") & (table["scope"] == "combination")]
+    wide = rows.pivot(index="class", columns="arm", values="value")
     found = [("frechet", FLOOR, float(wide[FLOOR].mean()))]
     for kind in (SAMPLED, TRANSLATED):
         made = wide[arm_of(kind, k)]
