@@ -27,14 +27,13 @@ import pandas as pd
 from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, slide_units
 from medi.evaluation.control import control
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import halves, per_combination
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import mmd_test
-from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.fidelity.measures import WITHHELD
 from medi.evaluation.memorisation import Patches, memorisation, turned
 from medi.study.context import reopen
@@ -206,7 +205,7 @@ def floors(sets: dict[str, Embedded], over: tuple[str, str], splits: int) -> Fig
     both = sets["reference"].join(sets["floor"])
     whole, table = both.features, both.table
     for _, rows in sorted(table.groupby(list(over)).indices.items()):
-        own, slides = table.iloc[rows].reset_index(drop=True), slides_of(table.iloc[rows]).to_numpy()
+        own, slides = table.iloc[rows].reset_index(drop=True), slide_units(table.iloc[rows]).to_numpy()
         first = np.arange(len(rows)) < (table.iloc[rows]["sample_id"].isin(sets["reference"].table["sample_id"])).sum()
         n = min(first.sum(), (~first).sum(), 100)
         found = distance(whole[rows], first, slides, n)

@@ -112,9 +112,9 @@ def test_group_follows_the_site_and_is_missing_for_one_in_seven_patients() -> No
     for site in ("Elm", "Alder"):
         drawn = [cohorts._group(f"{site}-solid-x.0-p{i}", 0) for i in range(2000)]
         shares = pd.Series([true for true, _ in drawn]).value_counts(normalize=True)
-        expected = dict(zip(phantom.GROUPS, phantom.GROUP_GIVEN_SITE[site]))
+        expected = dict(zip(phantom.GROUPS, cohorts.GROUP_GIVEN_SITE[site]))
         assert all(abs(shares[group] - share) < 0.04 for group, share in expected.items())
-        assert abs(np.mean([known == "" for _, known in drawn]) - phantom.GROUP_MISSING) < 0.03
+        assert abs(np.mean([known == "" for _, known in drawn]) - cohorts.GROUP_MISSING) < 0.03
         assert all(known in ("", true) for true, known in drawn)
 
 
@@ -249,7 +249,7 @@ def test_the_parameters_are_pinned() -> None:
         (lambda: phantom.fresh([("lobular", "Elm")], 1, 0, "x"), "class 'lobular'.*acinar"),
         (lambda: phantom.fresh([("solid", "Oak")], 1, 0, "x"), "site 'Oak'.*Alder"),
         (lambda: phantom.fresh([("solid", "Elm")], 0, 0, "x"), "1 or more"),
-        (lambda: phantom.fresh([], 1, 0, "x"), "no cells"),
+        (lambda: phantom.fresh([], 1, 0, "x"), "no combinations"),
         (lambda: phantom.fresh([("solid", "Elm")], 1, 0, "cohort"), "stream 'cohort'"),
         (lambda: phantom.fresh([("solid", "Elm")], 1, 0, "x", size=48), "32 or 64 px, not 48"),
         (lambda: phantom.cohort(0, patches=20), "20 patches are too few"),

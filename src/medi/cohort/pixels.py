@@ -14,7 +14,6 @@ from medi.core.files import content_hash, read_json, write_atomic, write_json
 from medi.core.types import Images
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
-TISSUE = (0.1, 2.5)  # optical densities between glass and black
 CHUNK_BYTES = 1 << 22  # of pixels under one checksum
 
 
@@ -167,12 +166,6 @@ def to_uint8(images: Float32[np.ndarray, "n 3 h w"]) -> Images:
     """float [n, 3, h, w] in [-1, 1] -> uint8 [n, h, w, 3]: clamp, scale, round."""
     scaled = np.rint((np.clip(images, -1.0, 1.0) + 1.0) * 127.5)
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(0, 2, 3, 1))
-
-
-def tissue_share(images: Images) -> Float32[np.ndarray, " n"]:
-    """Share of each patch's pixels with a mean optical density (natural logarithm) of tissue: no glass, no black."""
-    density = -np.log((images.astype(np.float32) + 1) / 256).mean(axis=-1)
-    return ((density > TISSUE[0]) & (density < TISSUE[1])).mean(axis=(1, 2), dtype=np.float32)
 
 
 def resize(

@@ -20,6 +20,7 @@ from medi.cohort.schema import Attribute, Schema
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, safe_name, write_json, write_table
+from medi.core.shares import apportion
 from medi.core.showing import Shown
 
 FORMAT_VERSION = 1
@@ -158,7 +159,7 @@ def match(table: pd.DataFrame, schema: Schema, n: int | None = None, over: Seque
     group = np.array([key[real.names.index("class")] if "class" in real.names else "" for key in real.counts])
     share = np.zeros(len(counts), dtype=np.int64)
     for name in np.unique(group):
-        share[group == name] = _apportion(counts[group == name], n)
+        share[group == name] = apportion(counts[group == name] / counts[group == name].sum(), np.array([n]))[0]
     return real.plan(dict(zip(real.counts, share.tolist())))
 
 
@@ -313,11 +314,3 @@ def _draw(weights: Float64[np.ndarray, " m"], uniform: Float64[np.ndarray, " n"]
     """Indices with probability proportional to weight, one per uniform number: the first k never depend on n."""
     edges = np.cumsum(weights)
     return np.minimum(np.searchsorted(edges, uniform * edges[-1], side="right"), len(weights) - 1).astype(np.int64)
-
-
-def _apportion(weights: Float64[np.ndarray, " m"], n: int) -> Int64[np.ndarray, " m"]:
-    """Whole numbers that sum to n in proportion to the weights (largest remainders)."""
-    exact = weights * n / weights.sum()
-    share = np.floor(exact).astype(np.int64)
-    share[np.argsort(share - exact, kind="stable")[: n - share.sum()]] += 1
-    return share

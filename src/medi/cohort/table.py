@@ -249,12 +249,17 @@ def concatenate(cohorts: Sequence[Cohort]) -> Cohort:
     return Cohort(table, first.schema, pixels, first.info)
 
 
+def slide_units(table: pd.DataFrame) -> pd.Series:
+    """The slide of each row [n], or the row's own name where it has none: what is resampled as one unit (P9)."""
+    return table["slide"].where(table["slide"] != "", table["sample_id"])
+
+
 def slides_in_turn(table: pd.DataFrame, by: Sequence[str] = ()) -> Int64[np.ndarray, " n"]:
     """Positions of all rows such that every slide comes once before any comes twice, else in the table's order.
 
     Turns are counted among the rows with the same values in the columns `by`. A row without a slide is one by itself.
     """
-    slide = table["slide"].where(table["slide"] != "", table["sample_id"])
+    slide = slide_units(table)
     turn = slide.groupby([slide, *(table[name] for name in by)]).cumcount()
     return np.argsort(turn.to_numpy(), kind="stable").astype(np.int64)
 

@@ -13,11 +13,12 @@ from jaxtyping import Bool, Float64, Int64, Shaped
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from medi.cohort.table import slide_units
 from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
 from medi.evaluation.classify.probes import Probe
 from medi.evaluation.features import REAL, Embedded, check_sets, scales
-from medi.evaluation.fidelity.matching import Cell, slides_of
+from medi.evaluation.fidelity.matching import Cell
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
 
 DRAWS = 1000
@@ -110,7 +111,7 @@ def _looks(
         place["noise_id"] = rows["noise_id"] if "noise_id" in rows else rows["sample_id"]
         found = probe.predict(given.features[known]) if probe and known.any() else np.empty(0, dtype=object)
         note = reason or _left_out(known)
-        owner = slides_of(rows) if arm == REAL else place["noise_id"]
+        owner = slide_units(rows) if arm == REAL else place["noise_id"]
         requested = rows[attribute].to_numpy(dtype=object)
         yield _Seen(arm, attribute, requested, found, place, owner.astype(str).tolist(), note)
 
@@ -244,7 +245,7 @@ def _detectability(real: Embedded, made: Embedded, seed: int) -> Estimate:
     if not np.isfinite(features).all():
         return Estimate(np.nan, reason="embeddings are not finite")
     noise = made.table["noise_id" if "noise_id" in made.table else "sample_id"]
-    owners = [f"r{name}" for name in slides_of(real.table)] + [f"s{name}" for name in noise]
+    owners = [f"r{name}" for name in slide_units(real.table)] + [f"s{name}" for name in noise]
     truth = np.repeat([0.0, 1.0], [len(real), len(made)])
     folds = _folds(owners, truth, seed)
     if len(set(folds[truth == 0])) < 2:

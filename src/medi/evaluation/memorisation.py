@@ -14,12 +14,11 @@ import pandas as pd
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from medi.cohort.pixels import Pixels
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, slide_units
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
 from medi.core.types import Images
 from medi.evaluation.features import Features, scales
-from medi.evaluation.fidelity.matching import slides_of
 from medi.evaluation.statistics import Estimate, cluster_counts, interval
 
 GRID = 8  # cells a side: noise averages out, structure stays
@@ -94,7 +93,7 @@ def memorisation(
     """
     looked = [*synthetic.values(), *(part for part in (reserve, others) if part)]
     tally = Tally(progress, sum(map(len, looked)))
-    slides = slides_of(train.cohort.table).to_numpy(dtype=object)
+    slides = slide_units(train.cohort.table).to_numpy(dtype=object)
     known = grids(train.cohort.images)
     arms = ({"real": others} if others else {}) | dict(synthetic)
     found = {arm: nearest(known, grids(part.cohort.images), tally.part()) for arm, part in arms.items()}
@@ -242,7 +241,7 @@ def _leak_pairs(
     places = [each.cohort.table.groupby(list(over)).indices for each in (train, others, part)]
     for cell in sorted(set(places[0]) & set(places[1]) & set(places[2]), key=str):
         rows, null, judged = (place[cell] for place in places)
-        slides = slides_of(train.cohort.table).to_numpy(dtype=object)[rows]
+        slides = slide_units(train.cohort.table).to_numpy(dtype=object)[rows]
         if len(set(slides)) >= SLIDES and len(null) >= FEWEST:
             base = train.features[rows] / scale
             there, _ = _slide_ratios(base, slides, others.features[null] / scale)
@@ -267,7 +266,7 @@ def _figure(metric: str, arm: str, found: Estimate, null: _Judged | None, judged
 
 
 def _slides(part: Patches) -> list[str]:
-    return slides_of(part.cohort.table).astype(str).tolist()
+    return slide_units(part.cohort.table).astype(str).tolist()
 
 
 def _suspects(

@@ -31,6 +31,7 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.seeds import generator
+from medi.core.shares import apportion
 
 
 def schema() -> Schema:
@@ -127,9 +128,8 @@ def _design_counts(patches: int) -> dict[tuple[str, str], int]:
     filled = weights > 0
     if patches < filled.sum():
         raise MediError(f"{patches} patches are too few: the phantom fills {filled.sum()} combinations; ask for more")
-    share = weights / weights.sum() * (patches - filled.sum()) + filled
-    counts = np.floor(share).astype(int)
-    counts[np.argsort(counts - share, kind="stable")[: patches - counts.sum()]] += 1
+    more = apportion(weights / weights.sum(), np.array([patches - filled.sum()]))[0]
+    counts = filled + more
     return {combination: int(count) for combination, count in zip(COMBINATIONS, counts) if count}
 
 

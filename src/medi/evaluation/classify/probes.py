@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 
+from medi.cohort.table import slide_units
 from medi.core.seeds import generator
 from medi.evaluation.classify.logistic import Planes, Rows, solve
 from medi.evaluation.features import CONSTANT, Embedded, Features
@@ -197,7 +198,7 @@ def folds(table: pd.DataFrame, seed: int) -> Int64[np.ndarray, " n"]:
 
 def groups(table: pd.DataFrame) -> pd.Series:
     """Who a row belongs to: its patient, else its slide, else the row itself, where the former are not known."""
-    slides = table["slide"].where(table["slide"] != "", table["sample_id"])
+    slides = slide_units(table)
     return table["patient"].where(table["patient"] != "", slides)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float64, Int64
 
+from medi.cohort.table import slide_units
 from medi.core.seeds import generator
 from medi.evaluation.classify.probes import codes, folds, groups
 from medi.evaluation.features import Features
@@ -267,7 +268,7 @@ def _evenly(table: pd.DataFrame, over: Sequence[str], seed: int) -> Index:
 
 def _neighbours(x: Float64[np.ndarray, "n d"], table: pd.DataFrame) -> Int64[np.ndarray, "n k"]:
     """The nearest rows in other slides, by cosine, as many as every row has and candidates of k need."""
-    slides = codes(table.assign(slide=table["slide"].where(table["slide"] != "", table["sample_id"])), ["slide"])
+    slides = codes(table.assign(slide=slide_units(table)), ["slide"])
     unit = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
     near = unit @ unit.T
     near[slides[:, None] == slides] = -np.inf

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float64
 
+from medi.cohort.table import slide_units
 from medi.core.seeds import Key
 from medi.core.tables import DIFFERENCE
 from medi.evaluation.classify.probes import codes, groups
@@ -155,7 +156,7 @@ class Scorer:
     def _row(self, metric: str, arm: str, scope: str, labels: dict[str, str], rows: Rows, found: Estimate) -> Row:
         place = {"metric": metric, "arm": arm, "against": "", "split": self.split, "scope": scope, **labels}
         table = self.table[rows]
-        slides = table["slide"].where(table["slide"] != "", table["sample_id"])
+        slides = slide_units(table)
         sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
         return place | vars(found) | sizes
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from medi.cohort.optics import optical_density, shows_tissue
 from medi.core.errors import MediError
 from medi.core.seeds import generator
 from medi.core.types import Images
@@ -135,12 +136,11 @@ def _sample(images: Images, seed: int) -> Images:
 
 
 def _density(images: Images) -> Pixels:
-    table = -np.log((np.arange(256) + 1.0) / 256).astype(np.float32)
-    return table[images].reshape(len(images), -1, 3)
+    return optical_density(images).reshape(len(images), -1, 3)
 
 
 def _tissue(density: Pixels) -> Mask:
-    return density.mean(axis=2) > GLASS
+    return shows_tissue(density, GLASS)
 
 
 def _enough(tissue: Mask) -> Bool[np.ndarray, " n"]:

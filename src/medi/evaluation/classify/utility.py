@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from medi.cohort.table import slide_units
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
@@ -203,7 +204,7 @@ def _robustness(
     table = pd.concat([test.table for test in tests.values()], ignore_index=True)
     if len(over) < 2:
         return
-    slides = table["slide"].where(table["slide"] != "", table["sample_id"])
+    slides = slide_units(table)
     sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
     for arm in arms:
         if arm.name == REAL or arm.tests is not None:

@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from medi.cohort.table import slide_units
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import generator
 from medi.core.tables import DIFFERENCE
@@ -24,7 +25,6 @@ from medi.evaluation.fidelity.matching import (
     Slides,
     Target,
     level_targets,
-    slides_of,
 )
 from medi.evaluation.fidelity.measures import Pair, Result, difference, guarded, measure, metrics
 from medi.evaluation.statistics import Estimate, holm
@@ -129,7 +129,7 @@ def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarr
 
     Slides are dealt from the largest, each to the half that lacks its combinations; rows without a slide stand alone.
     """
-    slides = slides_of(table)
+    slides = slide_units(table)
     cells = table.groupby(list(over), sort=True).ngroup()
     counts = pd.crosstab(slides, cells)
     order = generator("halves", seed).permutation(len(counts))
@@ -165,7 +165,7 @@ def _results(
     used = np.concatenate([np.empty(0, dtype=np.int64), *(part[REAL].rows for part in drawn if part)])
     own = list(targets[0].labels) if targets else []
     cells = list(table[own].iloc[used].itertuples(index=False, name=None))
-    slides = Slides.of(slides_of(table).iloc[used].astype(str).tolist(), cells)
+    slides = Slides.of(slide_units(table).iloc[used].astype(str).tolist(), cells)
     threads = max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, draws), zip(targets, drawn))

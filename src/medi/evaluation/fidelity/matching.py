@@ -154,11 +154,6 @@ class Slides:
         return len(distinct) - len({self.stratum[name] for name in distinct})
 
 
-def slides_of(table: pd.DataFrame) -> pd.Series:
-    """The slide of each row; a row without one stands alone."""
-    return table["slide"].where(table["slide"] != "", table["sample_id"])
-
-
 def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Cell, list[int]]:
     """Row positions of each cell in the order of sample_id: the order of the table does not matter."""
     found: dict[Cell, list[int]] = defaultdict(list)

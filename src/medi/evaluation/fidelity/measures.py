@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float64
 
+from medi.cohort.table import slide_units
 from medi.core.errors import MediError
 from medi.core.registry import registry
 from medi.core.seeds import Key, generator
@@ -19,7 +20,7 @@ from medi.evaluation.features import FLOOR, REAL, Features
 from medi.evaluation.fidelity.blocks import Blocks, Products
 from medi.evaluation.fidelity.frechet import frechet_distance, resampled_distances
 from medi.evaluation.fidelity.kernels import cubic, kid, median_bandwidth, mmd2, mmd_test, rbf, resampled_mmd2, unbiased
-from medi.evaluation.fidelity.matching import Counts, Drawn, Matching, Slides, Target, slides_of
+from medi.evaluation.fidelity.matching import Counts, Drawn, Matching, Slides, Target
 from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknife, meetings, neighbours
 from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, student_interval
 
@@ -156,7 +157,7 @@ def _below(gaps: dict[tuple[str, str, str], Estimate], first: str, second: str, 
 
 def _set(matching: Matching, name: str, drawn: Drawn) -> _Set:
     rows = matching.sets[name]
-    names = slides_of(rows.table) if name in (REAL, FLOOR) else rows.table["sample_id"]
+    names = slide_units(rows.table) if name in (REAL, FLOOR) else rows.table["sample_id"]
     return _Set(rows.features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.cells)
 
 

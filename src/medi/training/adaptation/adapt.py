@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medi.cohort.combinations import counts
-from medi.cohort.pixels import tissue_share
+from medi.cohort.optics import tissue_share
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError

@@ -1,0 +1,33 @@
+"""Optical density of pixels, and which of them show tissue: the one place for both.
+
+Light that passes a stain falls off as I = I0 exp(-density) (Beer-Lambert), with natural logarithms throughout.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+GLASS, BLACK = 0.1, 2.5  # mean optical densities between which a pixel shows tissue
+
+_TABLE = -np.log((np.arange(256) + 1.0) / 256).astype(np.float32)
+
+
+def optical_density(images: UInt8[np.ndarray, "*shape 3"]) -> Float32[np.ndarray, "*shape 3"]:
+    """-ln((value + 1) / 256) of every channel: 0 for white, 5.5 for black.
+
+    >>> optical_density(np.array([[255, 127, 0]], dtype=np.uint8)).round(2).tolist()
+    [[-0.0, 0.69, 5.55]]
+    """
+    return _TABLE[images]
+
+
+def shows_tissue(
+    density: Float32[np.ndarray, "*shape 3"], glass: float = GLASS, black: float = BLACK
+) -> Bool[np.ndarray, "*shape"]:
+    """Whether the mean density of a pixel's channels lies between that of glass and that of black borders."""
+    mean = density.mean(axis=-1)
+    return (mean > glass) & (mean < black)
+
+
+def tissue_share(images: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, " n"]:
+    """The share of each patch's pixels that show tissue."""
+    return shows_tissue(optical_density(images)).mean(axis=(1, 2), dtype=np.float32)
