@@ -18,6 +18,7 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "fidelity": "medi.api.measures",
     "Holdout": "medi.cohort.holdout",
     "MediError": "medi.core.errors",
+    "Model": "medi.api.model",
     "phantom": "medi.cohort.phantom.cohorts:cohort",
     "Plan": "medi.cohort.plan",
     "read": "medi.cohort.readers",
@@ -25,7 +26,9 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "Results": "medi.study.results",
     "Rule": "medi.cohort.holdout",
     "run": "medi.study.study",
+    "sample": "medi.api.model",
     "Schema": "medi.cohort.schema",
+    "train": "medi.api.model",
     "Utility": "medi.api.measures",
     "utility": "medi.api.measures",
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,21 @@ def test_exported_source_stands_alone() -> None:
     assert "def group_rare(" not in text
     with pytest.raises(LookupError, match=r"medi\.core\.errors has no top-level nothing"):
         bundle("medi.core.errors", "nothing")
+
+
+def test_two_meanings_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The export once held two functions named ddpm_sigmas, and the wrong one won."""
+    text = bundle("medi.export.pipeline", "MediPipeline")
+    defined = re.findall(r"^(?:def|class) (\w+)", text, flags=re.M)
+    assert len(defined) == len(set(defined))
+    (tmp_path / "clash_a.py").write_text("def levels():\n    return 1\n\n\ndef used():\n    return levels()\n")
+    (tmp_path / "clash_b.py").write_text(
+        "from clash_a import used\n\n\ndef levels():\n    return 2\n\n\ndef both():\n    return levels() + used()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("medi.export.bundle.PACKAGE", "clash_a")
+    with pytest.raises(LookupError, match="levels is defined in clash_a and in clash_b; rename one"):
+        bundle("clash_b", "both")
 
 
 def test_training_records_what_the_card_lists(cohort: Cohort, tiny: NetworkSettings, tmp_path: Path) -> None:

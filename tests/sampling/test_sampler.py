@@ -156,3 +156,14 @@ def test_noise_id_is_shared_across_conditions_and_condition_matters(denoiser: De
 def test_impossible_settings_are_refused(changed, words: str) -> None:
     with pytest.raises(MediError, match=words):
         SamplerSettings(**changed)
+
+
+def test_more_rows_than_a_batch_give_as_many_images(denoiser: Denoiser, cohort: Cohort) -> None:
+    """Once 200 rows at batch 4 gave 4 images without a word."""
+    rows = pd.concat([cohort.table] * 3, ignore_index=True)
+    rows["noise_id"] = [f"n{i}" for i in range(len(rows))]
+    images = sample_images(denoiser, rows, 0, SamplerSettings(steps=2, batch=5))
+    assert len(images) == len(rows) == 72
+    alone = sample_images(denoiser, rows.iloc[[67]], 0, SamplerSettings(steps=2, batch=5))
+    assert (images[67] == alone[0]).all()
+    assert sample_images(denoiser, rows.head(0), 0, SamplerSettings()).shape == (0, 8, 8, 3)

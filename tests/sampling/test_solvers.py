@@ -8,7 +8,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 
+from medi.core.errors import MediError
+from medi.core.registry import register, registry
 from medi.models.noise import ddpm_sigmas
+from medi.sampling.sampler import SamplerSettings
 from medi.sampling.schedules import edm_sigmas, leading_sigmas, linspace_sigmas, uniform_log_sigmas
 from medi.sampling.solvers import SOLVERS, Fresh, ddim, dpm_solver_2m, heun
 
@@ -198,3 +201,25 @@ def test_linspace_schedule_equals_diffusers() -> None:
     )
     scheduler.set_timesteps(20)
     np.testing.assert_allclose(linspace_sigmas(20), scheduler.sigmas, rtol=1e-4)
+
+
+def euler(denoise, x, sigmas):
+    """Euler's method: one evaluation a step."""
+    for sigma, following in pairwise(sigmas):
+        x = x + float(following - sigma) * (x - denoise(x, float(sigma))) / float(sigma)
+    return x
+
+
+def test_a_registered_solver_is_asked_for_by_name() -> None:
+    """It samples a Gaussian as DDIM does, which is Euler's method; its evaluations are counted by themselves."""
+    register("solver", "euler")(euler)
+    try:
+        settings = SamplerSettings(steps=7, solver="euler")
+        assert settings.evaluations == 7
+        x = torch.randn(64, 1, 2, 2)
+        ours, theirs = (SOLVERS[name](gaussian(0.5), 40 * x, settings.sigmas()) for name in ("euler", "ddim"))
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    finally:
+        del registry("solver").things["euler"]
+    with pytest.raises(MediError, match="solver 'euler' is unknown; known: dpm_solver_2m, ddim"):
+        SamplerSettings(solver="euler")

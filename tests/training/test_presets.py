@@ -82,5 +82,5 @@ def test_demo_preset_is_the_demo() -> None:
 
 
 def test_unknown_preset_names_the_known() -> None:
-    with pytest.raises(MediError, match="known: paper, demo, patch64"):
+    with pytest.raises(MediError, match="known: paper, demo, laptop32, laptop64"):
         preset("large")

@@ -13,8 +13,6 @@ from medi.cli.terminal import Terminal, say
 from medi.cli.values import RANGE, interval, named_numbers, shard_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from medi.sampling.guidance import Guidance
 
 SOLVERS = ("dpm_solver_2m", "ddim", "ddim_clipped", "heun")
@@ -80,6 +78,7 @@ def sample(
 
     Example: medi sample my-model my-plan --out my-samples --steps 20
     """
+    from medi.api.model import rows_of
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
     from medi.sampling.generate import generate, workers_worthwhile
@@ -89,7 +88,7 @@ def sample(
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
     kind: Any = precision  # SamplerSettings refuses what is unknown
     settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
-    rows, part, started = _rows(plan), shard_of(shard), time.perf_counter()
+    rows, part, started = rows_of(plan), shard_of(shard), time.perf_counter()
     workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
     worse = None if autoguidance is None else model_file(autoguidance)
     show: Show = Silent() if process("RANK", 0) else Terminal()
@@ -101,15 +100,6 @@ def sample(
         return
     say(f"sampled: {len(cohort):,} images, {settings} ({took}): {out}")
     next_step("fidelity", packed_beside(out), f"medi={out}")
-
-
-def _rows(path: Path) -> "pd.DataFrame":
-    """The rows of a plan folder, or of a table of counts."""
-    from medi.cohort.plan import images
-    from medi.cohort.readers.rows import read_rows
-    from medi.core.files import read_table
-
-    return read_table(path / "rows.parquet") if path.is_dir() else images(read_rows(path))
 
 
 def _guidance(given: list[str], within: str | None, autoguidance: float) -> "Guidance":

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,17 +17,15 @@ from medi.core.errors import MediError
 if TYPE_CHECKING:
     from medi.cohort.table import Cohort
     from medi.models.conditioning import Dropout
-    from medi.models.denoiser import Denoiser
-    from medi.training.recipe import Recipe
 
-PRESETS = ("paper", "demo", "patch64", "patch128", "patch256")
+PRESETS = ("laptop32", "laptop64", "demo", "patch64", "patch128", "patch256", "paper")
 OF_PRESET = "the preset's"
 
 
 def train(
     packed: Annotated[Path, typer.Argument(metavar="PACKED", help="Packed cohort with a split (holdout, then pack).")],
     out: Annotated[Path, folder("the model; the same command goes on")] = Path("medi-model"),
-    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}.", autocompletion=one_of(*PRESETS))] = "patch64",
+    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}.", autocompletion=one_of(*PRESETS))] = "laptop64",
     class_alone: Annotated[bool, typer.Option("--cls", help="Condition on the class alone: the baseline.")] = False,
     images: Annotated[int | None, typer.Option(min=1, help="Training images drawn.", show_default=OF_PRESET)] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images per update.", show_default=OF_PRESET)] = None,
@@ -47,31 +45,30 @@ def train(
     The same command goes on where it stopped, to the same weights bit for bit. Writes model.safetensors (with
     vocabularies and settings) and log.jsonl; the validation split gives the loss in it.
 
-    Example: medi train my-packed --preset patch64 --out my-model
+    Example: medi train my-packed --preset laptop64 --out my-model
     """
     from medi.training.presets import preset as named
 
     chosen = named(preset)
     cohort = _packed(packed, chosen.network.size)
     changes = given(images=images, batch=batch, micro_batch=micro_batch, compile=compile or None)
-    recipe = _fitted(chosen.recipe, changes | ({"dropout": _dropout(dropout)} if dropout else {}))
+    recipe = chosen.recipe.changed(**changes, **({"dropout": _dropout(dropout)} if dropout else {}))
+    chosen, patches = replace(chosen, recipe=recipe), cohort.where(split="train")
     schema = cohort.schema.restrict([]) if class_alone else cohort.schema
-    patches, validation = cohort.where(split="train"), cohort.where(split="validation")
     show_notes(cohort, guesses=dry_run)
     conditions = ", ".join(attribute.name for attribute in schema.conditions)
     say(f"{len(patches):,} patches; conditions: {conditions}; {recipe.images:,} images in batches of {recipe.batch}")
     if dry_run:
-        from medi.models.denoiser import Denoiser
+        from medi.training.cost import cost_of
         from medi.training.loop import check_size
 
         check_size(patches, chosen.network)
-        say(_cost(Denoiser(chosen.network, schema), recipe))
+        say(str(cost_of(chosen, schema)))
         return
-    from medi.sampling.sampler import draw
-    from medi.training.loop import train as run
+    from medi.api.model import train_split
 
     with Terminal().bars("training") as (advance,):
-        model = run(patches, out, chosen.network, recipe, schema, seed, validation, advance, draw)
+        model = train_split(cohort, chosen, out, seed, not class_alone, advance)
     say(f"model: {model}; {_speed(out)}")
     next_step("plan", packed)
 
@@ -82,13 +79,6 @@ def _speed(folder: Path) -> str:
     last = read_log(folder)[-1]
     use = "" if last.utilisation is None else f", {last.utilisation:.0%} of the GPU's dense bf16 rate"
     return f"{last.images_per_second:,.0f} images/s, {last.gflop_per_image:.2f} GFLOP an image{use}"
-
-
-def _cost(denoiser: "Denoiser", recipe: "Recipe") -> str:
-    from medi.models.cost import flop, gflop_per_image
-
-    weights, gflop = sum(p.numel() for p in denoiser.parameters()), 3 * gflop_per_image(denoiser)
-    return f"{weights / 1e6:,.1f} M parameters, {flop(gflop)} an image, {flop(gflop * recipe.images)} in all"
 
 
 def _packed(folder: Path, size: int) -> "Cohort":
@@ -103,12 +93,6 @@ def _packed(folder: Path, size: int) -> "Cohort":
     if "split" not in cohort.table or not (cohort.table["split"] == "train").any():
         raise MediError(f"{folder}: no patch is for training; run `medi holdout` first, then pack what it wrote")
     return cohort
-
-
-def _fitted(recipe: "Recipe", changes: dict[str, Any]) -> "Recipe":
-    """The recipe as the user changes it; states are saved at whole batches."""
-    batch = changes.get("batch", recipe.batch)
-    return replace(recipe, **changes, save_every=max(recipe.save_every // batch, 1) * batch)
 
 
 def _dropout(rates: list[str]) -> "Dropout":

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
+from medi.api.model import train_split
 from medi.core.files import read_table
 from medi.core.progress import Advance
 from medi.sampling.generate import generate
-from medi.sampling.sampler import draw
 from medi.sampling.transfer import TransferSettings, filling, transfer
 from medi.study.context import MEDI, MODELS, Study, reopen
 from medi.study.settings import StudySettings
-from medi.training.loop import EARLY, train
+from medi.training.loop import EARLY
+from medi.training.presets import Preset
 
 TRANSLATION_STEPS = 10  # as near to the truth as 15 (docs/how-to/transfer.md)
 
@@ -23,10 +24,8 @@ def train_models(study: Study, path: Path) -> str:
 def train_model(folder: Path, model: str, advance: Advance) -> None:
     """Worker: train CLS on the class alone or MeDi on class and metadata."""
     study = reopen(folder)
-    s, cohort = study.settings, study.split()
-    schema = cohort.schema if model == MEDI else cohort.schema.restrict([])
-    patches, validation = cohort.where(split="train"), cohort.where(split="validation")
-    train(patches, folder / "models" / model, s.network, s.training, schema, s.seed, validation, advance, draw)
+    s, out = study.settings, folder / "models" / model
+    train_split(study.split(), Preset(s.network, s.training), out, s.seed, model == MEDI, advance)
 
 
 def sample_models(study: Study, path: Path) -> str:

@@ -13,6 +13,18 @@ demo: the network of `medi demo`, 32 px, 1.1 M parameters, for two CPU cores.
     medi sample demo PLAN --steps 12 --out samples
 Result on the phantom: benchmarks/results/study.json.
 
+laptop32: network and training of `demo`, for patches of 32 px and two CPU cores. 100,000 images of 0.37 GFLOP.
+    medi train PACKED --preset laptop32 --out model
+About 11 minutes on two cores without bf16 units, about 3 on two with them. Computed, not waited for: LAPTOP says how.
+
+laptop64: the same network on 64 px, 1.1 M parameters; noise levels twice those of 32 px. 100,000 images of 1.5 GFLOP.
+    medi train PACKED --preset laptop64 --out model
+    medi sample model PLAN --sigma-max 80 --out samples
+About 32 minutes on two cores without bf16 units, about 9 on two with them. Computed in the same way. What its images
+are worth has not been measured yet.
+
+tiny: a few thousand parameters on 32 px, seconds. For examples and tests: its images are noise.
+
 patch64: EDM, attention at 16 and 8 px, averaged weights, 64 px, 16.8 M parameters, for one GPU.
     medi train PACKED --preset patch64 --out patch64
     medi sample patch64 PLAN --out samples
@@ -32,14 +44,29 @@ Not trained yet.
 from dataclasses import dataclass
 
 from medi.core.errors import MediError
+from medi.core.settings import validated
 from medi.models.network import NetworkSettings
 from medi.training.recipe import Recipe
 
 NO_AVERAGE = 1e9  # gamma of the power-function average whose memory is the last update
 
 
+LAPTOP = {  # images/s for each second of CPU time: AMD EPYC without bf16 units (AVX2), fp32, one thread
+    "laptop32": 105.0,
+    "laptop64": 36.0,
+}  # with bf16 units the network of laptop32 makes 350 (results/engine.json)
+TWO_CORES = 1.43  # how much faster one training runs on two cores than on one (`medi.core.processes`)
+
+
+@validated
 @dataclass(frozen=True)
 class Preset:
+    """Network and recipe that belong together.
+
+    >>> preset("tiny").network.size
+    32
+    """
+
     network: NetworkSettings
     recipe: Recipe
 
@@ -49,6 +76,11 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise MediError(f"preset {name!r} is unknown; known: {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def _laptop(size: int, noise_mean: float) -> Preset:
+    recipe = Recipe(images=100_000, warmup=4_000, balance=1.0, balance_over="nested", noise_mean=noise_mean)
+    return Preset(NetworkSettings(size), recipe)
 
 
 def _gpu(network: NetworkSettings, images: int, batch: int) -> Preset:
@@ -97,16 +129,11 @@ PRESETS = {
             save_every=10_000 * 64,
         ),
     ),
-    "demo": Preset(
-        NetworkSettings(),
-        Recipe(
-            images=100_000,
-            learning_rate=2e-3,
-            warmup=4_000,
-            balance=1.0,
-            balance_over="nested",
-            noise_mean=-1.2,
-        ),
+    "demo": _laptop(32, -1.2),
+    "laptop32": _laptop(32, -1.2),
+    "laptop64": _laptop(64, -0.5),  # -1.2 + ln 2: what hides at sigma in 32 px hides at 2 sigma in 64
+    "tiny": Preset(
+        NetworkSettings(32, 4, (8, 8)), Recipe(images=256, batch=16, save_every=256, warmup=64, precision="fp32")
     ),
     "patch64": _gpu(
         NetworkSettings(64, 2, (64, 128, 256), 2, attention=(1, 2), middle_attention=True, groups=32), 20_000_000, 256

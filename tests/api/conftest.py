@@ -1,0 +1,1 @@
+from tiny_model import cohort, schema  # noqa: F401
