@@ -329,3 +329,16 @@ def test_site_codes_cannot_be_held_out_but_hospitals_can(slides: pd.DataFrame) -
     found = design(hospital, Schema.infer(hospital, ["site"]), Rule(min_patients=2), 0)
     assert len(found.certificate["held_out"]) == round(0.3 * found.certificate["combinations"])
     assert verify(found.apply(hospital), found.certificate) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"kind": "sitess"}, "kind is 'sitess'; input should be 'random', 'named', 'sites' or 'published'"),
+        ({"rate": "many"}, "rate is 'many'"),
+        ({"raet": 0.3}, "unexpected keyword argument 'raet'; its settings are kind, over, rate"),
+    ],
+)
+def test_a_rule_is_checked_where_it_is_made(wrong: dict[str, object], words: str) -> None:
+    with pytest.raises(MediError, match=words):
+        Rule(**wrong)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from medi.cohort.table import SPLITS
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, write_json, write_table
+from medi.core.settings import validated
 
 PUBLISHED_RATE = 0.7  # training share of the combinations in Drexlin et al. 2025
 
@@ -31,6 +32,7 @@ Sparse = Any  # scipy.sparse.csr_array; scipy is imported only where combination
 Combination = tuple[str, ...]
 
 
+@validated
 @dataclass(frozen=True)
 class Rule:
     """What is held out, and how the remaining patients are shared.

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from medi.cohort.pixels import Box, cut, to_rgb
 from medi.core.errors import MediError
 from medi.core.files import content_hash
+from medi.core.settings import validated
 from medi.core.types import Images
 
 MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
@@ -27,6 +28,7 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # no
 Mode = Literal["resize", "crop", "tile"]
 
 
+@validated
 @dataclass(frozen=True)
 class Fit:
     """How an image becomes patches of size x size pixels.
@@ -42,8 +44,6 @@ class Fit:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise MediError(f"size {self.size}: a patch has at least one pixel")
-        if self.mode not in ("resize", "crop", "tile"):
-            raise MediError(f"mode {self.mode!r}: expected resize, crop or tile")
         if self.mpp is not None and (self.mode == "resize" or not self.mpp > 0):
             raise MediError(f"mpp {self.mpp} with mode {self.mode}: mpp is positive and goes with crop or tile")
 

@@ -99,7 +99,7 @@ def test_mpp_column_is_numbers_or_empty(tmp_path: Path, draw: Callable[..., Path
 
 
 def test_a_word_is_no_list(source: Callable[..., Path]) -> None:
-    with pytest.raises(MediError, match=r"attributes is a list: \['site'\]"):
+    with pytest.raises(MediError, match="attributes is 'site'; 'str' instances are not allowed"):
         readers.read(source(*ROWS), "table", attributes="site")
 
 

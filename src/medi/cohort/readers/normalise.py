@@ -18,6 +18,7 @@ from medi.cohort.readers.rows import read_rows
 from medi.cohort.schema import RESERVED, Schema, group_rare
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.settings import validated
 
 MAX_LEVELS = 10_000  # more is an id, not an attribute
 KNOWN_ATTRIBUTES = (
@@ -39,6 +40,7 @@ SHOWN = 5  # names in a note
 LOOKED_AT = 1_000  # columns that are counted for the note on further attributes
 
 
+@validated
 @dataclass(frozen=True)
 class Settings:
     """What a user may say to every reader; None means: guess, and note the guess.
@@ -63,9 +65,8 @@ class Settings:
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:
-        for name in ("attributes", "continuous", "missing", "classes"):
-            if isinstance(value := getattr(self, name), str):
-                raise MediError(f"{name} is a list: [{value!r}] rather than {value!r}")
+        if self.mpp is not None and not 0 < self.mpp < float("inf"):
+            raise MediError(f"mpp {self.mpp:g}: micrometres per pixel are a positive number")
 
 
 DEFAULTS = Settings()
