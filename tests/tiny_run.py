@@ -10,8 +10,9 @@ import yaml
 
 from medi.cohort.audit import audit
 from medi.cohort.combinations import counts
-from medi.cohort.holdout import Rule, design
+from medi.cohort.holdout import design
 from medi.cohort.pixels import Pixels
+from medi.cohort.rule import Rule
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.files import write_json, write_text

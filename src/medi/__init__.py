@@ -24,7 +24,7 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "read": "medi.cohort.readers",
     "register": "medi.core.registry",
     "Results": "medi.study.results",
-    "Rule": "medi.cohort.holdout",
+    "Rule": "medi.cohort.rule",
     "run": "medi.study.study",
     "sample": "medi.api.model",
     "Schema": "medi.cohort.schema",

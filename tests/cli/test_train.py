@@ -8,7 +8,8 @@ import pytest
 
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
-from medi.cohort.holdout import Rule, design
+from medi.cohort.holdout import design
+from medi.cohort.rule import Rule
 from medi.cohort.table import Cohort
 from medi.models.checkpoint import load_model
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from medi.cohort.certificate import verify
-from medi.cohort.holdout import Holdout, Rule, design
+from medi.cohort.holdout import Holdout, design
+from medi.cohort.rule import Rule
 from medi.cohort.schema import Schema
 from medi.cohort.table import SPLITS
 from medi.core import seeds

@@ -17,7 +17,8 @@ from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
-    from medi.cohort.holdout import Holdout, Rule
+    from medi.cohort.holdout import Holdout
+    from medi.cohort.rule import Rule
     from medi.cohort.table import Cohort
 
 RULES: dict[str, tuple[str, ...]] = {  # and the options that go with each alone
@@ -83,7 +84,7 @@ def design(
 
 
 def _rule(kind: str | None, over: Sequence[str], held: Sequence[str], options: dict[str, Any]) -> "Rule":
-    from medi.cohort.holdout import Rule
+    from medi.cohort.rule import Rule
 
     kind = kind or ("named" if held else "random")
     check_fits(kind, RULES, options | ({"held": held} if held else {}))

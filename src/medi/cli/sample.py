@@ -21,53 +21,65 @@ PRECISIONS = ("auto", "bf16", "fp32")
 GUIDE, LEVELS = "Guidance", "Noise levels"  # headings of the help
 
 
+Steps = Annotated[int, typer.Option(min=1, help="Noise levels.", rich_help_panel=LEVELS)]
+SigmaMin = Annotated[
+    float, typer.Option(help="Lowest noise level of the schedules log and edm.", rich_help_panel=LEVELS)
+]
+SigmaMax = Annotated[float, typer.Option(help="Their highest.", rich_help_panel=LEVELS)]
+Solver = Annotated[
+    str,
+    typer.Option(help=f"{', '.join(SOLVERS)}.", autocompletion=one_of(*SOLVERS), rich_help_panel=LEVELS),
+]
+Schedule = Annotated[
+    str,
+    typer.Option(help=f"{', '.join(SCHEDULES)}.", autocompletion=one_of(*SCHEDULES), rich_help_panel=LEVELS),
+]
+Eta = Annotated[
+    float,
+    typer.Option(min=0, help="Fresh noise in each step of dpm_solver_2m; 0 is none.", rich_help_panel=LEVELS),
+]
+EtaInterval = Annotated[
+    str | None,
+    typer.Option(metavar=RANGE, help="Fresh noise between these sigmas only.", rich_help_panel=LEVELS),
+]
+GuidanceWeights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=WEIGHT", help="Draw towards class or an attribute.", rich_help_panel=GUIDE),
+]
+Autoguidance = Annotated[
+    Path | None, typer.Option(metavar="MODEL", help="Draw away from this worse model.", rich_help_panel=GUIDE)
+]
+AutoguidanceWeight = Annotated[float, typer.Option(help="How far, with --autoguidance.", rich_help_panel=GUIDE)]
+GuidanceInterval = Annotated[
+    str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
+]
+Batch = Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")]
+Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.", autocompletion=one_of(*PRECISIONS))]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
+]
+
+
 def sample(
     model: Model,
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="Folder of medi plan, or a table (see above).")],
     out: Annotated[Path, folder("the synthetic cohort")] = Path("medi-samples"),
-    steps: Annotated[int, typer.Option(min=1, help="Noise levels.", rich_help_panel=LEVELS)] = 16,
-    sigma_min: Annotated[
-        float, typer.Option(help="Lowest noise level of the schedules log and edm.", rich_help_panel=LEVELS)
-    ] = 0.02,
-    sigma_max: Annotated[float, typer.Option(help="Their highest.", rich_help_panel=LEVELS)] = 40.0,
-    solver: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(SOLVERS)}.", autocompletion=one_of(*SOLVERS), rich_help_panel=LEVELS),
-    ] = SOLVERS[0],
-    schedule: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(SCHEDULES)}.", autocompletion=one_of(*SCHEDULES), rich_help_panel=LEVELS),
-    ] = SCHEDULES[0],
-    eta: Annotated[
-        float,
-        typer.Option(min=0, help="Fresh noise in each step of dpm_solver_2m; 0 is none.", rich_help_panel=LEVELS),
-    ] = 0.0,
-    eta_interval: Annotated[
-        str | None,
-        typer.Option(metavar=RANGE, help="Fresh noise between these sigmas only.", rich_help_panel=LEVELS),
-    ] = None,
-    guidance: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=WEIGHT", help="Draw towards class or an attribute.", rich_help_panel=GUIDE),
-    ] = None,
-    autoguidance: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="Draw away from this worse model.", rich_help_panel=GUIDE)
-    ] = None,
-    autoguidance_weight: Annotated[
-        float, typer.Option(help="How far, with --autoguidance.", rich_help_panel=GUIDE)
-    ] = 1.0,
-    guidance_interval: Annotated[
-        str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
-    ] = None,
+    steps: Steps = 16,
+    sigma_min: SigmaMin = 0.02,
+    sigma_max: SigmaMax = 40.0,
+    solver: Solver = SOLVERS[0],
+    schedule: Schedule = SCHEDULES[0],
+    eta: Eta = 0.0,
+    eta_interval: EtaInterval = None,
+    guidance: GuidanceWeights = None,
+    autoguidance: Autoguidance = None,
+    autoguidance_weight: AutoguidanceWeight = 1.0,
+    guidance_interval: GuidanceInterval = None,
     shard: Shard = "0/1",
-    batch: Annotated[int, typer.Option(min=1, help="Images at once; part of what makes them repeatable.")] = 128,
-    precision: Annotated[
-        str, typer.Option(help=f"{', '.join(PRECISIONS)}.", autocompletion=one_of(*PRECISIONS))
-    ] = "auto",
+    batch: Batch = 128,
+    precision: Precision = "auto",
     compile: Compile = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes on this machine.", show_default="one a core, on a CPU")
-    ] = None,
+    workers: Workers = None,
     seed: Seed = 0,
 ) -> None:
     """The synthetic cohort of a plan.

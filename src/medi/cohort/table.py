@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from medi.cohort.audit import Audit
     from medi.cohort.dataset import PatchDataset
-    from medi.cohort.holdout import Holdout, Rule
+    from medi.cohort.holdout import Holdout
     from medi.cohort.image_fit import Mode
     from medi.cohort.plan import Plan
+    from medi.cohort.rule import Rule
     from medi.core.progress import Advance
 
 FORMAT_VERSION = 1
@@ -107,7 +108,8 @@ class Cohort:
         `Rule` (min_patients, test_seen, validation, reserve, ...); rule: a whole rule in place of all these. The
         certificate is `cohort.holdout.certificate`. MediError where the rule cannot be met, saying what can.
         """
-        from medi.cohort.holdout import Rule, design
+        from medi.cohort.holdout import design
+        from medi.cohort.rule import Rule
 
         chosen = rule or Rule(over=tuple(over), rate=rate, **options)
         found = design(self.table, self.schema, chosen, seed)

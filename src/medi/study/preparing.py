@@ -5,8 +5,9 @@ from pathlib import Path
 import yaml
 
 from medi.cohort.audit import audit
-from medi.cohort.holdout import Rule, design
+from medi.cohort.holdout import design
 from medi.cohort.plan import Plan, balance, with_siblings
+from medi.cohort.rule import Rule
 from medi.cohort.table import Cohort
 from medi.core.files import write_table, write_text
 from medi.core.progress import Advance
