@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from medi.core.errors import MediError
 from medi.models import checkpoint
-from medi.models.checkpoint import Checkpoint, load_model, load_tensors, save_model, save_tensors
+from medi.models.checkpoint import Checkpoint, load_checkpoint, load_model, load_tensors, save_model, save_tensors
 from medi.models.denoiser import Denoiser
 
 
@@ -93,3 +93,9 @@ def test_foreign_weights_are_refused(denoiser: Denoiser, tmp_path) -> None:
 def test_absent_file_names_the_remedy(tmp_path) -> None:
     with pytest.raises(MediError, match="no such checkpoint; train the model first"):
         load_tensors(tmp_path / "none.safetensors")
+
+
+def test_settings_of_version_0_1_are_read_by_their_names_of_today(denoiser: Denoiser, tmp_path) -> None:
+    config = denoiser.config() | {"recipe": {"images": 96, "early": 32}}
+    path = save_tensors(tmp_path / "m.safetensors", denoiser.state_dict(), config)
+    assert load_checkpoint(path).recipe == {"images": 96, "early_average": 32}

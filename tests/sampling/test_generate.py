@@ -1,6 +1,7 @@
 """A plan becomes a cohort: resumed (P12), sharded and by several processes (P3), refused where it cannot (P1)."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -226,3 +227,22 @@ def test_images_do_not_depend_on_the_table_around_them(model, cohort, whole, tmp
     few = generate(model, cohort.table.iloc[order], tmp_path / "few", 1, SETTINGS)
     assert isinstance(few.table, pd.DataFrame)
     assert (few.images[:] == whole.images[order]).all()
+
+
+def test_a_folder_of_version_0_1_is_taken_for_what_it_is(model: Path, cohort: Cohort, tmp_path: Path) -> None:
+    """Its record calls autoguidance `weak`, and the model that is drawn away from the weaker one."""
+    settings = SamplerSettings(steps=2, batch=16)
+    made = generate(model, cohort.table, tmp_path / "s", 0, settings)
+    head = json.loads((tmp_path / "s" / "cohort.json").read_text())
+    head["info"]["weaker_model"] = head["info"].pop("autoguidance_model")
+    guidance = head["info"]["sampler"]["guidance"]
+    guidance["weak"] = guidance.pop("autoguidance")
+    (tmp_path / "s" / "cohort.json").write_text(json.dumps(head))
+    before = (tmp_path / "s" / "pixels.npy").stat().st_mtime_ns
+    again = generate(model, cohort.table, tmp_path / "s", 0, settings)
+    assert (again.images[:] == made.images[:]).all()
+    assert (tmp_path / "s" / "pixels.npy").stat().st_mtime_ns == before
+    guidance["weak"] = 0.5
+    (tmp_path / "s" / "cohort.json").write_text(json.dumps(head))
+    with pytest.raises(MediError, match="holds images of another sampler"):
+        generate(model, cohort.table, tmp_path / "s", 0, settings)

@@ -145,12 +145,12 @@ def save_model(path: Path, denoiser: Denoiser, checkpoint: Checkpoint | None = N
     return save_tensors(path, denoiser.state_dict(), known | denoiser.config())
 
 
-def load_model(path: Path) -> tuple[Denoiser, Checkpoint]:
+def load_model(path: str | Path) -> tuple[Denoiser, Checkpoint]:
     """A denoiser in evaluation mode, and what its file says; the random numbers of the caller stay as they are.
 
     MediError where the file is damaged or newer, or needs a network that is not registered here.
     """
-    tensors, checkpoint = _read(path)
+    tensors, checkpoint = _read(Path(path))
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced at once
         denoiser = Denoiser(checkpoint.network, checkpoint.schema)
     try:
@@ -160,9 +160,9 @@ def load_model(path: Path) -> tuple[Denoiser, Checkpoint]:
     return denoiser.eval(), checkpoint
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """What a model file says of itself, without a network."""
-    return _read(path)[1]
+    return _read(Path(path))[1]
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:

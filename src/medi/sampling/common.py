@@ -20,7 +20,7 @@ from medi.cohort.table import Cohort, slides_in_turn
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import content_hash
-from medi.core.progress import Advance
+from medi.core.progress import Advance, unheard
 from medi.core.sharding import Shard
 from medi.core.types import Images
 from medi.sampling.generate import Made, load_on_device, produce
@@ -100,7 +100,7 @@ def transfer_in_common(
     settings: TransferSettings,
     learn_from: int = 64,
     seed: int = 0,
-    progress: Advance = lambda images, total: None,
+    progress: Advance = unheard,
     shard: Shard = (0, 1),
 ) -> Cohort | None:
     """`transfer` by the common change of each pair of levels, learned from `learn_from` patches of each level.

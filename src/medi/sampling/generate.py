@@ -22,7 +22,7 @@ from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
 from medi.core.memory import keep_freed_memory
 from medi.core.processes import Call, Summed, side_by_side
-from medi.core.progress import Advance
+from medi.core.progress import Advance, unheard
 from medi.core.sharding import WHOLE, Shard, process, share
 from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
@@ -40,7 +40,7 @@ def generate(
     folder: Path,
     seed: int,
     settings: SamplerSettings,
-    progress: Advance = lambda images, total: None,
+    progress: Advance = unheard,
     shard: Shard = WHOLE,
     worse: Path | None = None,
     workers: int = 1,
@@ -116,7 +116,7 @@ def produce(
     chunks: Sequence[pd.DataFrame],
     work: Callable[[pd.DataFrame], UInt8[np.ndarray, "n h w 3"]],
     made: Made,
-    progress: Advance = lambda images, total: None,
+    progress: Advance = unheard,
     shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort in `folder` whose images `work` makes from chunks of rows; goes on after an interruption (P12).

@@ -22,7 +22,7 @@ from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import content_hash
-from medi.core.progress import Advance
+from medi.core.progress import Advance, unheard
 from medi.core.settings import validated
 from medi.core.sharding import WHOLE, Shard
 from medi.models.checkpoint import Checkpoint, check_scale
@@ -170,7 +170,7 @@ def transfer(
     rows: pd.DataFrame,
     folder: Path,
     settings: TransferSettings,
-    progress: Advance = lambda images, total: None,
+    progress: Advance = unheard,
     shard: Shard = WHOLE,
 ) -> Cohort | None:
     """The cohort of the patches that `rows` (of `at_levels` or `filling`) names, written to `folder`; resumable.

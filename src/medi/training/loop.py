@@ -20,7 +20,7 @@ from medi.core.devices import compile_failed
 from medi.core.errors import MediError
 from medi.core.files import write_atomic
 from medi.core.memory import keep_freed_memory
-from medi.core.progress import Advance
+from medi.core.progress import Advance, unheard
 from medi.models.checkpoint import Checkpoint, load_tensors, save_model, save_tensors
 from medi.models.network import NetworkSettings
 from medi.training.log import LogRow, check_collapse, check_finite, utilisation, write_log
@@ -40,7 +40,7 @@ def train(
     schema: Schema,
     seed: int,
     validation: Cohort | None = None,
-    progress: Advance = lambda images, total: None,
+    progress: Advance = unheard,
     draw: Draw | None = None,
 ) -> Path:
     """Train a denoiser conditioned on `schema` (the class alone: `cohort.schema.restrict([])`) on all of `cohort`.

@@ -18,12 +18,12 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.memory import keep_freed_memory
-from medi.core.progress import Advance
+from medi.core.progress import Advance, Tally, unheard
 from medi.models.checkpoint import Checkpoint, check_scale, load_model, load_tensors, save_model, save_tensors
 from medi.models.denoiser import Denoiser
 from medi.models.missing_conditions import condition_known
 from medi.training.adaptation.classes import unlabelled
-from medi.training.adaptation.learning import LOW_RANK, TUNED, VECTOR, AdaptSettings, Count, Task, hold_back
+from medi.training.adaptation.learning import LOW_RANK, TUNED, VECTOR, AdaptSettings, Task, hold_back
 from medi.training.adaptation.levels import extended, level_vector
 from medi.training.adaptation.low_rank import changes_of, check_installed, merged, with_changes
 
@@ -49,7 +49,7 @@ def adapt(
     out: Path,
     settings: AdaptSettings | None = None,
     rehearsal: Cohort | None = None,
-    progress: Advance = lambda images, total: None,
+    progress: Advance = unheard,
 ) -> Adapted:
     """Write out/model.safetensors, which knows `name` as a further level of `attribute`, learned from `patches`.
 
@@ -72,7 +72,7 @@ def adapt(
     condition_known(denoiser, checkpoint, patches.table)  # refuses what the model cannot be told
     unknown = unlabelled(patches, base.schema)
     total = s.vector_images * (2 if unknown else 1) + 2 * s.tune_images * (rehearsal is not None)
-    task = Task(checkpoint, attribute, s, Count(progress, total))
+    task = Task(checkpoint, attribute, s, Tally(progress, total))
     fitted, held = task.find_vector(denoiser, *hold_back(patches, s.seed))
     made = {VECTOR: denoiser} if rehearsal is None else task.tuned(denoiser, fitted, rehearsal)
     held_loss = {kind: task.loss(found, held) for kind, found in made.items()}

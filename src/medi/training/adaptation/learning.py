@@ -14,7 +14,7 @@ from medi.cohort.schema import Attribute
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.core.progress import Advance
+from medi.core.progress import Tally
 from medi.core.settings import validated
 from medi.models.checkpoint import Checkpoint
 from medi.models.denoiser import Denoiser
@@ -52,17 +52,6 @@ class AdaptSettings:
             raise MediError(f"an adaptation needs at least one batch of two images: {self!r}")
 
 
-class Count:
-    """Images done of all that an adaptation draws."""
-
-    def __init__(self, progress: Advance, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def add(self, images: int) -> None:
-        self.done += images
-        self.progress(self.done, self.total)
-
-
 @dataclass(frozen=True)
 class Task:
     """What all steps share: how the model was trained (its noise levels, its dropout), the settings, the progress."""
@@ -70,7 +59,7 @@ class Task:
     checkpoint: Checkpoint
     attribute: str
     settings: AdaptSettings
-    count: Count
+    tally: Tally
 
     def learn_vector(self, denoiser: Denoiser, patches: Cohort) -> None:
         """The new level's row of the table; no other row gets a gradient, so that AdamW without decay leaves them."""
@@ -135,7 +124,7 @@ class Task:
                 group["lr"] = rate * (1 - start / images)
             optimizer.step()
             optimizer.zero_grad()
-            self.count.add(len(counters))
+            self.tally.add(len(counters))
 
 
 def _told(batches: Batches, denoiser: Denoiser, never: Bool[Tensor, " k"], counters: Counters) -> Batch:
