@@ -163,7 +163,8 @@ class Cohort:
         """
         from medi.cohort.plan import balance
 
-        table = self.table if "split" in self.table else self.table.assign(split="train")
+        is_split = "split" in self.table and (self.table["split"] != "").any()
+        table = self.table if is_split else self.table.assign(split="train")
         return balance(table, self.schema, tuple(over), to=to, minimum=minimum)
 
     def as_dataset(self) -> "PatchDataset":
@@ -191,13 +192,15 @@ class Cohort:
         """What must not be passed over: that no column is the patient, which makes a leak possible."""
         from medi.cohort.patients import patients_unknown
 
-        return [text for text in [patients_unknown(self.table)] if text]
+        is_made = "origin" in self.table and (self.table["origin"] != "real").any()
+        return [text for text in [patients_unknown(self.table)] if text and not is_made]
 
     def __str__(self) -> str:
         conditions = ", ".join(f"{a.name} ({len(a.levels) or 'numbers'})" for a in self.schema.conditions)
         pixels = "no pixels" if self.pixels is None else f"{self.pixels.size} px"
-        patients = self.table["patient"].nunique()
-        head = f"{len(self):,} patches of {patients:,} patients, {pixels}; conditions: {conditions}"
+        patients = self.table["patient"].replace("", pd.NA).nunique()
+        people = f" of {patients:,} patients" if patients else ""
+        head = f"{len(self):,} patches{people}, {pixels}; conditions: {conditions}"
         column = self.table.get("split", pd.Series(dtype=object))
         parts = [f"{name} {count:,}" for name, count in column.value_counts().items() if name]
         return "\n".join([head, *(["splits: " + ", ".join(parts)] if parts else []), *self.warnings])
