@@ -51,7 +51,7 @@ def test_rows_of_one_slide_are_fine(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", "empty"),
-        ("a,b\n1\n", "line 2: 1 cells, the header has 2"),
+        ("a,b\n1\n", "line 2: 1 fields, the header has 2"),
         ("slide,site\ns1,X\ns2,Y\n", "which column holds the class"),
     ],
 )

@@ -77,9 +77,9 @@ def fidelity(
     MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor).
 
     >>> from medi.cohort import phantom
-    >>> cells = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
-    >>> real = phantom.fresh(cells, 24, 0, "real", patches_per_slide=4)
-    >>> found = fidelity(real, made=phantom.fresh(cells, 12, 1, "made"), n=12, draws=0)
+    >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
+    >>> real = phantom.fresh(combinations, 24, 0, "real", patches_per_slide=4)
+    >>> found = fidelity(real, made=phantom.fresh(combinations, 12, 1, "made"), n=12, draws=0)
     >>> list(found.to_frame().columns)
     ['scope', 'split', 'floor', 'made']
     """
@@ -135,11 +135,11 @@ def utility(
     MediError where `real` has no split, a patient or patch trains and tests, or a name is unknown.
 
     >>> from medi.cohort import phantom
-    >>> cells = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
-    >>> real = phantom.fresh(cells, 16, 0, "real", patches_per_slide=4)
+    >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
+    >>> real = phantom.fresh(combinations, 16, 0, "real", patches_per_slide=4)
     >>> odd = real.table["patient"].isin(sorted(set(real.table["patient"]))[::2])
     >>> real = real.with_columns(split=odd.map({True: "test_seen", False: "train"}))
-    >>> found = utility(real, made=phantom.fresh(cells, 8, 1, "made"), arms="none")
+    >>> found = utility(real, made=phantom.fresh(combinations, 8, 1, "made"), arms="none")
     >>> found.to_frame()["arm"].tolist()
     ['real', 'made']
     """

@@ -18,7 +18,7 @@ from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
 from medi.evaluation.classify.probes import Probe
 from medi.evaluation.features import REAL, Embedded, check_sets, scales
-from medi.evaluation.fidelity.matching import Cell
+from medi.evaluation.fidelity.matching import Combination
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
 
 DRAWS = 1000
@@ -62,7 +62,7 @@ def control(
     over: Sequence[str],
     seed: int,
     encoder: str,
-    held_out: frozenset[Cell] = frozenset(),
+    held_out: frozenset[Combination] = frozenset(),
 ) -> Control:
     """Probe of every column in `over`, trained on `train`, on each arm and on real patches `test` (arm "real").
 
@@ -99,15 +99,17 @@ def _looks(
     attribute: str,
     over: Sequence[str],
     seed: int,
-    held_out: frozenset[Cell],
+    held_out: frozenset[Combination],
 ) -> Iterator[_Seen]:
     """Every arm under the probe of this attribute, rows of levels that no training patch has left out."""
     probe, reason = _probe(train, attribute, over, seed)
     for arm, given in arms.items():
         known = np.isin(given.table[attribute].to_numpy(dtype=object), probe.classes if probe else ()) & given.whole
         rows = given.take(known).table
-        cells = rows[list(over)].itertuples(index=False, name=None)
-        place = rows[list(over)].assign(split=["unseen" if cell in held_out else "seen" for cell in cells])
+        combinations = rows[list(over)].itertuples(index=False, name=None)
+        place = rows[list(over)].assign(
+            split=["unseen" if combination in held_out else "seen" for combination in combinations]
+        )
         place["noise_id"] = rows["noise_id"] if "noise_id" in rows else rows["sample_id"]
         found = probe.predict(given.features[known]) if probe and known.any() else np.empty(0, dtype=object)
         note = reason or _left_out(known)
@@ -140,9 +142,9 @@ def _as_asked(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
         for level in sorted(set(look.requested[here])):
             place = nowhere | {look.attribute: level}
             yield _share(look, here & (look.requested == level), look.attribute, place, split, over, seed)
-        for cell in sorted(set(look.table.loc[here, list(over)].itertuples(index=False, name=None))):
-            rows = here & (look.table[list(over)] == list(cell)).all(axis=1).to_numpy()
-            yield _share(look, rows, "combination", dict(zip(over, cell)), split, over, seed)
+        for combination in sorted(set(look.table.loc[here, list(over)].itertuples(index=False, name=None))):
+            rows = here & (look.table[list(over)] == list(combination)).all(axis=1).to_numpy()
+            yield _share(look, rows, "combination", dict(zip(over, combination)), split, over, seed)
 
 
 def _share(
@@ -202,7 +204,7 @@ def _ratio(part: Float64[np.ndarray, " draws"], whole: Float64[np.ndarray, " dra
 
 
 def _detectabilities(
-    arm: str, real: Embedded, made: Embedded, over: Sequence[str], seed: int, held_out: frozenset[Cell]
+    arm: str, real: Embedded, made: Embedded, over: Sequence[str], seed: int, held_out: frozenset[Combination]
 ) -> Iterator[Row]:
     pairs = {"": None, "seen": False, "unseen": True} if held_out else {"": None}
     for split, unseen in pairs.items():
@@ -219,7 +221,7 @@ def _matched(
     over: Sequence[str],
     tables: Sequence[pd.DataFrame],
     seed: int,
-    held_out: frozenset[Cell],
+    held_out: frozenset[Combination],
     unseen: bool | None,
 ) -> Embedded:
     """As many rows of every combination as both tables have."""
@@ -228,14 +230,17 @@ def _matched(
     order = np.argsort(side.table["sample_id"].to_numpy(dtype=object), kind="stable")
     order = order[generator("detect", seed).permutation(len(order))]
     ordered = side.table.iloc[order]
-    cells = list(ordered[list(over)].itertuples(index=False, name=None))
-    wanted = [int(number.get(cell, 0)) if _allowed(cell, held_out, unseen) else 0 for cell in cells]
+    combinations = list(ordered[list(over)].itertuples(index=False, name=None))
+    wanted = [
+        int(number.get(combination, 0)) if _allowed(combination, held_out, unseen) else 0
+        for combination in combinations
+    ]
     rows = order[ordered.groupby(list(over)).cumcount().to_numpy() < np.array(wanted, dtype=np.int64)]
     return side.take(rows)
 
 
-def _allowed(cell: Cell, held_out: frozenset[Cell], unseen: bool | None) -> bool:
-    return unseen is None or (cell in held_out) == unseen
+def _allowed(combination: Combination, held_out: frozenset[Combination], unseen: bool | None) -> bool:
+    return unseen is None or (combination in held_out) == unseen
 
 
 def _detectability(real: Embedded, made: Embedded, seed: int) -> Estimate:

@@ -21,7 +21,7 @@ from medi.core.types import Images
 from medi.evaluation.features import Features, scales
 from medi.evaluation.statistics import Estimate, cluster_counts, interval
 
-GRID = 8  # cells a side: noise averages out, structure stays
+GRID = 8  # fields a side: noise averages out, structure stays
 PEERS = 20  # next nearest training patches
 MARGIN = 0.9  # of the null's ratios (0.74 to 0.96 on the phantom; copies with noise of 20 grey levels: below 0.29)
 COPY_ALARM, LEAK_ALARM = 0.01, 0.05  # shares of fresh patches that fall below the thresholds
@@ -121,7 +121,7 @@ def grids(images: Pixels) -> Grids:
 
 
 def _shares(size: int) -> Float32[np.ndarray, "8 {size}"]:
-    """What each of `size` pixels has in each cell's mean; pixels on an edge are shared: flips change nothing."""
+    """What each of `size` pixels has in each combination's mean; pixels on an edge are shared: flips change nothing."""
     edges = np.linspace(0, size, GRID + 1)
     starts, ends = edges[:-1, None], edges[1:, None]
     overlap = np.minimum(ends, np.arange(1, size + 1)) - np.maximum(starts, np.arange(size))
@@ -239,8 +239,8 @@ def _leak_pairs(
     """Per combination the closeness of other patients' patches and of these to one training slide."""
     scale = scales(train.features)
     places = [each.cohort.table.groupby(list(over)).indices for each in (train, others, part)]
-    for cell in sorted(set(places[0]) & set(places[1]) & set(places[2]), key=str):
-        rows, null, judged = (place[cell] for place in places)
+    for combination in sorted(set(places[0]) & set(places[1]) & set(places[2]), key=str):
+        rows, null, judged = (place[combination] for place in places)
         slides = slide_units(train.cohort.table).to_numpy(dtype=object)[rows]
         if len(set(slides)) >= SLIDES and len(null) >= FEWEST:
             base = train.features[rows] / scale

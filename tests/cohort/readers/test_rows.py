@@ -34,9 +34,9 @@ def test_byte_order_mark_and_unnamed_index_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a,b\n1,2\n3\n", r"line 3: 1 cells, the header has 2"),
-        (b"a,b\n1,2\n\n3,4,5\n", r"line 4: 3 cells"),
-        (b'a,b\n"x\ny",2\n3\n', r"line 4: 1 cells"),
+        (b"a,b\n1,2\n3\n", r"line 3: 1 fields, the header has 2"),
+        (b"a,b\n1,2\n\n3,4,5\n", r"line 4: 3 fields"),
+        (b'a,b\n"x\ny",2\n3\n', r"line 4: 1 fields"),
         (b"a,b,a\n1,2,3\n", "columns a occur twice"),
         (b"a,b\n", "no rows"),
         (b"", "empty"),

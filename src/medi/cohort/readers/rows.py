@@ -1,4 +1,4 @@
-"""Tables as text, to the last cell (P6): CSV, TSV and Parquet; a broken row is named by its line."""
+"""Tables as text, to the last field (P6): CSV, TSV and Parquet; a broken row is named by its line."""
 
 import csv
 from collections import Counter
@@ -16,7 +16,7 @@ csv.field_size_limit(1 << 20)
 
 
 def read_rows(path: Path, named: Collection[str] = ()) -> pd.DataFrame:
-    """Every cell as it is written ("" where empty): `NA`, `02` and `not reported` stay. Unnamed columns are dropped.
+    """Every field as it is written ("" where empty): `NA`, `02` and `not reported` stay. Unnamed columns are dropped.
 
     Of a table with more than MOST columns only the first of them are read, and those that are `named` or have a usual
     name.
@@ -44,8 +44,8 @@ def _read_csv(path: Path, named: Collection[str]) -> pd.DataFrame:
     _check_quotes(path, delimiter)
     header, above = _check_rows(path, delimiter)
     if _has_lone_returns(path):
-        cells = [cells for _, _, cells in _lines(path, delimiter)][1:]
-        return pd.DataFrame(cells, columns=header, dtype=str)
+        fields = [fields for _, _, fields in _lines(path, delimiter)][1:]
+        return pd.DataFrame(fields, columns=header, dtype=str)
     table = pd.read_csv(
         path,
         sep=delimiter,
@@ -83,7 +83,7 @@ def _has_lone_returns(path: Path) -> bool:
 
 
 def _check_quotes(path: Path, delimiter: str) -> None:
-    """Refuse a quote that opens and is never closed, with the line where it opens: all below would be one cell."""
+    """Refuse a quote that opens and is never closed, with the line where it opens: all below would be one field."""
     with path.open("rb") as handle:
         marks = sum(block.count(b'"') for block in iter(lambda: handle.read(1 << 20), b""))
     if marks % 2 == 0:
@@ -99,7 +99,7 @@ def _check_quotes(path: Path, delimiter: str) -> None:
 
 
 def _check_rows(path: Path, delimiter: str) -> tuple[list[str], int]:
-    """The header, once every line is UTF-8 and has as many cells as it; and how many lines end with the header."""
+    """The header, once every line is UTF-8 and has as many fields as it; and how many lines end with the header."""
     lines = _lines(path, delimiter)
     first = next(lines, None)
     if first is None:
@@ -107,22 +107,22 @@ def _check_rows(path: Path, delimiter: str) -> tuple[list[str], int]:
     header = [name.strip() for name in first[2]]
     if twice := sorted(name for name, count in Counter(header).items() if name and count > 1):
         raise MediError(f"{path}: columns {', '.join(twice)} occur twice; rename one of each")
-    for line, _, cells in lines:
-        if len(cells) != len(header):
+    for line, _, fields in lines:
+        if len(fields) != len(header):
             raise MediError(
-                f"{path} line {line}: {len(cells)} cells, the header has {len(header)}; mend the line (quote commas)"
+                f"{path} line {line}: {len(fields)} fields, the header has {len(header)}; mend the line (quote commas)"
             )
     return header, first[1]
 
 
 def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
-    """The numbers of the first and last line and the cells of each record; blank lines are passed over."""
+    """The numbers of the first and last line and the fields of each record; blank lines are passed over."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader, line = csv.reader(handle, delimiter=delimiter), 1
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield line, reader.line_num, cells
+            for fields in reader:
+                if any(field.strip() for field in fields):
+                    yield line, reader.line_num, fields
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error

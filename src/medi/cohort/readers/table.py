@@ -92,7 +92,7 @@ def _image_column(rows: pd.DataFrame, image: str | None, notes: Notes) -> dict[s
 
 
 def filled(rows: pd.DataFrame, template: str) -> pd.Series:
-    """The template with each row's cells, by whole columns."""
+    """The template with each row's fields, by whole columns."""
     text = pd.Series("", index=rows.index, dtype=object)
     for literal, name, _, _ in string.Formatter().parse(template):
         if name is not None and name not in rows:

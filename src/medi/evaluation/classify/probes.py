@@ -253,9 +253,9 @@ def balanced_score(
 ) -> float:
     """The share of hits, combinations of a class alike and classes alike."""
     _, first, index = np.unique(combinations, return_index=True, return_inverse=True)
-    cells = np.bincount(index, hits) / np.bincount(index)
+    means = np.bincount(index, hits) / np.bincount(index)
     of = labels[first]
-    classes = np.bincount(of, cells)[np.unique(of)] / np.bincount(of)[np.unique(of)]
+    classes = np.bincount(of, means)[np.unique(of)] / np.bincount(of)[np.unique(of)]
     return float(classes.mean())
 
 

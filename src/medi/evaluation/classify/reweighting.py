@@ -59,12 +59,12 @@ def group_dro(pool: Pool, rng: np.random.Generator) -> Pool:
 
 def dfr(pool: Pool, rng: np.random.Generator) -> Pool:
     """The mean of probes on subsets that have equally many rows of every combination."""
-    cells = [np.flatnonzero((pool.combinations == cell) & _trains(pool)) for cell in _cells(pool)]
-    size = max(SMALLEST, min(map(len, cells)))
+    members = [np.flatnonzero((pool.combinations == member) & _trains(pool)) for member in _combinations_of(pool)]
+    size = max(SMALLEST, min(map(len, members)))
     weights = np.zeros((BAGS, len(pool.folds)))
     for bag in weights:
-        for cell in cells:
-            bag[rng.choice(cell, min(size, len(cell)), replace=False)] = 1
+        for member in members:
+            bag[rng.choice(member, min(size, len(member)), replace=False)] = 1
     return replace(pool, weights=weights)
 
 
@@ -93,7 +93,7 @@ def _trains(pool: Pool) -> Bool[np.ndarray, " n"]:
     return pool.weights.sum(axis=0) > 0
 
 
-def _cells(pool: Pool) -> Int64[np.ndarray, " k"]:
+def _combinations_of(pool: Pool) -> Int64[np.ndarray, " k"]:
     return np.unique(pool.combinations[_trains(pool)])
 
 
@@ -103,8 +103,8 @@ def _alike(pool: Pool) -> Float64[np.ndarray, " n"]:
     labels = pool.targets.argmax(axis=1)
     mass = np.bincount(pool.combinations, weights)[pool.combinations]
     share = np.divide(weights, mass, out=np.zeros_like(weights), where=mass > 0)
-    cells = np.bincount(labels, share)[labels]
-    return share / cells / np.bincount(labels, share / cells).astype(bool).sum()
+    members = np.bincount(labels, share)[labels]
+    return share / members / np.bincount(labels, share / members).astype(bool).sum()
 
 
 def _dro(combinations: Index) -> Solver:

@@ -260,9 +260,9 @@ def _share(totals: Float[np.ndarray, "draws 2"]) -> Figures:
 
 def _evenly(table: pd.DataFrame, over: Sequence[str], seed: int) -> Index:
     """Rows with equally many of every combination, `QUERIES` at most."""
-    cell = pd.Series(codes(table, over))
-    size = min(int(cell.value_counts().min()), max(1, QUERIES // cell.nunique()))
-    order = cell.iloc[generator("robustness", seed).permutation(len(cell))]
+    combination = pd.Series(codes(table, over))
+    size = min(int(combination.value_counts().min()), max(1, QUERIES // combination.nunique()))
+    order = combination.iloc[generator("robustness", seed).permutation(len(combination))]
     return np.sort(order.index[order.groupby(order).cumcount() < size].to_numpy(dtype=np.int64))
 
 

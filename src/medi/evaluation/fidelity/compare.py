@@ -20,7 +20,7 @@ from medi.core.seeds import generator
 from medi.core.tables import DIFFERENCE
 from medi.evaluation.features import FLOOR, REAL, Embedded
 from medi.evaluation.fidelity.matching import (
-    Cell,
+    Combination,
     Matching,
     Slides,
     Target,
@@ -43,7 +43,7 @@ def per_combination(
     n: int,
     seed: int,
     encoder: str,
-    held_out: Collection[Cell] = (),
+    held_out: Collection[Combination] = (),
     draws: int = DRAWS,
     progress: Advance = unheard,
 ) -> pd.DataFrame:
@@ -57,9 +57,12 @@ def per_combination(
     in `held_out`. Undefined is NaN with a reason; other reasons are warnings (`measures.withheld`).
     """
     matching = Matching.of({REAL: real, FLOOR: floor, **synthetic}, over, n, seed)
-    cells = sorted(set().union(*matching.positions.values()))
+    combinations = sorted(set().union(*matching.positions.values()))
     held = set(held_out)
-    targets = [Target(dict(zip(over, cell)), {cell: 1.0}, "unseen" if cell in held else "seen") for cell in cells]
+    targets = [
+        Target(dict(zip(over, combination)), {combination: 1.0}, "unseen" if combination in held else "seen")
+        for combination in combinations
+    ]
     return _table(matching, targets, "combination", encoder, draws, progress)
 
 
@@ -99,7 +102,7 @@ def distances(
     seed: int,
     encoder: str,
     levels: Sequence[str] = ("class",),
-    held_out: Collection[Cell] = (),
+    held_out: Collection[Combination] = (),
     draws: int = DRAWS,
     progress: Advance = unheard,
 ) -> pd.DataFrame:
@@ -112,8 +115,8 @@ def distances(
     marginal = (shares / shares.sum()).rename("share").reset_index()
     shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws}
     sets = (real, floor, *synthetic.values())
-    cells = set().union(*(set(rows.table[list(over)].itertuples(index=False, name=None)) for rows in sets))
-    tally = Tally(progress, len(cells) + sum(marginal[column].nunique() for column in levels))
+    combinations = set().union(*(set(rows.table[list(over)].itertuples(index=False, name=None)) for rows in sets))
+    tally = Tally(progress, len(combinations) + sum(marginal[column].nunique() for column in levels))
     tables = [
         per_combination(real, floor, synthetic, over=over, held_out=held_out, progress=tally.part(), **shared),
         *(
@@ -130,8 +133,8 @@ def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarr
     Slides are dealt from the largest, each to the half that lacks its combinations; rows without a slide stand alone.
     """
     slides = slide_units(table)
-    cells = table.groupby(list(over), sort=True).ngroup()
-    counts = pd.crosstab(slides, cells)
+    combinations = table.groupby(list(over), sort=True).ngroup()
+    counts = pd.crosstab(slides, combinations)
     order = generator("halves", seed).permutation(len(counts))
     order = order[np.argsort(-counts.to_numpy().sum(axis=1)[order], kind="stable")]
     lead, first = np.zeros(counts.shape[1]), {}
@@ -164,8 +167,8 @@ def _results(
     table = matching.sets[REAL].table
     used = np.concatenate([np.empty(0, dtype=np.int64), *(part[REAL].rows for part in drawn if part)])
     own = list(targets[0].labels) if targets else []
-    cells = list(table[own].iloc[used].itertuples(index=False, name=None))
-    slides = Slides.of(slide_units(table).iloc[used].astype(str).tolist(), cells)
+    combinations = list(table[own].iloc[used].itertuples(index=False, name=None))
+    slides = Slides.of(slide_units(table).iloc[used].astype(str).tolist(), combinations)
     threads = max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
         found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, draws), zip(targets, drawn))

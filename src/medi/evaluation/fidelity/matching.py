@@ -18,34 +18,34 @@ from medi.core.shares import apportion, largest_total
 from medi.evaluation.features import REAL, Embedded, check_sets
 from medi.evaluation.statistics import cluster_counts, cluster_index
 
-Cell = tuple[str, ...]  # one level of each column of `over`
+Combination = tuple[str, ...]  # one level of each column of `over`
 Rows = Int64[np.ndarray, " n"]
 Counts = Float64[np.ndarray, "draws n"]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is compared: a combination (one cell), or a class as a mixture of cells with these shares."""
+    """What is compared: a combination (one combination), or a class as a mixture of combinations with these shares."""
 
     labels: dict[str, str]
-    shares: dict[Cell, float]
+    shares: dict[Combination, float]
     split: str = ""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """The rows of one set in one comparison, as positions in its table; `cells` numbers the cell of each."""
+    """The rows of one set in one comparison, as positions in its table; `combinations` numbers each row's."""
 
     rows: Rows
-    cells: Rows
+    combinations: Rows
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The sets to compare (real first) and, per set and cell, its positions in the order of sample_id."""
+    """The sets to compare (real first) and, per set and combination, its positions in the order of sample_id."""
 
     sets: dict[str, Embedded]
-    positions: dict[str, dict[Cell, list[int]]]
+    positions: dict[str, dict[Combination, list[int]]]
     n: int
     seed: int
 
@@ -60,7 +60,7 @@ class Matching:
         return [name for name in self.sets if name != REAL]
 
     def draw(self, target: Target) -> dict[str, Drawn]:
-        """The same number of rows per cell of every set that can give two; nothing where the real set cannot."""
+        """The same number of rows per combination of every set that can give two; nothing where the real set cannot."""
         able = [name for name in self.sets if self._alone(name, target) >= 2]
         sizes = self._sizes(target, able) if REAL in able else {}
         return {name: self._pick(name, sizes) for name in able} if sum(sizes.values()) >= 2 else {}
@@ -79,54 +79,58 @@ class Matching:
         scarce = min(drawn, key=lambda name: self._alone(name, target))
         return f"matched at {len(drawn[REAL].rows)} of {self.n} images: {self._shortage(scarce, target)}"
 
-    def _sizes(self, target: Target, names: Iterable[str]) -> dict[Cell, int]:
-        """How many rows each cell gives: the most, up to n, that all these sets have at the target's shares."""
-        cells = sorted(target.shares)
-        shares = np.array([target.shares[cell] for cell in cells])
-        supply = np.array([min(self._held(name, cell) for name in names) for cell in cells])
+    def _sizes(self, target: Target, names: Iterable[str]) -> dict[Combination, int]:
+        """How many rows each combination gives: the most, up to n, that all these sets have at the target's shares."""
+        combinations = sorted(target.shares)
+        shares = np.array([target.shares[combination] for combination in combinations])
+        supply = np.array([min(self._held(name, combination) for name in names) for combination in combinations])
         total = largest_total(shares, supply, self.n)
-        sizes = dict(zip(cells, apportion(shares, np.array([total]))[0].tolist()))
-        return {cell: sizes[cell] for cell in target.shares} if total else {}
+        sizes = dict(zip(combinations, apportion(shares, np.array([total]))[0].tolist()))
+        return {combination: sizes[combination] for combination in target.shares} if total else {}
 
     def _alone(self, name: str, target: Target) -> int:
         return sum(self._sizes(target, [name]).values())
 
-    def _held(self, name: str, cell: Cell) -> int:
-        return len(self.positions[name].get(cell, ()))
+    def _held(self, name: str, combination: Combination) -> int:
+        return len(self.positions[name].get(combination, ()))
 
-    def _pick(self, name: str, sizes: dict[Cell, int]) -> Drawn:
+    def _pick(self, name: str, sizes: dict[Combination, int]) -> Drawn:
         """Rows drawn without replacement; the key holds no arm, so that arms of one plan give the same of its rows."""
         picked = [
-            generator("fidelity", self.seed, *cell).choice(self.positions[name][cell], size, replace=False)
-            for cell, size in sizes.items()
+            generator("fidelity", self.seed, *combination).choice(
+                self.positions[name][combination], size, replace=False
+            )
+            for combination, size in sizes.items()
             if size
         ]
         return Drawn(np.concatenate(picked), np.repeat(np.arange(len(picked)), [len(part) for part in picked]))
 
     def _shortage(self, name: str, target: Target) -> str:
-        """The cell in which this set has the least for its share."""
-        cell = min(target.shares, key=lambda cell: self._held(name, cell) / target.shares[cell])
-        return f"{name} has {self._held(name, cell)} images of {', '.join(cell)}"
+        """The combination in which this set has the least for its share."""
+        combination = min(
+            target.shares, key=lambda combination: self._held(name, combination) / target.shares[combination]
+        )
+        return f"{name} has {self._held(name, combination)} images of {', '.join(combination)}"
 
 
 @dataclass(frozen=True)
 class Slides:
     """How often each real slide occurs in each resample, jointly for all targets that its patches are in.
 
-    Slides that meet in a cell, or are linked by others that do, are one stratum: within it as many slides are drawn
-    as there are. Where each combination has slides of its own, a stratum is a combination.
+    Slides that meet in a combination, or are linked by others that do, are one stratum: within it as many slides are
+    drawn as there are. Where each combination has slides of its own, a stratum is a combination.
     """
 
     members: dict[str, list[str]]  # by the first slide of the stratum
     stratum: dict[str, str]
 
     @classmethod
-    def of(cls, slides: Sequence[str], cells: Sequence[Cell]) -> "Slides":
-        """From the slide and the cell of every real row that is compared."""
+    def of(cls, slides: Sequence[str], combinations: Sequence[Combination]) -> "Slides":
+        """From the slide and the combination of every real row that is compared."""
         names, slide = np.unique(np.asarray(slides, dtype=str), return_inverse=True)
-        cell = pd.factorize(pd.Series(list(cells), dtype=object))[0]
-        nodes = len(names) + int(cell.max(initial=-1)) + 1
-        links = coo_array((np.ones(len(slide)), (slide, len(names) + cell)), shape=(nodes, nodes))
+        combination = pd.factorize(pd.Series(list(combinations), dtype=object))[0]
+        nodes = len(names) + int(combination.max(initial=-1)) + 1
+        links = coo_array((np.ones(len(slide)), (slide, len(names) + combination)), shape=(nodes, nodes))
         part = connected_components(links, directed=False)[1][: len(names)]
         members: dict[int, list[str]] = defaultdict(list)
         for name, number in zip(names.tolist(), part.tolist()):
@@ -154,18 +158,18 @@ class Slides:
         return len(distinct) - len({self.stratum[name] for name in distinct})
 
 
-def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Cell, list[int]]:
-    """Row positions of each cell in the order of sample_id: the order of the table does not matter."""
-    found: dict[Cell, list[int]] = defaultdict(list)
-    cells = list(zip(*(table[column] for column in over)))
+def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Combination, list[int]]:
+    """Row positions of each combination in the order of sample_id: the order of the table does not matter."""
+    found: dict[Combination, list[int]] = defaultdict(list)
+    combinations = list(zip(*(table[column] for column in over)))
     for row in np.argsort(table["sample_id"].to_numpy(dtype=object), kind="stable"):
-        found[cells[row]].append(int(row))
+        found[combinations[row]].append(int(row))
     return dict(found)
 
 
 def level_targets(marginal: pd.DataFrame, over: Sequence[str], column: str) -> Iterator[Target]:
     """A target per level of `column`, from a table with the columns `over` and share."""
     for name, rows in marginal[marginal["share"] > 0].groupby(column, sort=True):
-        cells = zip(*(rows[each] for each in over))
+        combinations = zip(*(rows[each] for each in over))
         labels = {each: str(name) if each == column else "" for each in over}
-        yield Target(labels, dict(zip(cells, rows["share"] / rows["share"].sum())))
+        yield Target(labels, dict(zip(combinations, rows["share"] / rows["share"].sum())))

@@ -7,7 +7,7 @@ resample keeps, take the spread over synthetic images from a jackknife.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import combinations
+from itertools import combinations as pairs_of
 
 import numpy as np
 from jaxtyping import Float64
@@ -71,11 +71,11 @@ class Result:
 
 @dataclass(frozen=True)
 class _Set:
-    """The drawn rows of one set: features, their slides (real and floor) or ids, and the cell of each."""
+    """The drawn rows of one set: features, their slides (real and floor) or ids, and the combination of each."""
 
     features: Features
     clusters: list[str]
-    cells: np.ndarray
+    combinations: np.ndarray
 
     @cached_property
     def products(self) -> Products:
@@ -158,7 +158,7 @@ def _below(gaps: dict[tuple[str, str, str], Estimate], first: str, second: str, 
 def _set(matching: Matching, name: str, drawn: Drawn) -> _Set:
     rows = matching.sets[name]
     names = slide_units(rows.table) if name in (REAL, FLOOR) else rows.table["sample_id"]
-    return _Set(rows.features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.cells)
+    return _Set(rows.features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.combinations)
 
 
 def _absent(reason: str) -> _Measured:
@@ -259,8 +259,8 @@ def _resample(
 
 
 def _own_counts(data: _Set, draws: int, key: Sequence[Key]) -> Counts:
-    """An arm's images, resampled within their cells."""
-    return cluster_counts(data.clusters, data.cells, draws=draws, key=key)
+    """An arm's images, resampled within their combinations."""
+    return cluster_counts(data.clusters, data.combinations, draws=draws, key=key)
 
 
 def _shares(metric: str, found: dict[str, _Measured], shares: Counts, key: Sequence[Key]) -> dict[str, Draws]:
@@ -283,7 +283,7 @@ def _result(
     draws: int,
 ) -> Result:
     arms = [arm for arm in found if arm != FLOOR]
-    pairs = [*combinations(arms, 2), *((arm, FLOOR) for arm in arms)]
+    pairs = [*pairs_of(arms, 2), *((arm, FLOOR) for arm in arms)]
     differences: dict[Pair, dict[str, Estimate]] = {}
     paired: dict[Pair, dict[str, Draws]] = {}
     for pair in pairs:
