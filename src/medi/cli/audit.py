@@ -28,11 +28,9 @@ def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and 
 
     Example: medi audit metadata.csv --label diagnosis --attributes site
     """
-    from medi.cohort.audit import audit as examine
-
     source.check_out(out)
     cohort = source.read(with_notes=True)
-    found = examine(cohort.table, cohort.schema)
+    found = cohort.audit()
     found.save(out)
     source.keep(cohort, out)
     _show(found)

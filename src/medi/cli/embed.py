@@ -10,7 +10,6 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Cache, EncoderName, one_of
-from medi.cli.patches import read_packed
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import shard_of
 from medi.core.errors import MediError
@@ -36,6 +35,7 @@ def embed(
 
     Example: medi embed my-packed --encoder uni --cache embeddings
     """
+    from medi.cohort.loose_images import read_packed
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
     from medi.evaluation.encoders import embed_share

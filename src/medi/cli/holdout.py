@@ -68,17 +68,15 @@ def design(
 
     Example: medi holdout my-audit --over class,site --rate 0.3
     """
-    from medi.cohort.holdout import design as find
-
     shares = given(test_seen=test_seen, validation=validation, reserve=reserve, set_aside=set_aside or None)
     options = given(rate=rate, min_patients=min_patients, folds=folds, fold=fold) | shares
     chosen = _rule(rule, split_commas(over or []), held or [], options)
     source.check_out(out)
     cohort = source.read()
-    found = find(cohort.table, cohort.schema, chosen, seed)
-    found.save(out)
-    kept = source.keep(replace(cohort, table=found.apply(cohort.table)), out)
-    _show(found)
+    split = cohort.hold_out(rule=chosen, seed=seed)
+    split.holdout.save(out)
+    kept = source.keep(split, out)
+    _show(split.holdout)
     say(f"hold-out: {out}")
     _say_next(kept, out)
 

@@ -34,8 +34,6 @@ def pack(
 
     Example: medi pack my-holdout --size 64 --out my-packed
     """
-    from medi.cohort.packing import pack as fill
-
     cohort = source.read()
     if cohort.pixels is not None:
         raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; pack its source again")
@@ -43,7 +41,7 @@ def pack(
         raise MediError(f"{source.path}: no images are known here; name their column (--image) when reading the source")
     fit: dict[str, Any] = {"mode": mode, "mpp": to_mpp, "workers": workers, "on_error": source.on_error}
     with Terminal().bars("packing") as (advance,):
-        packed = fill(cohort, Path(cohort.info["root"]), out, size, progress=advance, **fit)
+        packed = cohort.pack(out, size, progress=advance, **fit)
     skipped = packed.info["packing"]["skipped"]
     for found in skipped:
         say(f"left out: {found['image']}: {found['reason']}")

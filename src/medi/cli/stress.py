@@ -1,7 +1,7 @@
 """The verb stress: what a classifier does when only the hospital changes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from medi.cli.options import Attribute, Seed, folder, model_file
 from medi.cli.patches import default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import split_commas, three_numbers
-
-if TYPE_CHECKING:
-    from medi.cohort.table import Cohort
 
 RGB = "R,G,B"
 
@@ -51,11 +48,12 @@ def stress(
     from medi.models.checkpoint import load_checkpoint
     from medi.sampling.transfer import TransferSettings
     from medi.stress.classifiers import Normalisation, load_classifier
+    from medi.stress.stress import some_of
     from medi.stress.stress import stress as question
 
     schema = load_checkpoint(model_file(model)).schema
     name = attribute or default_attribute(schema)
-    shown = _some(read_patches(cohort, schema, None), patches, seed)
+    shown = some_of(read_patches(cohort, schema, None), patches, seed)
     levels = levels_of(schema, name, to or ["all"])
     named = split_commas(classes or []) or schema.classes.levels
     asked = load_classifier(
@@ -67,16 +65,6 @@ def stress(
     say(f"{found['translated']:,} translated patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
     say(f"report: {out / 'stress.html'}")
     next_step("utility" if "split" in shown.table else "holdout", cohort)
-
-
-def _some(cohort: "Cohort", most: int | None, seed: int) -> "Cohort":
-    from medi.core.seeds import generator
-
-    if most is None or most >= len(cohort):
-        return cohort
-    chosen = generator("stress", seed).permutation(len(cohort))[:most]
-    chosen.sort()
-    return cohort.select(chosen)
 
 
 def register(app: typer.Typer) -> None:

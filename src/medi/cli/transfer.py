@@ -1,24 +1,17 @@
 """The verb transfer: real patches as they would look at other levels."""
 
 import time
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Attribute, Model, Shard, folder, model_file
-from medi.cli.patches import IMAGES, Known, Patches, default_attribute, levels_of, read_patches
+from medi.cli.patches import Known, Patches, default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import shard_of
-
-if TYPE_CHECKING:
-    from medi.cohort.table import Cohort
-
-SHOWN = 16  # patches on the picture
-PICTURED = 96  # pixels that a smaller patch is enlarged to in it, by a whole number
 
 
 def transfer(
@@ -56,9 +49,11 @@ def transfer(
 
     Example: medi transfer my-model my-packed --to Asterand,Christiana
     """
+    from medi.cohort.loose_images import IMAGES
     from medi.models.checkpoint import load_checkpoint
     from medi.sampling import transfer as bridge
     from medi.sampling.common import transfer_in_common
+    from medi.sampling.translated import write_images, write_sheet
 
     schema, started = load_checkpoint(model_file(model)).schema, time.perf_counter()
     name = attribute or default_attribute(schema)
@@ -76,34 +71,12 @@ def transfer(
     if made is None:
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
         return
-    _show(cohort, made, name, levels, out)
+    write_sheet(cohort, made, name, levels, out / "grid.png")
+    as_images = cohort.info.get("source") == IMAGES
+    if as_images:
+        write_images(made, out / "images")
     say(f"translated: {len(made):,} patches to {name} {', '.join(levels)}, {settings} ({took}): {out}")
-    next_step(*(("doctor", out) if cohort.info.get("source") == IMAGES else ("fidelity", patches, f"translated={out}")))
-
-
-def _show(cohort: "Cohort", made: "Cohort", attribute: str, levels: list[str], out: Path) -> None:
-    """grid.png, and a PNG per patch where the patches came as images."""
-    import numpy as np
-    from PIL import Image
-
-    from medi.core.files import safe_name, write_atomic
-    from medi.figures import mosaic
-
-    ids = cohort.table["sample_id"].head(SHOWN)
-    places = {key: i for i, key in enumerate(zip(made.table["source"], made.table[attribute]))}
-    first = cohort.images[slice(0, len(ids))]
-    rows = [
-        [patch, *(made.images[[places[i, level]]][0] if (i, level) in places else patch for level in levels)]
-        for i, patch in zip(ids, first)
-    ]
-    times = max(1, PICTURED // cohort.images.size)
-    picture = Image.fromarray(mosaic(np.array(rows).repeat(times, axis=2).repeat(times, axis=3)))
-    write_atomic(out / "grid.png", lambda path: picture.save(path, "PNG"))
-    if cohort.info.get("source") != IMAGES:
-        return
-    for row, image in zip(made.table["sample_id"], made.images[:]):
-        single = Image.fromarray(image)
-        write_atomic(out / "images" / f"{safe_name(row)}.png", partial(single.save, format="PNG"))
+    next_step(*(("doctor", out) if as_images else ("fidelity", patches, f"translated={out}")))
 
 
 def register(app: typer.Typer) -> None:

@@ -17,6 +17,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import STRESS_FORMAT, write_json, write_table
 from medi.core.progress import Advance, unheard
+from medi.core.seeds import generator
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, confidence_bins
 from medi.models.checkpoint import load_checkpoint
 from medi.report.stress import build
@@ -52,6 +53,15 @@ class Shown:
     def changes(self) -> Float64[np.ndarray, " m"]:
         """Total variation of the scores: half the sum of their absolute differences, 0 to 1."""
         return np.abs(self.after - self.before[self.source]).sum(axis=1) / 2
+
+
+def some_of(cohort: Cohort, most: int | None, seed: int) -> Cohort:
+    """At most so many patches, drawn at random, in the cohort's order; all of them for None."""
+    if most is None or most >= len(cohort):
+        return cohort
+    chosen = generator("stress", seed).permutation(len(cohort))[:most]
+    chosen.sort()
+    return cohort.select(chosen)
 
 
 def stress(
