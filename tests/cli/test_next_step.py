@@ -19,6 +19,8 @@ def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> No
     assert words == ["holdout", "my audit"]
     words = following(fine(medi(*words, "--out", "my holdout")))
     assert words == ["pack", "my holdout", "--size", "64"]
+    small = following(fine(medi(*words[:2], "--size", 32, "--workers", 1, "--out", "small")))
+    assert small == ["train", "small", "--preset", "laptop32"]
     words = following(fine(medi(*words[:2], "--size", 8, "--workers", 1, "--out", "my packed")))
     assert words == ["train", "my packed"]
     assert following(fine(medi("plan", "my holdout"))) == ["sample", "medi-model", "medi-plan"]

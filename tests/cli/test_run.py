@@ -16,7 +16,7 @@ from command_line import Medi, fine, refused
         ("seeed: 1", ["seeed: no such key; known: title, seed, attribute", "did you mean 'seed'?"]),
         ("training: {imags: 8}", ["training.imags: no such key; known: images", "did you mean 'images'?"]),
         ("sampling: {guidance: {intervall: 1}}", ["sampling.guidance.intervall", "did you mean 'interval'?"]),
-        ("preset: demoo", ["preset 'demoo' is unknown; known: paper, demo"]),
+        ("preset: demoo", ["preset 'demoo' is unknown; known: paper, demo", "did you mean 'demo'?"]),
         ("sampling: {solver: hein}", ["solver 'hein' is unknown; known: dpm_solver_2m, ddim"]),
     ],
 )

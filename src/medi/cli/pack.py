@@ -12,6 +12,8 @@ from medi.cli.source import Source, with_source
 from medi.cli.terminal import Terminal, say
 from medi.core.errors import MediError
 
+PRESETS = {32: "laptop32", 128: "patch128", 256: "patch256"}  # by size; for 64 px it is the usual one
+
 
 def pack(
     source: Source,
@@ -46,7 +48,8 @@ def pack(
     for found in skipped:
         say(f"left out: {found['image']}: {found['reason']}")
     say(f"packed: {len(packed):,} patches of {size} px, {len(skipped):,} images left out: {out}")
-    next_step("train" if "split" in packed.table else "holdout", out)
+    preset = ("--preset", PRESETS[size]) if size in PRESETS else ()
+    next_step(*(("train", out, *preset) if "split" in packed.table else ("holdout", out)))
 
 
 def register(app: typer.Typer) -> None:

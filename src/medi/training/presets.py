@@ -43,7 +43,7 @@ Not trained yet.
 
 from dataclasses import dataclass
 
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 from medi.core.settings import validated
 from medi.models.network import NetworkSettings
 from medi.training.recipe import Recipe
@@ -74,7 +74,7 @@ class Preset:
 def preset(name: str) -> Preset:
     """The preset of this name; an unknown name is an error that lists the known ones."""
     if name not in PRESETS:
-        raise MediError(f"preset {name!r} is unknown; known: {', '.join(PRESETS)}")
+        raise MediError(f"preset {name!r} is unknown; known: {', '.join(PRESETS)}{did_you_mean(name, PRESETS)}")
     return PRESETS[name]
 
 
