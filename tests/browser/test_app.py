@@ -131,7 +131,7 @@ def test_a_table_is_audited_and_forgotten(page: Browser, tmp_path: Path, run_fol
     table.write_text("\n".join(["patch,label,site", *rows]))
     tab(page, 3)
     page.one("#table input[type=file]").send_keys(str(table))
-    page.until(lambda: "determines the class" in page.text("#audit"))
+    page.until(lambda: "gives the class away" in page.text("#audit"))
     assert tiny_run.EVIL in page.text("#audit")
     assert page.driver.execute_script("return window.hacked") is None
     page.keep("app-table")
