@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medi.cli.main import app
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.core.registry import REGISTRIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -82,6 +84,47 @@ def test_pages_have_commands_at_all() -> None:
     assert sum(len(commands(page)) for page in PAGES) > 40
 
 
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of the code blocks that run: `python` and `bash`; others show and are not run."""
+    return re.findall(r"^```(python|bash)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run_blocks(found: Sequence[tuple[str, str]], medi: Medi, page: Path) -> None:
+    """One block after another, as a reader types them: Python in one namespace, commands of `medi` as commands."""
+    names: dict[str, object] = {"__name__": "__main__"}
+    for language, text in found:
+        if language == "python":
+            exec(compile(text, str(page), "exec"), names)
+            continue
+        for line in text.replace("\\\n", " ").splitlines():
+            fine(medi(*arguments(line)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["phantom", "own-cohort"])
+def test_tutorial_runs_as_written(name: str, medi: Medi) -> None:
+    page = ROOT / "docs" / "tutorials" / f"{name}.md"
+    run_blocks(blocks(page), medi, page)
+
+
+@pytest.mark.slow
+def test_python_of_the_readme_runs_as_written(medi: Medi) -> None:
+    page = ROOT / "README.md"
+    found = [block for block in blocks(page) if block[0] == "python"]
+    assert found
+    run_blocks(found, medi, page)
+
+
+def test_extension_points_are_all_shown_and_run(medi: Medi) -> None:
+    """An example of at most twenty lines for each kind of thing; the page registers, uses and checks it."""
+    page = ROOT / "docs" / "how-to" / "extending.md"
+    found = blocks(page)
+    registered = [text for _, text in found if "@medi.register(" in text]
+    assert {kind for text in registered for kind in re.findall(r'register\("(\w+)"', text)} == set(REGISTRIES)
+    assert max(len(text.splitlines()) for text in registered) <= 20
+    run_blocks(found, medi, page)
+
+
 def headings(page: Path) -> set[str]:
     """What a link into a page may name: its headings in lower case, punctuation dropped, hyphens for spaces."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -134,6 +177,7 @@ def test_dry_runs_of_our_studies_run(medi: Medi) -> None:
     assert "models: cls and medi" in shown
 
 
+@pytest.mark.slow
 def test_the_site_is_built_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("material")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
