@@ -1,8 +1,27 @@
-"""What the tests of the verbs share: how a run went well, and how a user's mistake is refused."""
+"""What the tests of the verbs share: a verb in this process, how it went well, how a user's mistake is refused."""
 
+import io
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
 
 Medi = Callable[..., tuple[int, str]]
+
+
+def here(*arguments: object) -> tuple[int, str]:
+    """Exit code and everything printed by `medi ARGUMENTS`, in 100 columns, for what many tests of a file share."""
+    from medi.cli import main as cli
+
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown), redirect_stderr(shown):
+        patch.setattr(sys, "argv", ["medi", *map(str, arguments)])
+        patch.setenv("COLUMNS", "100")
+        patch.setenv("NO_COLOR", "1")
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    return int(stop.value.code or 0), shown.getvalue()
 
 
 def fine(result: tuple[int, str]) -> str:

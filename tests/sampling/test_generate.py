@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate, worker, workers_worthwhile
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings
+from real_processes import begin, ended, medi
 
 SETTINGS = SamplerSettings(steps=3, batch=8)
 
@@ -109,11 +108,9 @@ def test_two_processes_at_once_make_the_same_cohort(model, cohort, whole, tmp_pa
     """P3, P12: started together, whoever finishes last writes it."""
     rows, out = tmp_path / "rows.parquet", tmp_path / "both"
     write_table(rows, cohort.table)
-    command = [sys.executable, "-m", "medi.cli", "sample", model, rows, "--out", out, "--seed", 1, "--steps", 3]
-    command = [str(part) for part in (*command, "--batch", 8)]
-    shared = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    running = [subprocess.Popen(command, env=shared | {"RANK": str(i)}) for i in range(2)]
-    assert [process.wait() for process in running] == [0, 0]
+    command = ("sample", model, rows, "--out", out, "--seed", 1, "--steps", 3, "--batch", 8)
+    running = [begin(medi, *command, WORLD_SIZE="2", RANK=str(i)) for i in range(2)]
+    assert [ended(process) for process in running] == [0, 0]
     assert Cohort.load(out).digest() == whole.digest()
 
 

@@ -1,7 +1,6 @@
 """The whole road through the CLI with a tiny budget: `medi demo --quick`, run again, killed, given wrong input."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -12,29 +11,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
-from command_line import Medi, fine, refused
+from command_line import Medi, fine, here, refused
 from medi.cohort.table import Cohort
 from medi.core.files import read_json, read_table
 from medi.study.results import gap_closed
 
-ENVIRONMENT = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
-
-
-def process(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "medi.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False, **options)
+TINY = {
+    "base": "quick",
+    "cohort": {"patches": 300},
+    "training": {"images": 800, "warmup": 80, "save_every": 160},
+    "plan": {"to": 6, "minimum": 6},
+    "sampling": {"steps": 2},
+    "evaluation": {"patches": 10, "distance_images": 5, "arms": ["none"]},
+}
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory) -> tuple[Path, str]:
     """The folder of a finished quick run and what it printed."""
     out = tmp_path_factory.mktemp("study") / "run"
-    done = process("demo", "--quick", "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    return out, fine(here("demo", "--quick", "--out", out))
 
 
+@pytest.mark.slow
 def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
     results = read_json(quick[0] / "results.json")
     for split in ("seen", "unseen"):
@@ -118,18 +119,22 @@ def test_running_again_skips_everything_and_gives_the_same_numbers(quick: tuple[
     assert (out / "results.json").read_text() == before
 
 
-def test_killed_run_goes_on_and_ends_with_the_same_numbers(quick: tuple[Path, str], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_killed_run_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
     """P4, P12: SIGKILL in the middle; the same command gives the figures of an uninterrupted run."""
-    command = [sys.executable, "-m", "medi.cli", "demo", "--quick", "--out", str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as running:
-        log = tmp_path / "run" / "models" / "medi" / "log.jsonl"
-        deadline = time.monotonic() + 300
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    command = [sys.executable, "-m", "medi.cli", "run", str(tmp_path / "tiny.yaml"), "--out", str(cut)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        log, deadline = cut / "models" / "medi" / "log.jsonl", time.monotonic() + 300
         while not log.exists() and time.monotonic() < deadline and running.poll() is None:
-            time.sleep(0.02)
+            time.sleep(0.01)
         running.send_signal(signal.SIGKILL)
-    assert not (tmp_path / "run" / "results.json").exists()
-    assert process("demo", "--quick", "--out", tmp_path / "run").returncode == 0
-    mine, theirs = (read_json(folder / "results.json") for folder in (tmp_path / "run", quick[0]))
+    assert log.exists()
+    assert not (cut / "models" / "medi" / "model.safetensors").exists(), "killed in the middle of training"
+    for out in (cut, whole):
+        fine(here("run", tmp_path / "tiny.yaml", "--out", out))
+    mine, theirs = (read_json(folder / "results.json") for folder in (cut, whole))
     assert mine["balanced_accuracy"] == theirs["balanced_accuracy"]
     assert mine["frechet"] == theirs["frechet"]
 

@@ -1,7 +1,5 @@
 """A study of one's own cohort through the CLI: images on disk and a table, or packed; held-out patches set aside."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -12,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from command_line import Medi, fine, refused
+from command_line import Medi, fine, here, refused
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -77,8 +75,7 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(home: Path) -> Path:
     """The folder of the finished study."""
-    command = [sys.executable, "-m", "medi.cli", "run", str(home / "study.yaml"), "--out", str(home / "run")]
-    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    fine(here("run", home / "study.yaml", "--out", home / "run"))
     return home / "run"
 
 
