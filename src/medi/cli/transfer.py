@@ -14,6 +14,15 @@ from medi.cli.terminal import Terminal, say
 from medi.cli.values import shard_of
 
 
+Own = Annotated[bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")]
+Common = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="One change per pair of levels, learned from N patches of each.", show_default="off"
+    ),
+]
+
+
 def transfer(
     model: Model,
     patches: Patches,
@@ -24,18 +33,8 @@ def transfer(
     strength: Annotated[float, typer.Option(help="Share of the way to noise, 0 to 1; less keeps more.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 15,
     solver: Annotated[str, typer.Option(help="dpm_solver_2m, heun (twice the work) or ddim.")] = "dpm_solver_2m",
-    own: Annotated[
-        bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")
-    ] = False,
-    common: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="One change per pair of levels, learned from N patches of each.",
-            show_default="off",
-        ),
-    ] = None,
+    own: Own = False,
+    common: Common = None,
     shard: Shard = "0/1",
     batch: Annotated[int, typer.Option(min=1, help="Patches at once; part of what makes them repeatable.")] = 64,
 ) -> None:
