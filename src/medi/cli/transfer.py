@@ -13,7 +13,6 @@ from medi.cli.patches import Known, Patches, default_attribute, levels_of, read_
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import shard_of
 
-
 Own = Annotated[bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")]
 Common = Annotated[
     int | None,
