@@ -63,11 +63,11 @@ class Design:
         return [cell for cell, found in self.groups.items() if found == group]
 
 
-def drawn(cells: list[Cell], per_cell: int, seed: int, stream: str) -> Cohort:
+def drawn(cells: list[Cell], per_combination: int, seed: int, stream: str) -> Cohort:
     """Patches of each cell from slides of its own; the columns site, scanner and pair."""
     rows, images, drawing = [], [], phantom.Seeds(seed, seed, seed)
     for class_, site, scanner in cells:
-        for number in range(per_cell):
+        for number in range(per_combination):
             slide = f"{site}-{scanner}-{class_}-{stream}.{seed}-{number // PER_SLIDE}"
             name = f"{slide}-{number % PER_SLIDE}"
             group = str(generator("crossed", slide).choice(phantom.GROUPS))

@@ -1,6 +1,6 @@
 """Does `medi stress` find a planted shortcut? A classifier of confounded patches against one of crossed ones.
 
-python benchmarks/stress.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 3]
+python benchmarks/stress.py [--runs runs/study] [--seeds 0 1 2] [--per-combination 3]
 
 The same probe is trained on phantom patches whose class gives the site away (two sites a class, as DESIGN has it) and
 on as many patches of all combinations. Both are shown fresh patches at every site by the MeDi model of a finished run
@@ -29,9 +29,9 @@ def sets(seed: int) -> dict[str, list[tuple[str, str]]]:
     return {"confounded": confounded, "crossed": list(phantom.COMBINATIONS)}
 
 
-def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, dict[str, list[float]]]:
+def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) -> dict[str, dict[str, list[float]]]:
     model = folder / "models" / "medi" / "model.safetensors"
-    shown = phantom.fresh(phantom.COMBINATIONS, per_cell, seed, "shown", patches_per_slide=1)
+    shown = phantom.fresh(phantom.COMBINATIONS, per_combination, seed, "shown", patches_per_slide=1)
     found = {}
     for name, cells in sets(seed).items():
         train = phantom.fresh(cells, PER_CLASS * len(phantom.CLASSES) // len(cells), seed, name)
@@ -57,12 +57,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--per-cell", type=int, default=3)
+    parser.add_argument("--per-combination", type=int, default=3)
     parser.add_argument("--steps", type=int, default=TransferSettings().steps)
     parser.add_argument("--out", type=Path, default=Path("runs/stress"))
     options = parser.parse_args()
     runs = [
-        run(options.runs / f"seed{seed}", seed, options.per_cell, options.steps, options.out) for seed in options.seeds
+        run(options.runs / f"seed{seed}", seed, options.per_combination, options.steps, options.out)
+        for seed in options.seeds
     ]
     report("stress", figures(runs), ("torch", "diffusers", "numpy", "scikit-learn"))
 

@@ -1,6 +1,6 @@
 """The same tissue at another site: transfer by MeDi against Reinhard and Macenko, where the truth can be rendered.
 
-python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-cell 4] [--out runs/transfer] [--quick]
+python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-combination 4] [--out runs/transfer] [--quick]
 
 Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
@@ -175,8 +175,8 @@ class World:
     stains: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, seed: int, per_cell: int, train: Cohort) -> "World":
-        source = phantom.fresh(phantom.COMBINATIONS, per_cell, seed, "transfer", patches_per_slide=2)
+    def of(cls, seed: int, per_combination: int, train: Cohort) -> "World":
+        source = phantom.fresh(phantom.COMBINATIONS, per_combination, seed, "transfer", patches_per_slide=2)
         sensors = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
         truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
         noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
@@ -351,13 +351,13 @@ def oracle(folder: Path, plan: pd.DataFrame) -> Cohort:
     return pool.select((number < wanted.reindex(cells).fillna(0).to_numpy()).to_numpy())
 
 
-def run(folder: Path, seed: int, per_cell: int, steps: int, out: Path) -> dict[str, Any]:
+def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) -> dict[str, Any]:
     """Everything for one seed's model."""
     denoiser, checkpoint = load_model(folder / "models" / "medi" / "model.safetensors")
     bridge = Bridge(denoiser, checkpoint, TransferSettings(steps=steps))
     trained = {tuple(row[:2]) for row in (checkpoint.combinations or {})["rows"]}
     train, out = training(folder), out / f"seed{seed}"
-    world, common = World.of(seed, per_cell, train), learned(folder, train, seed, out, bridge.settings)
+    world, common = World.of(seed, per_combination, train), learned(folder, train, seed, out, bridge.settings)
     start = time.perf_counter()
     rows = pd.DataFrame(measure(world, bridge, common, set(phantom.COMBINATIONS) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
@@ -440,12 +440,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/study"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--per-cell", type=int, default=4)
+    parser.add_argument("--per-combination", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="transferred training patches")
     parser.add_argument("--quick", action="store_true", help="one patch per combination, 5 steps")
     options = parser.parse_args()
-    per_cell, steps = (1, 5) if options.quick else (options.per_cell, TransferSettings().steps)
-    runs = [run(options.runs / f"seed{seed}", seed, per_cell, steps, options.out) for seed in options.seeds]
+    per_combination, steps = (1, 5) if options.quick else (options.per_combination, TransferSettings().steps)
+    runs = [run(options.runs / f"seed{seed}", seed, per_combination, steps, options.out) for seed in options.seeds]
     report("transfer", figures(runs, len(runs)), ("torch", "diffusers", "numpy", "scikit-learn"))
 
 
