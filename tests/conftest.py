@@ -1,6 +1,7 @@
 """The command line as a function."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,17 @@ def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
     monkeypatch.chdir(tmp_path)
     return _run
+
+
+@pytest.fixture(autouse=True)
+def _own_registrations() -> Iterator[None]:
+    """What a test registers (an example's solver, say) is gone after it; what medi brings stays."""
+    from medi.core.registry import REGISTRIES
+
+    before = {kind: set(found.things) for kind, found in REGISTRIES.items()}
+    yield
+    for kind, found in REGISTRIES.items():
+        for name in set(found.things) - before[kind]:
+            thing = found.things[name]
+            if not str(getattr(getattr(thing, "func", thing), "__module__", "")).startswith("medi."):
+                del found.things[name]

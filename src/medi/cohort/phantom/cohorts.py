@@ -48,7 +48,7 @@ def cohort(seed: int = 0, size: int = 32, patches: int = 4000) -> Cohort:
 
     >>> import medi
     >>> print(medi.phantom(patches=100, seed=0))
-    100 patches of 32 patients, 32 px; conditions: class (4), site (8), group (3)
+    100 patches of 29 patients, 32 px; conditions: class (4), site (8), group (3)
 
     Raises MediError for a size other than 32 or 64, or fewer patches than filled combinations.
     """
