@@ -21,7 +21,7 @@ Angles = Float64[np.ndarray, " k"]
 class Tissue:
     """What a class looks like before staining; lengths in micrometres, concentrations relative to the stain's."""
 
-    arrangement: Literal["scattered", "palisaded", "ring", "fascicle"]
+    arrangement: Literal["scattered", "palisaded", "ring", "fascicle", "nested", "whorled", "filed"]
     radius: float  # geometric mean of a nucleus's semi-axes
     spacing: float  # between neighbouring nuclei
     elongation: float  # long over short axis
