@@ -131,8 +131,8 @@ def test_a_table_is_audited_and_forgotten(page: Browser, tmp_path: Path, run_fol
     table.write_text("\n".join(["patch,label,site", *rows]))
     tab(page, 3)
     page.one("#table input[type=file]").send_keys(str(table))
-    page.until(lambda: "gives the class away" in page.text("#audit"))
-    assert tiny_run.EVIL in page.text("#audit")
+    page.until(lambda: tiny_run.EVIL in page.text("#audit"))
+    assert "site gives the class away: without the image" in page.text("#audit")
     assert page.driver.execute_script("return window.hacked") is None
     page.keep("app-table")
     kept = [path for path in run_folder.rglob("*") if path.is_file() and b"LUAD" in path.read_bytes()]
