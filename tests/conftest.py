@@ -28,10 +28,12 @@ def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 @pytest.fixture(autouse=True)
 def _own_registrations() -> Iterator[None]:
     """What a test registers (an example's solver, say) is gone after it; what medi brings stays."""
+    from medi.core import registry
     from medi.core.registry import REGISTRIES
 
-    before = {kind: set(found.things) for kind, found in REGISTRIES.items()}
+    before, loaded = {kind: set(found.things) for kind, found in REGISTRIES.items()}, list(registry.extensions())
     yield
+    registry._loaded[:] = loaded
     for kind, found in REGISTRIES.items():
         for name in set(found.things) - before[kind]:
             thing = found.things[name]
