@@ -17,6 +17,7 @@ from medi.sampling.transfer import TransferSettings
 from medi.stress.classifiers import load_classifier
 from medi.stress.stress import stress
 
+Intervals = dict[str, tuple[float, float, float]]
 HOME = {
     class_: sorted(phantom.SITES, key=lambda s: -phantom.DESIGN[s][i])[:2] for i, class_ in enumerate(phantom.CLASSES)
 }
@@ -29,7 +30,7 @@ def sets(seed: int) -> dict[str, list[tuple[str, str]]]:
     return {"confounded": confounded, "crossed": list(phantom.COMBINATIONS)}
 
 
-def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) -> dict[str, dict[str, list[float]]]:
+def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) -> dict[str, Intervals]:
     model = folder / "models" / "medi" / "model.safetensors"
     shown = phantom.fresh(phantom.COMBINATIONS, per_combination, seed, "shown", patches_per_slide=1)
     found = {}
@@ -38,12 +39,12 @@ def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) ->
         train.save(out / f"seed{seed}" / name)
         asked = load_classifier(f"probe:{out / f'seed{seed}' / name}", (), seed=seed)
         place, settings = out / f"seed{seed}" / f"stress {name}", TransferSettings(steps)
-        found[name] = stress(asked, model, shown, "site", phantom.SITES, place, settings)["figures"]
+        found[name] = stress(asked, model, shown, "site", phantom.SITES, place, settings).figures
         print(name, {key: round(value[0], 4) for key, value in found[name].items()}, flush=True)
     return found
 
 
-def figures(runs: list[dict[str, dict[str, list[float]]]]) -> dict[str, dict[str, Any]]:
+def figures(runs: list[dict[str, Intervals]]) -> dict[str, dict[str, Any]]:
     n, made = len(runs), {}
     for name in ("confounded", "crossed"):
         for key in ("flip_rate change", "flip_rate floor", "excess_flips change", "accuracy as is", "accuracy change"):

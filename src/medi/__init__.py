@@ -14,7 +14,7 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "Cohort": "medi.cohort.table",
     "embed": "medi.api.measures",
     "Embedded": "medi.evaluation.features",
-    "Fidelity": "medi.api.measures",
+    "Fidelity": "medi.api.results",
     "fidelity": "medi.api.measures",
     "Holdout": "medi.cohort.holdout",
     "MediError": "medi.core.errors",
@@ -29,7 +29,7 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "sample": "medi.api.model",
     "Schema": "medi.cohort.schema",
     "train": "medi.api.model",
-    "Utility": "medi.api.measures",
+    "Utility": "medi.api.results",
     "utility": "medi.api.measures",
 }
 

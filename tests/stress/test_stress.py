@@ -19,7 +19,7 @@ from medi.models.checkpoint import Checkpoint, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 from medi.stress.classifiers import Classifier, Normalisation, load_classifier
-from medi.stress.stress import Shown, calibration_error, measure
+from medi.stress.stress import Asked, calibration_error, measure
 
 SCHEMA = Schema(Attribute("class", levels=("a", "b")), (Attribute("site", levels=("A", "B")),))
 MODULE = """
@@ -48,7 +48,7 @@ class Tiny(torch.nn.Module):
 
 
 @pytest.fixture
-def shown() -> Shown:
+def shown() -> Asked:
     """Four patches, two slides; each is shown at its own site and at the other."""
     table = pd.DataFrame({"sample_id": list("wxyz"), "slide": ["1", "1", "2", "2"], "class": ["a", "a", "b", "b"]})
     table = table.assign(site=["A", "A", "A", "B"])
@@ -58,7 +58,7 @@ def shown() -> Shown:
     floor = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
     carried = np.array([[0.2, 0.8], [0.3, 0.7], [0.2, 0.8], [0.6, 0.4]])
     own = np.array([True] * 4 + [False] * 4)
-    return Shown(("a", "b"), table, before, rows, np.concatenate([floor, carried]), np.tile(np.arange(4), 2), own)
+    return Asked(("a", "b"), table, before, rows, np.concatenate([floor, carried]), np.tile(np.arange(4), 2), own)
 
 
 def pick(table: pd.DataFrame, **wanted: str) -> float:
@@ -67,7 +67,7 @@ def pick(table: pd.DataFrame, **wanted: str) -> float:
     return float(row["value"].iloc[0])
 
 
-def test_figures_against_counts_by_hand(shown: Shown) -> None:
+def test_figures_against_counts_by_hand(shown: Asked) -> None:
     table = measure(shown, "site", seed=0)
     everything = {"class": "", "level": ""}
     assert pick(table, metric="flip_rate", kind="change", **everything) == 2 / 4

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from medi.cohort.table import Cohort
 from medi.core.showing import Shown
 from medi.core.tables import RESULTS
 from medi.evaluation.features import Embedded
+from medi.figures import Axis, Drawing, class_bars, forest
 
 Mask = Bool[np.ndarray, " n"]
 
@@ -43,11 +43,11 @@ class Fidelity(Shown):
         rows = table[table["metric"].eq("frechet") & table["scope"].str.endswith("_mean")]
         return _wide(rows, ["scope", "split"])
 
-    def figure(self) -> Any:
-        """Frechet distance per class: bars of the floor and of each set, as a matplotlib figure."""
+    def figure(self) -> Drawing:
+        """Frechet distance per class (Figure 3 of the paper): bars of the floor and of each set, for matplotlib."""
         table = self.tables["fidelity"]
         rows = table[table["metric"].eq("frechet") & table["scope"].eq("class")]
-        return _bars(rows, "class", "Frechet distance")
+        return class_bars(rows)
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables, embeddings.parquet of the real patches, and the cohort suspects/; returns the folder."""
@@ -80,9 +80,12 @@ class Utility(Shown):
         """Balanced accuracy, a row per task and training set, a column per test split."""
         return _wide(self._accuracies, ["task", "arm"], "split")
 
-    def figure(self) -> Any:
-        """Balanced accuracy of each training set on each test split, as a matplotlib figure."""
-        return _bars(self._accuracies, "arm", "balanced accuracy", "split")
+    def figure(self) -> Drawing:
+        """Balanced accuracy of each training set with its interval, a column per test split, as a matplotlib figure."""
+        rows = self._accuracies
+        several = rows["task"].nunique() > 1
+        axes = [Axis(str(split), str(split).replace("_", " "), "balanced accuracy") for split in rows["split"].unique()]
+        return forest(rows.assign(axis=rows["split"], group=rows["task"] if several else ""), axes)
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables; returns the folder."""
@@ -106,19 +109,3 @@ def _wide(rows: pd.DataFrame, places: Sequence[str], across: str = "arm") -> pd.
     order = pd.MultiIndex.from_frame(rows[list(places)].drop_duplicates())
     wide = wide.reindex(order)[list(dict.fromkeys(rows[across]))].reset_index()
     return wide.rename_axis(columns=None)
-
-
-def _bars(rows: pd.DataFrame, along: str, label: str, beside: str = "arm") -> Any:
-    """Bars of value in groups: one group per `along`, one bar per `beside`."""
-    from matplotlib.figure import Figure
-
-    wide = _wide(rows, [along], beside).set_index(along)
-    figure = Figure(figsize=(max(6.0, 0.6 * wide.size), 4.0), layout="constrained")
-    axes = figure.subplots()
-    width = 0.8 / max(wide.shape[1], 1)
-    for i, name in enumerate(wide.columns):
-        axes.bar(np.arange(len(wide)) + (i - (wide.shape[1] - 1) / 2) * width, wide[name], width, label=str(name))
-    axes.set_xticks(range(len(wide)), [str(name) for name in wide.index], rotation=30, ha="right")
-    axes.set(ylabel=label)
-    axes.legend(frameon=False)
-    return figure

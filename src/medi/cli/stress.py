@@ -61,8 +61,8 @@ def stress(
     )
     with Terminal().bars("transfer") as (advance,):
         found = question(asked, model_file(model), shown, name, levels, out, TransferSettings(steps), advance, seed)
-    change, floor = (found["figures"][f"flip_rate {kind}"][0] for kind in ("change", "floor"))
-    say(f"{found['translated']:,} translated patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
+    change, floor = (found.figures[f"flip_rate {kind}"][0] for kind in ("change", "floor"))
+    say(f"{found.translated:,} translated patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
     say(f"report: {out / 'stress.html'}")
     next_step("utility" if "split" in shown.table else "holdout", cohort)
 

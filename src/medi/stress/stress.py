@@ -6,18 +6,19 @@ They are translated back to their own as well: what changes there is the noise o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from medi.cohort.pixels import Pixels
+from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import STRESS_FORMAT, write_json, write_table
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
+from medi.core.showing import Shown
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, confidence_bins
 from medi.models.checkpoint import load_checkpoint
 from medi.report.stress import build
@@ -26,11 +27,13 @@ from medi.stress.classifiers import Classifier, Scores
 
 DRAWS = 1000
 WORST = 12  # pairs shown
+ALL = ""  # the class or level of a figure over all of them
+Row = dict[str, object]
 FIRST = ("metric", "kind", "class", "level")
 
 
 @dataclass(frozen=True)
-class Shown:
+class Asked:
     """What a classifier said: n patches as they are (`before` [n, k]) and m translated ones (`after` [m, k]).
 
     Row i of these comes from patch `source[i]`; `own` marks patches translated to the level that they had.
@@ -64,42 +67,80 @@ def some_of(cohort: Cohort, most: int | None, seed: int) -> Cohort:
     return cohort.select(chosen)
 
 
+@dataclass(frozen=True)
+class StressResults(Shown):
+    """What `stress` found. table: the figures of `measure`; translated: the patches shown at another level."""
+
+    classifier: str
+    classes: tuple[str, ...]
+    attribute: str
+    levels: tuple[str, ...]
+    patches: int
+    translated: int
+    table: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        return f"{self.classifier}, {self.patches:,} patches at another {self.attribute}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The figures over all classes and levels."""
+        whole = self.table[(self.table["class"] == ALL) & (self.table["level"] == ALL)]
+        return whole[["metric", "kind", "value", "low", "high", "n", "n_slides", "reason"]].reset_index(drop=True)
+
+    @property
+    def figures(self) -> dict[str, tuple[float, float, float]]:
+        """Value and interval by "<metric> <kind>", over all classes and levels."""
+        table = self.to_frame()
+        names = table["metric"] + " " + table["kind"]
+        return dict(zip(names, table[["value", "low", "high"]].itertuples(index=False, name=None)))
+
+    def save(self, folder: Path) -> Path:
+        """Write results.json and tables/stress.parquet; returns the folder."""
+        write_table(folder / "tables" / "stress.parquet", self.table)
+        names = ("classifier", "classes", "attribute", "levels", "patches", "translated", "figures")
+        content = {name: getattr(self, name) for name in names}
+        write_json(folder / "results.json", {"format_version": STRESS_FORMAT} | content)
+        return folder
+
+
 def stress(
     classifier: Classifier,
-    model: Path,
+    model: str | Path,
     cohort: Cohort,
     attribute: str,
     levels: Sequence[str],
-    out: Path,
+    out: str | Path,
     settings: TransferSettings | None = None,
     progress: Advance = unheard,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Question a classifier on a packed cohort; writes out/transferred (resumable), the tables, worst, results.json and
-    stress.html, and returns the results.
+) -> StressResults:
+    """Question a classifier on a packed cohort.
 
-    The classifier sees the patches first, so that one that raises or returns the wrong shape stops at once.
+    Writes out/transferred (resumable), the tables, worst, results.json and stress.html. The classifier sees the patches
+    first, so that one that raises or returns the wrong shape stops at once.
     """
-    schema = load_checkpoint(model).schema
+    out, schema = Path(out), load_checkpoint(Path(model)).schema
     before = classifier.probabilities(cohort.images[:])
     rows = _rows(cohort, schema, attribute, levels)
-    made = transfer(model, cohort, rows, out / "transferred", settings or TransferSettings(), progress)
+    made = transfer(Path(model), cohort, rows, out / "transferred", settings or TransferSettings(), progress)
     if made is None:
         raise MediError(f"{out}: other processes still transfer patches; run again when they have ended")
     source = pd.Index(cohort.table["sample_id"]).get_indexer(made.table["source"]).astype(np.int64)
     own = (made.table[attribute] == made.table["translated_from"]).to_numpy(dtype=bool)
     after = classifier.probabilities(made.images[:])
-    shown = Shown(classifier.classes, cohort.table, before, made.table, after, source, own)
-    table = measure(shown, attribute, seed)
-    write_table(out / "tables" / "stress.parquet", table)
-    _worst(shown, cohort, made, attribute).save(out / "worst")
-    results = _results(shown, table, classifier, attribute)
-    write_json(out / "results.json", results)
+    asked = Asked(classifier.classes, cohort.table, before, made.table, after, source, own)
+    shown = tuple(sorted(set(asked.rows[attribute])))
+    sizes = len(asked.table), int((~asked.own).sum())
+    table = measure(asked, attribute, seed)
+    results = StressResults(classifier.name, classifier.classes, attribute, shown, *sizes, table)
+    results.save(out)
+    _worst(asked, cohort, made, attribute).save(out / "worst")
     build(out)
     return results
 
 
-def _rows(cohort: Cohort, schema: Any, attribute: str, levels: Sequence[str]) -> pd.DataFrame:
+def _rows(cohort: Cohort, schema: Schema, attribute: str, levels: Sequence[str]) -> pd.DataFrame:
     """Every patch at the wanted levels and at its own."""
     schema.attribute(attribute).encode(list(levels))
     if attribute not in cohort.table:
@@ -113,7 +154,7 @@ def _rows(cohort: Cohort, schema: Any, attribute: str, levels: Sequence[str]) ->
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def measure(shown: Shown, attribute: str, seed: int) -> pd.DataFrame:
+def measure(asked: Asked, attribute: str, seed: int) -> pd.DataFrame:
     """One tidy row per figure: metric, kind ("change", "floor" or "as is"), class, level ("" for all), value, low,
     high, n, n_slides, reason.
 
@@ -121,21 +162,18 @@ def measure(shown: Shown, attribute: str, seed: int) -> pd.DataFrame:
     "accuracy", "brier" and "calibration_error" per level that is shown, for patches whose class the classifier knows.
     Intervals are 95 %, from resampled slides; the calibration error (15 bins of equal width) has none.
     """
-    found = [*_changes(shown, attribute, seed), _excess(shown, seed), *_calibration(shown, attribute, seed)]
+    found = [*_changes(asked, attribute, seed), _excess(asked, seed), *_calibration(asked, attribute, seed)]
     return pd.DataFrame(found)[[*FIRST, "value", "low", "high", "n", "n_slides", "reason"]]
 
 
-def _changes(shown: Shown, attribute: str, seed: int) -> Iterator[dict[str, Any]]:
-    truth, level = shown.rows["class"].to_numpy(), shown.rows[attribute].to_numpy()
-    for kind, chosen in (("change", ~shown.own), ("floor", shown.own)):
+def _changes(asked: Asked, attribute: str, seed: int) -> Iterator[Row]:
+    truth, level = asked.rows["class"].to_numpy(), asked.rows[attribute].to_numpy()
+    for kind, chosen in (("change", ~asked.own), ("floor", asked.own)):
         for class_, at in _groups(truth[chosen], level[chosen]):
             rows = chosen & (np.isin(truth, [class_]) | (class_ is ALL)) & (np.isin(level, [at]) | (at is ALL))
             place = {"kind": kind, "class": class_, "level": at}
-            for metric, values in (("flip_rate", shown.flips), ("score_change", shown.changes)):
-                yield {"metric": metric, **place} | _mean(shown.rows[rows], values[rows], seed)
-
-
-ALL = ""
+            for metric, values in (("flip_rate", asked.flips), ("score_change", asked.changes)):
+                yield {"metric": metric, **place} | _mean(asked.rows[rows], values[rows], seed)
 
 
 def _groups(truth: np.ndarray, level: np.ndarray) -> list[tuple[str, str]]:
@@ -149,32 +187,30 @@ def _groups(truth: np.ndarray, level: np.ndarray) -> list[tuple[str, str]]:
     ]
 
 
-def _excess(shown: Shown, seed: int) -> dict[str, Any]:
-    n = len(shown.table)
-    sums = {own: np.bincount(shown.source[shown.own == own], shown.flips[shown.own == own], n) for own in (True, False)}
-    count = {own: np.bincount(shown.source[shown.own == own], minlength=n) for own in (True, False)}
+def _excess(asked: Asked, seed: int) -> Row:
+    n = len(asked.table)
+    sums = {own: np.bincount(asked.source[asked.own == own], asked.flips[asked.own == own], n) for own in (True, False)}
+    count = {own: np.bincount(asked.source[asked.own == own], minlength=n) for own in (True, False)}
     both = (count[True] > 0) & (count[False] > 0)
     value = sums[False][both] / count[False][both] - sums[True][both] / count[True][both]
     place = {"metric": "excess_flips", "kind": "change", "class": ALL, "level": ALL}
-    return place | _mean(shown.table[both], value, seed)
+    return place | _mean(asked.table[both], value, seed)
 
 
-def _calibration(shown: Shown, attribute: str, seed: int) -> Iterator[dict[str, Any]]:
-    sets = [("as is", shown.table, shown.before)]
-    sets += [(k, shown.rows[o], shown.after[o]) for k, o in (("change", ~shown.own), ("floor", shown.own))]
+def _calibration(asked: Asked, attribute: str, seed: int) -> Iterator[Row]:
+    sets = [("as is", asked.table, asked.before)]
+    sets += [(k, asked.rows[o], asked.after[o]) for k, o in (("change", ~asked.own), ("floor", asked.own))]
     for kind, table, scores in sets:
-        known = table["class"].isin(shown.classes).to_numpy()
+        known = table["class"].isin(asked.classes).to_numpy()
         for at in [ALL, *sorted(set(table[attribute][known]))]:
             chosen = known & (table[attribute].isin([at]).to_numpy() | (at == ALL))
-            yield from _calibrated(shown, kind, at, table[chosen], scores[chosen], seed)
+            yield from _calibrated(asked, kind, at, table[chosen], scores[chosen], seed)
 
 
-def _calibrated(
-    shown: Shown, kind: str, level: str, table: pd.DataFrame, scores: Scores, seed: int
-) -> Iterator[dict[str, Any]]:
-    truth = table["class"].map({name: i for i, name in enumerate(shown.classes)}).to_numpy(dtype=np.int64)
+def _calibrated(asked: Asked, kind: str, level: str, table: pd.DataFrame, scores: Scores, seed: int) -> Iterator[Row]:
+    truth = table["class"].map({name: i for i, name in enumerate(asked.classes)}).to_numpy(dtype=np.int64)
     right = (scores.argmax(axis=1) == truth).astype(np.float64)
-    brier = ((scores - np.eye(len(shown.classes))[truth]) ** 2).sum(axis=1)
+    brier = ((scores - np.eye(len(asked.classes))[truth]) ** 2).sum(axis=1)
     place = {"kind": kind, "class": ALL, "level": level}
     yield {"metric": "accuracy", **place} | _mean(table, right, seed)
     yield {"metric": "brier", **place} | _mean(table, brier, seed)
@@ -194,7 +230,7 @@ def _few(n: int) -> str:
     return "" if n else "no patch whose class the classifier knows"
 
 
-def _mean(table: pd.DataFrame, values: Float64[np.ndarray, " n"], seed: int) -> dict[str, Any]:
+def _mean(table: pd.DataFrame, values: Float64[np.ndarray, " n"], seed: int) -> Row:
     """The mean with an interval from resampled slides."""
     if not len(values):
         return _described(table, Estimate(float("nan"), reason="no patches"))
@@ -204,7 +240,7 @@ def _mean(table: pd.DataFrame, values: Float64[np.ndarray, " n"], seed: int) -> 
     return _described(table, found)
 
 
-def _described(table: pd.DataFrame, found: Estimate) -> dict[str, Any]:
+def _described(table: pd.DataFrame, found: Estimate) -> Row:
     return vars(found) | {"n": len(table), "n_slides": _slides(table).nunique()}
 
 
@@ -222,19 +258,19 @@ def _slides(table: pd.DataFrame) -> pd.Series:
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def _worst(shown: Shown, cohort: Cohort, made: Cohort, attribute: str) -> Cohort:
+def _worst(asked: Asked, cohort: Cohort, made: Cohort, attribute: str) -> Cohort:
     """The largest changes, one of a patch: three rows each, as it is, back at its own level, translated."""
-    order = pd.Series([i for i in np.argsort(-shown.changes, kind="stable") if not shown.own[i]], dtype=np.int64)
-    chosen = order[~pd.Series(shown.source[order]).duplicated()][:WORST]
-    floor = {int(source): i for i, source in enumerate(shown.source) if shown.own[i]}
+    order = pd.Series([i for i in np.argsort(-asked.changes, kind="stable") if not asked.own[i]], dtype=np.int64)
+    chosen = order[~pd.Series(asked.source[order]).duplicated()][:WORST]
+    floor = {int(source): i for i, source in enumerate(asked.source) if asked.own[i]}
     table, images = [], []
     for pair, i in enumerate(chosen):
-        source = int(shown.source[i])
-        views = [("as is", cohort, source, shown.before[source])]
-        views += [(what, made, at, shown.after[at]) for what, at in (("back", floor[source]), ("translated", i))]
+        source = int(asked.source[i])
+        views = [("as is", cohort, source, asked.before[source])]
+        views += [(what, made, at, asked.after[at]) for what, at in (("back", floor[source]), ("translated", i))]
         for what, where, at, scores in views:
             row = where.table.iloc[at]
-            said = {"predicted": shown.classes[int(scores.argmax())], "score": f"{scores.max():.3f}"}
+            said = {"predicted": asked.classes[int(scores.argmax())], "score": f"{scores.max():.3f}"}
             kept = {name: row[name] for name in ("class", "patient", "slide", attribute)}
             named = {"sample_id": f"{pair} {what}", "pair": str(pair), "view": what}
             table.append(named | kept | said | {"source": cohort.table["sample_id"].iloc[source]})
@@ -243,11 +279,3 @@ def _worst(shown: Shown, cohort: Cohort, made: Cohort, attribute: str) -> Cohort
     pixels = Pixels.of(np.array(images, dtype=np.uint8).reshape(-1, size, size, 3))
     columns = ["sample_id", "pair", "view", "class", "patient", "slide", attribute, "predicted", "score", "source"]
     return Cohort(pd.DataFrame(table, columns=columns), made.schema.restrict([attribute]), pixels)
-
-
-def _results(shown: Shown, table: pd.DataFrame, classifier: Classifier, attribute: str) -> dict[str, Any]:
-    overall = table[(table["class"] == ALL) & (table["level"] == ALL)]
-    figures = {f"{row.metric} {row.kind}": [row.value, row.low, row.high] for row in overall.itertuples()}
-    head = {"format_version": STRESS_FORMAT, "classifier": classifier.name, "classes": list(classifier.classes)}
-    sizes = {"patches": len(shown.table), "translated": int((~shown.own).sum())}
-    return head | {"attribute": attribute, "levels": sorted(set(shown.rows[attribute]))} | sizes | {"figures": figures}

@@ -140,7 +140,7 @@ def _density(images: Images) -> Pixels:
 
 
 def _tissue(density: Pixels) -> Mask:
-    return shows_tissue(density, GLASS)
+    return shows_tissue(density, GLASS, black=np.inf)  # dark nuclei are tissue here
 
 
 def _enough(tissue: Mask) -> Bool[np.ndarray, " n"]:
