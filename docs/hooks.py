@@ -41,8 +41,13 @@ def commands() -> str:
 
 
 def helps(group: Any, context: Any) -> Iterator[tuple[str, str]]:
-    """Name and help of each verb of a group, verbs of verbs after it."""
-    for name, verb in sorted(group.commands.items()):
+    """Name and help of each verb of a group in the order of use, verbs of verbs after it.
+
+    The first of a verb that is several is what the verb itself shows.
+    """
+    names = group.list_commands(context)
+    for name in names[1:] if hasattr(group, "first") else names:
+        verb = group.commands[name]
         inner = typer.Context(verb, info_name=name, parent=context, terminal_width=100, max_content_width=100)
         yield inner.command_path, verb.get_help(inner)
         if hasattr(verb, "commands"):
