@@ -18,7 +18,7 @@ from typing import Any
 
 from common import figure, report
 from medi.app.jobs import Tell, watch
-from medi.app.making import BATCH, Journey, Made, NewLevel, Wish, journey, learn, sample
+from medi.app.making import BATCH, Made, NewLevel, Translation, Wish, learn, sample, translate
 from medi.app.tables import Columns, audit_table
 from medi.app.workbench import Workbench
 from medi.cohort import phantom
@@ -48,7 +48,7 @@ def carried(bench: Workbench, seed: int) -> float:
     site, other = bench.first.schema.attribute(bench.crossed).levels[:2]
     patch = bench.real({"class": bench.first.schema.classes.levels[0], bench.crossed: site}, 1, seed)
     assert patch is not None
-    return timed(lambda tell: journey(bench.first, patch, bench.crossed, other, tell), Journey)[-1][0]
+    return timed(lambda tell: translate(bench.first, patch, bench.crossed, other, tell), Translation)[-1][0]
 
 
 def learned(bench: Workbench, seed: int) -> float:

@@ -13,14 +13,13 @@ from typing import Any
 
 from common import figure, report
 from medi.cohort import phantom
+from medi.cohort.phantom.factors import DESIGN
 from medi.sampling.transfer import TransferSettings
 from medi.stress.classifiers import load_classifier
 from medi.stress.stress import stress
 
 Intervals = dict[str, tuple[float, float, float]]
-HOME = {
-    class_: sorted(phantom.SITES, key=lambda s: -phantom.DESIGN[s][i])[:2] for i, class_ in enumerate(phantom.CLASSES)
-}
+HOME = {class_: sorted(phantom.SITES, key=lambda s: -DESIGN[s][i])[:2] for i, class_ in enumerate(phantom.CLASSES)}
 PER_CLASS = 800  # training patches of either classifier; with 160 the crossed one is weak, and flips where it is unsure
 
 
