@@ -325,11 +325,11 @@ def _share(
     order = pd.DataFrame({"stratum": stratum, "rank": rank}).sort_values(["stratum", "rank"]).index.to_numpy()
     needed = _first_patients(who, "stratum", rank, 1)
     needed = needed.union(*(_first_patients(who, name, rank, rule.min_patients) for name in levels))
-    free = order[~np.isin(order, list(needed))]
+    others = order[~np.isin(order, list(needed))]
     for name, share in (("test_seen", rule.test_seen), ("validation", rule.validation)):
-        taken = _spread(free, round(share * len(order)))
+        taken = _spread(others, round(share * len(order)))
         split[np.isin(patient, taken)] = SPLITS.index(name)
-        free = free[~np.isin(free, taken)]
+        others = others[~np.isin(others, taken)]
 
 
 def _set_aside(combinations: Combinations, held: Mask, split: Ids) -> None:

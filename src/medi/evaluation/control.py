@@ -169,8 +169,8 @@ def _share(
 def _tallies(hits: Float64[np.ndarray, " n"], table: pd.DataFrame, over: Sequence[str]) -> Float64[np.ndarray, "n 2 k"]:
     """Per combination: row is of it; row is of it and a hit."""
     number = table.groupby(list(over)).ngroup().to_numpy()
-    of_cell = (number[:, None] == np.arange(number.max() + 1)).astype(np.float64)
-    return np.stack([of_cell, of_cell * hits[:, None]], axis=1)
+    member = (number[:, None] == np.arange(number.max() + 1)).astype(np.float64)
+    return np.stack([member, member * hits[:, None]], axis=1)
 
 
 def _balanced(totals: Float64[np.ndarray, "draws 2 k"]) -> Float64[np.ndarray, " draws"]:

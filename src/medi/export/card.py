@@ -129,7 +129,7 @@ def _settings(checkpoint: Checkpoint) -> str:
 
 def _data(info: Mapping[str, Any], licence: str) -> str:
     if info.get("source") == "phantom":
-        return "Procedural patches (the phantom cohort of MeDi). No patient's data; free to use."
+        return "Procedural patches (the phantom cohort of MeDi). No patient's data; anybody may use them."
     where = info.get("reader") or info.get("source")
     licence = _escape(licence) or f"{UNKNOWN}: find out before this model or its images are shared"
     return f"Source: {_escape(str(where or UNKNOWN))}. Licence of the training data: {licence}."

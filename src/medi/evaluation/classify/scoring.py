@@ -73,10 +73,10 @@ class Scorer:
         """Within each level of each column, and each combination."""
         for column in self.over:
             measure = RECALL if column == "class" else BALANCED_ACCURACY
-            for labels, rows in _cells(self.table, [column]):
+            for labels, rows in _groups(self.table, [column]):
                 yield from self._figures(measure, column, labels, rows)
         if self.places:
-            for labels, rows in _cells(self.table, self.over):
+            for labels, rows in _groups(self.table, self.over):
                 yield from self._figures(RECALL, "combination", labels, rows)
 
     def _fairness(self, column: str) -> Iterator[Row]:
@@ -175,7 +175,7 @@ def _is_whole(answers: Answers) -> bool:
     return bool(np.isfinite(answers.votes).all())
 
 
-def _cells(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], Rows]]:
+def _groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], Rows]]:
     index = codes(table, columns)
     for number in range(index.max(initial=-1) + 1):
         rows = index == number
