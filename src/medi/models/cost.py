@@ -3,9 +3,22 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from medi.cohort.schema import Schema
 from medi.models.denoiser import Denoiser
+from medi.models.network import UNET, NetworkSettings
 
 PREFIXES = ("G", "T", "P", "E", "Z")  # 10^9, 10^12, ...
+
+
+def weightless(settings: NetworkSettings, schema: Schema) -> Denoiser:
+    """A denoiser that has shapes alone, to count with: nothing is drawn or kept, whatever its size.
+
+    A registered network is built as it is, for it may do more than to make weights.
+    """
+    if settings.network != UNET:
+        return Denoiser(settings, schema)
+    with torch.device("meta"):
+        return Denoiser(settings, schema).to("meta")
 
 
 def gflop_per_image(denoiser: Denoiser) -> float:

@@ -14,8 +14,7 @@ from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
-from medi.models.cost import flop, gflop_per_image, storage
-from medi.models.denoiser import Denoiser
+from medi.models.cost import flop, gflop_per_image, storage, weightless
 from medi.study import generating, measuring, preparing
 from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRANSLATED, Study, embeddings_of
 from medi.study.generating import translation_of
@@ -127,7 +126,7 @@ def rehearse(s: StudySettings) -> list[str]:
     cohort = source.read()
     found = design(cohort.table, cohort.schema, preparing.rule_of(s), s.seed)
     split = replace(cohort, table=found.apply(cohort.table))
-    plan, denoiser = preparing.plan_of(s, split), Denoiser(s.network, cohort.schema)
+    plan, denoiser = preparing.plan_of(s, split), weightless(s.network, cohort.schema)
     gflop, weights = gflop_per_image(denoiser), sum(p.numel() for p in denoiser.parameters())
     steps, size = s.sampling.evaluations, s.cohort.size
     parts = ", ".join(f"{name} {n:,}" for name, n in split.table["split"].value_counts().items())

@@ -48,7 +48,8 @@ class Trainer:
     def __init__(self, cohort: Cohort, settings: NetworkSettings, recipe: Recipe, schema: Schema, seed: int) -> None:
         from accelerate import Accelerator
 
-        self.accelerator = Accelerator(mixed_precision="no")  # its precision is the process's, ours is the recipe's
+        # Its precision is the process's, ours is the recipe's; processes on CPUs join only where they are told of it.
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.recipe, self.images = recipe, 0
         self.denoiser = fresh_denoiser(settings, schema, seed)
         loss = torch.compile(DenoisingLoss(self.denoiser)) if recipe.compile else DenoisingLoss(self.denoiser)

@@ -32,8 +32,10 @@ def one_spelling(ids: pd.Series) -> tuple[pd.Series, dict[str, list[str]]]:
     Empty ids, and those of blanks alone, become "".
     """
     spellings = pd.Series(ids.unique(), dtype=object)
-    keys = spellings.map(key_of)
-    first = spellings.groupby(keys, sort=False).first()
+    keys = spellings.str.casefold()  # enough for plain letters and digits, which a million ids may be
+    is_odd = ~spellings.str.fullmatch(r"[\w-]+", flags=re.ASCII).astype(bool)
+    keys[is_odd] = spellings[is_odd].map(key_of)
+    first = spellings.groupby(keys, sort=False).first().to_dict()
     chosen = {text: "" if key == "" else first[key].strip() for text, key in zip(spellings, keys)}
     others: dict[str, list[str]] = {}
     for text, kept in chosen.items():
