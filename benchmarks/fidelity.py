@@ -28,6 +28,7 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, slide_units
+from medi.cohort.turns import turned
 from medi.evaluation.control import control
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.features import Embedded
@@ -35,7 +36,7 @@ from medi.evaluation.fidelity.compare import halves, per_combination
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import mmd_test
 from medi.evaluation.fidelity.measures import WITHHELD
-from medi.evaluation.memorisation import Patches, memorisation, turned
+from medi.evaluation.memorisation import Patches, memorisation
 from medi.study.context import reopen
 
 Figures = dict[str, dict[str, Any]]

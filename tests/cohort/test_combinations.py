@@ -33,12 +33,12 @@ def test_level_ids_equal_encode_and_name_the_row() -> None:
         level_ids(table.rename(columns={"site": "tss"}), attribute)
 
 
-def test_cells_follow_the_schemas_level_order() -> None:
+def test_combinations_follow_the_schemas_level_order() -> None:
     table = pd.DataFrame({"class": ["x", "y", "x", ""], "site": ["h1", "h2", "h2", "h1"]})
     schema = Schema(Attribute("class", levels=("y", "x")), (Attribute("site", levels=("h2", "h1")),))
-    cells = Combinations.of(table, over(schema))
-    assert cells.tuples() == [("y", "h2"), ("x", "h2"), ("x", "h1")]
-    assert cells.index.tolist() == [2, 0, 1, -1]
+    found = Combinations.of(table, over(schema))
+    assert found.tuples() == [("y", "h2"), ("x", "h2"), ("x", "h1")]
+    assert found.index.tolist() == [2, 0, 1, -1]
     assert len(Combinations.of(table.iloc[:0], over(schema))) == 0
 
 

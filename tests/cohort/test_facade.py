@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -85,4 +84,22 @@ def test_what_is_missing_is_said() -> None:
         cohort.pack("anywhere", size=64)
     alone = cohort.with_columns(patient=cohort.table["sample_id"])
     assert "no column is the patient" in "".join(alone.warnings)
-    assert isinstance(pd.DataFrame(alone.audit().to_frame()), pd.DataFrame)
+
+
+def test_an_audit_tells_that_no_column_is_the_patient_p5(tmp_path: Path) -> None:
+    """Defect 12: every patch became a patient of its own, a leak that the audit passed over."""
+    cohort = medi.phantom(patches=100, seed=0)
+    assert not any("no column is the patient" in note for note in cohort.audit().notes)
+    found = cohort.with_columns(patient=cohort.table["sample_id"]).audit()
+    assert "each of the 100 patches counts as a patient of its own" in found.notes[0]
+    assert found.notes[0] in str(found)
+    assert "no column is the patient" in found._repr_html_()
+    assert medi.Audit.load(str(found.save(str(tmp_path)))).notes == found.notes
+
+
+def test_what_is_printed_tells_the_alarms() -> None:
+    cohort = medi.phantom(patches=800, seed=0)
+    found = cohort.with_columns(site=cohort.table["class"].replace(dict(zip(cohort.schema.classes.levels, "abcd"))))
+    alarmed = medi.Cohort(found.table, medi.Schema.infer(found.table, ["site"])).audit()
+    assert alarmed.alarms
+    assert f"ALARM: {alarmed.alarms[0]}" in str(alarmed)

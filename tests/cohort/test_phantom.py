@@ -12,7 +12,12 @@ from medi.cohort.table import Cohort, concatenate
 from medi.core.errors import MediError
 
 PARAMETERS = "4b312796758e3363"
-MEAN_COLOURS = [[183, 139, 188], [160, 82, 151], [151, 112, 183], [159, 125, 134]]  # of one patch in each of four cells
+MEAN_COLOURS = [
+    [183, 139, 188],
+    [160, 82, 151],
+    [151, 112, 183],
+    [159, 125, 134],
+]  # of one patch of four combinations
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +90,10 @@ def test_counts_are_exact_and_as_skewed_as_collected_cohorts_are() -> None:
     assert (two_largest > 0.8).sum() >= 3
     assert (counts.max(axis=1) / counts.sum(axis=1)).max() > 0.85
     assert counts.max(axis=1).sum() / total > 0.75  # guessing the class from the site alone
-    assert ((counts > 0).sum(axis=1) >= 2).all()  # so that a cell can be held out at each site
+    assert ((counts > 0).sum(axis=1) >= 2).all()  # so that a combination can be held out at each site
 
 
-def test_small_cohorts_keep_every_filled_cell(collected: Cohort) -> None:
+def test_small_cohorts_keep_every_filled_combination(collected: Cohort) -> None:
     assert len(collected) == 300
     assert len(collected.table.groupby(["class", "site"])) == 29
     assert collected.schema.attribute("site").levels == SITES
@@ -97,8 +102,8 @@ def test_small_cohorts_keep_every_filled_cell(collected: Cohort) -> None:
 def test_slides_and_patients_are_of_the_stated_size_p5() -> None:
     rows = [
         row
-        for cell, n in cohorts._design_counts(4000).items()
-        for row in cohorts._rows("cohort", 3, *cell, cohorts._slide_sizes(*cell, n))
+        for found, n in cohorts._design_counts(4000).items()
+        for row in cohorts._rows("cohort", 3, *found, cohorts._slide_sizes(*found, n))
     ]
     table = pd.DataFrame(rows)
     assert len(table) == 4000

@@ -71,6 +71,22 @@ def test_tables_keep_text_as_written(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet")
 
 
+def test_missing_text_is_empty_text_and_missing_numbers_stay_missing_p6_p7(tmp_path: Path) -> None:
+    """Defect 9: text that Parquet holds as null comes back as "", in every kind of text column."""
+    table = pd.DataFrame({"site": ["NA", None], "reason": [None, None], "n": [1.0, None], "flag": [True, None]})
+    table = table.assign(stain=pd.Categorical(["H&E", None]), scanner=pd.Series(["x", pd.NA], dtype="string"))
+    read = read_table(write_table(tmp_path / "t.parquet", table))
+    assert read[["site", "reason", "stain", "scanner"]].to_numpy().tolist() == [
+        ["NA", "", "H&E", "x"],
+        ["", "", "", ""],
+    ]
+    assert {str(read[name].dtype) for name in ("site", "reason", "stain", "scanner")} == {"str"}
+    assert read["n"].isna().tolist() == [False, True], "an undefined number is not 0, nor text"
+    assert read["flag"][0] is True
+    assert pd.isna(read["flag"][1])
+    assert read_table(write_table(tmp_path / "none.parquet", table[:0])).empty
+
+
 @pytest.mark.parametrize(("found", "message"), [(3, "newer than 2"), (None, "not written by medi"), ("1", "no format")])
 def test_formats_of_others_are_refused(found: object, message: str) -> None:
     with pytest.raises(MediError, match=message):

@@ -7,8 +7,9 @@ import pytest
 from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, concatenate
+from medi.cohort.turns import turned
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
-from medi.evaluation.memorisation import Memorisation, Patches, grids, memorisation, nearest, turned
+from medi.evaluation.memorisation import Memorisation, Patches, grids, memorisation, nearest
 
 COMBINATIONS = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
 OVER = ("class", "site")

@@ -15,6 +15,7 @@ import torch
 from scipy.stats import kstest, norm
 
 from medi.cohort.table import Cohort
+from medi.cohort.turns import dihedral
 from medi.core import files
 from medi.core.errors import MediError
 from medi.models.checkpoint import load_model, load_tensors, save_model
@@ -22,7 +23,7 @@ from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 from medi.models.noise import ddpm_sigmas
 from medi.sampling.sampler import SamplerSettings, draw, sample_images
-from medi.training.data import Batches, dihedral, draw_probabilities
+from medi.training.data import Batches, draw_probabilities
 from medi.training.loop import EARLY, train
 from medi.training.recipe import Recipe
 from medi.training.sheet import sheet

@@ -1,5 +1,6 @@
 """The verb audit: how skewed a cohort is, and which attribute gives the class away."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,19 +34,21 @@ def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and 
     found = cohort.audit()
     found.save(out)
     source.keep(cohort, out)
-    _show(found)
+    _show(found, cohort.warnings)
     say(f"audit: {out}")
     next_step("holdout", out)
 
 
-def _show(found: "Audit") -> None:
+def _show(found: "Audit", told: Sequence[str]) -> None:
+    """The table, the notes but those told before, the alarms."""
     size = ", ".join(f"{found.size[unit]:,} {unit}" for unit in ("patches", "slides", "patients", "classes"))
     console.print(_association(found, size))
     missing = found.missingness.groupby("attribute", sort=False)["missing"].sum()
     for line in (f"{name}: {n:,} rows not known" for name, n in missing[missing > 0].items()):
         say(line)
     for note in found.notes:
-        say(note)
+        if note not in told:
+            say(note)
     for alarm in found.alarms:
         console.print(Panel(Text(printable(alarm)), title="ALARM", border_style="bold red", title_align="left"))
 

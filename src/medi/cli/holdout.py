@@ -137,12 +137,11 @@ def verify(
 
     Example: medi holdout verify metadata.csv --certificate my-holdout
     """
-    from medi.cohort.certificate import verify as check
     from medi.cohort.holdout import Holdout
 
     found = Holdout.load(certificate or source.path)
     table = source.read().table
-    problems = check(table if "split" in table else found.apply(table), found.certificate)
+    problems = found.verify(table if "split" in table else found.apply(table))
     for problem in problems:
         say(f"does not hold: {problem}")
     if problems:

@@ -30,10 +30,12 @@ PAIRS = ("first", "second", "n", "first_given_second", "second_given_first", "re
 
 
 def frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of these columns, also where there is no row."""
     return pd.DataFrame(list(rows), columns=list(columns))
 
 
 def join(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of several tables of these columns, also where there is none."""
     return pd.concat(parts, ignore_index=True) if parts else frame([], columns)
 
 
@@ -53,6 +55,7 @@ class Rows:
 
     @classmethod
     def of(cls, table: pd.DataFrame, schema: Schema) -> "Rows":
+        """The rows with a class of a patch table; MediError where columns lack or no class is known."""
         if lacking := {"patient", "slide", *(a.name for a in schema.conditions)} - set(table.columns):
             raise MediError(f"an audit needs the columns {', '.join(sorted(lacking))}")
         labelled = np.flatnonzero(level_ids(table, schema.classes) >= 0)
@@ -100,6 +103,7 @@ def _distinct(data: Rows, combination: Ids, combinations: int, unit: str) -> Int
 
 
 def texts_of(data: Rows, name: str, codes: Ids) -> np.ndarray:
+    """Codes of a column as the text of their levels, "" where not known."""
     return np.array([*data.levels[name], ""], dtype=object)[codes]  # -1, not known, is the last
 
 
@@ -138,6 +142,7 @@ def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int],
 
 
 def associate(tally: pd.DataFrame, name: str, unit: str) -> dict[str, Any]:
+    """One row of `association`: how much an attribute and the class tell of each other, over one unit."""
     known = tally[tally[name] >= 0]
     level, group, count = known[name].to_numpy(), known["class"].to_numpy(), known[PLURAL[unit]].to_numpy()
     head = {"attribute": name, "unit": unit, "n": int(count.sum()), "levels": len(np.unique(level))}
@@ -211,6 +216,7 @@ def correlation_ratio(data: Rows, name: str) -> dict[str, Any]:
 
 
 def missingness(data: Rows, schema: Schema) -> pd.DataFrame:
+    """How many patches of each class have no value, per attribute."""
     group, levels = data.codes["class"], data.levels["class"]
     n = np.bincount(group, data.weight, minlength=len(levels)).astype(np.int64)
     parts = []

@@ -29,6 +29,7 @@ from medi.cohort.association import (
     pair,
     tallied,
 )
+from medi.cohort.patients import patients_unknown
 from medi.cohort.schema import Schema
 from medi.cohort.skill import People, Skill, skills
 from medi.core.files import check_format, read_json, read_table, write_atomic, write_json, write_table
@@ -85,7 +86,13 @@ class Audit(Shown):
 
     @property
     def title(self) -> str:
+        """Patches, slides, patients and classes that were counted."""
         return ", ".join(f"{self.size[unit]:,} {unit}" for unit in ("patches", "slides", "patients", "classes"))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and the alarms at the end, where they are not passed over."""
+        return (*self.notes, *(f"ALARM: {alarm}" for alarm in self.alarms))
 
     def to_frame(self) -> pd.DataFrame:
         """A row per attribute: its combinations with the class, its association, how far it gives the class away."""
@@ -119,7 +126,7 @@ class Audit(Shown):
             for name, found in self.size["combinations"].items()
         ]
         rows = [row for row in self.ceiling.to_dict("records") if not row["reason"]]
-        return [self.title, *gaps, *map(_sentence, rows), *self.notes, *(f"ALARM: {alarm}" for alarm in self.alarms)]
+        return [self.title, *gaps, *map(_sentence, rows), *self.remarks]
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables as Parquet, counts.png and attributes.png, and, last, audit.json."""
@@ -168,7 +175,7 @@ def audit(table: pd.DataFrame, schema: Schema, seed: int = 0) -> Audit:
         continuous=frame([correlation_ratio(data, name) for name in numbers], CONTINUOUS),
         pairs=pairs,
         alarms=tuple(_alarms(association, ceiling)),
-        notes=tuple(_notes(data, association, pairs)),
+        notes=(*filter(None, [patients_unknown(table)]), *_notes(data, association, pairs)),
     )
 
 

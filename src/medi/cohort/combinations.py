@@ -89,18 +89,21 @@ class Combinations:
 
     @classmethod
     def of(cls, table: pd.DataFrame, attributes: Sequence[Attribute]) -> "Combinations":
+        """The combinations of the attributes that occur in a table."""
         index, first = joint_ids([level_ids(table, attribute) for attribute in attributes])
         levels = table[[a.name for a in attributes]].iloc[first].astype("str").reset_index(drop=True)
         return cls(levels, index)
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """The names of the columns that are combined."""
         return tuple(self.levels.columns)
 
     def __len__(self) -> int:
         return len(self.levels)
 
     def tuples(self) -> list[tuple[str, ...]]:
+        """The levels of each combination [k], as text."""
         return list(self.levels.itertuples(index=False, name=None))
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64, UInt64
+from jaxtyping import UInt64
 
-from medi.cohort.certificate import ASIDE, FORMAT_VERSION, evidence
+from medi.cohort.certificate import ASIDE, FORMAT_VERSION, evidence, verify
+from medi.cohort.choosing import Chosen, Mask, held_by
 from medi.cohort.combinations import Combinations, Ids, joint_ids, level_ids, over, text_ids
 from medi.cohort.rule import Combination, Rule
 from medi.cohort.schema import Attribute, Schema
@@ -22,30 +23,62 @@ from medi.cohort.table import SPLITS
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, write_json, write_table
+from medi.core.showing import Shown
 
-PUBLISHED_RATE = 0.7  # training share of the combinations in Drexlin et al. 2025
-
-Mask = Bool[np.ndarray, " k"]
-Spare = Int64[np.ndarray, " levels"]  # patients that each level can lose
-Chosen = Int64[np.ndarray, " m"]
-Sparse = Any  # scipy.sparse.csr_array; scipy is imported only where combinations are drawn
+LISTED = 12  # held-out combinations that are named when a hold-out is shown
 
 
 @dataclass(frozen=True)
-class Holdout:
-    """`table` holds `sample_id` and `split` for each row, in the order of the cohort; `certificate` proves them."""
+class Holdout(Shown):
+    """`table` holds `sample_id` and `split` for each row, in the order of the cohort; `certificate` proves them.
+
+    >>> import medi
+    >>> cohort = medi.phantom(patches=400, seed=0).hold_out(over=["class", "site"], rate=0.2, seed=0)
+    >>> cohort.holdout.title
+    '6 of 29 combinations of class x site are held out'
+    >>> cohort.holdout.verify(cohort.table)  # nothing that does not hold
+    []
+    """
 
     table: pd.DataFrame
     certificate: dict[str, Any]
 
     @property
     def split(self) -> pd.Series:
+        """The split of every row [n]: one of train, validation, test_seen, test_unseen, reserve, set_aside."""
         return self.table["split"]
 
     @property
     def held_out(self) -> list[Combination]:
         """The combinations without a training patch: those chosen and those that lost all patients to them."""
         return [tuple(found) for found in self.certificate["held_out"] + self.certificate["emptied"]]
+
+    @property
+    def title(self) -> str:
+        """How many combinations are held out."""
+        of = " x ".join(self.certificate["columns"])
+        return f"{len(self.held_out)} of {self.certificate['combinations']} combinations of {of} are held out"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The combinations that are held out, and classes that have no training patch."""
+        named = ", ".join(" x ".join(levels) for levels in self.held_out[:LISTED])
+        more = ", ..." if len(self.held_out) > LISTED else ""
+        untrained = self.certificate.get("untrained_classes", [])
+        found = [f"held out: {named}{more}"] if named else []
+        return (*found, *([f"classes without training patches: {', '.join(untrained)}"] if untrained else []))
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per split: how many patches (rows), slides and patients it has."""
+        counted = {what: self.certificate[what] for what in ("rows", "slides", "patients")}
+        return pd.DataFrame(counted).rename_axis("split").reset_index()
+
+    def verify(self, table: pd.DataFrame) -> list[str]:
+        """What in a table with the column `split` does not agree with the certificate, a line each; [] is the proof.
+
+        table: of the cohort that was held out; its columns of labels, sample_id, patient and slide are compared.
+        """
+        return verify(table, self.certificate)
 
     def apply(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with its `split` column, matched by sample_id."""
@@ -79,7 +112,7 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
     """
     rule = rule or Rule()
     patient = _patients(table)
-    combinations, held = _held(table, schema, rule, patient, seed)
+    combinations, held = held_by(table, schema, rule, patient, seed)
     nobody = np.zeros_like(held)
     split, emptied = _sides(combinations, nobody if rule.set_aside else held, patient)
     if not (split == SPLITS.index("train")).any():
@@ -121,170 +154,6 @@ def _patients(table: pd.DataFrame) -> Ids:
         both = f"{names[patient[row]]!r} and {names[owner[slide[row]]]!r}"
         raise MediError(f"slide {slides[slide[row]]!r} belongs to the patients {both}; make slide names unique")
     return patient
-
-
-# --- what is held out -------------------------------------------------------------------------------------------------
-
-
-def _held(table: pd.DataFrame, schema: Schema, rule: Rule, patient: Ids, seed: int) -> tuple[Combinations, Mask]:
-    """The combinations the rule speaks of, and which of them it holds out."""
-    names = rule.over
-    if rule.kind in ("sites", "published"):
-        names = rule.over[:1] or tuple(a.name for a in over(schema)[1:])
-    columns = over(schema, names)
-    combinations = Combinations.of(table, columns)
-    if not len(combinations):
-        raise MediError(f"no row has known levels of {', '.join(combinations.columns)}: nothing to hold out")
-    if rule.kind == "sites":
-        return combinations, _site_fold(table, schema, combinations, rule)
-    if rule.kind == "published":
-        return combinations, _published(table, combinations, rule)
-    if rule.kind == "named":
-        return combinations, _named(combinations, rule.held)
-    for name in combinations.columns:
-        if combinations.levels[name].nunique() < 2:
-            raise MediError(f"only one {name} ({combinations.levels[name].iloc[0]}): nothing to hold out")
-    levels = [level_ids(table, attribute) for attribute in columns]
-    return combinations, _random(combinations, levels, patient, rule, seed)
-
-
-def _named(combinations: Combinations, held: Sequence[Combination]) -> Mask:
-    found = combinations.tuples()
-    if unknown := [combination for combination in held if tuple(combination) not in set(found)]:
-        named = " x ".join(unknown[0])
-        raise MediError(
-            f"{named}: no patch has this combination of {', '.join(combinations.columns)}; nothing to hold out"
-        )
-    wanted = {tuple(combination) for combination in held}
-    return np.array([combination in wanted for combination in found], dtype=bool)
-
-
-def _published(table: pd.DataFrame, combinations: Combinations, rule: Rule) -> Mask:
-    """Per class the combinations in file order, the first 70 % train; a site on both sides is held out.
-
-    Values are taken as written, `not reported` among them, as the authors did.
-    """
-    pairs = table[["class", *rule.over]].drop_duplicates()
-    place = pairs.groupby("class", sort=False).cumcount()
-    size = pairs.groupby("class", sort=False)["class"].transform("size")
-    late = place >= (PUBLISHED_RATE * size).astype(int)
-    sites = set(pairs.loc[late, rule.over[0]])
-    return combinations.levels[rule.over[0]].isin(sites).to_numpy(dtype=bool)
-
-
-def _site_fold(table: pd.DataFrame, schema: Schema, combinations: Combinations, rule: Rule) -> Mask:
-    """Largest levels first, each to the fold where the squared class counts grow least (preserved-site folds)."""
-    if rule.folds > len(combinations):
-        raise MediError(
-            f"{rule.folds} folds need as many levels, but {combinations.columns[0]} has {len(combinations)}"
-        )
-    classes = level_ids(table, schema.classes)
-    known = (classes >= 0) & (combinations.index >= 0)
-    counts = np.zeros((len(combinations), len(schema.classes.levels)))
-    np.add.at(counts, (combinations.index[known], classes[known]), 1)
-    counts /= np.maximum(counts.sum(axis=0), 1)  # every class weighs the same
-    fold = np.empty(len(combinations), dtype=np.int64)
-    load = np.zeros((rule.folds, counts.shape[1]))
-    for site in np.argsort(-counts.sum(axis=1), kind="stable"):
-        fold[site] = np.argmin(((load + counts[site]) ** 2 - load**2).sum(axis=1))
-        load[fold[site]] += counts[site]
-    return fold == rule.fold
-
-
-def _random(combinations: Combinations, levels: Sequence[Ids], patient: Ids, rule: Rule, seed: int) -> Mask:
-    """Exactly round(rate x combinations) of them, or an error that says how many can be."""
-    wanted = round(rule.rate * len(combinations))
-    members, traits = _incidence(combinations.index, len(combinations), patient), _traits(levels, patient)
-    spare = _spare(traits, rule.min_patients)
-    order = seeds.generator("holdout", seed, "combinations").permutation(_holdable(members, traits, spare))
-    chosen = _greedy(order, members, traits, spare, wanted)
-    if len(chosen) < wanted:
-        chosen = _most(order, members, traits, spare)[:wanted]
-    if len(chosen) < wanted:
-        raise MediError(
-            f"{wanted} of the {len(combinations)} combinations of {', '.join(combinations.columns)} cannot be held "
-            f"out: only {len(chosen)} were found that can while every level keeps {rule.min_patients} training "
-            "patient(s); lower the rate, or group or map the levels (site codes to hospitals) so that they span classes"
-        )
-    held = np.zeros(len(combinations), dtype=bool)
-    held[chosen] = True
-    return held
-
-
-def _incidence(group: Ids, groups: int, patient: Ids) -> Sparse:
-    """Sparse [groups, patients] of 0 and 1: who has a patch there; rows of group -1 are left out."""
-    from scipy.sparse import csr_array
-
-    known = group >= 0
-    shape = (groups, int(patient.max(initial=-1)) + 1)
-    found = csr_array((np.ones(known.sum(), dtype=np.int64), (group[known], patient[known])), shape=shape)
-    found.data[:] = 1  # duplicates were summed
-    return found
-
-
-def _traits(levels: Sequence[Ids], patient: Ids) -> Sparse:
-    """Sparse [patients, levels of all columns]: the levels that a patient's patches have."""
-    from scipy.sparse import vstack
-
-    return vstack([_incidence(ids, int(ids.max(initial=-1)) + 1, patient) for ids in levels], format="csr").T.tocsr()
-
-
-def _spare(traits: Sparse, min_patients: int) -> Spare:
-    """How many patients each level can lose."""
-    return np.maximum(traits.sum(axis=0) - min_patients, 0).astype(np.int64)
-
-
-def _holdable(members: Sparse, traits: Sparse, spare: Spare) -> Ids:
-    """The combinations that could be held out were they the only one."""
-    lost = (members @ traits).tocoo()
-    barred = lost.row[lost.data > spare[lost.col]]
-    return np.setdiff1d(np.arange(members.shape[0], dtype=np.int64), barred)
-
-
-def _greedy(order: Ids, members: Sparse, traits: Sparse, spare: Spare, wanted: int) -> Chosen:
-    """Hold out in this order whatever still leaves every level its patients, until enough are held."""
-    chosen: list[int] = []
-    spare, gone = spare.copy(), np.zeros(members.shape[1], dtype=bool)
-    for combination in order:
-        if len(chosen) == wanted:
-            break
-        patients = members.indices[members.indptr[combination] : members.indptr[combination + 1]]
-        patients = patients[~gone[patients]]
-        touched, lost = np.unique(traits[patients].indices, return_counts=True)
-        if (lost <= spare[touched]).all():
-            spare[touched] -= lost
-            gone[patients] = True
-            chosen.append(combination)
-    return np.array(chosen, dtype=np.int64)
-
-
-def _most(order: Ids, members: Sparse, traits: Sparse, spare: Spare) -> Chosen:
-    """The largest feasible choice among `order`, by integer programming, in the order given.
-
-    maximise sum_c h_c subject to r_p >= h_c for every patient p of combination c, and, for every level,
-    sum of r_p over its patients <= spare; any part of a feasible choice is feasible.
-    """
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array, eye_array, hstack
-
-    if not len(order):
-        return order
-    concerned = np.unique(members[order].indices)
-    pairs, traits = members[order][:, concerned].tocoo(), traits[concerned]
-    combinations, patients = pairs.shape
-    gone = hstack([csr_array((traits.shape[1], combinations)), traits.T])
-    implied = hstack([-eye_array(combinations, format="csr")[pairs.row], eye_array(patients, format="csr")[pairs.col]])
-    answer = milp(
-        -np.r_[np.ones(combinations), np.zeros(patients)],
-        integrality=np.r_[np.ones(combinations), np.zeros(patients)],
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(gone, ub=spare), LinearConstraint(implied, lb=0)],
-        options={"mip_rel_gap": 0.5 / combinations, "time_limit": 60.0},
-    )
-    return order[:0] if answer.x is None else order[answer.x[:combinations] > 0.5]
-
-
-# --- who goes where ---------------------------------------------------------------------------------------------------
 
 
 def _sides(combinations: Combinations, held: Mask, patient: Ids) -> tuple[Ids, Mask]:
@@ -371,6 +240,3 @@ def _reserve(table: pd.DataFrame, strata: Ids, rule: Rule, seed: int, split: Ids
     size = pd.Series(group[order]).groupby(group[order]).transform("size").to_numpy()
     spare = train[order][place < (size - 1) // 2]
     split[_spread(spare, round(rule.reserve * len(train)))] = SPLITS.index("reserve")
-
-
-# --- the certificate --------------------------------------------------------------------------------------------------

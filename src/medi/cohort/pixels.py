@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -13,6 +15,7 @@ from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_atomic, write_json
 from medi.core.types import Images
 
+Subsampling = Literal["4:2:0", "4:4:4"]
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 CHUNK_BYTES = 1 << 22  # of pixels under one checksum
 
@@ -29,6 +32,7 @@ class Pixels:
 
     @classmethod
     def of(cls, images: Images) -> "Pixels":
+        """All rows of an array of square patches; MediError where it is none."""
         if images.ndim != 4 or images.shape[-1] != 3 or images.shape[1] != images.shape[2] or images.dtype != np.uint8:
             raise MediError(f"pixels must be uint8 [N, size, size, 3], not {images.dtype} {list(images.shape)}")
         return cls(images, np.arange(len(images), dtype=np.int64))
@@ -59,6 +63,7 @@ class Pixels:
 
     @property
     def size(self) -> int:
+        """Pixels along a side."""
         return int(self.store.shape[1])
 
     def __len__(self) -> int:
@@ -69,6 +74,7 @@ class Pixels:
         return np.asarray(self.store[self.rows[index]])
 
     def select(self, index: Int64[np.ndarray, " k"]) -> "Pixels":
+        """The patches at these positions; the store is shared."""
         return Pixels(self.store, self.rows[index])
 
     def digest(self, chunk: int = 4096) -> str:
@@ -79,15 +85,14 @@ class Pixels:
 
 def write_store(path: Path, chunks: Iterable[Images], count: int, size: int) -> Path:
     """Write `count` patches of `size` pixels, chunk by chunk, as one .npy store."""
+    return write_atomic(path, partial(_write_rows, chunks=chunks, shape=(count, size, size, 3)))
 
-    def write(temporary: Path) -> None:
-        shape = (count, size, size, 3)
-        with temporary.open("wb") as handle:
-            np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for chunk in chunks:
-                handle.write(chunk.tobytes())
 
-    return write_atomic(path, write)
+def _write_rows(path: Path, chunks: Iterable[Images], shape: tuple[int, int, int, int]) -> None:
+    with path.open("wb") as handle:
+        np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for chunk in chunks:
+            handle.write(chunk.tobytes())
 
 
 def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | None = None) -> Path:
@@ -185,10 +190,13 @@ def middle(images: Images, size: int) -> UInt8[np.ndarray, "n {size} {size} 3"]:
 
 def jpeg(images: Images, quality: int) -> Images:
     """Each patch as it comes back from a JPEG file of this quality (4:2:0)."""
-    return np.stack([_through_jpeg(image, quality) for image in images])
+    return np.stack([through_jpeg(image, quality) for image in images])
 
 
-def _through_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "h w 3"]:
+def through_jpeg(
+    image: UInt8[np.ndarray, "h w 3"], quality: int, subsampling: Subsampling = "4:2:0"
+) -> UInt8[np.ndarray, "h w 3"]:
+    """One image as it comes back from a JPEG file; subsampling: of the colours."""
     file = BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=subsampling)
     return np.asarray(Image.open(file))

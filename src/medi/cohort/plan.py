@@ -38,6 +38,13 @@ class Plan(Shown):
     Beside the levels: real = training patches, n = images to sample, fill = how many of them (the first) enter the
     training set, request = one of REQUESTS. `pool` has the distinct training rows (class and attributes, with their
     `count`), from which the attributes outside `over` are drawn.
+
+    >>> import medi
+    >>> plan = medi.phantom(patches=400, seed=0).plan(to=20)
+    >>> plan.title
+    '32 combinations of class x site: 431 images to sample'
+    >>> len(plan.expand(seed=0)) == len(plan)
+    True
     """
 
     table: pd.DataFrame
@@ -50,6 +57,7 @@ class Plan(Shown):
 
     @property
     def title(self) -> str:
+        """How many combinations there are, and how many images to sample."""
         return f"{len(self.table):,} combinations of {' x '.join(self.over)}: {len(self):,} images to sample"
 
     def to_frame(self) -> pd.DataFrame:

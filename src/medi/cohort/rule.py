@@ -23,6 +23,12 @@ class Rule:
     `test_seen` and `validation` are shares of the patients not held out, `reserve` a share of the training patches.
     `set_aside`: no patient is held out for a patch in a held-out combination; of the patients in `test_seen` (now a
     share of all) such patches are test_unseen, of the others they are set aside.
+
+    >>> Rule(over=["class", "site"], rate=0.2).over
+    ('class', 'site')
+    >>> Rule(kind="sitess")
+    Traceback (most recent call last):
+    medi.core.errors.MediError: Rule: kind is 'sitess'; input should be 'random', 'named', 'sites' or 'published'
     """
 
     kind: Literal["random", "named", "sites", "published"] = "random"

@@ -26,6 +26,13 @@ class Attribute:
 
     `levels` (categorical) are fixed and ordered; `center` and `scale` (continuous) standardise the value.
     A value among `missing` is not known: id -1 (categorical) or NaN (continuous).
+
+    >>> site = Attribute("site", levels=("02", "NA"))
+    >>> site.encode(["NA", "", "02"]).tolist()
+    [1, -1, 0]
+    >>> site.encode(["2"])
+    Traceback (most recent call last):
+    medi.core.errors.MediError: site '2' (row 0) is unknown; known levels: 02, NA
     """
 
     name: str
@@ -69,7 +76,15 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Schema:
-    """The class and the attributes of a cohort, in a fixed order; `conditions` is the class, then the attributes."""
+    """The class and the attributes of a cohort, in a fixed order; `conditions` is the class, then the attributes.
+
+    >>> table = pd.DataFrame({"class": ["LUAD", "LUSC"], "site": ["Rome", "NA"], "age": ["61", "47"]})
+    >>> schema = Schema.infer(table, ["site", "age"], continuous=["age"])
+    >>> [attribute.name for attribute in schema.conditions]
+    ['class', 'site', 'age']
+    >>> schema.encode(table)["site"].tolist()  # levels in sorted order: NA, Rome
+    [1, 0]
+    """
 
     classes: Attribute
     attributes: tuple[Attribute, ...] = ()
@@ -83,9 +98,11 @@ class Schema:
 
     @property
     def conditions(self) -> tuple[Attribute, ...]:
+        """The class, then the attributes: what a model is conditioned on, in the order of its codes."""
         return (self.classes, *self.attributes)
 
     def attribute(self, name: str) -> Attribute:
+        """The condition of this name; MediError with the known ones where there is none."""
         for candidate in self.conditions:
             if candidate.name == name:
                 return candidate
@@ -103,10 +120,12 @@ class Schema:
         return {a.name: a.encode(table[a.name]) for a in self.conditions}
 
     def to_dict(self) -> dict[str, Any]:
+        """JSON-able, as it lies in cohort.json and in a checkpoint."""
         return {"classes": _to_dict(self.classes), "attributes": [_to_dict(a) for a in self.attributes]}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Schema":
+        """The schema that `to_dict` wrote."""
         return cls(_from_dict(content["classes"]), tuple(_from_dict(a) for a in content["attributes"]))
 
     @classmethod

@@ -49,10 +49,12 @@ class Skill:
 
     @property
     def skill(self) -> float:
+        """Balanced accuracy from chance (0) to perfect (1)."""
         return _on_scale(self.balanced_accuracy, self.chance)
 
     @property
     def skill_low(self) -> float:
+        """The same of the lower limit of the interval, by which the grade goes."""
         return _on_scale(self.low, self.chance)
 
 
@@ -84,6 +86,7 @@ class People:
 
     @property
     def classes(self) -> int:
+        """The number of classes."""
         return int(self.group.max()) + 1
 
 

@@ -88,6 +88,7 @@ class Cohort:
         return self.select(keep)
 
     def with_columns(self, **columns: Any) -> "Cohort":
+        """The cohort with these columns of its table set: one value for all rows, or n values."""
         return Cohort(self.table.assign(**columns), self.schema, self.pixels, self.info)
 
     def audit(self, seed: int = 0) -> "Audit":
@@ -254,9 +255,15 @@ def concatenate(cohorts: Sequence[Cohort]) -> Cohort:
     return Cohort(table, first.schema, pixels, first.info)
 
 
-def slide_units(table: pd.DataFrame) -> pd.Series:
-    """The slide of each row [n], or the row's own name where it has none: what is resampled as one unit (P9)."""
-    return table["slide"].where(table["slide"] != "", table["sample_id"])
+def slide_units(table: pd.DataFrame, alone: str = "sample_id") -> pd.Series:
+    """The slide of each row [n], or where it has none the row's own name: what is resampled as one unit (P9).
+
+    alone: the column with that name.
+
+    >>> slide_units(pd.DataFrame({"sample_id": ["a", "b", "c"], "slide": ["s1", "", "s1"]})).tolist()
+    ['s1', 'b', 's1']
+    """
+    return table["slide"].where(table["slide"] != "", table[alone])
 
 
 def slides_in_turn(table: pd.DataFrame, by: Sequence[str] = ()) -> Int64[np.ndarray, " n"]:

@@ -5,7 +5,15 @@ from difflib import get_close_matches
 
 
 class MediError(Exception):
-    """What was found, what was expected, which file or row, and what to do; the CLI exits with code 2."""
+    """What was found, what was expected, which file or row, and what to do; the CLI exits with code 2.
+
+    >>> import medi
+    >>> try:
+    ...     medi.read("nowhere.csv")
+    ... except medi.MediError as error:
+    ...     print(error)
+    nowhere.csv: no such file or folder
+    """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

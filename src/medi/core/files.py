@@ -62,13 +62,28 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A Parquet table of ours, text columns as plain `str` objects, missing text as ""."""
+    """A Parquet table of ours: text columns as plain `str`, missing text as "", missing numbers as NaN.
+
+    MediError where the file is missing or damaged.
+    """
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except FileNotFoundError as error:
         raise MediError(f"{path}: no such file") from error
     except (ValueError, OSError) as error:
         raise MediError(f"{path}: not readable as Parquet ({error}); delete it and run the step again") from error
+    return table.assign(**{name: _text(table[name]) for name in table.columns if _is_text(table[name])})
+
+
+def _is_text(column: pd.Series) -> bool:
+    """Whether a column holds text, or nothing at all: then its kind was lost when it was written."""
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return isinstance(values.dtype, pd.StringDtype) or pd.api.types.infer_dtype(values) in ("string", "empty")
+
+
+def _text(column: pd.Series) -> pd.Series:
+    text = column.astype(object) if column.dtype != "str" else column
+    return text.where(text.notna(), "").astype("str")
 
 
 def check_format(found: object, known: int, path: Path) -> None:

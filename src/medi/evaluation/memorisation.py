@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, slide_units
+from medi.cohort.turns import VIEWS, turned
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
 from medi.core.types import Images
@@ -128,11 +129,6 @@ def _shares(size: int) -> Float32[np.ndarray, "8 {size}"]:
     return (overlap.clip(0) * GRID / size).astype(np.float32)
 
 
-def turned(images: np.ndarray, turn: int) -> np.ndarray:
-    """Images [n, h, w, c] after flip (turn >= 4) and turn % 4 quarter turns."""
-    return np.rot90(images[:, :, ::-1] if turn >= 4 else images, turn % 4, axes=(1, 2))
-
-
 def nearest(train: Grids, patches: Grids, progress: Advance = unheard) -> Nearest:
     """The nearest rows of `train` [N, k] to `patches` [n, k], the latter in all eight flips and turns."""
     norm = (train**2).sum(axis=1)
@@ -140,8 +136,10 @@ def nearest(train: Grids, patches: Grids, progress: Advance = unheard) -> Neares
     parts = []
     for start in range(0, len(patches), chunk):
         rows = patches[start : start + chunk]
-        views = np.concatenate([turned(rows.reshape(-1, GRID, GRID, 3), t).reshape(len(rows), -1) for t in range(8)])
-        squares = ((views**2).sum(axis=1)[:, None] + norm - 2 * views @ train.T).reshape(8, len(rows), -1)
+        views = np.concatenate(
+            [turned(rows.reshape(-1, GRID, GRID, 3), t).reshape(len(rows), -1) for t in range(VIEWS)]
+        )
+        squares = ((views**2).sum(axis=1)[:, None] + norm - 2 * views @ train.T).reshape(VIEWS, len(rows), -1)
         parts.append(_closest(np.maximum(squares, 0)))
         progress(start + len(rows), len(patches))
     joined = [np.concatenate(column) for column in zip(*parts)] if parts else [np.empty(0, int)] * 2 + [np.empty(0)] * 2

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, slide_units
 from medi.core.errors import MediError
 from medi.core.files import STRESS_FORMAT, write_json, write_table
 from medi.core.progress import Advance, unheard
@@ -251,8 +251,7 @@ def _ratio(totals: Float64[np.ndarray, "draws 2"]) -> Float64[np.ndarray, " draw
 
 def _slides(table: pd.DataFrame) -> pd.Series:
     """What is resampled as one: the slide, or the patch itself where it is not known."""
-    alone = table["source"] if "source" in table else table["sample_id"]
-    return table["slide"].where(table["slide"] != "", alone)
+    return slide_units(table, "source" if "source" in table else "sample_id")
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

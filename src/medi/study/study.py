@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from medi.cohort.audit import audit
 from medi.cohort.holdout import design
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Show, Silent
@@ -135,7 +134,7 @@ def rehearse(s: StudySettings) -> list[str]:
         f"{storage(len(cohort) * size**2 * 3)} at {size} px",
         *(f"  {note}" for note in cohort.notes),
         *(f"warning: {warning}" for warning in cohort.warnings),
-        "audit: " + "; ".join(audit(cohort.table, cohort.schema).summary()),
+        "audit: " + "; ".join(line for line in cohort.audit().summary() if line not in cohort.warnings),
         f"holdout: {len(found.held_out)} combinations; {parts}",
         f"models: {' and '.join(MODELS)}, {weights / 1e6:,.1f} M parameters, {s.training.images:,} images of "
         f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",

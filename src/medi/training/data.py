@@ -13,17 +13,12 @@ from torch import Tensor
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Codes
 from medi.cohort.table import Cohort
+from medi.cohort.turns import VIEWS, dihedral
 from medi.core import seeds
 from medi.models.conditioning import as_tensors, dropout_rates
 from medi.models.noise import DDPM_STEPS, ddpm_sigmas
 from medi.training.recipe import Over, Recipe
 
-QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise
-    lambda image: image,
-    lambda image: image[:, :, ::-1].swapaxes(1, 2),
-    lambda image: image[:, ::-1, ::-1],
-    lambda image: image.swapaxes(1, 2)[:, :, ::-1],
-)
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
@@ -79,7 +74,7 @@ class Batches:
         for i, counter in enumerate(counters):
             rng = seeds.generator("train", self.seed, int(counter))
             rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
-            turns[i] = rng.integers(8) * self.recipe.dihedral
+            turns[i] = rng.integers(VIEWS) * self.recipe.dihedral
             dropped[i] = rng.random(len(self.codes)) < self.dropout
             rng.standard_normal(out=noise[i], dtype=np.float32)
         images = dihedral(to_float(self.pixels[rows]), turns)
@@ -119,12 +114,3 @@ def draw_probabilities(
 def _groups(*columns: Codes) -> Int64[np.ndarray, " n"]:
     """The number of each row's group: rows alike in all columns."""
     return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def dihedral(images: Float32[np.ndarray, "n c s s"], turns: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n c s s"]:
-    """Turn image i by a quarter turns[i] % 4 times and mirror it where turns[i] >= 4: tissue has no upright."""
-    views = np.empty_like(images)
-    for view, image, k in zip(views, images, turns):
-        turned = QUARTERS[k % 4](image)
-        view[:] = turned[:, :, ::-1] if k >= 4 else turned
-    return views

@@ -54,10 +54,10 @@ class Patch:
 
 
 def patches(each: int = 2) -> list[Patch]:
-    cells = [(slide, k) for slide in SLIDES for k in range(each)]
+    drawn = [(slide, k) for slide in SLIDES for k in range(each)]
     return [
         Patch(CLASSES[i // each % 2], slide, "ab"[i % 2], f"0_{k}_521", picture(20 * i))
-        for i, (slide, k) in enumerate(cells)
+        for i, (slide, k) in enumerate(drawn)
     ]
 
 

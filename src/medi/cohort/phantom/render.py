@@ -1,14 +1,13 @@
 """Staining and scanning: I = I0 exp(-(h v_h + e v_e)), then blur, colour gain, noise and JPEG."""
 
-import io
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, UInt8
-from PIL import Image
 
 from medi.cohort.phantom.factors import FIELD, SLIDE, Scanner, Section, Seeds, Stain
+from medi.cohort.pixels import through_jpeg
 from medi.core.seeds import generator
 
 
@@ -55,6 +54,4 @@ def _sense(
     image = np.rint(np.clip(noisy, 0.0, 255.0)).astype(np.uint8)
     if scanner.jpeg is None:
         return image
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=scanner.jpeg, subsampling=0)
-    return np.asarray(Image.open(buffer))
+    return through_jpeg(image, scanner.jpeg, "4:4:4")

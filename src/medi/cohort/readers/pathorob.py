@@ -1,11 +1,12 @@
 """PathoROB (Koemen et al. 2025): subset, slide_id, patch_id, biological_class, medical_center; images lie elsewhere."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble, check_images
-from medi.cohort.readers.rows import line_of, read_rows
+from medi.cohort.readers.rows import place_of, read_rows
 from medi.cohort.readers.table import filled
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -24,10 +25,7 @@ def read(source: Path, image: str = "", root: Path | None = None, settings: Sett
     rows, notes = read_rows(source), Notes()
     if lacking := [name for name in COLUMNS if name not in rows]:
         raise MediError(f"{source}: no column {', '.join(lacking)}; PathoROB has {', '.join(COLUMNS)}")
-
-    def where(row: int) -> str:
-        return f"{source.name} line {line_of(source, row)}"
-
+    where = partial(place_of, source)
     table = _table(rows)
     if settings.mpp is not None:
         table = table.assign(mpp=settings.mpp)

@@ -31,6 +31,11 @@ def read_rows(path: Path, named: Collection[str] = ()) -> pd.DataFrame:
     return table[[name for name in table.columns if name]]
 
 
+def place_of(path: Path, row: int) -> str:
+    """How an error names a data row (from 0): "metadata.csv line 7"."""
+    return f"{path.name} line {line_of(path, row)}"
+
+
 def line_of(path: Path, row: int) -> int:
     """The line of a data row (from 0) of a CSV file, quoted line breaks counted; for Parquet the row from 1."""
     if path.suffix.lower() in PARQUET:

@@ -2,13 +2,14 @@
 
 import string
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from medi.cohort.readers.guess import column_of
 from medi.cohort.readers.normalise import DEFAULTS, KNOWN_ATTRIBUTES, Notes, Settings, assemble, check_images, some
-from medi.cohort.readers.rows import line_of, read_rows
+from medi.cohort.readers.rows import place_of, read_rows
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 
@@ -32,10 +33,7 @@ def read(
     named = {"label": label, "patient": patient, "slide": slide, "id": id}
     rows, notes = read_rows(source, _asked_for(settings, [image, *named.values()])), Notes()
     roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
-
-    def where(row: int) -> str:
-        return f"{source.name} line {line_of(source, row)}"
-
+    where = partial(place_of, source)
     table = _renamed(rows, roles).assign(**_image_column(rows, image, notes), **_mpp_column(rows, settings, where))
     if "image" not in table:
         return assemble(_named_after_slide(table, source), source, None, notes, settings, where)

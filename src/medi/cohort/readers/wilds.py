@@ -1,11 +1,12 @@
 """Camelyon17-WILDS (Koh et al. 2021): metadata.csv and patches/patient_<p>_node_<n>/patch_..._x_<x>_y_<y>.png."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble, check_images
-from medi.cohort.readers.rows import line_of, read_rows
+from medi.cohort.readers.rows import place_of, read_rows
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 
@@ -23,10 +24,7 @@ def read(source: Path, settings: Settings = DEFAULTS) -> Cohort:
     rows, notes = read_rows(path), Notes()
     if lacking := [name for name in COLUMNS if name not in rows]:
         raise MediError(f"{path}: no column {', '.join(lacking)}; Camelyon17-WILDS has {', '.join(COLUMNS)}")
-
-    def where(row: int) -> str:
-        return f"{path.name} line {line_of(path, row)}"
-
+    where = partial(place_of, path)
     unknown = ~rows["tumor"].isin(CLASSES)
     if unknown.any():
         row = int(rows.index[unknown][0])

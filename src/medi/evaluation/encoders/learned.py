@@ -23,6 +23,7 @@ from medi.cohort.combinations import dense_ids, joint_ids
 from medi.cohort.pixels import to_float
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.cohort.turns import VIEWS, turned
 from medi.core import seeds
 from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
@@ -116,7 +117,8 @@ def learn(
     rng, weight = seeds.generator("learned", "draws", seed), _alike(codes)
     for start in range(0, s.images, s.batch):
         rows = rng.choice(len(cohort), s.batch, p=weight)
-        images = torch.from_numpy(_turned(cohort.images[rows], rng.integers(8, size=s.batch)))
+        views = [turned(image, int(k)) for image, k in zip(cohort.images[rows], rng.integers(VIEWS, size=s.batch))]
+        images = torch.from_numpy(to_float(np.stack(views)))
         named = {name: torch.from_numpy(ids[rows]).to(where) for name, ids in codes.items()}
         with full_precision():
             loss = network.loss(images.to(where), named)
@@ -165,11 +167,6 @@ def _alike(codes: Mapping[str, Int64[np.ndarray, " n"]]) -> Float[np.ndarray, " 
     combination = joint_ids([dense_ids(ids + 1) for ids in codes.values()])[0]
     weight = 1.0 / np.bincount(combination)[combination]
     return weight / weight.sum()
-
-
-def _turned(images: UInt8[np.ndarray, "n h w 3"], turns: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n 3 h w"]:
-    turned = [np.rot90(image[:, ::-1] if k >= 4 else image, k % 4) for image, k in zip(images, turns)]
-    return to_float(np.stack(turned))
 
 
 def _save(path: Path, network: Network, settings: LearnSettings, cohort: Cohort) -> Path:

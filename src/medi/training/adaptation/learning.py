@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from medi.cohort.schema import Attribute
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, slide_units
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.progress import Tally
@@ -147,7 +147,7 @@ def _unknown(codes: Tensor, attribute: Attribute) -> Tensor:
 def hold_back(patches: Cohort, seed: int) -> tuple[Cohort, Cohort]:
     """The patches to learn from, and those that decide: whole slides where there are several, else single patches."""
     table = patches.table
-    units = table["slide"].where(table["slide"] != "", table["sample_id"])
+    units = slide_units(table)
     units = units if units.nunique() > 4 else table["sample_id"]
     names = sorted(set(units))
     order = seeds.generator("held back", seed).permutation(len(names))
