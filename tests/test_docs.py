@@ -27,7 +27,8 @@ PREFIXES = ("medi ", "torchrun ", "srun ")
 
 def commands(page: Path) -> list[str]:
     """The commands of a page: lines in code blocks, continued ones joined."""
-    blocks = re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in fences if language in ("", "bash")]
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     parts = [part.strip() for line in lines for part in line.split("&&")]
     return [part for part in parts if part.startswith(PREFIXES)]
@@ -115,6 +116,7 @@ def test_python_of_the_readme_runs_as_written(medi: Medi) -> None:
     run_blocks(found, medi, page)
 
 
+@pytest.mark.slow
 def test_extension_points_are_all_shown_and_run(medi: Medi) -> None:
     """An example of at most twenty lines for each kind of thing; the page registers, uses and checks it."""
     page = ROOT / "docs" / "how-to" / "extending.md"
@@ -149,14 +151,18 @@ def write_packed(folder: Path, size: int) -> None:
     Cohort(table, Schema.infer(table, ["hospital"]), pixels).save(folder)
 
 
+@pytest.mark.slow
 def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path) -> None:
-    """Every documented `medi train`, torchrun's among them, on packed cohorts of the sizes that the pages pack."""
+    """`medi train` with every preset that the pages name, torchrun's too, on packed cohorts of the sizes they pack.
+
+    The tutorials, whose cohorts are smaller, are run as they are.
+    """
     write_packed(tmp_path / "my-packed", 64)
     write_packed(tmp_path / "ut-packed", 128)
-    found = [arguments(command) for page in PAGES for command in commands(page)]
-    training = [given for given in found if given[0] == "train"]
-    assert len(training) > 5
-    for given in training:
+    found = [arguments(command) for page in PAGES if page.parent.name != "tutorials" for command in commands(page)]
+    training = {given[given.index("--preset") + 1]: given for given in found if given[0] == "train"}
+    assert len(training) > 2
+    for given in training.values():
         shown = fine(medi(*given, "--dry-run"))
         assert "4 patches; conditions: class" in shown
         assert "GFLOP an image" in shown
@@ -171,6 +177,7 @@ def test_every_study_that_medi_brings_is_named(medi: Medi) -> None:
     assert brought <= set(re.findall(r"\w+", fine(medi("run", "--help"))))
 
 
+@pytest.mark.slow
 def test_dry_runs_of_our_studies_run(medi: Medi) -> None:
     shown = fine(medi("run", "quick", "--dry-run"))
     assert "holdout: " in shown
