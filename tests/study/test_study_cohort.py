@@ -1,5 +1,9 @@
 """A study of one's own cohort through the CLI: images on disk and a table, or packed; held-out patches set aside."""
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -50,6 +54,13 @@ STUDY = {
         "learned_images": 512,
         "translated": True,
     },
+}
+
+
+TINY = STUDY | {
+    "training": {"images": 800, "batch": 16, "save_every": 80},
+    "sampling": {"steps": 2},
+    "evaluation": {"distance_images": 12, "arms": ["none"]},
 }
 
 
@@ -110,6 +121,26 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     again = fine(medi("run", home / "study.yaml", "--out", run))
     assert "cohort: 240 patches" in again
     assert again.count("(done before)") >= 9
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_and_ends_with_the_same_numbers(home: Path, tmp_path: Path) -> None:
+    """P4, P12: SIGKILL in the middle; the same command gives the figures of an uninterrupted run."""
+    (home / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    command = [sys.executable, "-m", "medi.cli", "run", str(home / "tiny.yaml"), "--out", str(cut)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        log, deadline = cut / "models" / "medi" / "log.jsonl", time.monotonic() + 300
+        while not log.exists() and time.monotonic() < deadline and running.poll() is None:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGKILL)
+    assert log.exists()
+    assert not (cut / "models" / "medi" / "model.safetensors").exists(), "killed in the middle of training"
+    for out in (cut, whole):
+        fine(here("run", home / "tiny.yaml", "--out", out))
+    mine, theirs = (read_json(folder / "results.json") for folder in (cut, whole))
+    assert mine["balanced_accuracy"] == theirs["balanced_accuracy"]
+    assert mine["frechet"] == theirs["frechet"]
 
 
 def test_a_packed_cohort_is_taken_as_it_is(run: Path, home: Path, tmp_path: Path) -> None:

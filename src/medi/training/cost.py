@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medi.cohort.schema import Schema
 from medi.core.devices import device, in_bf16
-from medi.models.cost import duration, flop, gflop_per_image
+from medi.models.cost import duration, flop, gflop_per_image, weightless
 from medi.models.denoiser import Denoiser
 from medi.training.presets import Preset
 from medi.training.recipe import Recipe
@@ -47,9 +47,9 @@ class Cost:
 
 def cost_of(chosen: Preset, schema: Schema) -> Cost:
     """The cost of a preset's training on this machine, from a second of forward passes, each counted three times."""
-    denoiser = fresh_denoiser(chosen.network, schema, 0).to(device())
-    parameters = sum(weight.numel() for weight in denoiser.parameters())
-    return Cost(parameters, 3 * gflop_per_image(denoiser), chosen.recipe.images, _rate(denoiser, chosen.recipe))
+    counted, denoiser = weightless(chosen.network, schema), fresh_denoiser(chosen.network, schema, 0).to(device())
+    parameters = sum(weight.numel() for weight in counted.parameters())
+    return Cost(parameters, 3 * gflop_per_image(counted), chosen.recipe.images, _rate(denoiser, chosen.recipe))
 
 
 @torch.inference_mode()
