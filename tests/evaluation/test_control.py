@@ -56,6 +56,7 @@ def found() -> Control:
 
 
 def test_as_asked_is_the_share_that_shows_what_was_asked(found: Control) -> None:
+    """P14, the part that holds today: class and site alike, for every combination; no headline yet for the worst."""
     table = found.figures
     for arm in ("real", "good"):
         for attribute in OVER:

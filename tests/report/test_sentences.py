@@ -99,6 +99,7 @@ DIFFERENCE = "balanced_accuracy_difference"
     ],
 )
 def test_gain_follows_the_paired_interval(accuracy: float, bounds: tuple[float, float], verdict: str) -> None:
+    """P13, the part that holds today: no gain without an interval; chance and pure noise are not asked yet."""
     table = utility((DIFFERENCE, "medi - real", "", accuracy - 0.54, *bounds, ""))
     assert verdict in gain(results(accuracy=accuracy), table)
 
@@ -148,7 +149,7 @@ FIRED = "collapse guard: medi's recall 0.31 is below floor's 0.90, 'closer' is w
 
 
 def test_a_guard_that_fired_withholds_closer() -> None:
-    """A distance that is low because images are alike is no success: the numbers are said, the verdict is not."""
+    """P13: a distance that is low because images are alike is no success: the verdict is withheld, not the numbers."""
     table = fidelity(("COAD", 90, 6), mean=(2.0, 9.0))
     fired = table.assign(reason=np.where(table["scope"] == "combination_mean", "n <= d; " + FIRED, ""))
     text = distance(results(), fired, "site")
@@ -161,7 +162,7 @@ def test_a_guard_that_fired_withholds_closer() -> None:
 
 
 def test_a_baseline_that_does_better_is_named() -> None:
-    """A cheap arm that beats MeDi is the finding: it is said, with its certainty and with what it was shown."""
+    """P13: a cheap arm that beats MeDi is the finding: it is said, with its certainty and what it was shown."""
     table = utility(
         ("balanced_accuracy", "coral", "", 0.9, 0.85, 0.95, ""),
         (DIFFERENCE, "medi - coral", "", -0.06, -0.1, -0.02, ""),
