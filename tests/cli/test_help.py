@@ -71,7 +71,7 @@ def test_version(medi: Medi) -> None:
 
 def test_names_that_are_not_known_are_answered_with_known_ones(medi: Medi) -> None:
     refused(medi("adit"), "No such command 'adit'; did you mean audit")
-    refused(medi("xyzzy"), "No such command 'xyzzy'; known: demo, run")
+    refused(medi("xyzzy"), "No such command 'xyzzy'; known: demo, init, run")
     refused(medi("train", "x", "--bach", "3"), "No such option: --bach; did you mean --batch", "see medi train --help")
     refused(medi("report", "x", "--zzz"), "No such option: --zzz; known:")
     refused(medi("holdout", "x", "--rat", "1"), "did you mean --rate")

@@ -17,6 +17,7 @@ from medi.cli import (
     export,
     fidelity,
     holdout,
+    init,
     pack,
     plan,
     report,
@@ -61,7 +62,7 @@ def root(
 
 
 for verb in (
-    *(demo, run, report, browser, audit, holdout, pack, plan),
+    *(demo, init, run, report, browser, audit, holdout, pack, plan),
     *(train, sample, export, embed, fidelity, utility, adapt, transfer, stress, doctor),
 ):
     verb.register(app)

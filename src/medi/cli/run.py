@@ -10,7 +10,7 @@ from rich.table import Table
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Redo, RunOut
+from medi.cli.options import Redo, RunOut, given
 from medi.cli.terminal import WARNING, Terminal, console, say, warn
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def run(
     for line in rehearse(settings):
         show = warn if line.startswith(WARNING) else say
         show(line.removeprefix(WARNING))
+    changed = given(source=source, seed=seed)
+    words = [word for name, value in changed.items() for word in (f"--{name}", value)]
+    next_step("run", study, *words, "--out", out)
 
 
 def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:

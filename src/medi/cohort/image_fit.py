@@ -8,6 +8,7 @@ import io
 import os
 import tarfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -124,6 +125,15 @@ def _upright(image: Image.Image) -> tuple[int, int]:
     """Width and height once the EXIF orientation is applied (5 to 8 turn by a quarter)."""
     turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5  # Pillow turns TIFF's size itself
     return (image.height, image.width) if turned else image.size
+
+
+def read_sizes(root: Path, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Width and height of images, from their headers; those that cannot be read are left out."""
+    found = []
+    for name in names:
+        with suppress(Exception), _open(root, name) as image:
+            found.append(_upright(image))
+    return found
 
 
 def pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:

@@ -76,6 +76,17 @@ NAMES = {  # role: usual names without case, blanks and marks, the likeliest fir
     ),
     "id": ("sampleid", "patchname", "patchid", "tileid"),
 }
+ATTRIBUTES = (  # usual names of what differs between patches beside the class: where and how first, then who
+    *("hospital", "medicalcenter", "medicalcentre", "center", "centre", "site", "siteid", "lab", "laboratory"),
+    *("institution", "institute", "clinic", "domain", "scanner", "scannerid", "stain", "staining", "microscope"),
+    *("camera", "batch", "preparation", "sitecode", "source", "dataset", "cohort", "organ", "tissue"),
+    *("sex", "gender", "race", "ethnicity", "age", "grade", "stage"),
+)
+PATIENTS_OWN = ATTRIBUTES.index("organ")  # from here on they speak of patients, not of how images were made
+NOT_ATTRIBUTES = {
+    *("split", "fold", "set", "subset", "partition", "phase", "train", "test", "istrain", "istest", "x", "y", "row"),
+    *("width", "height", "size", "index", "md5", "sha256", "classid", "labelid", "unnamed0"),
+}
 ENDINGS = {"patient": ("patientid", "caseid"), "slide": ("slideid", "wsiid"), "image": ("imagepath", "filename")}
 MISSING = {
     *("nan", "n/a", "na", "n.a.", "#n/a", "-", "--", "'--", "?", ".", "none", "null", "nil", "nd", "k.a."),
@@ -105,6 +116,15 @@ def column_of(role: str, columns: Sequence[str]) -> str:
     exact = [by_name[name] for name in NAMES[role] if name in by_name]
     ending = [column for name, column in by_name.items() if name.endswith(ENDINGS.get(role, ()))]
     return next(iter([*exact, *ending]), "")
+
+
+def rank_of_attribute(name: str) -> int:
+    """The place of a column's name among the usual ones of attributes; behind all of them where it is none.
+
+    >>> rank_of_attribute("Hospital") < rank_of_attribute("sex") < rank_of_attribute("comment")
+    True
+    """
+    return ATTRIBUTES.index(plain(name)) if plain(name) in ATTRIBUTES else len(ATTRIBUTES)
 
 
 def likely_missing(values: Iterable[str]) -> list[str]:
