@@ -1,9 +1,15 @@
 """Each verb that writes ends with the next one to type, with paths as a shell wants them."""
 
+import os
 import shlex
+import sys
 from pathlib import Path
 
+import pytest
+
+import tiny_run
 from command_line import Medi, fine
+from medi.cli.next_step import program
 
 
 def following(shown: str) -> list[str]:
@@ -46,3 +52,30 @@ def test_models_lead_on_to_what_lies_beside_them(medi: Medi, verb: Medi, source:
     assert following(fine(medi(*words))) == ["sample", "medi-model", "medi-plan"]
     words = following(fine(verb("sample", "m", "plan.csv", "--steps", 2, "--batch", 8)))
     assert words == ["fidelity", "packed", "medi=medi-samples"]
+
+
+def test_checks_lead_on(medi: Medi, source: Path) -> None:
+    fine(medi("holdout", source, "--out", "h"))
+    assert following(fine(medi("holdout", "verify", "h"))) == ["pack", "h", "--size", "64"]
+    words = ("holdout", "verify", source, "--certificate", "h")
+    assert following(fine(medi(*words))) == ["pack", "h", "--size", "64"]
+    assert following(fine(medi("doctor"))) == ["demo", "--quick"]
+    assert following(fine(medi("doctor", "h"))) == ["audit", "h"]
+    run = tiny_run.write_run(Path("run"))
+    assert following(fine(medi("doctor", run))) == ["status", "run"]
+
+
+def test_a_program_that_the_shell_does_not_find_is_called_by_its_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    Path(".venv/bin").mkdir(parents=True)
+    called = tmp_path / ".venv/bin/medi"
+    called.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(called)])
+    assert program() == ".venv/bin/medi"
+    monkeypatch.setenv("PATH", f"{called.parent}{os.pathsep}/usr/bin")
+    assert program() == "medi"
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    assert program() == "medi"

@@ -7,7 +7,7 @@ import typer
 
 from medi.cli.help import add_several
 from medi.cli.next_step import next_step, packed_beside
-from medi.cli.options import Attribute, Model, Seed, folder, model_file
+from medi.cli.options import Attribute, Model, Seed, folder, model_file, with_device
 from medi.cli.patches import Known, Patches, default_attribute, read_patches
 from medi.cli.terminal import Terminal, say
 
@@ -82,4 +82,4 @@ def join(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add_several(app, "adapt", [learn, join])
+    add_several(app, "adapt", [with_device(learn), join])

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medi.cli.help import add
+from medi.cli.options import with_device
 from medi.cli.terminal import say
 
 LOOPBACK = "127.0.0.1"
@@ -38,4 +39,4 @@ def app(
 
 def register(verbs: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(verbs, app)
+    add(verbs, with_device(app))

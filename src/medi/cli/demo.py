@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from medi.cli.help import add
-from medi.cli.options import Redo, RunOut, Seed
+from medi.cli.options import Redo, RunOut, Seed, with_device
 from medi.cli.run import run_and_show
 
 
@@ -29,4 +29,4 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, demo)
+    add(app, with_device(demo))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medi.cli.help import add
+from medi.cli.next_step import next_step
 from medi.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -32,6 +33,16 @@ def doctor(
     say(f"{broken} of these are broken" if broken else "all is well")
     if broken:
         raise typer.Exit(1)
+    _say_next(paths or [])
+
+
+def _say_next(paths: list[Path]) -> None:
+    for path in paths:
+        for file, verb in {"run.json": "status", "cohort.json": "audit", "model.safetensors": "export"}.items():
+            if (path / file).exists():
+                next_step(verb, path)
+                return
+    next_step("demo", "--quick")
 
 
 def _tell(finding: "Finding") -> str:

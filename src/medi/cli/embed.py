@@ -9,7 +9,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Cache, EncoderName, one_of
+from medi.cli.options import Cache, EncoderName, one_of, with_device
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import shard_of
 from medi.core.errors import MediError
@@ -64,4 +64,4 @@ def embed(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, embed)
+    add(app, with_device(embed))

@@ -8,7 +8,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder
+from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, with_device
 from medi.cli.result_tables import NOTES, show_differences, show_places, with_interval
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders, over_words
@@ -72,4 +72,4 @@ def _show(tables: "Mapping[str, pd.DataFrame]", over: tuple[str, ...], title: st
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, fidelity)
+    add(app, with_device(fidelity))

@@ -10,12 +10,12 @@ HELP = ("-h", "--help")
 CONTEXT: dict[str, Any] = {"help_option_names": list(HELP)}
 EXAMPLE = "Example: "  # begins the last line of a verb's docstring; it is shown unbroken, ready to paste
 GROUPS = {  # the verbs in the order of use
-    "A whole study": ("demo", "init", "run", "report", "app"),
+    "A whole study": ("demo", "init", "run", "status", "report", "app"),
     "Your cohort": ("audit", "holdout", "pack"),
     "Models and images": ("train", "plan", "sample", "export"),
     "Measures": ("embed", "fidelity", "utility"),
     "A new hospital": ("adapt", "transfer", "stress"),
-    "Help": ("doctor",),
+    "Upkeep": ("doctor", "clean"),
 }
 Row = tuple[str, str]  # a name and what it means
 

@@ -140,13 +140,16 @@ def verify(
     from medi.cohort.holdout import Holdout
 
     found = Holdout.load(certificate or source.path)
-    table = source.read().table
+    cohort = source.read()
+    table = cohort.table
     problems = found.verify(table if "split" in table else found.apply(table))
     for problem in problems:
         say(f"does not hold: {problem}")
     if problems:
         raise typer.Exit(1)
     say(f"the certificate holds: {len(table):,} patches, {table['patient'].nunique():,} patients, none on two sides")
+    is_split = (source.path / "cohort.json").exists() and "split" in table
+    _say_next(cohort, source.path if is_split or certificate is None else certificate)
 
 
 def register(app: typer.Typer) -> None:

@@ -23,6 +23,7 @@ from medi.cli import (
     report,
     run,
     sample,
+    status,
     stress,
     train,
     transfer,
@@ -30,7 +31,7 @@ from medi.cli import (
 )
 from medi.cli import app as browser
 from medi.cli.help import CONTEXT, Verbs
-from medi.cli.terminal import printable
+from medi.cli.terminal import log, printable
 from medi.core.errors import MediError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C, by an exception or by its return value
@@ -62,7 +63,7 @@ def root(
 
 
 for verb in (
-    *(demo, init, run, report, browser, audit, holdout, pack, plan),
+    *(demo, init, run, status, report, browser, audit, holdout, pack, plan),
     *(train, sample, export, embed, fidelity, utility, adapt, transfer, stress, doctor),
 ):
     verb.register(app)
@@ -71,6 +72,7 @@ for verb in (
 def main() -> None:
     """The `medi` command."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    log.path = None
     try:
         code = app(prog_name="medi", standalone_mode=False) or 0
     except MediError as error:
@@ -80,13 +82,19 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("medi: interrupted; the same command goes on where it was", file=sys.stderr)
+        _tell("interrupted; the same command goes on where it was")
     sys.exit(code)
 
 
 def _stop(message: str) -> NoReturn:
-    print(f"medi: {printable(message)}", file=sys.stderr)
+    _tell(printable(message))
     sys.exit(2)
+
+
+def _tell(message: str) -> None:
+    """A line on standard error, and in the log of the run."""
+    print(f"medi: {message}", file=sys.stderr)
+    log.add(f"medi: {message}", markup=False, soft_wrap=True)
 
 
 def _stop_usage(error: Any) -> NoReturn:

@@ -1,16 +1,30 @@
 """The last line of a verb that wrote something: the verb that usually follows, ready to paste."""
 
 import json
+import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from medi.cli.terminal import say
 
+NAME = "medi"
+
 
 def next_step(verb: str, *words: object) -> None:
     """Print the command, with paths quoted as a shell wants them."""
-    say("next: " + shlex.join(["medi", verb, *map(str, words)]))
+    say("next: " + shlex.join([program(), verb, *map(str, words)]))
+
+
+def program() -> str:
+    """How this program is called again: by its name where the shell finds it, else by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    if called.name != NAME or not called.is_file() or (found and Path(found).samefile(called)):
+        return NAME
+    return os.path.relpath(called) if called.absolute().is_relative_to(Path.cwd()) else str(called.absolute())
 
 
 def model_beside(folder: Path) -> Path:

@@ -1,6 +1,8 @@
 """Arguments and options that several verbs share, each defined once."""
 
+import inspect
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +74,33 @@ def one_of(*known: str) -> Callable[[str], list[str]]:
         return [name for name in known if name.startswith(incomplete)]
 
     return complete
+
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:1")
+Device = Annotated[
+    str,
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...", autocompletion=one_of(*DEVICES)),
+]
+
+
+def with_device(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb that computes with torch the option --device, which takes effect before it begins."""
+
+    @wraps(verb)
+    def command(**given: Any) -> None:
+        if (chosen := given.pop("device")) != DEVICES[0]:
+            from medi.core.devices import use_device
+
+            use_device(chosen)
+        verb(**given)
+
+    own = inspect.signature(verb).parameters.values()
+    added = inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default=DEVICES[0], annotation=Device)
+    parameters = [*(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own), added]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    del command.__wrapped__
+    return command
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The verb run: a study from cohort to report."""
 
 from importlib.resources import files
+from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,8 @@ import typer
 from rich.table import Table
 
 from medi.cli.help import add
-from medi.cli.next_step import next_step
-from medi.cli.options import Redo, RunOut, given
+from medi.cli.next_step import NAME, next_step, program
+from medi.cli.options import Redo, RunOut, given, with_device
 from medi.cli.terminal import WARNING, Terminal, console, say, warn
 
 if TYPE_CHECKING:
@@ -64,14 +65,21 @@ def run(
 
 def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
     """Run a study with bars, then show its table."""
+    from medi.study.stages import RECORD
     from medi.study.study import run as run_study
+    from medi.study.upkeep import LOG
 
-    results = run_study(settings, out, redo=redo, show=Terminal())
+    terminal = Terminal(keep=out / LOG)
+    if (out / RECORD).exists():
+        terminal.open_log()
+    results = run_study(settings, out, redo=redo, show=terminal)
     console.print(_summary(results))
     gap = results.gap_closed
     say(f"gap closed on unseen combinations: {'undefined' if gap is None else f'{gap:.2f}'}")
     say(f"report: {results.report}")
-    next_step("app", out)
+    if program() != NAME:
+        say(f"the shell does not find medi; call it as {program()}")
+    next_step(*(("app", out) if find_spec("gradio") else ("status", out)))
 
 
 def _summary(results: "Results") -> Table:
@@ -90,4 +98,4 @@ def _text(value: float, digits: int) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, run)
+    add(app, with_device(run))

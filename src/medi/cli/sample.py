@@ -8,7 +8,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step, packed_beside
-from medi.cli.options import Compile, Model, Seed, Shard, folder, model_file, one_of
+from medi.cli.options import Compile, Model, Seed, Shard, folder, model_file, one_of, with_device
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import RANGE, interval, named_numbers, shard_of
 
@@ -123,4 +123,4 @@ def _guidance(given: list[str], within: str | None, autoguidance: float) -> "Gui
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, sample)
+    add(app, with_device(sample))

@@ -7,7 +7,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Attribute, Seed, folder, model_file
+from medi.cli.options import Attribute, Seed, folder, model_file, with_device
 from medi.cli.patches import default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import split_commas, three_numbers
@@ -69,4 +69,4 @@ def stress(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, stress)
+    add(app, with_device(stress))

@@ -1,9 +1,14 @@
 """What the verbs share on a terminal: the console, text that is safe to show, and the bars of long stages."""
 
+import shlex
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +27,37 @@ if TYPE_CHECKING:
     from medi.core.progress import Advance
 
 WARNING = "warning: "
-console = Console(highlight=False)
+LOG_WIDTH = 120  # of tables in a log
+
+
+class Log:
+    """What is shown, with the time before each line, at the end of a file; a log that cannot be written is left out."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+
+    def add(self, *shown: Any, **style: Any) -> None:
+        """What a console is asked to print, as plain text."""
+        if self.path is None:
+            return
+        plain = Console(file=StringIO(), width=LOG_WIDTH, no_color=True, highlight=False)
+        plain.print(*shown, **style)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        lines = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{now}  {line.rstrip()}\n" for line in lines)
+
+
+class Screen(Console):
+    """The terminal; what it prints goes to the log as well, where one is kept."""
+
+    def print(self, *objects: Any, **style: Any) -> None:
+        super().print(*objects, **style)
+        log.add(*objects, **style)
+
+
+log = Log()
+console = Screen(highlight=False)
 
 
 def printable(text: str) -> str:
@@ -52,10 +87,23 @@ class Rate(ProgressColumn):
 
 
 class Terminal:
-    """Shows a run: a bar with rate and time left for each long stage, a line for each finished one."""
+    """Shows a run: a bar with rate and time left for each long stage, a line for each finished one.
+
+    keep: the file in which all is kept that is shown from the first line on (Run makes its folder).
+    """
+
+    def __init__(self, keep: Path | None = None) -> None:
+        self.keep = keep
 
     def line(self, text: str) -> None:
+        self.open_log()
         console.print(text, markup=False, soft_wrap=True)
+
+    def open_log(self) -> None:
+        """Keep what is shown from now on, below the command that was typed."""
+        if self.keep is not None and log.path != self.keep:
+            log.path = self.keep
+            log.add(shlex.join(["$", "medi", *sys.argv[1:]]).replace("'$'", "$", 1), markup=False, soft_wrap=True)
 
     @contextmanager
     def bars(self, *titles: str, unit: str = "images") -> Iterator["list[Advance]"]:

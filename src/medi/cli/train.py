@@ -8,7 +8,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Compile, Seed, folder, given, one_of
+from medi.cli.options import Compile, Seed, folder, given, one_of, with_device
 from medi.cli.source import show_notes
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import named_numbers
@@ -105,4 +105,4 @@ def _dropout(rates: list[str]) -> "Dropout":
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, train)
+    add(app, with_device(train))

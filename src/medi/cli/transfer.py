@@ -8,7 +8,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Attribute, Model, Shard, folder, model_file
+from medi.cli.options import Attribute, Model, Shard, folder, model_file, with_device
 from medi.cli.patches import Known, Patches, default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import shard_of
@@ -79,4 +79,4 @@ def transfer(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, transfer)
+    add(app, with_device(transfer))

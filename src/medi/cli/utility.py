@@ -7,7 +7,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import model_beside, next_step
-from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of
+from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
 from medi.cli.result_tables import show_differences, show_training_sets
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders
@@ -64,4 +64,4 @@ def utility(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `medi`."""
-    add(app, utility)
+    add(app, with_device(utility))

@@ -1,5 +1,7 @@
 """Where tensors go, and in what arithmetic: this process's GPU, if there is one."""
 
+import os
+import re
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -9,6 +11,34 @@ from medi.core.errors import MediError
 from medi.core.sharding import process
 
 Precision = Literal["auto", "bf16", "fp32"]  # of convolutions and matrix products
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # what CUDA reads before its first use; workers inherit it
+
+
+def use_device(name: str) -> None:
+    """Work on one device from now on, in this process and its workers: auto, cpu, cuda (the first GPU) or cuda:1.
+
+    To be called before anything is computed. MediError for a name that is none, and for a GPU that is not there.
+
+    >>> use_device("gpu")
+    Traceback (most recent call last):
+    medi.core.errors.MediError: device 'gpu' is unknown; known: auto, cpu, cuda, cuda:N (N from 0)
+    """
+    if not (asked := re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name)):
+        raise MediError(f"device {name!r} is unknown; known: auto, cpu, cuda, cuda:N (N from 0)")
+    if name == "auto":
+        return
+    seen = [part for part in os.environ.get(VISIBLE, "").split(",") if part]
+    number = int(asked[1] or 0)
+    if asked[1] and process("WORLD_SIZE", 1) > 1:
+        raise MediError(f"device {name}: torchrun gives every process its own GPU; leave the device out")
+    if name == "cpu":
+        os.environ[VISIBLE] = ""
+    elif asked[1]:
+        os.environ[VISIBLE] = seen[number] if number < len(seen) else "-1" if seen else str(number)
+    if name != "cpu" and not torch.cuda.is_available():
+        raise MediError(f"device {name}: there is no such GPU here; `medi doctor` says what there is, or choose cpu")
 
 
 def device() -> torch.device:
