@@ -38,10 +38,17 @@ def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> No
 def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> None:
     real, good = folders / "real", f"good={folders / 'good'}"
     assert following(fine(medi("embed", real))) == ["fidelity", str(real)]
-    words = following(fine(medi("fidelity", real, good, "--over", "class", "--n", "8", "--draws", "0")))
-    assert words == ["utility", str(real), good, "--over", "class"]
+    words = following(fine(medi("fidelity", real, good, "--over", "class,site", "--n", "8", "--draws", "0")))
+    assert words == ["utility", str(real), good, "--over", "class,site"]
     words = following(fine(medi(*words, "--arms", "none")))
-    assert words == ["export", "medi-model"]
+    measured = ["--fidelity", "medi-fidelity", "--utility", "medi-utility"]
+    assert words == ["report", "--real", str(real), good, *measured]
+    assert following(fine(medi(*words))) == ["export", str(folders / "good"), "--as", "folder"]
+    page = Path("medi-report/report.html").read_text()
+    assert "Balanced accuracy by training set" in page
+    assert "good" in page
+    assert Path("medi-report/sheet/cohort.json").exists()
+    assert "report: medi-report/report.html" in fine(medi(*words)), "again"
 
 
 def test_models_lead_on_to_what_lies_beside_them(medi: Medi, verb: Medi, source: Path) -> None:

@@ -20,3 +20,27 @@ def test_the_page_is_written_again_and_all_is_well(medi: Medi) -> None:
 
 def test_a_folder_without_results(medi: Medi) -> None:
     refused(medi("report", "nowhere"), "nowhere")
+
+
+def test_a_study_done_verb_by_verb_has_a_report_of_what_is_there(medi: Medi, folders: Path) -> None:
+    real, medi_, cls = folders / "real", f"medi={folders / 'good'}", f"cls={folders / 'flat'}"
+    fine(medi("utility", real, medi_, cls, "--over", "class,site", "--arms", "none", "--out", "u"))
+    shown = fine(medi("report", "--real", real, medi_, cls, "--utility", "u", "--out", "page"))
+    assert shown.splitlines()[0] == "report: page/report.html"
+    page = Path("page/report.html").read_text(encoding="utf-8")
+    assert "Balanced accuracy by training set" in page
+    assert "is not known (this stage has not run)" in page, "distances were not measured"
+    shown = fine(medi("report", "--real", real, "--out", "alone"))
+    assert "No classifier has been trained yet" in Path("alone/report.html").read_text(encoding="utf-8")
+    fine(medi("report", "page"))
+
+
+def test_parts_that_do_not_belong_together_are_refused(medi: Medi, folders: Path) -> None:
+    real, good = folders / "real", folders / "good"
+    fine(medi("utility", real, f"medi={good}", "--over", "class,site", "--arms", "none", "--out", "u"))
+    refused(medi("report", "--real", real, f"mine={good}", "--utility", "u"), "u: knows no set 'mine'", "real, medi")
+    refused(medi("report", "--real", real, "--fidelity", "u"), "u: has no table fidelity.parquet", "medi fidelity")
+    refused(medi("report", "--real", real, "--out", "u"), "u: holds something else")
+    refused(medi("report", real, "--utility", "u"), "--utility goes with --real COHORT")
+    refused(medi("report"), "expected one run folder")
+    assert not Path("medi-report").exists()

@@ -39,6 +39,12 @@ def packed_beside(folder: Path) -> Path:
     return found.parent if found else Path("medi-packed")
 
 
+def fidelity_beside(folder: Path) -> Path | None:
+    """The newest tables of `medi fidelity` beside a folder."""
+    found = _newest(folder.parent.glob("*/fidelity.parquet"))
+    return found.parent if found else None
+
+
 def _newest(paths: Iterable[Path]) -> Path | None:
     return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
 

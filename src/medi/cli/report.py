@@ -1,24 +1,61 @@
-"""The verb report: the page of a run, written again."""
+"""The verb report: the page of a run, or of a study that was done verb by verb."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import RunFolder
+from medi.cli.options import folder
 from medi.cli.terminal import say
+from medi.cli.values import folders
+from medi.core.errors import MediError
+
+OF_VERBS = "A study done verb by verb"
 
 
-def report(folder: RunFolder) -> None:
-    """Write the report of a run again from its tables.
+def report(
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN", help="Run folder; with --real: NAME=COHORT of samples.")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(metavar="COHORT", help="The packed real cohort.", rich_help_panel=OF_VERBS)
+    ] = None,
+    fidelity: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What medi fidelity wrote.", rich_help_panel=OF_VERBS)
+    ] = None,
+    utility: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What medi utility wrote.", rich_help_panel=OF_VERBS)
+    ] = None,
+    out: Annotated[Path, folder("the page and its parts, with --real")] = Path("medi-report"),
+) -> None:
+    """The page of a run, or of a study done verb by verb.
 
-    The page RUN/report.html opens offline in any browser.
+    RUN/report.html is written again from the tables of a run. With --real the parts are brought together in a folder of
+    their own; what was not measured is left out. The page opens offline in any browser.
 
-    Example: medi report medi-demo
+    Example: medi report --real my-packed medi=my-samples --fidelity my-fidelity --utility my-utility
     """
     from medi.report.page import build
 
-    say(f"report: {build(folder)}")
-    next_step("app", folder)
+    if real is None:
+        run = _run_folder(parts or [], {"--fidelity": fidelity, "--utility": utility})
+        say(f"report: {build(run)}")
+        next_step("app", run)
+        return
+    from medi.study.assembling import Parts, assemble
+
+    say(f"report: {assemble(Parts(real, folders(parts or []), fidelity, utility), out)}")
+    next_step("export", *(str(part) for part in list(folders(parts or []).values())[:1] or [real]), "--as", "folder")
+
+
+def _run_folder(parts: list[str], others: dict[str, Path | None]) -> Path:
+    if named := [name for name, value in others.items() if value is not None]:
+        raise MediError(f"{named[0]} goes with --real COHORT; a run folder has its own tables")
+    if len(parts) != 1:
+        raise MediError("expected one run folder, or --real COHORT with the sampled cohorts as NAME=COHORT")
+    return Path(parts[0])
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medi.cli.help import add
-from medi.cli.next_step import model_beside, next_step
+from medi.cli.next_step import fidelity_beside, model_beside, next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
 from medi.cli.result_tables import show_differences, show_training_sets
 from medi.cli.terminal import Terminal, say
@@ -59,7 +59,12 @@ def utility(
         show_training_sets(accuracy, f"Balanced accuracy, classes: {name}, head: {head}")
         show_differences(table, "balanced_accuracy_difference", ("all",))
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
-    next_step("export", model_beside(out))
+    if len(found.over) < 2:  # no attribute whose levels a report could compare
+        next_step("export", model_beside(out))
+        return
+    measured = fidelity_beside(out)
+    words = ["--fidelity", measured] if measured else []
+    next_step("report", "--real", real, *(synthetic or []), *words, "--utility", out)
 
 
 def register(app: typer.Typer) -> None:
