@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from command_line import Medi, fine, refused
+from medi import read
+from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
+from small_cohorts import CLASSES
 
 
 def test_a_pipeline_folder(verb: Medi) -> None:
@@ -15,3 +22,62 @@ def test_a_pipeline_folder(verb: Medi) -> None:
     assert "| LUAD | Asterand 9 | NA, X |" in text
     assert "CC BY 4.0" in text
     refused(verb("export", "none"), "none: no such checkpoint")
+
+
+ODD = {"Alder": "../Alder & Söhne", "Birch": "NA"}  # names of sites that must not become paths, or missing values
+
+
+@pytest.fixture
+def odd(folders: Path, medi: Medi) -> Cohort:
+    """Samples with names that are no file names, some of unknown class; packed in the folder `samples`."""
+    good = Cohort.load(folders / "good")
+    ids = [f"{'aA'[i % 2]}/{i // 2}" for i in range(len(good))]
+    table = good.table.assign(site=good.table["site"].replace(ODD), sample_id=ids, patient="P1", slide="S1")
+    table.loc[table.index[:5], "class"] = ""
+    Cohort(table, Schema.infer(table, ["site"]), good.pixels, good.info).save("samples")
+    return Cohort.load("samples")
+
+
+def check_same(found: Cohort, odd: Cohort, named: bool = True) -> None:
+    """Labels, names and pixels are those that were exported."""
+    packed = found.pack("packed", size=odd.images.size, workers=1)
+    order = packed.table["site"].groupby([packed.table["site"], packed.table["class"]]).size()
+    assert order.equals(odd.table["site"].groupby([odd.table["site"], odd.table["class"]]).size())
+    assert set(packed.table["patient"]) == {"P1"}
+    if named:
+        assert set(packed.table["sample_id"]) == set(odd.table["sample_id"])
+        places = odd.table.reset_index().set_index("sample_id")["index"].loc[packed.table["sample_id"]]
+        np.testing.assert_array_equal(packed.images[:], odd.images[:][places.to_numpy()])
+
+
+@pytest.mark.parametrize("form", ["folder", "csv"])
+def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi: Medi) -> None:
+    shown = fine(medi("export", "samples", "--as", form, "--out", "images"))
+    assert shown.splitlines()[-1] == "next: medi audit images"
+    check_same(read("images", attributes=["site"]), odd)
+    paths = list(Path("images").rglob("*"))
+    assert {path.suffix for path in paths if path.is_file()} == {".png", ".csv"}
+    assert len({path.name.casefold() for path in paths if path.suffix == ".png"}) == len(odd), "on any file system"
+    folders = {path.name for path in Path("images").iterdir() if path.is_dir()}
+    assert folders == ({*CLASSES, "unknown"} if form == "folder" else {"images"})
+    refused(medi("export", "samples", "--as", form, "--out", "images"), "images: is there already")
+    refused(medi("export", "samples", "--as", "tar"), "expected folder, webdataset, csv")
+    refused(medi("export", "samples"), "samples: is a cohort", "--as folder")
+
+
+def test_tars_are_read_again(odd: Cohort, medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medi.export.images.SHARD", 50)
+    fine(medi("export", "samples", "--as", "webdataset", "--out", "tars"))
+    assert sorted(path.name for path in Path("tars").iterdir()) == [f"{i:06d}.tar" for i in range(-(-len(odd) // 50))]
+    check_same(read("tars", attributes=["site"]), odd, named=False)
+
+
+def test_a_folder_of_images_appears_whole_or_not_at_all_p12(
+    odd: Cohort, medi: Medi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused(medi("export", "samples", "--as", "csv", "--out", "images"), "images: cannot be written (No space left")
+    assert sorted(path.name for path in Path().iterdir()) == ["samples"]

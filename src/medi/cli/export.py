@@ -1,29 +1,73 @@
-"""The verb export: a trained model as a pipeline of diffusers."""
+"""The verb export: a trained model as a pipeline of diffusers, or patches as images for other programs."""
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medi.cli.help import add
-from medi.cli.options import Model, folder, model_file
-from medi.cli.terminal import say
+from medi.cli.next_step import next_step
+from medi.cli.options import model_file, one_of
+from medi.cli.terminal import Terminal, say
+from medi.core.errors import MediError, did_you_mean
+
+if TYPE_CHECKING:
+    from medi.export.images import Form
+
+FORMS: "tuple[Form, ...]" = ("folder", "webdataset", "csv")
 
 
 def export(
-    model: Model,
-    out: Annotated[Path, folder("the pipeline")] = Path("medi-pipeline"),
-    class_name: Annotated[str, typer.Option(help="Keyword of the class: pipe(cancer=...).")] = "class_",
-    data_licence: Annotated[str, typer.Option(help="Licence of the training data, for the model card.")] = "",
+    source: Annotated[Path, typer.Argument(metavar="MODEL|SAMPLES", help="A trained model, or a packed cohort.")],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            help="SAMPLES: folder (one a class), webdataset (tars) or csv (PNG and table).",
+            autocompletion=one_of(*FORMS),
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="New folder.", show_default="medi-pipeline, medi-images"),
+    ] = None,
+    class_name: Annotated[str, typer.Option(help="MODEL: keyword of the class: pipe(cancer=...).")] = "class_",
+    data_licence: Annotated[str, typer.Option(help="MODEL: licence of the data, for its card.")] = "",
 ) -> None:
-    """A folder that diffusers loads, with a model card.
+    """A model for diffusers, or patches as images.
 
-    medi needs not be installed there. DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) takes
-    conditions by the names of their levels.
+    MODEL becomes a folder that DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) loads where medi is
+    not installed, with a model card; it takes conditions by the names of their levels. SAMPLES, or any packed cohort,
+    become PNG files with their table, or tars.
 
-    Example: medi export my-model --class-name cancer --out my-pipeline
+    Example: medi export my-samples --as folder --out my-images
     """
+    is_cohort = (source / "cohort.json").exists()
+    if form is not None:
+        _export_images(source, form, out or Path("medi-images"))
+    elif is_cohort:
+        raise MediError(f"{source}: is a cohort; say how its images are written: --as {', '.join(FORMS)}")
+    else:
+        _export_model(source, out or Path("medi-pipeline"), class_name, data_licence)
+
+
+def _export_images(source: Path, form: str, out: Path) -> None:
+    from medi.cohort.loose_images import read_packed
+    from medi.export.images import export_images
+
+    known = next((name for name in FORMS if name == form), None)
+    if known is None:
+        raise MediError(f"--as {form!r}: expected {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
+    cohort = read_packed(source)
+    with Terminal().bars("writing") as (advance,):
+        export_images(cohort, out, known, advance)
+    say(f"{len(cohort):,} images: {out}")
+    next_step("audit", out)
+
+
+def _export_model(model: Path, out: Path, class_name: str, data_licence: str) -> None:
     from medi.export.export import export as write
 
     say(f"pipeline and model card: {write(model_file(model), out, class_name, data_licence)}")
