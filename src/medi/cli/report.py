@@ -35,7 +35,7 @@ def report(
     RUN/report.html is written again from the tables of a run. With --real the parts are brought together in a folder of
     their own; what was not measured is left out. The page opens offline in any browser.
 
-    Example: medi report --real my-packed medi=my-samples --fidelity my-fidelity --utility my-utility
+    Example: medi report --real my-packed medi=my-samples --utility my-utility
     """
     from medi.report.page import build
 
