@@ -51,7 +51,7 @@ def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unh
         temporary.replace(out)
     except OSError as error:
         raise MediError(
-            f"{out}: cannot be written ({error.strerror or error}); free space or choose another"
+            f"{out}: cannot be written ({error.strerror or error}); make room or choose another --out"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
