@@ -1,9 +1,12 @@
 """HTML of the app: what comes from metadata is text and nothing else (P11)."""
 
+import base64
+import io
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 import tiny_run
 from medi.app import pictures
@@ -67,3 +70,27 @@ def test_a_table_leaves_undefined_numbers_blank() -> None:
     assert "0.250" in cells.text
     assert "1,200" in cells.text
     assert "nan" not in cells.text
+
+
+def test_every_picture_and_table_can_be_saved() -> None:
+    """Text that a spreadsheet would take for a formula stays text."""
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    counts = pd.DataFrame([[5, 0]], index=["a"], columns=["NA", "=1+1"])
+    pages = {
+        "Real.png": pictures.grid("Real", "", [image] * 5, [""] * 5, 16),
+        "patches.png": pictures.strip([image, image], ["", ""]),
+        "counts.csv": pictures.counts_map(counts),
+        "What_it_tells.csv": pictures.table(pd.DataFrame({"name": ["=cmd()"], "n": [-1]}), "What it tells"),
+    }
+    saved = {}
+    for name, page in pages.items():
+        (link,) = [attributes for tag, attributes in Tags(page).found if tag == "a"]
+        assert link["download"].endswith(name[-4:])
+        assert link["download"].startswith(name.split("_")[0].split(".")[0])
+        saved[name] = base64.b64decode(link["href"].partition("base64,")[2])
+    whole = np.asarray(Image.open(io.BytesIO(saved["Real.png"])))
+    assert whole.shape == (8, 16, 3), "four in a row"
+    np.testing.assert_array_equal(whole[:4, :4], image)
+    assert saved["counts.csv"].decode().splitlines()[0] == "class,NA,'=1+1"
+    assert saved["What_it_tells.csv"].decode().splitlines()[1] == "'=cmd(),-1"
+    assert "Save" not in pictures.empty("Generated", "", 16), "there is nothing to save"

@@ -67,6 +67,18 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": "dark" if on else "light"}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
+    def narrow(self, width: int | None) -> None:
+        """As on a phone of this width; None: as before."""
+        if width is None:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            return
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def is_wide(self) -> bool:
+        """Whether a person must scroll sideways to see all of the page."""
+        return self.driver.execute_script("const e = document.documentElement; return e.scrollWidth > e.clientWidth")
+
     def keep(self, name: str) -> None:
         """A picture of the page among the test's artefacts."""
         ARTEFACTS.mkdir(parents=True, exist_ok=True)
@@ -84,9 +96,9 @@ class Browser:
 
 
 @contextmanager
-def serving(run: Path, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(run: Path | None, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`medi app RUN` as a process of its own, started in `folder`, and its URL."""
-    command = [sys.executable, "-m", "medi.cli", "app", str(run)]
+    command = [sys.executable, "-m", "medi.cli", "app", *([str(run)] if run else [])]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
     assert process.stdout is not None

@@ -154,6 +154,55 @@ def test_axe_finds_nothing_serious(number: int, dark: bool, page: Browser) -> No
         page.dark(False)
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_400_px_are_enough(number: int, page: Browser) -> None:
+    tab(page, number)
+    page.narrow(400)
+    try:
+        page.until(lambda: not page.is_wide(), 30)
+        for box in page.all(".panel, .controls, #head, .buttons button"):
+            if box.is_displayed():
+                assert box.rect["x"] + box.rect["width"] <= 400, box.get_attribute("class")
+        page.keep(f"app-narrow-{number}")
+    finally:
+        page.narrow(None)
+
+
+def test_pictures_can_be_saved_and_the_report_is_linked(page: Browser, app: str, run_folder: Path) -> None:
+    links = [link.get_attribute("download") for link in page.all("#real a.save, #map a.save")]
+    assert links == ["counts.csv", "Real.png"]
+    assert not page.all("#head .verdict"), "the study has no report and no verdict yet"
+    assert answer(f"{app}/report")[0] == 404
+
+
+def test_a_study_says_its_verdict_and_links_its_report(browser: Browser, tmp_path: Path) -> None:
+    run = tiny_run.write_run(tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"verdict": f"No gain {tiny_run.EVIL}"}))
+    (run / "report.html").write_text("<h1>the page of the study</h1>")
+    with serving(run, tmp_path) as (url, _):
+        browser.open(url)
+        assert browser.until(lambda: browser.text(".verdict")).startswith(f"No gain {tiny_run.EVIL}")
+        assert answer(browser.one(".verdict a").get_attribute("href")) == (200, "<h1>the page of the study</h1>")
+        assert answer(f"{url}/report/../study.yaml")[0] >= 400
+
+
+def test_a_model_alone_and_a_table_alone(browser: Browser, run_folder: Path, tmp_path: Path) -> None:
+    with serving(run_folder / "models" / "medi", tmp_path) as (url, _):
+        browser.open(url)
+        browser.until(lambda: "never seen in training" in browser.text("#status"))
+        browser.click("#generate")
+        browser.until(lambda: "new images" in browser.text("#status"))
+        assert len(browser.sources("#generated")) == 16
+        assert not browser.all("#real img")
+        assert browser.messages() == []
+        browser.keep("app-model")
+    with serving(None, tmp_path) as (url, _):
+        browser.open(url)
+        browser.until(lambda: "Drop a table" in browser.text("#audit"))
+        assert browser.messages() == []
+
+
 def test_tab_reaches_the_controls(page: Browser) -> None:
     """Map, lists and buttons without a mouse; Enter on a cell chooses it."""
     reached = []

@@ -118,7 +118,7 @@ class PatchTab:
         share = found.shares[i]
         caption = f"{escape(found.own)} {1 - share:.0%}, {escape(found.target)} {share:.0%}"
         return pictures.strip([found.patch, found.frames[i]], ["the patch as it is", caption]).replace(
-            "strip", "pair", 1
+            'class="strip"', 'class="pair"', 1
         )
 
 

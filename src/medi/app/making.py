@@ -67,10 +67,11 @@ class Wish:
 
 @dataclass(frozen=True)
 class Made:
-    """What is there of a request so far; `nearest` comes with the last images."""
+    """What is there of a request so far; `nearest` comes with the last images, where there are real patches."""
 
     images: Images
     nearest: Neighbours | None = None
+    done: bool = False
 
 
 def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
@@ -85,7 +86,7 @@ def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
             made = np.concatenate([made, part])
             tell(Made(made))
     tell(Progress(1, 1, "looking for the nearest training patches"))
-    tell(Made(made, bench.nearest(made)))
+    tell(Made(made, bench.nearest(made), done=True))
 
 
 def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Denoiser | None]:

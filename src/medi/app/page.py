@@ -1,6 +1,7 @@
 """The page: a head that says what this is, and the tabs."""
 
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,6 +14,10 @@ from medi.app.samples_tab import SamplesTab
 from medi.app.table_tab import TableTab
 from medi.app.workbench import Workbench
 
+AUDIT = (
+    "<header><h1>Audit a table</h1><p>How skewed a cohort is, and which column gives the class away. All of it runs on "
+    "this machine.</p></header>"
+)
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Arial", "sans-serif")
 
 
@@ -30,17 +35,28 @@ def build(bench: Workbench) -> gr.Blocks:
                 with gr.Tab(f"A new {crossed}"):
                     LevelTab(bench, jobs, samples)
             with gr.Tab("Audit a table"):
-                TableTab(bench)
+                TableTab(bench.scratch)
         blocks.unload(ending(jobs))
     return blocks
 
 
+def build_audit(scratch: Path, table: Path | None = None) -> gr.Blocks:
+    """The page that audits a table: the given one first, then any that is dropped."""
+    with gr.Blocks(title="MeDi", analytics_enabled=False) as blocks:
+        gr.HTML(AUDIT, elem_id="head", apply_default_css=False)
+        TableTab(scratch, table)
+    return blocks
+
+
 def _head(bench: Workbench) -> str:
+    found = "".join(f"<p>{escape(text)}</p>" for text in bench.verdict)
+    report = '<p><a href="report" target="_blank" rel="noopener">Open the report</a></p>' if bench.report else ""
+    verdict = f'<section class="verdict" aria-label="what the study found">{found}{report}</section>'
     alarms = "".join(f"<li>{escape(text)}</li>" for text in bench.alarms)
     return (
         f"<header><h1>{escape(bench.title)}</h1><p>Patches from a model that is told a class and a "
         f"{escape(bench.crossed)}, also where training had none of that combination. All of it runs on this machine."
-        f"</p>{f'<ul class=alarms>{alarms}</ul>' if alarms else ''}</header>"
+        f"</p>{verdict if found or report else ''}{f'<ul class=alarms>{alarms}</ul>' if alarms else ''}</header>"
     )
 
 

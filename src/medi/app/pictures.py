@@ -1,5 +1,6 @@
 """HTML of the app: grids of patches, the map of combinations, tables. Every text from outside is escaped here (P11)."""
 
+import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,10 +10,15 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from medi.app.jobs import Progress
+from medi.core.files import safe_name
+from medi.figures import mosaic
 from medi.figures.patches import png_address
 
 MAP_LEVELS = 40  # columns of the map; the lists beside it hold all
 NOT_KNOWN = "not known"
+ACROSS = 4  # patches in a row of a panel
+WHITE = 255
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet knows one
 
 
 def escape(text: object) -> str:
@@ -44,7 +50,7 @@ def grid(title: str, note: str, images: Sequence[UInt8[np.ndarray, "h w 3"]], al
     """A panel of patches in rows of four, with blank places up to `room`; title, note and alts are escaped already."""
     items = [f"<li>{picture(image, alt)}</li>" for image, alt in zip(images, alts)]
     items += ['<li class="blank" aria-hidden="true"></li>'] * (room - len(items))
-    return _panel(title, note, f'<ul class="patches">{"".join(items)}</ul>')
+    return _panel(title, f"{note} {saved_picture(images, ACROSS, title)}", f'<ul class="patches">{"".join(items)}</ul>')
 
 
 def empty(title: str, note: str, room: int) -> str:
@@ -55,10 +61,37 @@ def _panel(title: str, note: str, body: str) -> str:
     return f'<section class="panel"><h3>{title}</h3>{body}<p class="note">{note}</p></section>'
 
 
-def strip(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequence[str]) -> str:
-    """Patches in a row, each with its caption (escaped already) under it."""
+def strip(images: Sequence[UInt8[np.ndarray, "h w 3"]], captions: Sequence[str], save: bool = True) -> str:
+    """Patches in a row, each with its caption (escaped already) under it. save: with a link that saves them."""
     figures = [f"<figure>{picture(i, c)}<figcaption>{c}</figcaption></figure>" for i, c in zip(images, captions)]
-    return f'<div class="strip">{"".join(figures)}</div>'
+    below = f'<p class="note">{saved_picture(images, len(images), "patches")}</p>' if save else ""
+    return f'<div class="strip">{"".join(figures)}</div>{below}'
+
+
+def saved_picture(images: Sequence[UInt8[np.ndarray, "h w 3"]], across: int, title: str) -> str:
+    """A link that saves patches as one picture, `across` in a row; nothing where there are none."""
+    if not len(images):
+        return ""
+    rows = -(-len(images) // across)
+    whole = np.full((rows * across, *images[0].shape), WHITE, dtype=np.uint8)
+    whole[: len(images)] = np.stack(list(images))
+    return _saved(f"{title}.png", png_address(mosaic(whole.reshape(rows, across, *images[0].shape))), "Save as PNG")
+
+
+def saved_table(content: pd.DataFrame, title: str) -> str:
+    """A link that saves a table as CSV; text that a spreadsheet would take for a formula is quoted."""
+    named = content.rename(columns=_no_formula).map(_no_formula)
+    text = base64.b64encode(named.to_csv(index=False).encode()).decode()
+    return _saved(f"{title}.csv", f"data:text/csv;base64,{text}", "Save as CSV")
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _saved(name: str, address: str, what: str) -> str:
+    stem, _, kind = name.rpartition(".")
+    return f'<a class="save" download="{safe_name(stem) or "medi"}.{kind}" href="{address}">{what}</a>'
 
 
 def counts_map(counts: pd.DataFrame, chosen: tuple[str, str] | None = None, caption: str = "") -> str:
@@ -78,6 +111,7 @@ def counts_map(counts: pd.DataFrame, chosen: tuple[str, str] | None = None, capt
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="map of combinations"><table class="map"><caption>'
         f"{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{left_out}"
+        f'<p class="note">{saved_table(counts.rename_axis("class").reset_index(), "counts")}</p>'
     )
 
 
@@ -106,6 +140,7 @@ def table(content: pd.DataFrame, caption: str) -> str:
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption)}"><table class="plain"><caption>'
         f"{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<p class="note">{saved_table(content, caption)}</p>'
     )
 
 

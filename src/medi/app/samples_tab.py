@@ -94,8 +94,9 @@ class SamplesTab:
         self.status = gr.HTML(self._status(first, conditions), elem_id="status", **PLAIN)
         with gr.Row(elem_classes="panels"):
             self.generated = gr.HTML(self._stored(first, conditions), elem_id="generated", **PLAIN)
-            self.real = gr.HTML(self._real([conditions]), elem_id="real", **PLAIN)
-            self.nearest = gr.HTML(_no_nearest(), elem_id="nearest", **PLAIN)
+            beside = {"visible": self.bench.has_patches} | PLAIN
+            self.real = gr.HTML(self._real([conditions]), elem_id="real", **beside)
+            self.nearest = gr.HTML(_no_nearest(), elem_id="nearest", **beside)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class SamplesTab:
                 continue
             took = f"{len(told.images)} new images in {time.perf_counter() - started:.1f} s"
             line = f"{self._marked(self.bench.model(wish.model), wish.combinations())} · {took}"
-            yield [pictures.status(line) if told.nearest else gr.skip(), *self._made(wish, told)]
+            yield [pictures.status(line) if told.done else gr.skip(), *self._made(wish, told)]
 
     def read(self, values: Any) -> Wish:
         """The wish that the controls express."""
@@ -249,7 +250,9 @@ def _median(values: Any) -> float:
     return float(sorted(values)[len(values) // 2])
 
 
-def _badge(n: int) -> str:
+def _badge(n: int | None) -> str:
+    if n is None:
+        return ""
     if n:
         return f'<span class="badge seen">{n:,} training patches</span>'
     return '<span class="badge unseen">never seen in training</span>'

@@ -10,7 +10,6 @@ from medi.app import pictures
 from medi.app.handlers import PLAIN, QUIET
 from medi.app.pictures import escape
 from medi.app.tables import Columns, TableAudit, audit_table, read_table_of
-from medi.app.workbench import Workbench
 from medi.core.errors import MediError
 
 GUESS = "guess"
@@ -26,9 +25,13 @@ READABLE = {
 class TableTab:
     """A file, three lists of columns, and the audit; the table stays in the memory of this page alone."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
-        self.rows: Any = gr.State(None)
+    def __init__(self, scratch: Path, table: Path | None = None) -> None:
+        """table: audited from the start; it stays where it is."""
+        self.scratch = scratch
+        kept = None if table is None else (table.name, read_table_of(table))
+        columns = [] if kept is None else list(map(str, kept[1].columns))
+        is_there = kept is not None
+        self.rows: Any = gr.State(kept)
         with gr.Row(elem_classes="workspace"):
             with gr.Column(scale=1, min_width=260, elem_classes="controls"):
                 self.file = gr.File(
@@ -38,12 +41,15 @@ class TableTab:
                     elem_id="table",
                     height=140,
                 )
-                self.label = gr.Dropdown([GUESS], value=GUESS, label="Column of the class", visible=False)
-                self.patient = gr.Dropdown([GUESS], value=GUESS, label="Column of the patient", visible=False)
-                self.attributes = gr.Dropdown([], multiselect=True, label="Attributes", visible=False)
+                one: dict[str, Any] = {"choices": [GUESS, *columns], "value": GUESS, "visible": is_there}
+                self.label = gr.Dropdown(**one, label="Column of the class", elem_id="table-class")
+                self.patient = gr.Dropdown(**one, label="Column of the patient")
+                self.attributes = gr.Dropdown(columns, multiselect=True, label="Attributes", visible=is_there)
             with gr.Column(scale=4, min_width=320):
                 self.found = gr.HTML(
-                    pictures.status(
+                    self._audit(*kept, Columns())
+                    if kept is not None
+                    else pictures.status(
                         "Drop a table (CSV, TSV, Parquet) with a row per patch or slide: which combinations are "
                         "missing, and which column gives the class away? Nothing is kept, and no images are needed."
                     ),
@@ -77,9 +83,9 @@ class TableTab:
 
     def _audit(self, name: str, rows: pd.DataFrame, columns: Columns) -> str:
         try:
-            return _page(name, audit_table(name, rows, self.bench.scratch, columns))
+            return _page(name, audit_table(name, rows, self.scratch, columns))
         except MediError as error:
-            return pictures.alarm(_named(error, self.bench.scratch))
+            return pictures.alarm(_named(error, self.scratch))
 
 
 def _guess(value: str | None) -> str | None:

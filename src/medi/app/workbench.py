@@ -16,11 +16,13 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort, slides_in_turn
 from medi.core import seeds
 from medi.core.errors import MediError
-from medi.core.files import read_table
+from medi.core.files import read_json, read_table
 from medi.evaluation.encoders import Encoder, embed
 from medi.models.checkpoint import Checkpoint, load_checkpoint
 from medi.models.denoiser import Denoiser
 from medi.report.run import Audit
+from medi.report.run import read as read_run
+from medi.report.sentences import summary
 from medi.sampling.generate import load_on_device
 from medi.study.context import reopen
 from medi.study.settings import StudySettings, read_study
@@ -33,6 +35,7 @@ SOURCES = {  # where real patches of a combination come from, best first, and ho
     "kept": "real patches that training never saw",
     "reference": "real patches that training never saw",
 }
+SENTENCES = 2  # of a report that the page shows where results say none
 PROBED = 200  # training patches whose own nearest neighbours give the scale of distances
 
 
@@ -96,7 +99,12 @@ class Neighbours:
 
 
 class Workbench:
-    """Reads a run folder and nothing else; what the app writes goes to `scratch`, which its owner deletes."""
+    """Reads a run folder and nothing else; what the app writes goes to `scratch`, which its owner deletes.
+
+    has_patches: whether there are real patches to lay beside images.
+    """
+
+    has_patches = True
 
     def __init__(self, folder: Path, scratch: Path) -> None:
         self.folder, self.scratch = folder, scratch
@@ -145,9 +153,9 @@ class Workbench:
         levels = schema.attribute(self.crossed).levels
         return table.reindex(index=schema.classes.levels, columns=levels, fill_value=0)
 
-    def trained(self, model: Model, conditions: Mapping[str, str]) -> int:
-        """How many training patches agree with all of these conditions; for a learned level, what it was learned
-        from."""
+    def trained(self, model: Model, conditions: Mapping[str, str]) -> int | None:
+        """How many training patches agree with all of these conditions, None where nobody knows; for a learned level,
+        what it was learned from."""
         learned = [n for key, n in model.learned.items() if key in set(conditions.items())]
         return min(learned) if learned else int(_matching(self.training.table, conditions).sum())
 
@@ -181,8 +189,8 @@ class Workbench:
         rows = _matching(found.table, conditions)
         return _taken(found, rows, n, 0, "sampled by the study", dict(conditions)) if rows.any() else None
 
-    def nearest(self, images: UInt8[np.ndarray, "n h w 3"]) -> Neighbours:
-        """The training patches nearest to these images, in the descriptor of the study."""
+    def nearest(self, images: UInt8[np.ndarray, "n h w 3"]) -> Neighbours | None:
+        """The training patches nearest to these images, in the descriptor of the study; None where there are none."""
         distances = cdist(self.encoder.encode(images), self._features)
         at = distances.argmin(axis=1)
         table = self.training.table.iloc[at]  # one patch may be the nearest of several
@@ -225,6 +233,29 @@ class Workbench:
     def alarms(self) -> Sequence[str]:
         """The alarms of the study's audit, none where it is not there."""
         return Audit.read(self.folder / "audit" / "audit.json").alarms
+
+    @property
+    def verdict(self) -> list[str]:
+        """What the study found, in sentences; none where it is not finished."""
+        return verdict_of(self.folder)
+
+    @property
+    def report(self) -> Path | None:
+        """The study's page, where it is written."""
+        path = self.folder / "report.html"
+        return path if path.is_file() else None
+
+
+def verdict_of(folder: Path) -> list[str]:
+    """The sentences of a run's verdict: as its results say them, else the first ones of its report."""
+    path = folder / "results.json"
+    content = read_json(path) if path.is_file() else {}
+    found = content.get("verdict") or content.get("sentences") or []
+    if isinstance(found, dict):
+        found = found.get("sentences") or found.get("text") or []
+    if listed := [found] if isinstance(found, str) else [text for text in found if isinstance(text, str)]:
+        return listed
+    return summary(read_run(folder))[:SENTENCES] if content.get("balanced_accuracy") else []
 
 
 def _model(path: Path) -> Model:

@@ -1,4 +1,4 @@
-"""The verb app: a finished run in a browser."""
+"""The verb app: a finished run, a model or a table in a browser."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,9 @@ LOOPBACK = "127.0.0.1"
 
 
 def app(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of a finished study.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder, trained model or table; none: drop a table.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; by default this machine alone.")] = LOOPBACK,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port.", show_default="the first free one from 7860 on")
@@ -21,8 +23,9 @@ def app(
 ) -> None:
     """Play with a finished run in a browser.
 
-    Samples, one patch at every site, a new site, the audit of a table. Nothing is fetched from elsewhere, and what you
-    drop on the page is gone when the app ends.
+    Samples, one patch at every site, a new site, the audit of a table. A model alone shows its samples. With a table,
+    or with nothing, a table is audited. Nothing is fetched from elsewhere, and what you drop on the page is gone when
+    the app ends.
 
     Example: medi app medi-demo
     """
@@ -34,7 +37,7 @@ def app(
             say(f"listening on {host}: whoever reaches this machine can use the app and see the patches of the run")
         say(f"open {url} in a browser; Ctrl-C ends the app")
 
-    run(folder, host, port, ready)
+    run(path, host, port, ready)
 
 
 def register(verbs: typer.Typer) -> None:
