@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
@@ -108,3 +109,22 @@ def test_guesses_are_told_and_unknown_patients_warned_of_p5(medi: Medi, source: 
     assert warning in shown
     assert warning in fine(medi("holdout", source, "--patient", "", "--slide", "", "--out", "h"))
     assert "warning" not in fine(medi("audit", source, "--patient", "", "--out", "d")), "slides stand for patients"
+
+
+def test_without_an_attribute_it_says_what_cannot_be_judged(medi: Medi) -> None:
+    """A folder of classes gave an empty table and "chance nan"."""
+    for name in "ab":
+        Path("patches", name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8)).save(Path("patches", name, f"{i}.png"))
+    shown = fine(medi("audit", "patches", "--out", "a"))
+    assert "6 patches, 6 slides, 6 patients, 2 classes" in shown
+    assert "warning: no attribute is known (hospital, scanner, laboratory)" in shown
+    assert "nan" not in shown
+    assert shown.splitlines()[-1] == "next: medi init patches"
+
+
+def test_headings_are_not_broken(medi: Medi, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = fine(medi("audit", source, "--attributes", "site", "--out", "a")).splitlines()
+    assert [line for line in lines if line.strip().startswith("attribute ")]

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from command_line import Medi, fine, refused
+from medi.study.settings import embedded_study
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,8 @@ from command_line import Medi, fine, refused
         ("training: {imags: 8}", ["training.imags: no such key; known: images", "did you mean 'images'?"]),
         ("sampling: {guidance: {intervall: 1}}", ["sampling.guidance.intervall", "did you mean 'interval'?"]),
         ("preset: demoo", ["preset 'demoo' is unknown; known: paper, demo", "did you mean 'demo'?"]),
+        ("plan: {to: 3}\nplan: {to: 4}", ["'plan' is there twice", "line 2"]),
+        ("seed: 010", ["010 is a number of base 8 in YAML", "line 1"]),
         ("sampling: {solver: hein}", ["solver 'hein' is unknown; known: dpm_solver_2m, ddim"]),
     ],
 )
@@ -27,6 +30,18 @@ def test_names_that_are_not_known_are_answered_with_known_ones(content: str, wor
 
 def test_a_study_that_medi_does_not_bring(medi: Medi) -> None:
     refused(medi("run", "ami_bro"), "ami_bro: no such study file; medi brings ami_br, ", "did you mean 'ami_br'?")
+    refused(medi("run", "folder/quik.yaml"), "folder/quik.yaml: no such study file; medi brings ami_br, ", "'quick'?")
+    refused(medi("run", "../studies/quick"), "no such study file")
+
+
+def test_an_option_of_a_reader_that_is_not_known(medi: Medi) -> None:
+    Path("study.yaml").write_text("cohort: {source: ., read: {lable: x, kind: table}}")
+    refused(medi("run", "study.yaml", "--dry-run"), "no option 'lable'", "did you mean 'label'?")
+
+
+def test_a_study_that_cannot_teach_anything_says_so() -> None:
+    assert "cannot have learned anything" in embedded_study(quick=True).note
+    assert embedded_study().note == ""
 
 
 def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, source: Path) -> None:

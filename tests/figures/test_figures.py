@@ -275,3 +275,11 @@ def test_no_scale_holds_a_colour_of_the_page() -> None:
     """Such a colour would become a variable, and change in the dark."""
     scales = {to_hex(face) for scheme in (maps.DISTANCE, maps.COUNT, maps.SHARE) for face in scheme.colors.colors}
     assert not scales & set(figures.COLORS.values())
+
+
+def test_equal_counts_can_be_read() -> None:
+    """A map of equal counts was one rectangle: each field has its number, and the scale starts at 0."""
+    rows = [(name, level, 40) for name in "ab" for level in "xyz"]
+    figure = figures.count_map(pd.DataFrame(rows, columns=["class", "level", "n"]), "site")
+    assert texts(figure).count("40") >= 6
+    assert "0" in texts(figure)

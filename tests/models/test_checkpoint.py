@@ -99,3 +99,11 @@ def test_settings_of_version_0_1_are_read_by_their_names_of_today(denoiser: Deno
     config = denoiser.config() | {"recipe": {"images": 96, "early": 32}}
     path = save_tensors(tmp_path / "m.safetensors", denoiser.state_dict(), config)
     assert load_checkpoint(path).recipe == {"images": 96, "early_average": 32}
+
+
+def test_who_may_read_new_files_may_read_a_model(denoiser: Denoiser, tmp_path) -> None:
+    """safetensors gives its files to their owner alone."""
+    other = tmp_path / "any"
+    other.touch()
+    save_model(tmp_path / "model.safetensors", denoiser, Checkpoint.of(denoiser))
+    assert (tmp_path / "model.safetensors").stat().st_mode == other.stat().st_mode

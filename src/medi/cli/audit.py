@@ -14,11 +14,15 @@ from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import folder
 from medi.cli.source import Source, with_source
-from medi.cli.terminal import console, printable, say
+from medi.cli.terminal import console, printable, say, warn
 
 if TYPE_CHECKING:
     from medi.cohort.audit import Audit
 
+NO_ATTRIBUTE = (
+    "no attribute is known (hospital, scanner, laboratory): whether one gives the class away, and which combinations "
+    "are missing, cannot be judged; name columns with --attributes, or give a table that has them"
+)
 STYLES = {"caution": "yellow", "strong": "red", "alarm": "bold red"}  # of a grade
 
 
@@ -36,13 +40,18 @@ def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and 
     source.keep(cohort, out)
     _show(found, cohort.warnings)
     say(f"audit: {out}")
-    next_step("holdout", out)
+    is_blind = not cohort.schema.attributes and not (source.path / "cohort.json").exists()
+    next_step(*(("init", source.path) if is_blind else ("holdout", out)))
 
 
 def _show(found: "Audit", told: Sequence[str]) -> None:
     """The table, the notes but those told before, the alarms."""
     size = ", ".join(f"{found.size[unit]:,} {unit}" for unit in ("patches", "slides", "patients", "classes"))
-    console.print(_association(found, size))
+    if len(found.association) or len(found.continuous):
+        console.print(_association(found, size))
+    else:
+        say(size)
+        warn(NO_ATTRIBUTE)
     missing = found.missingness.groupby("attribute", sort=False)["missing"].sum()
     for line in (f"{name}: {n:,} rows not known" for name, n in missing[missing > 0].items()):
         say(line)
@@ -56,7 +65,7 @@ def _show(found: "Audit", told: Sequence[str]) -> None:
 def _association(found: "Audit", title: str) -> Table:
     """A row per attribute: its combinations with the class, how far it gives the class away."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.add_column("attribute", overflow="fold")
+    table.add_column("attribute", overflow="fold", min_width=len("attribute"))
     for name in ("levels", "empty", "rare", "V", "V corr.", "1 - H", "class", "grade"):
         table.add_column(name, justify="right", no_wrap=True)
     ceiling, grades = found.ceiling.set_index("attribute")["balanced_accuracy"], found.grades()
@@ -74,7 +83,7 @@ def _association(found: "Audit", title: str) -> Table:
     table.caption = (
         "empty, rare: combinations with the class; V: Cramer's; 1 - H: 1 - H(class | attribute) / H(class); class: "
         f"balanced accuracy of unseen patients from the attribute, without the image (chance "
-        f"{found.ceiling['chance'].max():.3f}); grade: how far the attribute gives the class away, by the lower limit"
+        f"{1 / found.size['classes']:.3f}); grade: how far the attribute gives the class away, by the lower limit"
     )
     table.caption_justify = "left"
     return table

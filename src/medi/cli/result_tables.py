@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOTES = 8  # shown; the tables have all
+LONGEST = 16  # letters of a heading that is never broken
 
 
 def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
@@ -18,7 +19,7 @@ def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
     places = [column for column in ("scope", *over, "split") if column in found]
     table = Table(title=printable(title), title_justify="left")
     for name in places:
-        table.add_column(name)
+        table.add_column(name, min_width=min(len(name), LONGEST))
     sets = list(dict.fromkeys(found["arm"]))
     for name in sets:
         table.add_column(printable(name), justify="right")

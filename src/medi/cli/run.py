@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from medi.cli.help import add
 from medi.cli.next_step import NAME, next_step, program
@@ -69,11 +71,15 @@ def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
     from medi.study.study import run as run_study
     from medi.study.upkeep import LOG
 
+    if settings.note:
+        warn(settings.note)
     terminal = Terminal(keep=out / LOG)
     if (out / RECORD).exists():
         terminal.open_log()
     results = run_study(settings, out, redo=redo, show=terminal)
     console.print(_summary(results))
+    if settings.note:
+        console.print(Panel(Text(settings.note), title="NOTE", border_style="bold red", title_align="left"))
     gap = results.gap_closed
     say(f"gap closed on unseen combinations: {'undefined' if gap is None else f'{gap:.2f}'}")
     say(f"report: {results.report}")

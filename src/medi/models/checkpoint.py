@@ -33,8 +33,11 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any])
     metadata["sum"] = _checksum(plain, metadata["config"])
 
     def write(temporary: Path) -> None:
+        temporary.touch()  # with the permissions that any new file has here; safetensors makes its own narrower
+        mode = temporary.stat().st_mode
         try:
             save_file(plain, temporary, metadata)
+            temporary.chmod(mode)
         except SafetensorError as error:  # what safetensors makes of a full disk
             raise OSError(str(error)) from error
 

@@ -138,6 +138,7 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
         "format_version": RESULTS_FORMAT,
         "title": s.title,
         "seed": s.seed,
+        "note": s.note,
         **measured,
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
         "seconds": dict(seconds),

@@ -1,5 +1,6 @@
 """Study files: what a study is asked to do, checked before anything runs."""
 
+import re
 from dataclasses import asdict, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +23,28 @@ OLD_KEYS = {  # of version 0.1: sections and key, and the key of today
     ("sampling", "guidance", "weak"): "autoguidance",
     ("evaluation", "transfer"): "translated",
 }
+LEARNS = 10_000  # training images below which a model cannot have learned anything
 OLD_ARMS = {"free": "all"}
+
+
+class _Strict(yaml.SafeLoader):
+    """Plain data as YAML has them, without what YAML takes in silence: a key twice, and 010 for 8."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        names = [key.value for key, _ in node.value]
+        if twice := [key for i, (key, _) in enumerate(node.value) if key.value in names[:i]]:
+            problem = f"{twice[0].value!r} is there twice; keep one of them"
+            raise yaml.constructor.ConstructorError(None, None, problem, twice[0].start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        if re.fullmatch(r"[-+]?0[0-9_]+", node.value):
+            problem = f"{node.value} is a number of base 8 in YAML; write it without the 0 in front, or in quotes"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_yaml_int(node)
+
+
+_Strict.add_constructor("tag:yaml.org,2002:int", _Strict.construct_yaml_int)
 
 
 class _Section(BaseModel):
@@ -122,6 +144,16 @@ class StudySettings(_Section):
     sampling: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @property
+    def note(self) -> str:
+        """What must be said before anything else that this study finds, "" where there is nothing."""
+        if self.training.images >= LEARNS:
+            return ""
+        return (
+            f"with {self.training.images:,} training images the models cannot have learned anything: what this study "
+            "finds shows the road, and says nothing about MeDi"
+        )
+
     @model_validator(mode="before")
     @classmethod
     def _with_extensions_and_preset(cls, content: Any) -> Any:
@@ -164,11 +196,12 @@ def find_study(
 
 def _ours(name: str) -> Path:
     """The file of a study that medi brings."""
-    path = Path(str(files("medi.study") / "studies" / f"{name}.yaml"))
-    if not path.is_file():
-        known = sorted(other.stem for other in path.parent.glob("*.yaml"))
-        raise MediError(f"{name}: no such study file; medi brings {', '.join(known)}{did_you_mean(name, known)}")
-    return path
+    folder = Path(str(files("medi.study") / "studies"))
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in known:
+        near = did_you_mean(Path(name).stem, known)
+        raise MediError(f"{name}: no such study file; medi brings {', '.join(known)}{near}")
+    return known[name]
 
 
 def read_study(path: Path, source: Path | None = None) -> StudySettings:
@@ -184,7 +217,7 @@ def read_study(path: Path, source: Path | None = None) -> StudySettings:
 def _content(path: Path, users: tuple[Path, ...] = ()) -> tuple[object, str]:
     """What a study file says, over what its base says, and the names of both; `users` are built on this file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Strict)  # a SafeLoader, which makes plain data alone
     except FileNotFoundError as error:
         raise MediError(f"{path}: no such study file") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

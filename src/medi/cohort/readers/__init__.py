@@ -54,9 +54,8 @@ def read(source: str | Path, kind: str = "auto", **options: Any) -> Cohort:
     own = set(inspect.signature(READERS[kind]).parameters) - {"source", "settings"}
     general = {field.name for field in fields(Settings)}
     if unknown := set(options) - own - general:
-        raise MediError(
-            f"reader {kind} has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(own | general))}"
-        )
+        name, known = sorted(unknown)[0], sorted(own | general)
+        raise MediError(f"reader {kind} has no option {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
     options |= {name: Path(options[name]) for name in PATHS if isinstance(options.get(name), str)}
     settings = Settings(**{name: value for name, value in options.items() if name in general})
     cohort = READERS[kind](source, **{n: v for n, v in options.items() if n in own}, settings=settings)
