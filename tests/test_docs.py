@@ -106,6 +106,30 @@ def run_blocks(found: Sequence[tuple[str, str]], medi: Medi, page: Path) -> None
 def test_tutorial_runs_as_written(name: str, medi: Medi) -> None:
     page = ROOT / "docs" / "tutorials" / f"{name}.md"
     run_blocks(blocks(page), medi, page)
+    if name == "own-cohort":
+        text = Path("my-report/report.html").read_text(encoding="utf-8")
+        assert "Training curves" in text, "the logs of the models beside the samples"
+        assert "Balanced accuracy by training set" in text
+
+
+def chain(page: Path) -> list[tuple[str, ...]]:
+    """The steps of a page: the verb, what it reads, and the folder it writes; baselines and options left out."""
+    found = []
+    for given in map(arguments, commands(page)):
+        words = [word for word in given if word.startswith(("my-", "medi=", "metadata")) or word == given[0]]
+        if any(word.startswith("my-") for word in words) and not {"--cls", "cls-model", "verify"} & set(given):
+            found.append(tuple(words))
+    return found
+
+
+def test_readme_and_tutorial_go_the_same_way() -> None:
+    """The six commands, the measures and the report: same verbs, same folders, same order."""
+    verbs = ("init", "run", "audit", "holdout", "pack", "train", "plan", "sample", "fidelity", "utility", "report")
+    readme, tutorial = (
+        [step for step in chain(page) if step[0] in verbs]
+        for page in (ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-cohort.md")
+    )
+    assert readme == tutorial
 
 
 @pytest.mark.slow
