@@ -15,9 +15,10 @@ from medi.cohort.holdout import Holdout
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.errors import MediError
-from medi.core.files import RESULTS_FORMAT, file_hash, write_json, write_table
+from medi.core.files import RESULTS_FORMAT, write_json, write_table
 from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, RESULTS, UTILITY
 from medi.evaluation.splits import TESTS
+from medi.models.checkpoint import load_checkpoint
 from medi.report.page import build
 from medi.study.context import CHECKPOINT
 from medi.study.results import FILE, PER_COMBINATION, SPLITS, gap_closed, pick
@@ -158,7 +159,7 @@ def _write_logs(sets: Mapping[str, Cohort], folders: Mapping[str, Path], out: Pa
     for name, cohort in sets.items():
         for model in sorted(folders[name].resolve().parent.glob(f"*/{CHECKPOINT}")):
             log = model.with_name("log.jsonl")
-            if log.exists() and file_hash(model) == cohort.info.get("model"):
+            if log.exists() and load_checkpoint(model).hash == cohort.info.get("model"):
                 logs.append(pd.read_json(log, lines=True).assign(model=name))
     (out / "tables" / "training.parquet").unlink(missing_ok=True)
     if logs:
