@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import tiny_run
 from command_line import Medi, fine, refused
 from medi.study.settings import embedded_study
 
@@ -60,3 +61,14 @@ def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, sourc
     Path("study.yaml").write_text(yaml.safe_dump(study))
     shown = fine(medi("run", "study.yaml", "--dry-run"))
     assert "warning: no column is the patient: each of the 48 patches counts as a patient of its own" in shown
+
+
+def test_changed_settings_are_named_old_and_new_p15(medi: Medi) -> None:
+    run = tiny_run.write_run(Path("run"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    Path("s.yaml").write_text(run.joinpath("study.yaml").read_text().replace("seed: 0", "seed: 7", 1))
+    refused(medi("run", "s.yaml", "--out", "run"), "run: was run with other settings: seed was 0, is 7 now;", "--redo")
+    shown = medi("run", "quick", "--out", "run")
+    refused(shown, "training.images was ", "is 1600 now", "sampling.steps was 3, is 6 now")
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "log.txt"}
+    assert kept == before

@@ -1,6 +1,7 @@
 """Study files: what a study is asked to do, checked before anything runs."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -280,6 +281,29 @@ def _beside(cohort: CohortSettings, folder: Path, source: Path | None) -> Cohort
     home = folder if source is None else source.parent
     read = {name: str(home / value) if name in PATHS else value for name, value in cohort.read.items()}
     return cohort.model_copy(update={"source": str(source or folder / cohort.source), "read": read})
+
+
+def refuse_changed(settings: StudySettings, kept: Path) -> None:
+    """Refuse to go on with other settings than those that a run folder keeps: each by its name, old and new."""
+    try:
+        before = yaml.safe_load(kept.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return
+    now = settings.model_dump(mode="json")
+    if changed := list(_differences(before, now)):
+        raise MediError(
+            f"{kept.parent}: was run with other settings: {'; '.join(changed)}; choose another --out, or --redo to run "
+            "what they change again"
+        )
+
+
+def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
+    """'training.images was 1600, is 3200 now', of entries that both have."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in (name for name in now if name in before):
+            yield from _differences(before[name], now[name], f"{place}.{name}" if place else name)
+    elif before != now and place:
+        yield f"{place} was {before!r}, is {now!r} now"
 
 
 def parse_study(content: object, name: str) -> StudySettings:

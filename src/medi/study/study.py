@@ -18,9 +18,9 @@ from medi.study import generating, measuring, preparing
 from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRANSLATED, Study, embeddings_of
 from medi.study.generating import translation_of
 from medi.study.results import Results, conclude
-from medi.study.settings import StudySettings, find_study
+from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
-from medi.study.stages import Run, Stage
+from medi.study.stages import RECORD, Run, Stage
 
 
 def run(
@@ -47,6 +47,8 @@ def run(
     """
     settings = find_study(study, source, seed)
     check(settings)
+    if not redo and (Path(out) / RECORD).exists():
+        refuse_changed(settings, Path(out) / SETTINGS)
     run_folder = Run(Path(out), show or Silent(), redo)
     opened = Study(settings, run_folder.folder, run_folder.show)
     for stage in road(settings):
