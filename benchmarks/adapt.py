@@ -23,42 +23,49 @@ from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.evaluation.encoders import encoder
 from medi.models.checkpoint import load_model
+from medi.sampling.sampler import SamplerSettings
+from medi.sampling.transfer import TransferSettings
 from medi.study.settings import embedded_study
 from medi.study.unseen_level import COUNTS, Asked, Newcomer, unseen_level, without_level
-from medi.training.adaptation.learning import LOW_RANK, TUNED, VECTOR
+from medi.training.adaptation.learning import LOW_RANK, TUNED, VECTOR, AdaptSettings
 from medi.training.loop import train
 
 DROPOUT = 0.12
 ORACLE = 60  # labelled patches per class
 N = 100  # images per distance
+QUICK = Asked((0, 10), 4, 4, AdaptSettings(64, tune_images=64), SamplerSettings(2), TransferSettings(2))
 NAME = "new hospital"
 WORLDS = [f"{seed}:{site}" for seed, site in product((0, 1, 2), ("Elm", "Birch", "Maple"))]
 
 
 def trained(seed: int, site: str, out: Path, quick: bool) -> tuple[Path, Cohort]:
     study = embedded_study(quick)
-    cohort = without_level(phantom.cohort(seed, 32, study.cohort.patches), "site", site)
+    patches = phantom.cohort(seed, 32, 200 if quick else study.cohort.patches)
+    cohort = without_level(patches, "site", site)
     recipe = replace(study.training, dropout=DROPOUT)
+    recipe = replace(recipe, images=256, save_every=256, warmup=16) if quick else recipe
     if not (out / "model.safetensors").exists():
         train(cohort, out, study.network, recipe, cohort.schema, seed)
     return out / "model.safetensors", cohort
 
 
-def newcomer(seed: int, site: str, k: int) -> Newcomer:
+def newcomer(seed: int, site: str, k: int, images: int) -> Newcomer:
     """The site's patches: k to learn from, of two classes in turn, without class and site; others to measure with."""
-    cells, n = [(name, site) for name in phantom.CLASSES], -(-k // 2)
-    two = phantom.fresh([cells[(seed + i) % 4] for i in (0, 2)], n, seed, "new hospital")
+    combinations, n = [(name, site) for name in phantom.CLASSES], -(-k // 2)
+    two = phantom.fresh([combinations[(seed + i) % 4] for i in (0, 2)], n, seed, "new hospital")
     learn = two.select(pd.RangeIndex(2 * n).to_numpy().reshape(2, n).T.ravel())
-    test, floor, more = (phantom.fresh(cells, n, seed, s) for n, s in ((N, "test"), (N, "floor"), (ORACLE, "oracle")))
+    counts = {"test": images, "floor": images, "oracle": min(ORACLE, images)}
+    test, floor, more = (phantom.fresh(combinations, n, seed, stream) for stream, n in counts.items())
     return Newcomer("site", NAME, learn.with_columns(**{"class": "", "site": ""}), test, floor, more)
 
 
 def one(seed: int, site: str, out: Path, quick: bool, counts: tuple[int, ...]) -> pd.DataFrame:
     """A row per k: what the arm says, and which method the held-back patches chose."""
     model, old = trained(seed, site, out / "base", quick)
-    asked = Asked(counts, distance_images=N, sampling=embedded_study().sampling, seed=seed)
-    asked = replace(asked, adapting=replace(asked.adapting, seed=seed))
-    found = unseen_level(model, old, newcomer(seed, site, max(counts)), out, encoder("colour-texture"), asked)
+    asked = QUICK if quick else Asked(counts, distance_images=N, sampling=embedded_study().sampling)
+    asked = replace(asked, seed=seed, adapting=replace(asked.adapting, seed=seed))
+    new = newcomer(seed, site, max(asked.counts), asked.distance_images)
+    found = unseen_level(model, old, new, out, encoder("colour-texture"), asked)
     found["key"] = found["metric"] + " " + found["arm"]
     rows = found.pivot(index="x", columns="key", values="value").rename_axis("k").reset_index()
     rows = rows.join(pd.DataFrame([learning(out / f"k{k}" / "model.safetensors") for k in rows["k"]]))
@@ -108,9 +115,10 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", default=WORLDS, metavar="SEED:SITE")
     parser.add_argument("--counts", type=int, nargs="+", default=list(COUNTS))
     parser.add_argument("--out", type=Path, default=Path("runs/adapt"))
-    parser.add_argument("--quick", action="store_true", help="tiny models")
+    parser.add_argument("--quick", action="store_true", help="tiny models of the first world, 0 and 10 patches")
     options = parser.parse_args()
-    worlds = [(int(seed), site) for seed, _, site in (world.partition(":") for world in options.worlds)]
+    chosen = options.worlds[:1] if options.quick else options.worlds
+    worlds = [(int(seed), site) for seed, _, site in (world.partition(":") for world in chosen)]
     rows = [
         one(seed, site, options.out / f"seed{seed}-{site}", options.quick, tuple(options.counts))
         for seed, site in worlds

@@ -2,9 +2,12 @@
 
 python benchmarks/blind.py RUN GRIDS                    24 real and 24 made patches of each level: GRIDS/*.png, key.json
 python benchmarks/blind.py RUN GRIDS --read READ.json   shares told right; READ.json: {"PNG's stem": [numbers of made]}
+python benchmarks/blind.py RUN GRIDS --quick            draws the grids and scores a reading that guesses
+
 
 The reader sees the grids alone, not the key, and names 24 of each. Real patches are of test slides, slides in turn.
-Grids hold real patches: they are not for publication where the data's terms forbid it. Intervals are Wilson's.
+Grids hold real patches: they are not for publication where the data's terms forbid it. Intervals are Wilson's. The
+last line of a score is one JSON object.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.stats import binomtest
 
+from common import figure, report
 from medi.cohort.table import Cohort, slides_in_turn
 from medi.core.files import read_json, safe_name, write_json
 from medi.study.context import reopen
@@ -51,11 +55,18 @@ def score(key: dict[str, list[int]], read: dict[str, list[int]]) -> None:
     for name in key:
         if len(set(read.get(name, ()))) != EACH:
             raise SystemExit(f"{name}: the reading must name {EACH} patches, it names {len(set(read.get(name, ())))}")
-    right = {name: 2 * len(set(made) & set(read[name])) for name, made in key.items()}
+    right, figures = {name: 2 * len(set(made) & set(read[name])) for name, made in key.items()}, {}
     for name, n in [*right.items(), ("all", sum(right.values()))]:
         of = 2 * EACH * (len(right) if name == "all" else 1)
         interval = binomtest(n, of).proportion_ci(method="wilson")
-        print(f"{name}: {n} of {of} told right, {n / of:.2f} [{interval.low:.2f}, {interval.high:.2f}]; chance 0.5")
+        share = figure([n / of], "", None, of, "told right; chance 0.5; range: 95 % interval")
+        figures[name] = share | {"spread": [round(float(interval.low), 4), round(float(interval.high), 4)]}
+    report("blind", figures, ("numpy", "scipy"))
+
+
+def guess(key: dict[str, list[int]]) -> dict[str, list[int]]:
+    """A reading of someone who looks at nothing: the first EACH patches of every grid."""
+    return {name: list(range(1, EACH + 1)) for name in key}
 
 
 def main() -> None:
@@ -63,11 +74,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("grids", type=Path)
     parser.add_argument("--read", type=Path)
+    parser.add_argument("--quick", action="store_true", help="draw, guess and score")
     options = parser.parse_args()
     if options.read is None:
         grids(options.run, options.grids)
-    else:
-        score(read_json(options.grids / "key.json"), read_json(options.read))
+    if options.read or options.quick:
+        key = read_json(options.grids / "key.json")
+        score(key, read_json(options.read) if options.read else guess(key))
 
 
 if __name__ == "__main__":

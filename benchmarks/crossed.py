@@ -42,14 +42,14 @@ SCANNERS = ("Cedar", "Hazel", "Rowan", "Willow")  # the phantom's, which there b
 PER_SLIDE = 10
 KINDS = {"apart": ("site", "scanner"), "joint": ("pair",)}  # what each model is conditioned on, beside the class
 GROUPS = ("seen", "unseen class", "unseen pair")
-Cell = tuple[str, str, str]  # class, site, scanner
+Combination = tuple[str, str, str]  # class, site, scanner
 
 
 @dataclass(frozen=True)
 class Design:
-    """Which group each cell is of."""
+    """Which group each combination is of."""
 
-    groups: dict[Cell, str]
+    groups: dict[Combination, str]
 
     @classmethod
     def of(cls, seed: int) -> "Design":
@@ -59,14 +59,14 @@ class Design:
             groups[class_, site, scanner] = GROUPS[2 if is_new_pair else 1 if lacks_class else 0]
         return cls(groups)
 
-    def cells(self, group: str) -> list[Cell]:
-        return [cell for cell, found in self.groups.items() if found == group]
+    def combinations(self, group: str) -> list[Combination]:
+        return [combination for combination, found in self.groups.items() if found == group]
 
 
-def drawn(cells: list[Cell], per_combination: int, seed: int, stream: str) -> Cohort:
-    """Patches of each cell from slides of its own; the columns site, scanner and pair."""
+def drawn(combinations: list[Combination], per_combination: int, seed: int, stream: str) -> Cohort:
+    """Patches of each combination from slides of its own; the columns site, scanner and pair."""
     rows, images, drawing = [], [], phantom.Seeds(seed, seed, seed)
-    for class_, site, scanner in cells:
+    for class_, site, scanner in combinations:
         for number in range(per_combination):
             slide = f"{site}-{scanner}-{class_}-{stream}.{seed}-{number // PER_SLIDE}"
             name = f"{slide}-{number % PER_SLIDE}"
@@ -84,21 +84,22 @@ def drawn(cells: list[Cell], per_combination: int, seed: int, stream: str) -> Co
 
 
 def training_set(seed: int, quick: bool) -> Cohort:
-    return drawn(Design.of(seed).cells("seen"), 10 if quick else 120, seed, "train")
+    return drawn(Design.of(seed).combinations("seen"), 2 if quick else 120, seed, "train")
 
 
 def trained(seed: int, kind: str, out: Path, images: int, quick: bool) -> Path:
     """The model of one kind."""
     torch.set_num_threads(1)
     study, cohort = embedded_study(quick), training_set(seed, quick)
-    recipe = replace(study.training, images=study.training.images if quick else images)
+    recipe = replace(study.training, images=images)
+    recipe = replace(recipe, images=256, save_every=256, warmup=16) if quick else recipe
     return train(cohort, out, study.network, recipe, cohort.schema.restrict(list(KINDS[kind])), seed)
 
 
-def plan(cells: list[Cell], n: int, known: set[str]) -> pd.DataFrame:
-    """n rows of each cell for both models; a pair that is not known becomes a mix."""
+def plan(combinations: list[Combination], n: int, known: set[str]) -> pd.DataFrame:
+    """n rows of each combination for both models; a pair that is not known becomes a mix."""
     rows = []
-    for class_, site, scanner in cells:
+    for class_, site, scanner in combinations:
         full = f"scanner {scanner}"
         asked = {"class": class_, "site": site, "scanner": full, "pair": _pair(site, full, known)}
         names = [f"{class_} {site} {scanner} {i}" for i in range(n)]
@@ -116,25 +117,26 @@ def _pair(site: str, scanner: str, known: set[str]) -> str:
 
 
 def measured(seed: int, models: dict[str, Path], out: Path, n: int, quick: bool) -> pd.DataFrame:
-    """A row per cell: its group, the floor, and the distance of each model."""
-    design, cells = Design.of(seed), []
+    """A row per combination: its group, the floor, and the distance of each model."""
+    design, combinations, few = Design.of(seed), [], 4 if quick else 24
     for group in GROUPS:
-        found = design.cells(group)
-        cells += [found[i] for i in generator("cells", seed, group).permutation(len(found))[: 4 if quick else 24]]
+        found = design.combinations(group)
+        combinations += [found[i] for i in generator("cells", seed, group).permutation(len(found))[:few]]
     extractor = encoder("colour-texture")
     known = set(training_set(seed, quick).table["pair"])
-    sets = {name: drawn(cells, n, seed, name) for name in ("reference", "floor")}
-    rows = plan(cells, n, known)
+    sets = {name: drawn(combinations, n, seed, name) for name in ("reference", "floor")}
+    rows = plan(combinations, n, known)
     sampling = embedded_study(quick).sampling
     for kind, model in models.items():
         made = generate(model, rows, out / f"samples-{kind}-{seed}", seed, sampling)
         assert made is not None, "this process alone samples all batches"
         sets[kind] = made
-    features = {name: embed(cohort, extractor).reshape(len(cells), n, -1) for name, cohort in sets.items()}
+    features = {name: embed(cohort, extractor).reshape(len(combinations), n, -1) for name, cohort in sets.items()}
     return pd.DataFrame(
-        {"seed": seed, "class": cell[0], "site": cell[1], "scanner": cell[2], "group": design.groups[cell]}
+        {"seed": seed, "group": design.groups[combination]}
+        | dict(zip(("class", "site", "scanner"), combination))
         | {k: frechet_distance(features["reference"][i], features[k][i]) for k in ("floor", *KINDS)}
-        for i, cell in enumerate(cells)
+        for i, combination in enumerate(combinations)
     )
 
 
@@ -142,15 +144,15 @@ def figures(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, object]]]:
     n = table["seed"].nunique()
     for group, part in table.groupby("group", sort=False):
         name, means = str(group).replace(" ", "_"), part.groupby("seed")[["floor", *KINDS]].mean()
-        cells = f"{len(part)} combinations"
+        of = f"{len(part)} combinations"
         for arm in means:
-            yield f"{name}_{arm}", figure(means[arm].tolist(), "", None, n, f"mean Frechet distance, {cells}")
+            yield f"{name}_{arm}", figure(means[arm].tolist(), "", None, n, f"mean Frechet distance, {of}")
         excess = (means["apart"] - means["floor"]) / (means["joint"] - means["floor"])
         yield f"{name}_excess_ratio", figure(excess.tolist(), "", "< 1", n, "(apart - floor) / (joint - floor)")
         gain = (part["joint"] - part["apart"]).to_numpy()
         draws = generator("bootstrap", name).integers(len(gain), size=(2000, len(gain)))
         low, high = map(float, np.quantile(gain[draws].mean(axis=1), [0.025, 0.975]))
-        against = f"joint - apart, {cells}; range: 95 % interval over combinations"
+        against = f"joint - apart, {of}; range: 95 % interval over combinations"
         yield f"{name}_gain", figure([gain.mean()], "", "> 0", n, against) | {"spread": [round(low, 4), round(high, 4)]}
 
 
@@ -160,15 +162,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000, help="that each model is trained on")
     parser.add_argument("--n", type=int, default=100, help="images per distance")
     parser.add_argument("--out", type=Path, default=Path("runs/crossed"))
-    parser.add_argument("--quick", action="store_true", help="tiny models, 20 images of 12 combinations")
+    parser.add_argument("--quick", action="store_true", help="tiny models of one seed, 4 images of 12 combinations")
     options = parser.parse_args()
-    n, out, wanted = 20 if options.quick else options.n, options.out, list(product(options.seeds, KINDS))
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        found = pool.map(
-            trained,
-            *zip(*((seed, kind, out / f"{kind}-{seed}", options.images, options.quick) for seed, kind in wanted)),
-        )
-        models = dict(zip(wanted, found))
+    options.seeds, n = (options.seeds[:1], 4) if options.quick else (options.seeds, options.n)
+    out, wanted = options.out, list(product(options.seeds, KINDS))
+    asked = [(seed, kind, out / f"{kind}-{seed}", options.images, options.quick) for seed, kind in wanted]
+    if options.quick:
+        models = dict(zip(wanted, map(trained, *zip(*asked))))
+    else:
+        with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+            models = dict(zip(wanted, pool.map(trained, *zip(*asked))))
     tables = []
     for seed in options.seeds:
         path = out / f"distances-{seed}.parquet"

@@ -57,8 +57,8 @@ def seconds(work: Callable[[], None]) -> tuple[float, float]:
 
 def overhead(folder: Path, images: int, rounds: int) -> dict[str, Any]:
     """Our time over that of the bare loop, round by round; the first round warms up and does not count."""
-    cells = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
-    tiles = phantom.fresh(cells, images // 4, 0, "benchmark", size=64)
+    combinations = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
+    tiles = phantom.fresh(combinations, images // 4, 0, "benchmark", size=64)
     patches = Pixels.of(np.tile(tiles.images[:], (1, SIZE // 64, SIZE // 64, 1)))
     Cohort(tiles.table, tiles.schema, patches).save(folder / "cohort")
     cohort, chosen = Cohort.load(folder / "cohort"), tiny(folder)
@@ -100,10 +100,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--full", nargs="*", default=[], help="names of the registry to load at full size")
-    parser.add_argument("--quick", action="store_true", help="64 images, one round")
+    parser.add_argument("--quick", action="store_true", help="16 images, one round")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    images, rounds = (64, 1) if options.quick else (options.images, options.rounds)
+    images, rounds = (16, 1) if options.quick else (options.images, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
         found = overhead(Path(folder), images, rounds)
         for name in options.full:

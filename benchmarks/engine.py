@@ -19,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,13 @@ from medi.training.trainer import Trainer
 DEMO = preset("demo")
 BATCH = DEMO.recipe.batch
 BF16 = in_bf16(DEMO.recipe.precision)  # what training takes here by itself
-TURNS, APART = 3, ("example", "given back")  # what runs in a process of its own, in so many turns
+APART = ("example", "given back")  # what runs in a process of its own
 Step = Callable[[], object]
 
 
-def trainer(cohort: Cohort, chosen: Preset = DEMO) -> Trainer:
+def trainer(cohort: Cohort, chosen: Preset = DEMO, batch: int = BATCH) -> Trainer:
     """A preset's trainer with the demo's batch. Its step is an update as `train` makes it, but for log and states."""
-    recipe = replace(chosen.recipe, images=10**9, batch=BATCH, save_every=BATCH)
+    recipe = replace(chosen.recipe, images=10**9, batch=batch, save_every=batch)
     return Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
 
 
@@ -65,13 +65,13 @@ def whole(cohort: Cohort, updates: int) -> float:
     return updates * BATCH / (time.process_time() - began[0])
 
 
-def bare(cohort: Cohort, chosen: Preset = DEMO) -> Step:
+def bare(cohort: Cohort, chosen: Preset = DEMO, batch: int = BATCH) -> Step:
     """Forward and backward of the loss and the update, on one fixed batch: no data, no clipping, no average, no log."""
-    made = trainer(cohort, chosen)
-    batch = made.batches(np.arange(BATCH), made.accelerator.device)
+    made = trainer(cohort, chosen, batch)
+    fixed = made.batches(np.arange(batch), made.accelerator.device)
 
     def step() -> None:
-        made.accelerator.backward(made.loss_of(batch))
+        made.accelerator.backward(made.loss_of(fixed))
         for optimizer in made.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -154,7 +154,7 @@ def examples(folder: Path) -> Step:
     return step
 
 
-def rates(steps: dict[str, Step], rounds: int, updates: int) -> dict[str, np.ndarray]:
+def rates(steps: dict[str, Step], rounds: int, updates: int, batch: int = BATCH) -> dict[str, np.ndarray]:
     """Images per second of each loop, [rounds]; every loop warms up once, then they take turns."""
     for step in steps.values():
         step(), step()
@@ -164,36 +164,37 @@ def rates(steps: dict[str, Step], rounds: int, updates: int) -> dict[str, np.nda
             start = time.process_time()
             for _ in range(updates):
                 step()
-            found[name].append(updates * BATCH / (time.process_time() - start))
+            found[name].append(updates * batch / (time.process_time() - start))
     return {name: np.array(values) for name, values in found.items()}
 
 
-def alone(name: str, rounds: int, updates: int, threads: int) -> None:
-    """Print the rates of a loop that must not gain from what ours sets up for its process: see `apart`."""
+def alone(name: str, rounds: int, updates: int, threads: int, patches: int) -> list[float]:
+    """The rates of a loop that must not gain from what ours sets up for its process: see `apart`."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        for i, image in enumerate(phantom.cohort(0, DEMO.network.size, 400).images[:]):
+        for i, image in enumerate(phantom.cohort(0, DEMO.network.size, patches).images[:]):
             Image.fromarray(image).save(Path(folder) / f"{i:03d}.png")
         step = examples(Path(folder)) if name == "example" else unet()
-        print(json.dumps(rates({name: step}, rounds, updates)[name].tolist()))
+        return rates({name: step}, rounds, updates)[name].tolist()
 
 
-def apart(call: str) -> str:
-    """The last line that a function of this file prints in a process of its own."""
-    code = f"import engine; engine.{call}"
-    folder = Path(__file__).parent
+def apart(call: str, here: bool) -> Any:
+    """What a function of this file gives in a process of its own, as JSON; `here`: in this one."""
+    if here:
+        return eval(call)
+    code, folder = f"import json, engine; print(json.dumps(engine.{call}))", Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()[-1]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def train_twice(batch: int) -> None:
-    """Two updates, for the moments of the optimiser stand beside the second one's activations."""
-    chosen, cohort = preset("patch64"), phantom.cohort(0, 64, 200)
+def train_twice(batch: int) -> float:
+    """GiB of the process after two updates: moments of the optimiser beside activations."""
+    chosen, cohort = preset("patch64"), phantom.cohort(0, 64, 100)
     recipe = replace(chosen.recipe, images=2 * batch, batch=batch, save_every=batch)
     made = Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
     made.step(), made.step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def compiled() -> tuple[Step, float]:
@@ -204,15 +205,45 @@ def compiled() -> tuple[Step, float]:
     return step, time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How much is measured; `large` is the batch of patch64, `memory` that whose memory is looked at."""
+
+    turns: int = 3
+    rounds: int = 3
+    updates: int = 15
+    whole: int = 300
+    large_rounds: int = 4
+    large: int = BATCH
+    memory: int = 64
+    patches: int = 400
+    here: bool = False  # nothing in a process of its own
+
+
+QUICK = Budget(turns=1, rounds=1, updates=1, whole=2, large_rounds=1, large=1, memory=1, patches=100, here=True)
+
+
+def in_turns(steps: dict[str, Step], budget: Budget, threads: int) -> dict[str, np.ndarray]:
+    """Images per second of each loop, [turns * rounds]: those of this process, then those that need their own."""
+    found = rates(steps, 0, budget.updates)
+    for _ in range(budget.turns):
+        new = rates(steps, budget.rounds, budget.updates)
+        for name in APART:
+            call = f"alone({name!r}, {budget.rounds}, {budget.updates}, {threads}, {budget.patches})"
+            new[name] = np.array(apart(call, budget.here))
+        found = {name: np.append(found.get(name, ()), values) for name, values in new.items()}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few updates, no compilation, and memory at batch 2")
+    parser.add_argument("--quick", action="store_true", help="an update of each, small batches, in one process")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
-    rounds, updates = (1, 2) if given.quick else (3, 15)
-    cohort, warm_up = phantom.cohort(0, DEMO.network.size, 400), 0.0
+    budget = QUICK if given.quick else Budget()
+    cohort, warm_up = phantom.cohort(0, DEMO.network.size, budget.patches), 0.0
     steps: dict[str, Step] = {
         "ours": trainer(cohort).step,
         "bare": bare(cohort),
@@ -223,16 +254,13 @@ def main() -> None:
     }
     if shutil.which("g++") and not given.quick:
         steps["compiled"], warm_up = compiled()
-    found = rates(steps, 0, updates)
-    for _ in range(TURNS):
-        new = rates(steps, rounds, updates)
-        for name in APART:
-            new[name] = np.array(json.loads(apart(f"alone({name!r}, {rounds}, {updates}, {given.threads})")))
-        found = {name: np.append(found.get(name, ()), values) for name, values in new.items()}
-    n, place = TURNS * rounds * updates, f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
-    trained = whole(cohort, 2 if given.quick else 300)
-    large, patch64 = phantom.cohort(0, 64, 200), preset("patch64")
-    larger = rates({"ours": trainer(large, patch64).step, "bare": bare(large, patch64)}, 1 if given.quick else 4, 1)
+    found = in_turns(steps, budget, given.threads)
+    n = budget.turns * budget.rounds * budget.updates
+    place = f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
+    trained = whole(cohort, budget.whole)
+    patches, patch64, size = phantom.cohort(0, 64, 100), preset("patch64"), budget.large
+    both = {"ours": trainer(patches, patch64, size).step, "bare": bare(patches, patch64, size)}
+    larger = rates(both, budget.large_rounds, 1, size)
 
     def over(one: str, other: str, target: str | None, against: str) -> dict[str, Any]:
         ratios = found[one] / found[other]
@@ -241,10 +269,10 @@ def main() -> None:
     figures = {
         "loop_over_bare": over("ours", "bare", ">= 0.95", "forward, backward and update of the same loss"),
         "loop_over_bare_patch64": figure(
-            larger["ours"] / larger["bare"], "", ">= 0.95", len(larger["bare"]), f"the same with patch64, batch {BATCH}"
+            larger["ours"] / larger["bare"], "", ">= 0.95", len(larger["bare"]), f"the same with patch64, batch {size}"
         ),
         "loop_over_unet": over("ours", "unet", None, "the UNet alone: neither conditioning nor loss"),
-        "training_over_bare": figure(trained / found["bare"], "", None, 300, "the same; with log, state and model"),
+        "training_over_bare": figure(trained / found["bare"], "", None, budget.whole, "with log, state and model too"),
         "loop_over_example": over("ours", "example", ">= 1.3", "diffusers' example loop, fp32, images from PNG files"),
         "images_per_second": figure(found["ours"], "images/s", None, n, place),
         "example_images_per_second": figure(found["example"], "images/s", None, n, "diffusers' example loop"),
@@ -256,10 +284,8 @@ def main() -> None:
     if "compiled" in found:
         figures["pays_compile"] = over("compiled", "unet", None, "not compiled")
         figures["compile_warm_up"] = figure([warm_up], "s", None, 1, "first update")
-    batch = 2 if given.quick else 64
-    figures[f"memory_patch64_batch_{batch}"] = figure(
-        [float(apart(f"train_twice({batch})"))], "GiB", "<= 6", 2, "the whole process"
-    )
+    memory = apart(f"train_twice({budget.memory})", budget.here)
+    figures[f"memory_patch64_batch_{budget.memory}"] = figure([memory], "GiB", "<= 6", 2, "the whole process")
     report("engine", figures, ("torch", "diffusers", "accelerate"))
 
 

@@ -89,7 +89,7 @@ def share(hits: Any, target: str | None, against: str) -> dict[str, Any]:
 
 
 def covers(quick: bool, d: int) -> Figures:
-    repeats, draws = 20 if quick else 500, 100
+    repeats, draws = (5, 20) if quick else (500, 100)
     null = differences(repeats, d, draws, a={}, b={})
     far = differences(repeats, d, draws, a={"shift": 0.3}, b={})
     truth = far["value"].mean()
@@ -104,7 +104,7 @@ def covers(quick: bool, d: int) -> Figures:
 
 
 def calibration(quick: bool) -> Figures:
-    made, repeats = covers(quick, 67), 20 if quick else 500
+    made, repeats = covers(quick, 67), 5 if quick else 500
     rng = np.random.default_rng(1)
     sides = [(rng.normal(size=(20, 67)), rng.normal(size=(20, 67))) for _ in range(5 * repeats)]
     p = np.array([mmd_test(x, y, permutations=199, key=("null", i)) for i, (x, y) in enumerate(sides)])
@@ -113,7 +113,7 @@ def calibration(quick: bool) -> Figures:
 
 
 def guard(quick: bool) -> Figures:
-    repeats = 20 if quick else 100
+    repeats, draws = (5, 20) if quick else (100, 100)
     made: Figures = {}
     for d, shift in ((67, 0.6), (512, 0.1)):
         cases = {
@@ -122,7 +122,7 @@ def guard(quick: bool) -> Figures:
             "equal": ({}, {}, "<= 0.10"),
         }
         for name, (low, other, target) in cases.items():
-            found = differences(repeats, d, 100, low=low, other=other)
+            found = differences(repeats, d, draws, low=low, other=other)
             if name != "equal":
                 found = found[found["value"] < 0]  # the collapsed arm is nearer: the verdict that must be withheld
             fired = found["reason"].str.contains(WITHHELD, regex=False)
@@ -131,8 +131,9 @@ def guard(quick: bool) -> Figures:
 
 
 def copies(quick: bool) -> Figures:
-    cells = [(c, s) for c in phantom.CLASSES for s in phantom.SITES]
-    whole = phantom.fresh(cells, 28 if quick else 70, 0, "copying", patches_per_slide=14)
+    combinations = [(c, s) for c in phantom.CLASSES for s in phantom.SITES]
+    chosen, n = (combinations[:8], 28) if quick else (combinations, 70)
+    whole = phantom.fresh(chosen, n, 0, "copying", patches_per_slide=14)
     place = whole.table.groupby("slide").cumcount()
     train, null, fresh = (
         patches(whole.select(place.isin(part).to_numpy())) for part in (range(8), (8, 9, 10), (11, 12, 13))
@@ -171,7 +172,8 @@ def speed(quick: bool) -> Figures:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(100, 2048)).astype(np.float32), rng.normal(size=(100, 2048)).astype(np.float32)
     one = [1e3 * timed(lambda: frechet_distance(x, y)) for _ in range(20)][1:]
-    sets = {name: many(name, rng, 4 if quick else 32) for name in ("real", "floor", "cls", "medi")}
+    classes, sites, draws = (1, 2, 50) if quick else (32, 20, 1000)
+    sets = {name: many(name, rng, classes, sites) for name in ("real", "floor", "cls", "medi")}
     real, floor = sets.pop("real"), sets.pop("floor")
 
     def table(draws: int) -> pd.DataFrame:
@@ -180,14 +182,16 @@ def speed(quick: bool) -> Figures:
     made: Figures = {"one_distance": figure(one, "ms", "<= 30", len(one), "n = 100, d = 2048")}
     text = f"{len(real) // N} combinations of 100 images, d = 1024, two arms and floor, all measures"
     made["table_without_intervals"] = figure([timed(lambda: table(0))], "s", "<= 20", 1, text)
-    made["table_with_intervals"] = figure([timed(lambda: table(1000)) / 60], "min", "<= 10", 1, f"{text}, 1,000 draws")
+    made["table_with_intervals"] = figure(
+        [timed(lambda: table(draws)) / 60], "min", "<= 10", 1, f"{text}, {draws:,} draws"
+    )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return made | {"memory": figure([memory], "GiB", "<= 4", 1, "peak of the process, features included")}
 
 
-def many(name: str, rng: np.random.Generator, classes: int, sites: int = 20, d: int = 1024) -> Embedded:
-    cells = [(f"c{c}", f"s{s}") for c in range(classes) for s in range(sites)]
-    table = pd.DataFrame([cell for cell in cells for _ in range(N)], columns=list(OVER))
+def many(name: str, rng: np.random.Generator, classes: int, sites: int, d: int = 1024) -> Embedded:
+    combinations = [(f"c{c}", f"s{s}") for c in range(classes) for s in range(sites)]
+    table = pd.DataFrame([pair for pair in combinations for _ in range(N)], columns=list(OVER))
     table["sample_id"] = [f"{name}{i:06d}" for i in range(len(table))]
     table["slide"] = [f"{name}{i // PER_SLIDE}" for i in range(len(table))] if name in ("real", "floor") else ""
     return Embedded(rng.normal(size=(len(table), d), loc=0.1 * (name == "cls")).astype(np.float32), table)
@@ -197,7 +201,7 @@ def finished(folder: Path, quick: bool) -> Figures:
     """What a demo run shows: the floor among half-splits, and whether the models show what was asked for."""
     study = reopen(str(folder))
     sets = study.embedded()
-    return floors(sets, study.over, 20 if quick else 200) | as_asked(sets, study)
+    return floors(sets, study.over, 2 if quick else 200) | as_asked(sets, study)
 
 
 def floors(sets: dict[str, Embedded], over: tuple[str, str], splits: int) -> Figures:

@@ -1,7 +1,7 @@
 """Which guidance a study's models want, by what their training patches say alone.
 
 python benchmarks/guidance.py RUN [RUN ...] [--weights 0.2 0.5 1] [--below 0.3 1 inf] [--above 0] [--steps 16]
-    [--eta 0 0.7 --eta-within 0.3 3] [--images 100] [--sheet DIR]
+    [--eta 0 0.7 --eta-within 0.3 3] [--images 100] [--sheet DIR] [--quick]
 
 RUN is a run of `medi run` with both models trained, of a study that keeps an early average
 (`training.early_average`). Its MeDi model, guided by that average with each weight and below each noise level (and
@@ -49,8 +49,8 @@ def distances(run: Path, asked: dict[str, SamplerSettings], n: int, sheet: Path 
     train = study.split().where(split="train")
     model, _ = load_model(run / "models" / "medi" / "model.safetensors")
     weak, _ = load_model(run / "models" / "medi" / EARLY)
-    cell, encode = ["class", study.settings.attribute], encoder("colour-texture").encode
-    groups = [part for _, part in train.table.reset_index(drop=True).groupby(cell) if len(part) >= n]
+    over, encode = ["class", study.settings.attribute], encoder("colour-texture").encode
+    groups = [part for _, part in train.table.reset_index(drop=True).groupby(over) if len(part) >= n]
     order = seeds.generator("guidance", study.settings.seed)
     real = [np.sort(order.permutation(part.index)[:n]) for part in groups]
     if not real:
@@ -82,7 +82,10 @@ def main() -> None:
     parser.add_argument("--eta-within", type=float, nargs=2, default=[0.3, 3.0], help="noise levels with fresh noise")
     parser.add_argument("--images", type=int, default=100, help="images and patches of a combination")
     parser.add_argument("--sheet", type=Path, help="folder for pictures")
+    parser.add_argument("--quick", action="store_true", help="two settings, 2 steps, 12 images of a combination")
     options = parser.parse_args()
+    if options.quick:
+        options.weights, options.below, options.steps, options.images = [0.5], [1.0], 2, 12
     base = reopen(str(options.runs[0])).settings.sampling
     asked = settings(base, options)
     found = [distances(run, asked, options.images, options.sheet) for run in options.runs]

@@ -1,6 +1,6 @@
 """AdamW against Muon: the loss on validation patches after as many images, or after as much time.
 
-OMP_NUM_THREADS=1 python benchmarks/optimizer.py RUN [--kinds adamw:16:0.002:16000 muon:16:0.002:16000 ...]
+OMP_NUM_THREADS=1 python benchmarks/optimizer.py RUN [--kinds adamw:16:0.002:16000 muon:16:0.002:16000 ...] [--quick]
 
 RUN is a run of `medi run` from its hold-out on; its training patches alone are learned. A kind is an optimizer, a
 batch, a learning rate and the images of its whole schedule; all else is the study's recipe, the warm-up a tenth of the
@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--kinds", nargs="+", default=KINDS, help="OPTIMIZER:BATCH:RATE:IMAGES")
     parser.add_argument("--draws", type=int, default=16)
+    parser.add_argument("--quick", action="store_true", help="64 images, one draw")
     options = parser.parse_args()
+    if options.quick:
+        options.kinds, options.draws = ["adamw:16:0.002:64", "muon:16:0.002:64"], 1
     study = reopen(str(options.run))
     cohort = study.split()
     patches, validation = cohort.where(split="train"), cohort.where(split="validation")

@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    count, rounds, workers = (500, 1, 2) if quick else (5000, 2, 2)
+    count, rounds, workers = (100, 1, 2) if quick else (5000, 2, 2)
     speeds, cpu = [], []
     with tempfile.TemporaryDirectory() as name:
         many, few = Path(name) / "many", Path(name) / "few"

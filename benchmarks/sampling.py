@@ -1,6 +1,6 @@
 """Sampling: a plan of 200 combinations x 32 images against loops over combinations, and few steps against DDIM-100.
 
-python benchmarks/sampling.py [--run RUN] [--keep FOLDER] [--skip-speed] [--n 100] [--cells 32] [--combinations 200]
+python benchmarks/sampling.py [--run RUN] [--keep FOLDER] [--skip-speed] [--n 100] [--over 32] [--combinations 200]
     [--quick]
 
 Ours is `medi sample` from its start to the finished cohort, on the whole machine. All loops may use all cores too, with
@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ import pandas as pd
 import torch
 
 from common import figure, report
+from medi.cli.main import app
 from medi.cohort.pixels import to_uint8
 from medi.cohort.plan import images
 from medi.cohort.schema import Attribute, Schema
@@ -47,9 +50,10 @@ from medi.sampling.generate import generate
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.study.settings import embedded_study
 
-Cell = tuple[str, str]
-CLASSES, PER_COMBINATION, STEPS, PROCESSES, DRAWS = 10, 32, 16, 3, 10
+Combination = tuple[str, str]
+CLASSES, PER_COMBINATION, STEPS, DRAWS = 10, 32, 16, 10
 FEW: tuple[object, ...] = ("--steps", STEPS)
+FEWEST = ("--steps", "2")
 SCRIPTS = ("--solver", "ddim_clipped", "--schedule", "leading", "--steps", 100, "--precision", "fp32")
 LOOPS = {
     "strict": "our denoiser, its precision",
@@ -66,8 +70,8 @@ SAMPLERS = {
 
 def plan(combinations: int) -> pd.DataFrame:
     """A row per image: 32 of each of so many class x site combinations."""
-    cells = [(f"c{i % CLASSES}", f"s{i // CLASSES}", PER_COMBINATION) for i in range(combinations)]
-    return images(pd.DataFrame(cells, columns=["class", "site", "n"]))
+    rows = [(f"c{i % CLASSES}", f"s{i // CLASSES}", PER_COMBINATION) for i in range(combinations)]
+    return images(pd.DataFrame(rows, columns=["class", "site", "n"]))
 
 
 def random_model(folder: Path, settings: NetworkSettings, combinations: int) -> Path:
@@ -79,14 +83,35 @@ def random_model(folder: Path, settings: NetworkSettings, combinations: int) -> 
     return save_model(folder / "model.safetensors", Denoiser(settings, schema))
 
 
-def command(model: Path, rows: pd.DataFrame, folder: Path, *options: object) -> float:
+@dataclass(frozen=True)
+class Budget:
+    """How much is measured; `quick` runs `medi sample` in this process, without a start, and compiles nothing."""
+
+    combinations: int = 200
+    part: int = 20  # combinations that the loops are measured on
+    processes: int = 3
+    over: int = 32  # combinations that distances are averaged over
+    n: int = 100  # images per distance
+    samplers: Mapping[str, SamplerSettings] = field(default_factory=lambda: SAMPLERS)
+    quick: bool = False
+
+
+QUICK = Budget(
+    1, 1, 1, 2, 8, {name: replace(settings, steps=2, batch=16) for name, settings in SAMPLERS.items()}, quick=True
+)
+
+
+def command(model: Path, rows: pd.DataFrame, folder: Path, quick: bool, *options: object) -> float:
     """Seconds of `medi sample` as a whole: start, model load, images, cohort."""
     folder.mkdir()
     table = folder / "plan.csv"
     rows.to_csv(table, index=False)
-    line = [sys.executable, "-m", "medi.cli", "sample", model, table, "--out", folder / "out"]
+    asked = [str(word) for word in ("sample", model, table, "--out", folder / "out", *options)]
     start = time.perf_counter()
-    subprocess.run([*map(str, line), *map(str, options)], check=True, stdout=subprocess.DEVNULL)
+    if quick:
+        app([word for word in (*asked, *FEWEST) if word != "--compile"], standalone_mode=False)
+    else:
+        subprocess.run([sys.executable, "-m", "medi.cli", *asked], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
@@ -121,8 +146,9 @@ def published(settings: NetworkSettings, combinations: int) -> float:
     return (time.perf_counter() - start) / (combinations * PER_COMBINATION)
 
 
-def speed(name: str, settings: NetworkSettings, combinations: int, part: int) -> dict[str, Any]:
+def speed(name: str, settings: NetworkSettings, budget: Budget) -> dict[str, Any]:
     """Figures of one network: ours between two measurements of each loop on `part` combinations."""
+    combinations, part, quick = budget.combinations, budget.part, budget.quick
     rows, twice = plan(combinations), plan(2 * combinations)
     some, n = rows.head(part * PER_COMBINATION), len(rows)
     with tempfile.TemporaryDirectory() as folder:
@@ -135,21 +161,21 @@ def speed(name: str, settings: NetworkSettings, combinations: int, part: int) ->
             "published": lambda: published(settings, part),
         }
         loops = {key: [way() * n] for key, way in ways.items()}
-        ours = command(model, rows, home / "ours", *FEW)
-        _, compiled = (command(model, rows, home / f"compiled{i}", *FEW, "--compile") for i in range(2))
-        steady = command(model, twice, home / "twice", *FEW) - ours
-        steady_compiled = command(model, twice, home / "compiled-twice", *FEW, "--compile") - compiled
+        ours = command(model, rows, home / "ours", quick, *FEW)
+        _, compiled = (command(model, rows, home / f"compiled{i}", quick, *FEW, "--compile") for i in range(2))
+        steady = command(model, twice, home / "twice", quick, *FEW) - ours
+        steady_compiled = command(model, twice, home / "compiled-twice", quick, *FEW, "--compile") - compiled
         loops = {key: [*loops[key], way() * n] for key, way in ways.items()}
-        one = command(model, some, home / "one", *FEW, "--workers", 1)
+        one = command(model, some, home / "one", quick, *FEW, "--workers", 1)
         alone, scripts = (
             [
-                command(model, rows.iloc[i * PER_COMBINATION :][:PER_COMBINATION], home / f"{name}{i}", *options)
-                for i in range(PROCESSES)
+                command(model, rows.iloc[i * PER_COMBINATION :][:PER_COMBINATION], home / f"{name}{i}", quick, *options)
+                for i in range(budget.processes)
             ]
             for name, options in (("alone", FEW), ("script", SCRIPTS))
         )
     loop = f"measured on {part} of {combinations} combinations and scaled; all cores, batch 32, in memory"
-    processes = f"{PROCESSES} processes measured, times {combinations}"
+    processes = f"{budget.processes} processes measured, times {combinations}"
     figures = {
         **{
             f"{way}over_{key}_loop": figure(np.array(loops[key]) / seconds, "", ">= 3", n, f"{against}; {loop}")
@@ -173,19 +199,19 @@ def speed(name: str, settings: NetworkSettings, combinations: int, part: int) ->
     return {f"{name}_{key}": value for key, value in figures.items()}
 
 
-def quality(run: Path, cells: int, n: int, folder: Path) -> dict[str, Any]:
+def quality(run: Path, folder: Path, budget: Budget) -> dict[str, Any]:
     """Mean distance per combination of each sampler, the same noise for all, and the floor with its spread; samples
     are kept in `folder`."""
-    extractor = encoder("colour-texture")
+    extractor, combinations, n = encoder("colour-texture"), budget.over, budget.n
     reference = Cohort.load(run / "references" / "reference")
-    real = _by_cell(reference, embed(reference, extractor), cells)
+    real = _by_combination(reference, embed(reference, extractor), combinations)
     model = run / "models" / "medi" / "model.safetensors"
     rows = _rows(load_model(model)[0].schema, list(real), n)
     distances = {}
-    for name, settings in SAMPLERS.items():
+    for name, settings in budget.samplers.items():
         cohort = generate(model, rows, folder / name, 0, settings)
         assert cohort is not None
-        distances[name] = _distances(real, _by_cell(cohort, embed(cohort, extractor), cells), n)
+        distances[name] = _distances(real, _by_combination(cohort, embed(cohort, extractor), combinations), n)
         print(f"{name}: {distances[name].mean():.2f}", flush=True)
     floor = np.stack([_floor(real, n, draw) for draw in range(DRAWS)]).mean(axis=1)
     spread = float(2 * floor.std(ddof=1))
@@ -201,31 +227,32 @@ def quality(run: Path, cells: int, n: int, folder: Path) -> dict[str, Any]:
     return {f"frechet_{name}": value for name, value in found.items()}
 
 
-def _rows(schema: Schema, cells: list[Cell], n: int) -> pd.DataFrame:
+def _rows(schema: Schema, combinations: list[Combination], n: int) -> pd.DataFrame:
     """n images of each combination; what else the model knows is drawn evenly from its levels."""
-    table = images(pd.DataFrame([(*cell, n) for cell in cells], columns=["class", "site", "n"]))
+    table = images(pd.DataFrame([(*combination, n) for combination in combinations], columns=["class", "site", "n"]))
     others = [a for a in schema.attributes if a.name != "site"]
     levels = {a.name: [a.levels[i % len(a.levels)] for i in range(len(table))] for a in others}
     return table.assign(**levels)
 
 
-def _by_cell(cohort: Cohort, features: np.ndarray, cells: int) -> dict[Cell, pd.DataFrame]:
+def _by_combination(cohort: Cohort, features: np.ndarray, combinations: int) -> dict[Combination, pd.DataFrame]:
     """Features of evenly spaced combinations, indexed by slide."""
     table = pd.DataFrame(features.astype(np.float64), index=cohort.table["slide"].to_numpy())
     groups = cohort.table.groupby(["class", "site"], sort=True).indices
-    return {cell: table.iloc[groups[cell]] for cell in list(groups)[:: max(1, len(groups) // cells)]}
+    chosen = list(groups)[:: max(1, len(groups) // combinations)]
+    return {combination: table.iloc[groups[combination]] for combination in chosen}
 
 
-def _distances(real: dict[Cell, pd.DataFrame], made: dict[Cell, pd.DataFrame], n: int) -> np.ndarray:
+def _distances(real: dict[Combination, pd.DataFrame], made: dict[Combination, pd.DataFrame], n: int) -> np.ndarray:
     """Distance of n synthetic to n real images in each combination, the same real ones for every sampler."""
-    return np.array([_distance(real[cell].sample(n, random_state=0), made[cell].head(n)) for cell in real])
+    return np.array([_distance(table.sample(n, random_state=0), made[key].head(n)) for key, table in real.items()])
 
 
-def _floor(real: dict[Cell, pd.DataFrame], n: int, draw: int) -> np.ndarray:
+def _floor(real: dict[Combination, pd.DataFrame], n: int, draw: int) -> np.ndarray:
     """Distances of n to n real patches of different slides, which are split in halves anew for each draw."""
     found = []
-    for cell, table in real.items():
-        slides = seeds.generator("benchmark", *cell, draw).permutation(table.index.unique())
+    for combination, table in real.items():
+        slides = seeds.generator("benchmark", *combination, draw).permutation(table.index.unique())
         first = table.index.isin(slides[::2])
         found.append(_distance(table[first].head(n), table[~first].head(n)))
     return np.array(found)
@@ -241,22 +268,22 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="folder of a finished medi demo")
     parser.add_argument("--combinations", type=int, default=200)
     parser.add_argument("--n", type=int, default=100, help="images per distance; at most half the reference's")
-    parser.add_argument("--cells", type=int, default=32, help="combinations that distances are averaged over")
+    parser.add_argument("--over", type=int, default=32, help="combinations that distances are averaged over")
     parser.add_argument("--keep", type=Path, help="keep the samples here; what a cut run left is gone on with")
     parser.add_argument("--skip-speed", action="store_true", help="distances alone")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the plan, 20 images of 4 combinations")
+    parser.add_argument("--quick", action="store_true", help="the small network alone, few combinations and steps")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    combinations, part = (20, 2) if options.quick else (options.combinations, 20)
+    wanted = Budget(options.combinations, n=options.n, over=options.over)
+    budget = QUICK if options.quick else wanted
+    networks = {"small": embedded_study(quick=True).network}
+    networks |= {} if options.quick else {"demo": embedded_study().network}
     found: dict[str, Any] = {}
-    for name, study in (
-        () if options.skip_speed else (("small", embedded_study(quick=True)), ("demo", embedded_study()))
-    ):
-        found |= speed(name, study.network, combinations, part)
+    for name, network in () if options.skip_speed else networks.items():
+        found |= speed(name, network, budget)
     if options.run:
         with tempfile.TemporaryDirectory() as folder:
-            size = (4, 20) if options.quick else (options.cells, options.n)
-            found |= quality(options.run, *size, options.keep or Path(folder))
+            found |= quality(options.run, options.keep or Path(folder), budget)
     report("sampling", found, ("torch", "diffusers", "numpy"))
 
 

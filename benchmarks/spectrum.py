@@ -1,6 +1,6 @@
 """At which sigma does noise hide a structure? By its size, for the fields and pixels of the AMi-Br studies.
 
-python benchmarks/spectrum.py --source AMI_BR/metadata.csv [--patches 400] [--seed 0]
+python benchmarks/spectrum.py --source AMI_BR/metadata.csv [--patches 400] [--seed 0] [--quick]
 
 The root of the images' mean power spectrum, orthonormal, pixels in [-1, 1]: white noise of that sigma is as strong.
 The last line is one JSON object.
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="metadata.csv of AMi-Br")
     parser.add_argument("--patches", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="20 patches")
     options = parser.parse_args()
+    options.patches = 20 if options.quick else options.patches
     files = pd.read_csv(options.source).sample(options.patches, random_state=options.seed)["file"]
     opened = [np.asarray(Image.open(options.source.parent / file).convert("RGB"), dtype=float) for file in files]
     whole = np.stack(opened) / 127.5 - 1

@@ -1,6 +1,6 @@
 """Does `medi stress` find a planted shortcut? A classifier of confounded patches against one of crossed ones.
 
-python benchmarks/stress.py [--runs runs/study] [--seeds 0 1 2] [--per-combination 3]
+python benchmarks/stress.py [--runs runs/study] [--seeds 0 1 2] [--per-combination 3] [--quick]
 
 The same probe is trained on phantom patches whose class gives the site away (two sites a class, as DESIGN has it) and
 on as many patches of all combinations. Both are shown fresh patches at every site by the MeDi model of a finished run
@@ -29,12 +29,13 @@ def sets(seed: int) -> dict[str, list[tuple[str, str]]]:
     return {"confounded": confounded, "crossed": list(phantom.COMBINATIONS)}
 
 
-def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) -> dict[str, Intervals]:
+def run(folder: Path, seed: int, per_combination: int, per_class: int, steps: int, out: Path) -> dict[str, Intervals]:
     model = folder / "models" / "medi" / "model.safetensors"
     shown = phantom.fresh(phantom.COMBINATIONS, per_combination, seed, "shown", patches_per_slide=1)
     found = {}
-    for name, cells in sets(seed).items():
-        train = phantom.fresh(cells, PER_CLASS * len(phantom.CLASSES) // len(cells), seed, name)
+    for name, combinations in sets(seed).items():
+        each = per_class * len(phantom.CLASSES) // len(combinations)
+        train = phantom.fresh(combinations, each, seed, name)
         train.save(out / f"seed{seed}" / name)
         asked = load_classifier(f"probe:{out / f'seed{seed}' / name}", (), seed=seed)
         place, settings = out / f"seed{seed}" / f"stress {name}", TransferSettings(steps)
@@ -60,9 +61,13 @@ def main() -> None:
     parser.add_argument("--per-combination", type=int, default=3)
     parser.add_argument("--steps", type=int, default=TransferSettings().steps)
     parser.add_argument("--out", type=Path, default=Path("runs/stress"))
+    parser.add_argument("--quick", action="store_true", help="small classifiers, a patch per combination, 2 steps")
     options = parser.parse_args()
+    per_class = PER_CLASS
+    if options.quick:
+        per_class, options.seeds, options.per_combination, options.steps = 48, options.seeds[:1], 1, 2
     runs = [
-        run(options.runs / f"seed{seed}", seed, options.per_combination, options.steps, options.out)
+        run(options.runs / f"seed{seed}", seed, options.per_combination, per_class, options.steps, options.out)
         for seed in options.seeds
     ]
     report("stress", figures(runs), ("torch", "diffusers", "numpy", "scikit-learn"))

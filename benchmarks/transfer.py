@@ -4,9 +4,9 @@ python benchmarks/transfer.py [--runs runs/study] [--seeds 0 1 2] [--per-combina
 
 Takes the MeDi models of finished runs of `medi demo` (RUNS/seedN, as benchmarks/study.py leaves them). Fresh phantom
 patches of every class and site are carried to all seven other sites and compared with the noise-free, JPEG-free render
-of their tissue there. Stain normalisation learns each site from REFERENCES of the patches that the model learned it
+of their tissue there. Stain normalisation learns each site from some of the patches that the model learned it
 from, and from as many of all classes alike, which training does not have; both as it is mostly used (each patch by its
-own statistics) and by the pooled statistics of its site. "common" is the change that the transfers of COMMON training
+own statistics) and by the pooled statistics of its site. "common" is the change that the transfers of some training
 patches of each site agree on (`medi transfer --common`). Two bounds stand beside it, each with knowledge that no model
 has: "form", the same kind of change fitted to true twins of other patches, and "learner", a perfect renderer that must
 only learn the sites' stains from the training slides, whose own effects it knows exactly but not what is class and
@@ -41,13 +41,31 @@ from medi.sampling.common import Change, Pair, changes, spread
 from medi.sampling.transfer import Bridge, TransferSettings, at_levels, filling, transfer
 from medi.study.context import reopen
 
-REFERENCES = 96  # patches of a site, 24 of each class
-COMMON = 32  # training patches of a site
-STEPS = (5, 10, 15, 30)
 SOLVERS = ("dpm_solver_2m", "heun")
-SPEED = 5  # single patches timed
 Images = np.ndarray
 Colours = np.ndarray
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured, and at which sites."""
+
+    sites: tuple[str, ...] = phantom.SITES
+    per_combination: int = 4  # fresh patches that are carried
+    references: int = 96  # patches of a site, a quarter of each class
+    common: int = 32  # training patches of a site
+    probed: int = 60  # patches of a combination that the probes learn from
+    twins: int = 4  # patches of a combination that `from_truth` learns from
+    default: int = TransferSettings().steps
+    steps: tuple[int, ...] = (5, 10, 15, 30)
+    timed: int = 5  # single patches
+
+    @property
+    def combinations(self) -> list[tuple[str, str]]:
+        return [pair for pair in phantom.COMBINATIONS if pair[1] in self.sites]
+
+
+QUICK = Size(phantom.SITES[::2], 1, 8, 8, 4, 2, 2, (2,), 1)
 
 
 def psnr(a: Images, b: Images) -> np.ndarray:
@@ -120,18 +138,18 @@ def normalised(name: str, images: Images, source: Images, target: Images) -> Ima
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def from_truth(seed: int) -> dict[Pair, Change]:
+def from_truth(seed: int, size: Size) -> dict[Pair, Change]:
     """The change of each pair of sites that fits the true twins of other patches best."""
-    others = phantom.fresh(phantom.COMBINATIONS, 4, seed, "changes of twins", patches_per_slide=2)
-    twins = {site: phantom.twins(others, site)[0].images[:] for site in phantom.SITES}
+    others = phantom.fresh(size.combinations, size.twins, seed, "changes of twins", patches_per_slide=2)
+    twins = {site: phantom.twins(others, site)[0].images[:] for site in size.sites}
     found = {}
-    for home in phantom.SITES:
+    for home in size.sites:
         at = np.flatnonzero(others.table["site"] == home)
-        found |= {(home, t): Change.fit(others.images[at], twins[t][at]) for t in phantom.SITES if t != home}
+        found |= {(home, t): Change.fit(others.images[at], twins[t][at]) for t in size.sites if t != home}
     return found
 
 
-def learned_stains(train: Cohort, seed: int) -> dict[str, np.ndarray]:
+def learned_stains(train: Cohort, seed: int, size: Size) -> dict[str, np.ndarray]:
     """What a site's stain vectors [2, 3] seem to be, as factors of the true ones.
 
     Of each training slide the logarithms of its haematoxylin and eosin vectors are known without error; they are an
@@ -146,7 +164,7 @@ def learned_stains(train: Cohort, seed: int) -> dict[str, np.ndarray]:
         seen.append(np.log(phantom.stain_of(slide, seed).vectors * [[1.0], [eosin]]).ravel())
     design = pd.get_dummies(slides[["class", "site"]], dtype=float)
     effects = np.linalg.lstsq(design.to_numpy(), np.array(seen), rcond=None)[0]
-    return {site: np.exp(effects[design.columns.get_loc(f"site_{site}")]).reshape(2, 3) for site in phantom.SITES}
+    return {site: np.exp(effects[design.columns.get_loc(f"site_{site}")]).reshape(2, 3) for site in size.sites}
 
 
 def by_learned_stains(source: Cohort, home: str, target: str, found: dict[str, np.ndarray]) -> Images:
@@ -166,6 +184,7 @@ class World:
     training ("") and of all classes alike ("_crossed"); two probes; what the bounds need."""
 
     seed: int
+    size: Size
     source: Cohort
     truth: dict[str, Images]
     noisy: dict[str, tuple[Images, Images]]
@@ -175,32 +194,34 @@ class World:
     stains: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, seed: int, per_combination: int, train: Cohort) -> "World":
-        source = phantom.fresh(phantom.COMBINATIONS, per_combination, seed, "transfer", patches_per_slide=2)
+    def of(cls, seed: int, size: Size, train: Cohort) -> "World":
+        source = phantom.fresh(size.combinations, size.per_combination, seed, "transfer", patches_per_slide=2)
         sensors = [phantom.Seeds(seed, seed, seed + 1000 * i) for i in (1, 2)]
-        truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in phantom.SITES}
-        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in phantom.SITES}
-        crossed = phantom.fresh(phantom.COMBINATIONS, REFERENCES // 4, seed, "stain references")
-        references = {"": sites_of(train, seed), "_crossed": sites_of(crossed, seed)}
-        probes = {column: probe(seed, column) for column in ("class", "site")}
-        return cls(seed, source, truth, noisy, references, probes, from_truth(seed), learned_stains(train, seed))
+        truth = {site: phantom.twins(source, site, clean=True)[0].images[:] for site in size.sites}
+        noisy = {site: tuple(phantom.twins(source, site, s)[0].images[:] for s in sensors) for site in size.sites}
+        crossed = phantom.fresh(size.combinations, size.references // 4, seed, "stain references")
+        references = {"": sites_of(train, seed, size), "_crossed": sites_of(crossed, seed, size)}
+        probes = {column: probe(seed, column, size) for column in ("class", "site")}
+        bounds = from_truth(seed, size), learned_stains(train, seed, size)
+        return cls(seed, size, source, truth, noisy, references, probes, *bounds)
 
 
-def training(folder: Path) -> Cohort:
+def training(folder: Path, size: Size) -> Cohort:
     """The patches that the run's models have learned from."""
-    return reopen(str(folder)).split().where(split="train")
+    found = reopen(str(folder)).split().where(split="train")
+    return found.select(found.table["site"].isin(size.sites).to_numpy())
 
 
-def sites_of(cohort: Cohort, seed: int) -> dict[str, Images]:
-    """REFERENCES patches of each site, at random."""
+def sites_of(cohort: Cohort, seed: int, size: Size) -> dict[str, Images]:
+    """Patches of each site, at random."""
     order = seeds.generator("stain references", seed).permutation(len(cohort))
     site = cohort.table["site"].to_numpy()[order]
-    return {name: cohort.images[order[site == name][:REFERENCES]] for name in phantom.SITES}
+    return {name: cohort.images[order[site == name][: size.references]] for name in size.sites}
 
 
-def probe(seed: int, column: str) -> Any:
+def probe(seed: int, column: str, size: Size) -> Any:
     """A linear probe of class or site on a crossed phantom."""
-    train = phantom.fresh(phantom.COMBINATIONS, 60, seed, "probe 60")
+    train = phantom.fresh(size.combinations, size.probed, seed, f"probe {size.probed}")
     made = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     return made.fit(embed(train, encoder("colour-texture")), train.table[column])
 
@@ -230,11 +251,11 @@ def measure(
     noise = bridge.invert(images, table)
     extractor = encoder("colour-texture")
     right = world.probes["class"].predict(extractor.encode(images)) == table["class"]
-    masks = phantom.twins(world.source, phantom.SITES[0])[1]
+    masks = phantom.twins(world.source, world.size.sites[0])[1]
     rows = []
-    for target in phantom.SITES:
+    for target in world.size.sites:
         cut = best_cut(world.truth[target], masks)
-        for site in [s for s in phantom.SITES if s != target]:
+        for site in [s for s in world.size.sites if s != target]:
             at = np.flatnonzero(table["site"] == site)
             clean, (noisy, other) = world.truth[target][at], (world.noisy[target][i][at] for i in (0, 1))
             arms = {"medi": bridge.render(noise[at], table.iloc[at].assign(site=target)), "untouched": images[at]}
@@ -271,19 +292,20 @@ def back(world: World, bridge: Bridge) -> float:
 def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, float]]:
     """Steps against quality on one target per patch, and seconds for a single patch."""
     table, images = world.source.table, world.source.images[:]
-    sites = list(phantom.SITES)
-    target = np.array([sites[(sites.index(s) + 1 + i % 7) % 8] for i, s in enumerate(table["site"])])
+    sites = list(world.size.sites)
+    further = len(sites) - 1
+    target = np.array([sites[(sites.index(s) + 1 + i % further) % len(sites)] for i, s in enumerate(table["site"])])
     clean = np.stack([world.truth[site][i] for i, site in enumerate(target)])
     found = {}
-    for steps in STEPS:
+    for steps in world.size.steps:
         one = Bridge(bridge.denoiser, bridge.checkpoint, replace(bridge.settings, steps=steps, solver=solver))
         noise = one.invert(images, table)
         made, same = one.render(noise, table.assign(site=target)), one.render(noise, table)
         alone = Bridge(one.denoiser, one.checkpoint, replace(one.settings, batch=1))
         start = time.perf_counter()
-        for i in range(SPEED):
+        for i in range(world.size.timed):
             alone.render(alone.invert(images[[i]], table.iloc[[i]]), table.iloc[[i]].assign(site=target[i]))
-        seconds = (time.perf_counter() - start) / SPEED
+        seconds = (time.perf_counter() - start) / world.size.timed
         found[steps] = {"psnr": psnr(made, clean).mean(), "back": psnr(same, images).mean(), "seconds": seconds}
         print(solver, steps, {key: round(float(value), 3) for key, value in found[steps].items()}, flush=True)
     return found
@@ -292,10 +314,12 @@ def curve(world: World, bridge: Bridge, solver: str) -> dict[int, dict[str, floa
 # --- an arm of the utility study --------------------------------------------------------------------------------------
 
 
-def learned(folder: Path, train: Cohort, seed: int, out: Path, settings: TransferSettings) -> dict[Pair, Change]:
+def learned(
+    folder: Path, train: Cohort, seed: int, out: Path, settings: TransferSettings, size: Size
+) -> dict[Pair, Change]:
     """The common change of every pair of sites."""
-    drawn = spread(train, "site", COMMON, seed)
-    rows = at_levels(drawn, train.schema, "site", phantom.SITES)
+    drawn = spread(train, "site", size.common, seed)
+    rows = at_levels(drawn, train.schema, "site", size.sites)
     start = time.perf_counter()
     singles = transfer(folder / "models" / "medi" / "model.safetensors", drawn, rows, out / "singles", settings)
     assert singles is not None
@@ -303,12 +327,14 @@ def learned(folder: Path, train: Cohort, seed: int, out: Path, settings: Transfe
     return changes(drawn, singles, "site")
 
 
-def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common: dict[Pair, Change]) -> pd.DataFrame:
+def arms(
+    folder: Path, seed: int, out: Path, settings: TransferSettings, common: dict[Pair, Change], size: Size
+) -> pd.DataFrame:
     """Balanced accuracy of the probe on the run's tests, where other patches take the place of the synthetic ones."""
-    train = training(folder)
-    seen_cells = set(zip(train.table["class"], train.table["site"]))
+    train = training(folder, size)
+    known = set(zip(train.table["class"], train.table["site"]))
     plan = read_table(folder / "plan" / "rows.parquet")
-    plan = plan[plan["fill"].to_numpy(dtype=bool)]
+    plan = plan[plan["fill"].to_numpy(dtype=bool) & plan["site"].isin(size.sites)]
     rows = filling(train, train.schema, "site", plan, seed)
     start = time.perf_counter()
     made = transfer(folder / "models" / "medi" / "model.safetensors", train, rows, out / "filling", settings)
@@ -316,12 +342,16 @@ def arms(folder: Path, seed: int, out: Path, settings: TransferSettings, common:
     print(f"seed {seed}: {len(made)} patches transferred, {time.perf_counter() - start:.0f} s", flush=True)
     extractor = encoder("colour-texture")
     reference = Cohort.load(folder / "references" / "reference")
-    seen = np.array([cell in seen_cells for cell in zip(reference.table["class"], reference.table["site"])])
+    reference = reference.select(reference.table["site"].isin(size.sites).to_numpy())
+    seen = np.array([pair in known for pair in zip(reference.table["class"], reference.table["site"])])
     rows = embedded(reference, extractor)
     tests = {name: rows.take(at) for name, at in (("seen", seen), ("unseen", ~seen))}
-    added = {"medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"]), "translated": made}
+    added = {
+        "medi": Cohort.load(folder / "samples" / "medi").where(sample_id=plan["sample_id"].tolist()),
+        "translated": made,
+    }
     added["transfer_common"] = carried(train, made, lambda patches, *pair: common[pair](patches))
-    references = sites_of(train, seed)
+    references = sites_of(train, seed, size)
     for name in METHODS:
         added[name] = carried(
             train, made, lambda x, home, target, name=name: normalised(name, x, references[home], references[target])
@@ -347,31 +377,32 @@ def oracle(folder: Path, plan: pd.DataFrame) -> Cohort:
     pool = Cohort.load(folder / "references" / "oracle")
     number = pool.table.groupby(["class", "site"]).cumcount()
     wanted = plan.groupby(["class", "site"]).size()
-    cells = pd.MultiIndex.from_frame(pool.table[["class", "site"]])
-    return pool.select((number < wanted.reindex(cells).fillna(0).to_numpy()).to_numpy())
+    combinations = pd.MultiIndex.from_frame(pool.table[["class", "site"]])
+    return pool.select((number < wanted.reindex(combinations).fillna(0).to_numpy()).to_numpy())
 
 
-def run(folder: Path, seed: int, per_combination: int, steps: int, out: Path) -> dict[str, Any]:
+def run(folder: Path, seed: int, size: Size, out: Path) -> dict[str, Any]:
     """Everything for one seed's model."""
     denoiser, checkpoint = load_model(folder / "models" / "medi" / "model.safetensors")
-    bridge = Bridge(denoiser, checkpoint, TransferSettings(steps=steps))
+    bridge = Bridge(denoiser, checkpoint, TransferSettings(steps=size.default))
     trained = {tuple(row[:2]) for row in (checkpoint.combinations or {})["rows"]}
-    train, out = training(folder), out / f"seed{seed}"
-    world, common = World.of(seed, per_combination, train), learned(folder, train, seed, out, bridge.settings)
+    train, out = training(folder, size), out / f"seed{seed}"
+    world = World.of(seed, size, train)
+    common = learned(folder, train, seed, out, bridge.settings, size)
     start = time.perf_counter()
-    rows = pd.DataFrame(measure(world, bridge, common, set(phantom.COMBINATIONS) - trained))
+    rows = pd.DataFrame(measure(world, bridge, common, set(size.combinations) - trained))
     print(rows.groupby("arm").mean(numeric_only=True).round(3).to_string(), flush=True)
     print(f"seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
     few = np.arange(0, len(world.source), 4)
     truth = {site: images[few] for site, images in world.truth.items()}
     small = replace(world, source=world.source.select(few), truth=truth)
     curves = {solver: curve(small, bridge, solver) for solver in SOLVERS}
-    made = {"rows": rows, "back": back(world, bridge), "curves": curves, "steps": steps}
-    return made | {"utility": arms(folder, seed, out, bridge.settings, common)}
+    made = {"rows": rows, "back": back(world, bridge), "curves": curves}
+    return made | {"utility": arms(folder, seed, out, bridge.settings, common, size)}
 
 
-def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
-    means = [run["rows"].groupby("arm").mean(numeric_only=True) for run in runs]
+def figures(runs: list[dict[str, Any]], size: Size) -> dict[str, dict[str, Any]]:
+    n, means = len(runs), [run["rows"].groupby("arm").mean(numeric_only=True) for run in runs]
 
     def over(column: str, arm: str) -> list[float]:
         return [float(mean.loc[arm, column]) for mean in means]
@@ -393,7 +424,7 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
         "class_kept_truth": made(over("class_kept", "truth"), "", None, "a noisy render of the truth"),
         "back": made([run["back"] for run in runs], "dB", ">= 45", "inversion without a change"),
         "seconds": made(
-            [run["curves"][SOLVERS[0]][run["steps"]]["seconds"] for run in runs],
+            [run["curves"][SOLVERS[0]][size.default]["seconds"] for run in runs],
             "s",
             "<= 1",
             "one patch of 32 px, default steps",
@@ -424,7 +455,7 @@ def figures(runs: list[dict[str, Any]], n: int) -> dict[str, dict[str, Any]]:
             against = f"{split} combinations; the plan's count of patches in each arm but real"
             found[f"balanced_accuracy_{split}_{arm}"] = made(values, "", None, against)
     for solver in SOLVERS:
-        for steps in STEPS:
+        for steps in size.steps:
             for key, unit in (("psnr", "dB"), ("back", "dB"), ("seconds", "s")):
                 values = [float(run["curves"][solver][steps][key]) for run in runs if steps in run["curves"][solver]]
                 found[f"{solver}_{steps}_{key}"] = made(values, unit, None, "steps against quality")
@@ -442,11 +473,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--per-combination", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="transferred training patches")
-    parser.add_argument("--quick", action="store_true", help="one patch per combination, 5 steps")
+    parser.add_argument("--quick", action="store_true", help="four sites, a patch per combination, 2 steps")
     options = parser.parse_args()
-    per_combination, steps = (1, 5) if options.quick else (options.per_combination, TransferSettings().steps)
-    runs = [run(options.runs / f"seed{seed}", seed, per_combination, steps, options.out) for seed in options.seeds]
-    report("transfer", figures(runs, len(runs)), ("torch", "diffusers", "numpy", "scikit-learn"))
+    seeds, size = options.seeds, Size(per_combination=options.per_combination)
+    if options.quick:
+        seeds, size = seeds[:1], QUICK
+    runs = [run(options.runs / f"seed{seed}", seed, size, options.out) for seed in seeds]
+    report("transfer", figures(runs, size), ("torch", "diffusers", "numpy", "scikit-learn"))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ OVER = ("class", "site")
 CLASS_APART, SITE_APART = 2.1, 4.0  # length of a class's and a site's mean, noise 1
 PLAIN_FITS = 12  # of scikit-learn, spread over arms and penalties
 GIVEN = ("real", "cls", "medi", "oracle")
-PARTS = (  # arms that are compared in one go
+Parts = tuple[tuple[str, ...], ...]
+PARTS: Parts = (  # arms that are compared in one go
     ("unweighted", "combination_weights", "resampled"),
     ("group_dro", "mixup"),
     ("lisa", "coral"),
@@ -50,6 +51,7 @@ PARTS = (  # arms that are compared in one go
     ("macenko", "hed_jitter"),
     ("reinhard", "randstainna"),
 )
+QUICK: Parts = (("unweighted",), ("macenko",))
 FREE = ("real", "unweighted", "combination_weights", "resampled", "cls")  # what MeDi must beat
 
 
@@ -84,19 +86,19 @@ def cohort(n: int, d: int) -> tuple[Embedded, dict[str, Embedded], Embedded, dic
     axes = rng.normal(size=(10, d)).astype(np.float32)
     axes = np.array([CLASS_APART] * 2 + [SITE_APART] * 8)[:, None] * axes / np.linalg.norm(axes, axis=1, keepdims=True)
     axes = (axes @ spread.T).astype(np.float32)
-    cells = [(c, s) for c in range(2) for s in range(8)]
+    combinations = [(c, s) for c in range(2) for s in range(8)]
 
     def made(name: str, chosen: list[tuple[int, int]], rows: int, origin: str) -> Embedded:
-        cell = np.array(chosen)[np.arange(rows) % len(chosen)]
-        x = rng.normal(size=(rows, d)).astype(np.float32) @ spread.T + axes[cell[:, 0]] + axes[2 + cell[:, 1]]
+        drawn = np.array(chosen)[np.arange(rows) % len(chosen)]
+        x = rng.normal(size=(rows, d)).astype(np.float32) @ spread.T + axes[drawn[:, 0]] + axes[2 + drawn[:, 1]]
         table = pd.DataFrame({"sample_id": [f"{name}{i}" for i in range(rows)]})
-        table = table.assign(**{"class": [f"c{k}" for k in cell[:, 0]], "site": [f"s{k}" for k in cell[:, 1]]})
-        owner = [f"{name}{c}{s}-{i // 160}" if origin == "real" else "" for i, (c, s) in enumerate(cell)]
+        table = table.assign(**{"class": [f"c{k}" for k in drawn[:, 0]], "site": [f"s{k}" for k in drawn[:, 1]]})
+        owner = [f"{name}{c}{s}-{i // 160}" if origin == "real" else "" for i, (c, s) in enumerate(drawn)]
         return Embedded(x, table.assign(patient=owner, slide=owner, origin=origin))
 
     held = [(0, 1), (1, 2), (0, 5), (1, 6)]
-    seen = [cell for cell in cells if cell not in held]
-    synthetic = {"cls": made("c", seen, n // 2, "hash1"), "medi": made("m", cells, n // 2, "hash2")}
+    seen = [pair for pair in combinations if pair not in held]
+    synthetic = {"cls": made("c", seen, n // 2, "hash1"), "medi": made("m", combinations, n // 2, "hash2")}
     tests = {"unseen": made("t", held, 400, "real"), "seen": made("u", seen, 400, "real")}
     return made("r", seen, n // 2, "real"), synthetic, made("o", held, n // 2, "real"), tests
 
@@ -196,7 +198,7 @@ def _joined(name: str, real: Embedded, rows: Embedded) -> Arm:
 
 
 def speed(kept: Kept, quick: bool) -> dict[str, dict[str, Any]]:
-    n, d, seeds = (2000, 64, 2) if quick else (20000, 1024, 5)
+    n, d, seeds = (400, 16, 1) if quick else (20000, 1024, 5)
     made = makers(n, d)
     ours = {name: kept.json(f"speed-{n}-{name}", partial(arm_fits, make, seeds)) for name, make in made.items()}
     plain = []
@@ -220,21 +222,22 @@ def material(folder: Path) -> tuple[Study, dict[str, Embedded], dict[str, Cohort
     return study, study.embedded(), study.sets()
 
 
-def run(folder: Path, kept: Kept) -> pd.DataFrame:
-    """The utility table of one finished demo, every arm included."""
+def run(folder: Path, kept: Kept, parts: Parts) -> pd.DataFrame:
+    """The utility table of one finished demo with the arms of all parts."""
     study, sets, cohorts = material(folder)
     unseen, reference = study.unseen(), sets["reference"]
-    held = np.array([cell in unseen for cell in reference.table[list(OVER)].itertuples(index=False, name=None)])
+    held = np.array([pair in unseen for pair in reference.table[list(OVER)].itertuples(index=False, name=None)])
     tests = {"seen": reference.take(~held), "unseen": reference.take(held)}
     patches = {"seen": cohorts["reference"].select(~held), "unseen": cohorts["reference"].select(held)}
     fill = sets["medi"].table["fill"].to_numpy(dtype=bool)
     synthetic = {name: sets[name].take(fill) for name in ("cls", "medi")}
     seed, chosen = study.settings.seed, study.encoder()
     place = f"{folder.name}-{content_hash(str(folder.resolve()))}"
-    stained = [stain_arm(name, cohorts["train"], sets["train"], patches, chosen, seed, kept, place) for name in STAIN]
+    wanted = [name for name in STAIN if any(name in names for names in parts)]
+    stained = [stain_arm(name, cohorts["train"], sets["train"], patches, chosen, seed, kept, place) for name in wanted]
     oracle = like(sets["oracle"], synthetic["medi"].table)
     tables = []
-    for names in PARTS:
+    for names in parts:
 
         def compared(names: tuple[str, ...] = names) -> pd.DataFrame:
             material = Material(sets["train"], synthetic, tests, OVER, seed, oracle=oracle)
@@ -288,8 +291,8 @@ def like(pool: Embedded, wanted: pd.DataFrame) -> Embedded:
     return pool.take((rank < pool.table.set_index(list(OVER)).index.map(needed).fillna(0)).to_numpy(dtype=bool))
 
 
-def runs(folders: list[Path], kept: Kept) -> dict[str, dict[str, Any]]:
-    found = pd.concat([run(folder, kept) for folder in folders], ignore_index=True)
+def runs(folders: list[Path], kept: Kept, parts: Parts) -> dict[str, dict[str, Any]]:
+    found = pd.concat([run(folder, kept, parts) for folder in folders], ignore_index=True)
     write_table(kept.folder / "utility.parquet", found)
     show = found[(found["scope"] == "all") & (found["metric"] == "balanced_accuracy_difference")]
     print(show[["run", "split", "arm", "against", "value", "low", "high", "p_adjusted"]].to_string())
@@ -321,9 +324,9 @@ def main() -> None:
     options = parser.parse_args()
     kept = Kept(options.out, options.budget)
     parts: Mapping[str, Any] = {
-        "coverage": lambda: coverage(50 if options.quick else 600),
+        "coverage": lambda: coverage(10 if options.quick else 600),
         "speed": lambda: speed(kept, options.quick),
-        "runs": lambda: runs(options.folders, kept),
+        "runs": lambda: runs(options.folders, kept, QUICK if options.quick else PARTS),
     }
     report("utility", parts[options.part](), ("numpy", "scikit-learn"))
 

@@ -1,12 +1,14 @@
 """The command line as a function."""
 
+import fcntl
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from command_line import Medi
+from command_line import Medi, fine, here
 
 
 @pytest.fixture
@@ -23,6 +25,20 @@ def medi(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
     monkeypatch.chdir(tmp_path)
     return _run
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a finished `medi demo --quick` and what it printed; to be read alone. One for all processes."""
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "quick-run"
+    place.mkdir(exist_ok=True)
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "printed.txt").exists():
+            printed = fine(here("demo", "--quick", "--out", place / "seed0"))
+            (place / "printed.txt").write_text(printed)
+    return place / "seed0", (place / "printed.txt").read_text()
 
 
 @pytest.fixture(autouse=True)

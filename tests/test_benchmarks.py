@@ -1,40 +1,116 @@
-"""The benchmark that needs a GPU: its code runs here on tiny networks, so that it works where a GPU is paid for."""
+"""Every benchmark goes its whole road on tiny inputs and prints one JSON object as its last line: `--quick`."""
 
+import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
+from medi.core.files import write_json
+from medi.training.loop import EARLY
+from shared_data import SHARED, real
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NO_BENCHMARKS = {"common", "picture"}  # what the others share; the README's picture, which has a test of its own
+GPU_SPEEDS = ("training_paper_recorded", "sampling_paper_bf16")
+FIGURE = {"value", "target", "unit", "n", "spread", "against"}
+RUN, RUNS = "RUN", "RUNS"  # stand for the folder of a finished run, and for the folder that holds it as seed0
+
+
+def script(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def printed(name: str, capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """The JSON object that `python benchmarks/NAME.py ARGUMENTS` prints last."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        script(name).main()
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+QUICK: dict[str, tuple[object, ...]] = {
+    "adapt": ("--out", "out"),
+    "amibr": ("--out", "out"),
+    "amibr_unseen": ("--out", "out"),
+    "app": ("--run", RUN),
+    "blind": (RUN, "out"),
+    "cohorts": (),
+    "crossed": ("--out", "out"),
+    "encoders": (),
+    "engine": (),
+    "fidelity": ("--run", RUN),
+    "gpu": ("--presets", "paper"),
+    "guidance": (RUN,),
+    "optimizer": (RUN,),
+    "packing": (),
+    "sampling": ("--run", RUN),
+    "spectrum": ("--source", SHARED / "ami_br" / "metadata.csv"),
+    "stress": ("--runs", RUNS, "--out", "out"),
+    "study": ("--out", "out"),
+    "transfer": ("--runs", RUNS, "--out", "out"),
+    "utility": ("runs", RUN, "--out", "out"),
+}
+
+
+def test_every_benchmark_is_run() -> None:
+    assert set(QUICK) | NO_BENCHMARKS == {path.stem for path in BENCHMARKS.glob("*.py")}
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import gpu
+def runs(quick_run: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own that holds a finished run as seed0, and the same where `amibr` and `study` look for it."""
+    shutil.copytree(quick_run[0], tmp_path / "runs" / "seed0")
+    model = tmp_path / "runs" / "seed0" / "models" / "medi"
+    shutil.copy(model / "model.safetensors", model / EARLY)
+    for name in ("quick-0", "seed0"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).symlink_to(tmp_path / "runs" / "seed0")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
 
-    return gpu
+
+def case(name: str) -> Any:
+    return pytest.param(name, marks=real if name == "spectrum" else ())
 
 
-def test_gpu_benchmark_runs_small_on_any_machine(gpu: ModuleType, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "--quick", "--presets", "paper"])
-    gpu.main()
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["topic"] == "gpu"
-    figures = found["figures"]
-    assert figures["training_paper_over_plain"]["target"] == ">= 2"
-    assert all(
-        figures[f"{what}_images_per_second"]["value"] > 0 for what in ("training_paper_recorded", "sampling_paper_bf16")
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [case(name) for name in QUICK])
+def test_benchmarks_run_small(name: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = {RUN: runs / "seed0", RUNS: runs}
+    if name == "amibr":  # finished ones are read again
+        write_json(tmp_path / "out" / "quick-0" / "cost.json", {"minutes": 1.0})
+    arguments = [places.get(str(argument), argument) for argument in QUICK[name]]
+    found = printed(name, capsys, *arguments, "--quick")
+    assert found["topic"] == name
+    assert found["figures"]
+    assert all(set(figure) == FIGURE for figure in found["figures"].values())
+    if name == "gpu":
+        assert found["figures"]["training_paper_over_plain"]["target"] == ">= 2"
+        assert all(found["figures"][f"{speed}_images_per_second"]["value"] > 0 for speed in GPU_SPEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["coverage", "speed"])
+def test_the_other_parts_of_utility_run_small(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed("utility", capsys, part, "--out", tmp_path, "--quick")["figures"]
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_is_drawn(quick_run: tuple[Path, str], tmp_path: Path) -> None:
+    script("picture").draw(quick_run[0], tmp_path / "phantom.png")
+    assert (tmp_path / "phantom.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU to measure")
-def test_gpu_benchmark_says_that_there_is_none(gpu: ModuleType, monkeypatch, capsys) -> None:
+def test_gpu_benchmark_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu.py"])
-    gpu.main()
+    script("gpu").main()
     assert capsys.readouterr().out == (
         "skipped: this machine has no GPU that torch can use; --quick runs the code on a CPU\n"
     )

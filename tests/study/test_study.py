@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import Medi, fine, here, refused
+from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
 from medi.core.files import read_json, read_table
 from medi.study.results import gap_closed
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory) -> tuple[Path, str]:
+@pytest.fixture
+def quick(quick_run: tuple[Path, str]) -> tuple[Path, str]:
     """The folder of a finished quick run and what it printed."""
-    out = tmp_path_factory.mktemp("study") / "run"
-    return out, fine(here("demo", "--quick", "--out", out))
+    return quick_run
 
 
 @pytest.mark.slow
@@ -99,13 +98,17 @@ def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Pat
     assert (real.nunique() == 3).all()
 
 
-def test_running_again_skips_everything_and_gives_the_same_numbers(quick: tuple[Path, str], medi: Medi) -> None:
-    out = quick[0]
+def test_running_again_skips_everything_and_gives_the_same_numbers(
+    quick: tuple[Path, str], medi: Medi, tmp_path: Path
+) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(quick[0], out)
     before, models = (out / "results.json").read_text(), (out / "run.json").read_text()
     assert fine(medi("demo", "--quick", "--out", out)).count("(done before)") == len(json.loads(models)["stages"])
     assert (out / "results.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_report_is_written_again_from_the_folder_alone(quick: tuple[Path, str], medi: Medi, tmp_path: Path) -> None:
     shutil.copytree(quick[0], tmp_path / "moved", ignore=shutil.ignore_patterns("models", "samples", "embeddings"))
     (tmp_path / "moved" / "report.html").unlink()
@@ -113,6 +116,7 @@ def test_report_is_written_again_from_the_folder_alone(quick: tuple[Path, str], 
     assert (tmp_path / "moved" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str], medi: Medi) -> None:
     before = (quick[0] / "results.json").read_text()
     shown = medi("demo", "--quick", "--seed", "1", "--out", quick[0])

@@ -25,6 +25,7 @@ from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.sampling.transfer import Bridge, TransferSettings
 from medi.training.adaptation.adapt import adapt
+from medi.training.adaptation.learning import AdaptSettings
 
 BATCH = 16  # images of a request
 AT_ONCE = 4  # of them in a batch: the first ones are there after a quarter of the time
@@ -165,7 +166,15 @@ class NewLevel:
 
 
 def learn(
-    bench: Workbench, model: Model, patches: Cohort, attribute: str, level: str, seed: int, steps: int, tell: Tell
+    bench: Workbench,
+    model: Model,
+    patches: Cohort,
+    attribute: str,
+    level: str,
+    seed: int,
+    steps: int,
+    tell: Tell,
+    adapting: AdaptSettings | None = None,
 ) -> None:
     """Tell a model with one level more, learned from these patches, with rehearsal of the training patches; and what
     the level looks like in every class. It lies in the scratch folder; the run's own models stay as they are."""
@@ -174,7 +183,7 @@ def learn(
         tell(Progress(images, total, f"learning {level}"))
 
     out = Path(mkdtemp(prefix="adapted-", dir=bench.scratch))
-    made = adapt(model.path, patches, attribute, level, out, None, bench.training, advance)
+    made = adapt(model.path, patches, attribute, level, out, adapting, bench.training, advance)
     name = f"{model.name} + {level}"
     found = bench.add(name, out / MODEL_FILE, (attribute, level), len(patches), model)
     common = _commonest(patches, found, attribute)
