@@ -150,3 +150,5 @@ def test_white_blood_cells_in_three_laboratories(medi: Medi) -> None:
     study = read_study(Path("study.yaml"))
     assert (study.attribute, study.cohort.read["attributes"], study.preset) == ("lab", ["lab"], "laptop64")
     assert study.cohort.read["label"] == "label"
+    assert {name for name, _ in study.holdout.held} == {"neutrophil", "lymphocyte", "eosinophil", "monocyte"}
+    assert "warning: no column is the patient" in fine(medi("run", "study.yaml", "--dry-run"))

@@ -108,7 +108,8 @@ def _holdout(rule: Mapping[str, Any]) -> Iterator[Line]:
     if "held" not in rule:
         yield f"holdout: {_flow(dict(rule))}", "share of the combinations that training never sees"
         return
-    yield "holdout:", "combinations that training never sees; most patients have patches of several"
+    aside = "; most patients have patches of several, so theirs are set aside" if "set_aside" in rule else ""
+    yield "holdout:", f"combinations that training never sees{aside}; {{rate: 0.3}} draws some at random"
     for name, value in rule.items():
         if name == "held":
             yield "  held:", ""

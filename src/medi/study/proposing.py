@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from medi.cohort import readers
-from medi.cohort.holdout import design
 from medi.cohort.image_fit import Mode, read_sizes
 from medi.cohort.readers.files import list_images
 from medi.cohort.readers.guess import (
@@ -25,10 +24,10 @@ from medi.cohort.readers.guess import (
 )
 from medi.cohort.readers.normalise import DEFAULTS, Notes
 from medi.cohort.readers.rows import read_rows
-from medi.cohort.rule import Rule
 from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.study.proposed_holdout import holdout_for
 
 ROLES = ("label", "image", "patient", "slide")  # columns of a table that are found by their names
 CLASSES_ALONE = (
@@ -40,8 +39,6 @@ TOGETHER = 3  # attributes that are proposed at once
 PRESETS = {32: "laptop32", 64: "laptop64", 128: "patch128", 256: "patch256"}  # by size
 LARGE = 512  # side of an image, in pixels, from which it is cut into tiles
 SMALL = 48  # side below which images are packed at 32 px
-RATES, MINIMA = (0.3, 0.2, 0.1), (2, 1)  # hold-outs that are tried, the first that leaves enough is taken
-ENOUGH = 0.4  # share of the patches that training keeps
 PATTERNS = {  # by the number of folders above every image: class, where it comes from, who it is of
     2: r"(?P<label>[^/]+)/(?P<site>[^/]+)/.+",
     3: r"(?P<label>[^/]+)/(?P<site>[^/]+)/(?P<patient>[^/]+)/.+",
@@ -227,46 +224,6 @@ def _size(cohort: Cohort) -> tuple[int, Mode]:
     is_square = all(width == height for width, height in sizes)
     mode: Mode = "tile" if side > LARGE else "resize" if is_square else "crop"
     return (64 if side >= (SMALL if is_square else 64) else 32), mode
-
-
-def holdout_for(cohort: Cohort, attribute: str, seed: int = 0) -> dict[str, Any]:
-    """A hold-out that leaves enough to train on: at random, else of named combinations whose patches are set aside.
-
-    The keys are those of a study file. MediError where there is nothing to hold out.
-    """
-    over, problem = ("class", attribute), MediError("")
-    for rate in RATES:
-        for minimum in MINIMA:
-            asked: dict[str, Any] = {"rate": rate, "min_patients": minimum, "test_seen": 0.15, "validation": 0.05}
-            try:
-                split = design(cohort.table, cohort.schema, Rule(over=over, **asked), seed).split
-            except MediError as error:
-                problem = error
-                continue
-            if (split == "train").mean() >= ENOUGH and (split == "test_unseen").any():
-                return asked
-    return _set_aside(cohort, over, seed, problem)
-
-
-def _set_aside(cohort: Cohort, over: tuple[str, str], seed: int, problem: MediError) -> dict[str, Any]:
-    """Named combinations on a diagonal, three in ten, so that every class and level keeps some."""
-    levels = [cohort.schema.attribute(name).levels for name in over]
-    if min(map(len, levels)) < 2:
-        raise problem
-    there = set(cohort.table[list(over)].itertuples(index=False, name=None))
-    shifts, wide = range(len(levels[1])), len(levels[1])
-    diagonal = [(name, levels[1][(i + shift) % wide]) for shift in shifts for i, name in enumerate(levels[0])]
-    wanted = [found for found in diagonal if found in there][: max(round(0.3 * len(there)), 1)]
-    asked: dict[str, Any] = {
-        "kind": "named",
-        "held": [list(found) for found in wanted],
-        "set_aside": True,
-        "test_seen": 0.3,
-        "validation": 0.05,
-        "min_patients": 1,
-    }
-    design(cohort.table, cohort.schema, Rule(over=over, **(asked | {"held": tuple(wanted)})), seed)
-    return asked
 
 
 def _some(names: Sequence[str], most: int = 30) -> str:
