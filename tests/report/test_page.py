@@ -152,7 +152,8 @@ def test_the_guard_is_an_alarm_of_its_split(small: Path) -> None:
     reason = "n <= d; collapse guard: medi's recall 0.30 is below floor's 0.90, 'closer' is withheld"
     found = _guard(table.assign(reason=np.where(mean, reason, "")))
     assert found == [
-        "Unseen combinations: collapse guard: MeDi’s recall 0.30 is below floor's 0.90, 'closer' is withheld"
+        "Unseen combinations: MeDi’s recall 0.30 is below that of real images, 0.90. A low distance may come from "
+        "this, so which set is closer is not said."
     ]
     assert _guard(table) == []
 
@@ -202,9 +203,24 @@ def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
 
 
 def test_headlines_are_those_of_results_json(small: Path) -> None:
-    assert [headline.value for headline in headlines(read(small))][1:] == ["0.84", "92 %"]
-    edit(small / "results.json", lambda content: content.update(gap_closed=-0.25))
-    assert headlines(read(small))[2].value == "−25 %"
+    """The primary endpoint, the gain where one may be claimed, and the distance, each beside its n."""
+    reached, gain, distance = headlines(read(small))
+    assert (reached.value, reached.beside) == ("0.87 [0.83, 0.9]", "real only 0.68 · chance 0.25 · n = 830 patches")
+    assert (gain.value, gain.beside) == ("+0.19", "difference 0.19 [0.16, 0.22] · over pure noise 0.21 [0.18, 0.24]")
+    assert distance.beside.startswith("CLS ")
+    table = read_table(small / "tables" / "utility.parquet")
+    noise = table.assign(low=table["low"].where(table["against"] != "pure_noise", -0.1))
+    write_table(small / "tables" / "utility.parquet", noise)
+    assert headlines(read(small))[1].value == "none"
+
+
+def test_the_first_screen_has_every_training_set_and_chance(small: Path) -> None:
+    """P13: every remedy stands beside the generated images, noise and chance too."""
+    _, outline = page(small)
+    shown = outline.text.index("Mean recall over combinations, by training set")
+    assert shown < outline.text.index("How close are the images to real ones?", shown)
+    for name in ("+ pure noise", "real only", "+ MeDi", "+ CLS", "chance"):
+        assert name in outline.text[shown:]
 
 
 def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
@@ -308,7 +324,7 @@ def test_a_whole_level_held_out_counts_for_every_class(small: Path) -> None:
 
 
 def test_a_cohort_without_oracle_and_floor_has_a_page(small: Path) -> None:
-    """Real cohorts have no fresh patches of unseen combinations: the headline is then the paired gain."""
+    """Real cohorts have no fresh patches of unseen combinations."""
 
     def without(content: dict) -> None:
         for split in ("seen", "unseen"):
@@ -320,7 +336,7 @@ def test_a_cohort_without_oracle_and_floor_has_a_page(small: Path) -> None:
     for name, arm in (("fidelity", "floor"), ("utility", "oracle")):
         table = read_table(small / "tables" / f"{name}.parquet")
         write_table(small / "tables" / f"{name}.parquet", table[table["arm"] != arm])
-    assert headlines(read(small))[2].value == "+0.30"
+    assert headlines(read(small))[1].value == "+0.19"
     _, outline = page(small)
     assert "real vs real" not in outline.text
     assert "oracle 0" not in outline.text
@@ -335,8 +351,8 @@ def test_each_task_has_its_own_figures(small: Path) -> None:
     assert run.tasks == ["nsclc", "uterine"]
     assert set(run.of_task("uterine").utility["value"]) == {0.1}
     titles = [block.title for block in utility(run).blocks]
-    assert "Balanced accuracy by training set: nsclc" in titles
-    assert "Balanced accuracy by training set: uterine" in titles
+    assert "Mean recall over combinations by training set: nsclc" in titles
+    assert "Mean recall over combinations by training set: uterine" in titles
 
 
 def test_licences_are_named_or_their_absence_is() -> None:

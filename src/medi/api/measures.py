@@ -14,8 +14,11 @@ from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
+from medi.evaluation.classify.arms import reference_of
 from medi.evaluation.classify.comparison import study_arms
+from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.probes import groups
+from medi.evaluation.classify.scoring import CHANCE, EVERY
 from medi.evaluation.classify.stained import STAIN, stain_arms
 from medi.evaluation.classify.tasks import Task
 from medi.evaluation.control import control
@@ -28,7 +31,8 @@ from medi.evaluation.splits import ORACLE, RESERVE, TESTS, TRAIN, added, is_spli
 
 Given = Cohort | str | Path  # a packed cohort, or the folder that holds one
 ENCODER = "colour-texture"
-TAKEN = frozenset({REAL, FLOOR, *(name.removeprefix("test_") for name in TESTS)})  # no names for synthetic sets
+# no names for synthetic sets
+TAKEN = frozenset({REAL, FLOOR, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
 COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
 
 
@@ -78,8 +82,8 @@ def fidelity(
 
     >>> from medi.cohort import phantom
     >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
-    >>> real = phantom.fresh(combinations, 24, 0, "real", patches_per_slide=4)
-    >>> found = fidelity(real, made=phantom.fresh(combinations, 12, 1, "made"), n=12, draws=0)
+    >>> real = phantom.fresh(combinations, 40, 0, "real", patches_per_slide=4)
+    >>> found = fidelity(real, made=phantom.fresh(combinations, 20, 1, "made"), n=20, draws=0)
     >>> list(found.to_frame().columns)
     ['scope', 'split', 'floor', 'made']
     """
@@ -130,7 +134,8 @@ def utility(
     `medi.evaluation.classify.probes`. arms: "all" for every baseline that needs no generator and no new embedding,
     "stains" for stain normalisation and augmentation, which embed the patches again, "none", or names. attributes: more
     columns for fairness gaps. reference: the set that is also tried alone and filtered; "medi", else the first.
-    seeds: of folds and draws; figures are means.
+    seeds: of folds and draws; figures are means. Beside synthetic sets stand images of pure noise: a gain is claimed
+    only above these, above the real patches alone and above chance.
 
     MediError where `real` has no split, a patient or patch trains and tests, or a name is unknown.
 
@@ -141,7 +146,7 @@ def utility(
     >>> real = real.with_columns(split=odd.map({True: "test_seen", False: "train"}))
     >>> found = utility(real, made=phantom.fresh(combinations, 8, 1, "made"), arms="none")
     >>> found.to_frame()["arm"].tolist()
-    ['real', 'made']
+    ['real', 'made', 'pure_noise', 'chance']
     """
     cohort, show = _packed(real), progress or Silent()
     sets = {name: added(name, part) for name, part in _named(synthetic, named).items()}
@@ -224,15 +229,18 @@ def _compared(
     names = [name for name in STAIN if name in only or "stains" in only]
     with show.bars("staining") as (advance,):
         shown = {name: patches[name] for name in tests}
-        stained = stain_arms(patches[TRAIN], rows[REAL], shown, extractor, asked["seed"], names, advance)
+        embedded = stain_arms(patches[TRAIN], rows[REAL], shown, extractor, asked["seed"], names, advance)
     synthetic = {name: rows[name] for name in rows if name in sets and name != ORACLE}
+    if synthetic:
+        replaced = rows[asked["reference"] or reference_of(synthetic)]
+        embedded.append(noise_arm(rows[REAL], replaced, patches[TRAIN], extractor, asked["seed"]))
     with show.bars("classifiers") as (advance,):
         return study_arms(
             rows[REAL],
             synthetic,
             tests,
             oracle=rows.get(ORACLE),
-            stained=stained,
+            embedded=embedded,
             only=[name for name in only if name != "stains"],
             progress=advance,
             **asked,

@@ -9,10 +9,14 @@ import pandas as pd
 from jaxtyping import Bool
 
 from medi.cohort.table import Cohort
+from medi.core.claims import PRIMARY
 from medi.core.showing import Shown
 from medi.core.tables import RESULTS
 from medi.evaluation.features import Embedded
 from medi.figures import Axis, Drawing, class_bars, forest
+from medi.figures.names import split_title, splits_of
+from medi.report.remedies import remedies
+from medi.report.verdict import verdict
 
 Mask = Bool[np.ndarray, " n"]
 
@@ -74,27 +78,39 @@ class Utility(Shown):
 
     @property
     def title(self) -> str:
-        return f"Balanced accuracy by training set ({self.encoder.split(' ')[0]}, head {self.head})"
+        name = f"Mean recall over combinations, by training set ({self.encoder.split(' ')[0]}, head {self.head})"
+        return " ".join([f"{name}.", *(said[0] for said in self.verdicts().values())])
+
+    def verdicts(self) -> dict[str, list[str]]:
+        """What may be claimed of each set of generated images, in sentences, by task (`medi.report.verdict`)."""
+        return {task: verdict(table) for task, table in self._tasks()}
 
     def to_frame(self) -> pd.DataFrame:
-        """Balanced accuracy, a row per task and training set, a column per test split."""
-        return _wide(self._accuracies, ["task", "arm"], "split")
+        """A row per task and training set: mean recall over all combinations with its interval, and what is beside it.
+
+        Columns as in `medi.report.remedies.remedies`; the last row of a task is chance.
+        """
+        parts = [remedies(table).assign(task=task) for task, table in self._tasks()]
+        return pd.concat(parts, ignore_index=True).set_index("task").reset_index()
 
     def figure(self) -> Drawing:
-        """Balanced accuracy of each training set with its interval, a column per test split, as a matplotlib figure."""
-        rows = self._accuracies
+        """Mean recall of each training set with its interval, a column per test split, as a matplotlib figure."""
+        table = self.tables["utility"]
+        rows = table[table["metric"].eq(PRIMARY) & table["scope"].eq("all")]
+        chance = table[table["metric"].eq("chance")].drop_duplicates("split").set_index("split")["value"]
         several = rows["task"].nunique() > 1
-        axes = [Axis(str(split), str(split).replace("_", " "), "balanced accuracy") for split in rows["split"].unique()]
+        axes = [
+            Axis(split, split_title(split), "mean recall", chance.get(split), "chance")
+            for split in splits_of(rows["split"])
+        ]
         return forest(rows.assign(axis=rows["split"], group=rows["task"] if several else ""), axes)
 
     def save(self, folder: str | Path) -> Path:
         """Write the tables; returns the folder."""
         return _save(Path(folder), self.tables)
 
-    @property
-    def _accuracies(self) -> pd.DataFrame:
-        table = self.tables["utility"]
-        return table[table["metric"].eq("balanced_accuracy") & table["scope"].eq("all")]
+    def _tasks(self) -> list[tuple[str, pd.DataFrame]]:
+        return [(str(task), table) for task, table in self.tables["utility"].groupby("task", sort=False)]
 
 
 def _save(folder: Path, tables: Mapping[str, pd.DataFrame]) -> Path:

@@ -54,14 +54,14 @@ def fidelity(
 
 
 def _show(tables: "Mapping[str, pd.DataFrame]", over: tuple[str, ...], title: str) -> None:
-    from medi.evaluation.fidelity.measures import WITHHELD
+    from medi.core.claims import GUARD
 
     found, control = tables["fidelity"], tables["control"]
     show_places(found[found["metric"] == "frechet"], over, title)
     means = ("combination_mean", *(f"{column}_mean" for column in over))
     show_differences(found[found["against"] != "floor"], "frechet_difference", means)
-    stopped = found[found["metric"].eq("frechet_difference") & found["reason"].str.contains(WITHHELD, regex=False)]
-    for note in dict.fromkeys(stopped["reason"]) if len(stopped) <= NOTES else [f"{len(stopped)} x {WITHHELD}"]:
+    stopped = found[found["metric"].eq("frechet_difference") & found["reason"].str.contains(GUARD, regex=False)]
+    for note in dict.fromkeys(stopped["reason"]) if len(stopped) <= NOTES else [f"{len(stopped)} x {GUARD}"]:
         say(f"  note: {note}")
     row: Any
     for row in control[control["scope"].eq("all")].itertuples():

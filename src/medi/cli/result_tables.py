@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from medi.cli.terminal import console, printable, say
@@ -36,20 +37,21 @@ def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
         say(f"  {len(reasons) - NOTES} more notes in the column reason")
 
 
-def show_training_sets(found: "pd.DataFrame", title: str) -> None:
-    """A row per training set, a column per split, with intervals."""
-    table = Table(title=printable(title), title_justify="left")
-    splits = list(dict.fromkeys(found["split"]))
-    for name in ("arm", *splits, "rows", "panel"):
-        table.add_column(name, justify="right" if name in (*splits, "rows") else "left")
-    rows: Any
-    for arm, rows in found.groupby("arm", sort=False):
-        at = {row.split: f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows.itertuples()}
-        shown = [at.get(split, "").replace("nan", "-") for split in splits]
-        table.add_row(printable(str(arm)), *shown, f"{rows['n_train'].iloc[0]:,}", rows["panel"].iloc[0])
+def show_remedies(found: "pd.DataFrame", title: str) -> None:
+    """The headline table: a row per training set, as `medi.report.remedies.remedies` gives it; chance is the last."""
+    from medi.report.remedies import called
+
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("training set", overflow="fold")
+    table.add_column("needs", overflow="fold")
+    for name in ("all combinations", "unseen", "seen", "five worst"):
+        table.add_column(name, justify="right")
+    row: Any
+    for row in found.itertuples():
+        limits = f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""
+        shown = [f"{row.value:.3f}{limits}", *(f"{value:.3f}" for value in (row.unseen, row.seen, row.worst_five))]
+        table.add_row(printable(called(row.arm)), row.needs, *(text.replace("nan", "-") for text in shown))
     console.print(table)
-    for reason in _reasons(found):
-        say(f"  note: {reason}")
 
 
 def show_differences(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> None:

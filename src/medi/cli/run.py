@@ -2,22 +2,20 @@
 
 from importlib.resources import files
 from importlib.util import find_spec
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from medi.cli.help import add
 from medi.cli.next_step import NAME, next_step, program
 from medi.cli.options import Redo, RunOut, given, with_device
-from medi.cli.terminal import WARNING, Terminal, console, say, warn
+from medi.cli.result_tables import show_remedies
+from medi.cli.terminal import WARNING, Terminal, say, warn
 
 if TYPE_CHECKING:
-    from medi.study.results import Results
     from medi.study.settings import StudySettings
 
 
@@ -66,7 +64,10 @@ def run(
 
 
 def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
-    """Run a study with bars, then show its table."""
+    """Run a study with bars, then show its verdict and its table."""
+    import pandas as pd
+
+    from medi.figures.names import arm_name
     from medi.study.stages import RECORD
     from medi.study.study import run as run_study
     from medi.study.upkeep import LOG
@@ -77,29 +78,18 @@ def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
     if (out / RECORD).exists():
         terminal.open_log()
     results = run_study(settings, out, redo=redo, show=terminal)
-    console.print(_summary(results))
     if settings.note:
         console.print(Panel(Text(settings.note), title="NOTE", border_style="bold red", title_align="left"))
-    gap = results.gap_closed
-    say(f"gap closed on unseen combinations: {'undefined' if gap is None else f'{gap:.2f}'}")
+    for sentence in results.verdict:
+        say(sentence)
+    show_remedies(pd.DataFrame(results.remedies), results.title_of_study)
+    distances = {name: value for name, value in results.frechet.get("unseen", {}).items() if value is not None}
+    shown = ", ".join(f"{arm_name(name)} {value:.3g}" for name, value in distances.items())
+    say(f"Frechet distance on unseen combinations: {shown or 'none, as there are too few images'}")
     say(f"report: {results.report}")
     if program() != NAME:
         say(f"the shell does not find medi; call it as {program()}")
     next_step(*(("app", out) if find_spec("gradio") else ("status", out)))
-
-
-def _summary(results: "Results") -> Table:
-    """Accuracy and distance, one row per training set."""
-    table, frame = Table(title=results.title_of_study, title_justify="left"), results.to_frame()
-    for name in frame.columns:
-        table.add_column(name, justify="left" if name == frame.columns[0] else "right")
-    for name, *values in frame.itertuples(index=False):
-        table.add_row(name, *(_text(value, 3 if i < 2 else 2) for i, value in enumerate(values)))
-    return table
-
-
-def _text(value: float, digits: int) -> str:
-    return "" if isnan(value) else f"{value:.{digits}f}"
 
 
 def register(app: typer.Typer) -> None:

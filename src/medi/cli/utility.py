@@ -8,7 +8,7 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import fidelity_beside, model_beside, next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
-from medi.cli.result_tables import show_differences, show_training_sets
+from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders
 
@@ -54,10 +54,11 @@ def utility(
     asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or [], "task": task}
     found = measures.utility(real, folders(synthetic or []), over=columns(over), progress=Terminal(), **asked)
     found.save(out)
-    for name, table in found.tables["utility"].groupby("task", sort=False):
-        accuracy = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
-        show_training_sets(accuracy, f"Balanced accuracy, classes: {name}, head: {head}")
-        show_differences(table, "balanced_accuracy_difference", ("all",))
+    rows, verdicts = found.to_frame(), found.verdicts()
+    for name in verdicts:
+        show_remedies(rows[rows["task"] == name], f"Mean recall over combinations, classes: {name}, head: {head}")
+        for sentence in verdicts[name]:
+            say(sentence)
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
     if len(found.over) < 2:  # no attribute whose levels a report could compare
         next_step("export", model_beside(out))

@@ -20,14 +20,18 @@ OTHER_ARMS = {
     "hed_jitter": "HED jitter",
     "randstainna": "RandStainNA",
     "translated": "translated patches",
+    "pure_noise": "pure noise",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
     "medi_filtered": "MeDi, filtered",
 }
 GENERATORS = ("cls", "medi", "translated")  # how the names of arms begin that hold generated images
-SPLITS = ("seen", "unseen")
+SPLITS = ("all", "unseen", "seen")  # in the order in which they are shown
 METRICS = {
     "balanced_accuracy": "balanced accuracy",
+    "mean_recall": "mean recall over combinations",
+    "worst_five": "mean of the five worst combinations",
+    "worst_group": "worst combination",
     "auroc": "AUROC",
     "mcc": "MCC",
     "frechet": "Fréchet distance",
@@ -100,7 +104,7 @@ def split_title(split: str) -> str:
 
 
 def splits_of(values: Iterable[Any]) -> list[str]:
-    """Each split once: seen, unseen, then the others as they come."""
+    """Each split once: all, unseen, seen, then the others as they come."""
     found = [str(value) for value in dict.fromkeys(values)]
     return [split for split in SPLITS if split in found] + [split for split in found if split not in SPLITS]
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from medi.core.files import write_text
-from medi.figures.names import DASH, interval, known, number, share
-from medi.report.parts import Section
-from medi.report.run import Results, Run, pick, read
+from medi.figures.names import DASH, known, number
+from medi.report.parts import Section, Table
+from medi.report.remedies import called, headline_table, remedies
+from medi.report.run import Run, pick, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
 from medi.report.sections.fidelity import fidelity
@@ -19,6 +22,7 @@ from medi.report.sections.settings import settings
 from medi.report.sections.training import training
 from medi.report.sections.utility import utility
 from medi.report.sentences import summary
+from medi.report.verdict import Judged, judge, worst_class
 
 HERE = Path(__file__).parent
 RESULTS = (samples, fidelity, control, memorisation, utility)  # what came out
@@ -53,6 +57,7 @@ def render(run: Run, sections: Sequence[Section]) -> str:
         sentences=summary(run) if run.results.finished else [],
         sections=sections,
         headlines=headlines(run),
+        table=headline_table(remedies(run.of_task(run.tasks[0]).utility)) if run.tasks else None,
     )
 
 
@@ -63,6 +68,7 @@ def fill(
     sentences: Sequence[str],
     sections: Sequence[Section],
     headlines: Sequence[Headline] = (),
+    table: Table | None = None,
 ) -> str:
     """A page as HTML; every name from metadata passes through the template's escaping (P11)."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -74,6 +80,7 @@ def fill(
         asked=asked,
         cohort=cohort,
         headlines=headlines,
+        table=table,
         sentences=sentences,
         sections=sections,
         style=(HERE / "report.css").read_text(encoding="utf-8"),
@@ -100,42 +107,46 @@ def cohort_line(run: Run) -> str:
 
 
 def headlines(run: Run) -> list[Headline]:
-    """The three numbers that the study is about, all on unseen combinations."""
+    """The numbers that the study is about, for the first set of generated images."""
     if not run.results.finished:
         return []
-    compared = "oracle" in run.results.balanced_accuracy.get("unseen", {})
-    return [_distance(run.results), _accuracy(run.results), _gap(run.results) if compared else _gain(run)]
+    utility, control = run.of_task(run.tasks[0]).utility, run.main(run.control)
+    judged = judge(utility, control, run.main(run.fidelity))
+    accuracies = [_reached(judged[0], remedies(utility)), _gain(judged[0])] if judged else []
+    return [*accuracies, *_worst_class(control, judged[0].arm if judged else "medi"), _distance(run)]
 
 
-def _distance(results: Results) -> Headline:
-    floor = results.distance("floor")
+def _reached(found: Judged, rows: pd.DataFrame) -> Headline:
+    real = rows[rows["arm"] == "real"].iloc[0]
+    beside = f"real only {number(real['value'])} · chance {number(found.chance)} · n = {number(real['n_real'])} patches"
+    return Headline(f"Mean recall over all combinations, {called(found.arm)}", str(found.reached), beside)
+
+
+def _gain(found: Judged) -> Headline:
+    """The gain over real images alone where it may be claimed; else that none is, and the difference beside it."""
+    value = signed(found.gain.value) if found.gains else "none"
+    beside = f"difference {found.gain} · over pure noise {found.over_noise}"
+    return Headline("Gain over real images alone", value, beside)
+
+
+def _worst_class(control: pd.DataFrame, arm: str) -> list[Headline]:
+    found = worst_class(control, arm)
+    if found is None:
+        return []
+    name, made, real = found
+    beside = f"{name}, unseen combinations · real images {number(real.value)}"
+    return [Headline("Class as asked, worst class", str(made), beside)]
+
+
+def _distance(run: Run) -> Headline:
+    results, floor = run.results, run.results.distance("floor")
+    rows = pick(run.main(run.fidelity), metric="frechet", scope="combination_mean", split="unseen", arm="medi")
+    count = f" · n = {number(rows['n_real'].iloc[0])}" if len(rows) else ""
     beside = f"CLS {number(results.distance('cls'))}" + (f" · real vs real {number(floor)}" if known(floor) else "")
-    return Headline("Fréchet distance of MeDi’s images", number(results.distance("medi")), beside)
+    name = "Fréchet distance of MeDi’s images, unseen combinations"
+    return Headline(name, number(results.distance("medi")), beside + count)
 
 
-def _accuracy(results: Results) -> Headline:
-    beside = f"real only {_two(results, 'real')} · CLS {_two(results, 'cls')}"
-    beside += f" · oracle {_two(results, 'oracle')}" if "oracle" in results.balanced_accuracy.get("unseen", {}) else ""
-    return Headline("Balanced accuracy with MeDi’s images", _two(results, "medi"), beside)
-
-
-def _two(results: Results, arm: str) -> str:
-    """Balanced accuracy to two decimals."""
-    value = results.accuracy(arm)
-    return f"{value:.2f}" if known(value) else DASH
-
-
-def _gap(results: Results) -> Headline:
-    closed = share(results.gap_closed)
-    return Headline("Gap to the oracle closed by MeDi", closed, "0 % = real only · 100 % = oracle")
-
-
-def _gain(run: Run) -> Headline:
-    """Where no real images of unseen combinations can be had: the paired gain over real images alone."""
-    title, utility = "Gain over real images alone", run.of_task(run.tasks[0]).utility
-    rows = pick(utility, metric="balanced_accuracy_difference", arm="medi", against="real", split="unseen", scope="all")
-    if rows.empty or not known(rows["value"].iloc[0]):
-        return Headline(title, DASH, "MeDi − real only")
-    row = rows.iloc[0]
-    gained = f"{row['value']:+.2f}".replace("-", "−")
-    return Headline(title, gained, f"MeDi − real only{interval(row['low'], row['high'])}")
+def signed(value: float) -> str:
+    """'+0.12', '−0.03', or a dash."""
+    return f"{value:+.2f}".replace("-", "−") if known(value) else DASH

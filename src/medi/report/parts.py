@@ -79,6 +79,7 @@ class Section:
     text: Sequence[str] = ()
     alarms: Sequence[str] = ()
     blocks: Sequence[Table | Picture] = ()
+    warned: str = "Alarm"  # before each of `alarms`
 
 
 def entry(value: Any) -> Entry:

@@ -148,6 +148,13 @@ class Run:
         return 1 / max(self.utility.loc[self.utility["class"] != "", "class"].nunique(), 1)
 
     @property
+    def chances(self) -> dict[str, float]:
+        """What guessing scores on each split of the test patches."""
+        rows = pick(self.utility, metric="chance")
+        found = dict.fromkeys(self.utility["split"], self.chance) if len(self.utility) else {}
+        return found | (dict(zip(rows["split"], rows["value"])) if len(rows) else {})
+
+    @property
     def framed(self) -> set[tuple[str, str]]:
         """(class, level) of each held-out combination; a level held out as a whole counts for every class."""
         classes = sorted(set(self.counts.loc[self.counts["by"] == "class", "group"])) if len(self.counts) else []

@@ -1,28 +1,28 @@
-"""Three paragraphs computed from the numbers: closer images? a better classifier? what speaks against it?"""
+"""Paragraphs computed from the numbers: the verdict, closer images?, what speaks against it?"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from medi.figures.names import arm_name, interval, known, needs_generator, number, share, short
+from medi.core.claims import GUARD
+from medi.figures.names import interval, known, number, share, short
 from medi.report.run import Results, Run, pick
+from medi.report.verdict import verdict
 
 NAMED = 3  # combinations or classes that a sentence lists by name
-GUARD = "collapse guard"  # how a table's reason says that recall fell
-TOLD_APART = ("real", "oracle")  # told on their own
 COPIES, LEAKS = 0.01, 0.05  # shares of fresh real patches that the tests call copies, and like one training slide
 AS_ASKED = 0.95  # of the probe's accuracy on real images
 
 
 def summary(run: Run) -> list[str]:
-    """What was found on combinations that training never showed; each sentence follows the sign of its numbers."""
-    fidelity, attribute = run.main(run.fidelity), run.attribute
+    """What was found; each sentence follows the sign of its numbers, the verdict comes first."""
+    fidelity, control, attribute = run.main(run.fidelity), run.main(run.control), run.attribute
     utility = run.of_task(run.tasks[0]).utility
     return [
+        *verdict(utility, control, fidelity),
         distance(run.results, fidelity, attribute),
-        gain(run.results, utility),
-        limits(run.results, fidelity, utility, attribute, run.main(run.control), run.memorisation),
+        limits(run.results, fidelity, utility, attribute, control, run.memorisation),
     ]
 
 
@@ -46,7 +46,7 @@ def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
         f"The mean Fréchet distance on unseen combinations is {number(medi)} for MeDi and {number(cls)} for CLS",
         *_against_floor(floor, cls, medi),
         _wins(fidelity, attribute),
-        f"Which of them is closer is not said: {notes[0]}" if notes else "",
+        f"Which of them is closer is not said, as {notes[0]}" if notes else "",
     ]
     return _joined(found)
 
@@ -56,8 +56,14 @@ def guarded(fidelity: pd.DataFrame, split: str, scope: str = "combination_mean")
     rows = pick(fidelity, metric=["frechet_difference", "mmd2_difference"], scope=scope, split=split)
     if rows.empty:
         return []
-    found = [part for reason in _of_both(rows)["reason"] for part in reason.split("; ") if GUARD in part.casefold()]
-    return [note.replace("medi's", "MeDi’s").replace("cls's", "CLS’s") for note in dict.fromkeys(found)]
+    found = [part for reason in _of_both(rows)["reason"] for part in reason.split("; ") if GUARD in part]
+    return [_plain(note) for note in dict.fromkeys(found)]
+
+
+def _plain(note: str) -> str:
+    """A guard's note for a reader, also one of version 0.1."""
+    text = note.removeprefix(f"{GUARD}: ").replace(", 'closer' is withheld", "")
+    return text.replace("medi's", "MeDi’s").replace("cls's", "CLS’s").replace("floor's", "that of real images,")
 
 
 def _closer(cls: float, medi: float, fidelity: pd.DataFrame) -> str:
@@ -98,82 +104,6 @@ def _wins(fidelity: pd.DataFrame, attribute: str) -> str:
     if pairs.empty:
         return ""
     return f"MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of the {len(pairs)} unseen combinations"
-
-
-# --- a better classifier? ---------------------------------------------------------------------------------------------
-
-
-def gain(results: Results, utility: pd.DataFrame) -> str:
-    """Whether the classifier is better with MeDi's images on unseen combinations, and how much of the gap closes."""
-    real, cls, medi, oracle = (results.accuracy(arm) for arm in ("real", "cls", "medi", "oracle"))
-    if not (known(real) and known(medi)):
-        return f"Whether a classifier gains on unseen combinations is not known{_reason(utility)}."
-    difference = _row(utility, "balanced_accuracy_difference", "medi", "real")
-    others = {"CLS’s": cls, "real ones in their place (the oracle)": oracle}
-    beside = " and ".join(f"{value:.2f} with {name}" for name, value in others.items() if known(value))
-    found = [
-        f"On unseen combinations, a classifier {_verdict(real, medi, difference)}",
-        f"Its balanced accuracy is {real:.2f} with real images alone and {medi:.2f} with MeDi’s added",
-        f"It is {beside}" if beside else "",
-        _gap(results.gap_closed, _row(utility, "gap_closed", "medi")),
-        *_rivals(utility, medi),
-    ]
-    return _joined(found)
-
-
-def _rivals(utility: pd.DataFrame, medi: float) -> list[str]:
-    """The baselines that need no generator, and other arms that do better: whoever wins is named."""
-    rows = pick(utility, metric="balanced_accuracy", split="unseen", scope="all")
-    if rows.empty:
-        return []
-    rows = rows[~rows["arm"].isin(TOLD_APART)].dropna(subset="value").sort_values("value", ascending=False)
-    baselines = rows[~rows["arm"].map(needs_generator).astype(bool)]
-    others = rows[rows["arm"].map(needs_generator).astype(bool) & ~rows["arm"].str.startswith("medi")]
-    others = others[(others["value"] > medi) & (others["arm"] != "cls")]
-    return [
-        *([_baselines(baselines, baselines[baselines["value"] > medi], utility)] if len(baselines) else []),
-        *([f"With other generated images it does better: {_named(others, utility)}"] if len(others) else []),
-    ]
-
-
-def _baselines(rows: pd.DataFrame, better: pd.DataFrame, utility: pd.DataFrame) -> str:
-    if better.empty:
-        best = f"{arm_name(rows.iloc[0]['arm'])} with {rows.iloc[0]['value']:.2f}"
-        return f"No baseline that needs no generator does better; the best of {len(rows)} is {best}"
-    verb = "does" if len(better) == 1 else "do"
-    named = _named(better, utility)
-    return f"Of the {len(rows)} baselines that need no generator, {len(better)} {verb} better: {named}"
-
-
-def _named(rows: pd.DataFrame, utility: pd.DataFrame) -> str:
-    return _list([_rival(row, utility) for _, row in rows.iterrows()])
-
-
-def _rival(row: pd.Series, utility: pd.DataFrame) -> str:
-    """'coral (0.86, not for certain)'."""
-    difference = _row(utility, "balanced_accuracy_difference", "medi", row["arm"])
-    sure = difference is not None and known(difference["high"]) and difference["high"] < 0
-    shown = ", with unlabelled test images" if row.get("panel") == "transductive" else ""
-    return f"{arm_name(row['arm'])} ({row['value']:.2f}{shown}{'' if sure else ', not for certain'})"
-
-
-def _verdict(real: float, medi: float, difference: pd.Series | None) -> str:
-    direction = "gains by" if medi > real else "loses by"
-    if difference is None or not (known(difference["low"]) and known(difference["high"])):
-        return f"{direction} MeDi’s images, as far as single numbers without an interval tell"
-    if difference["low"] <= 0 <= difference["high"]:
-        return "neither gains nor loses for certain by MeDi’s images: the interval of the difference includes zero"
-    return f"{direction} MeDi’s images"
-
-
-def _gap(gap: float | None, row: pd.Series | None) -> str:
-    if not known(gap):
-        why = f" ({row['reason']})" if row is not None and row["reason"] else ""
-        return f"The share of the gap between real images alone and the oracle that this closes is undefined{why}"
-    bounds = interval(row["low"], row["high"], share) if row is not None else ""
-    if gap < 0:
-        return f"The gap to the oracle widens by {share(-gap)} (gap closed: {share(gap)}{bounds})"
-    return f"This closes {share(gap)}{bounds} of the gap between real images alone and the oracle"
 
 
 # --- what speaks against it? ------------------------------------------------------------------------------------------
@@ -293,12 +223,6 @@ def _pairs(fidelity: pd.DataFrame, attribute: str, split: str) -> pd.DataFrame:
     keys = ["class", attribute]
     table = rows.pivot_table(index=keys, columns="arm", values="value").reset_index()
     return table.reindex(columns=[*keys, "cls", "medi"]).dropna(subset=["cls", "medi"])
-
-
-def _row(utility: pd.DataFrame, metric: str, arm: str, against: str = "") -> pd.Series | None:
-    """The row of a metric over all unseen combinations, or None."""
-    rows = pick(utility, metric=metric, arm=arm, against=against, split="unseen", scope="all")
-    return None if rows.empty else rows.iloc[0]
 
 
 def _reason(table: pd.DataFrame) -> str:

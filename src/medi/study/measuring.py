@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from medi.cohort.table import Cohort
 from medi.core.files import write_table
 from medi.core.progress import Tally
 from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, SUSPECTS, UTILITY
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.comparison import study_arms
+from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import control
 from medi.evaluation.encoders import embed, learned
@@ -116,14 +118,22 @@ def measure_utility(study: Study, path: Path) -> str:
             over=study.over,
             seed=s.seed,
             oracle=_like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None,
-            stained=_stained(study, sets["train"], list(tests)),
+            embedded=[*_stained(study, sets["train"], list(tests)), _noise(study, sets["train"], added[MEDI])],
             only=s.evaluation.arms,
             progress=advance,
         )
     CURVES.write(path.parent, curves)
     UTILITY.write(path.parent, table)
-    overall = pick(table, metric="balanced_accuracy", scope="all", split="unseen")
-    return "unseen combinations: " + _listed(overall[overall["arm"].isin(["real", *MODELS, "oracle"])])
+    overall = pick(table, metric="mean_recall", scope="all", split="all")
+    chance = pick(table, metric="chance", split="all")["value"].iloc[0]
+    shown = _listed(overall[overall["arm"].isin(["real", NOISE, *MODELS, "oracle"])])
+    return f"mean recall over all combinations: {shown} (chance {chance:.3f})"
+
+
+def _noise(study: Study, real: Embedded, synthetic: Embedded) -> Arm:
+    """Images of noise in place of those that MeDi adds."""
+    like = Cohort.load(study.folder / "samples" / MEDI)
+    return noise_arm(real, synthetic, like, study.encoder(), study.settings.seed)
 
 
 def _stained(study: Study, real: Embedded, splits: Sequence[str]) -> list[Arm]:

@@ -2,8 +2,8 @@
 
 import os
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,60 @@ from medi.core.showing import Shown
 from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, UTILITY
 from medi.report.page import build
 from medi.report.pictures import figure_of
+from medi.report.remedies import called, remedies
 from medi.report.sheets import write_sheets
+from medi.report.verdict import verdict
 from medi.study.context import CLS, MEDI, MODELS, Study
 
 FILE = "results.json"
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
 SPLITS = ("seen", "unseen")
-NAMES = {"floor": "real against real", "real": "real only", CLS: "CLS", MEDI: "MeDi", "oracle": "oracle"}
+TEXT = ("arm", "needs")
+HEADLINE = {  # columns of the table of remedies, and how they are called
+    "arm": "training set",
+    "needs": "needs",
+    "value": "mean recall, all combinations",
+    "low": "low",
+    "high": "high",
+    "unseen": "unseen",
+    "seen": "seen",
+    "worst_five": "five worst",
+    "frechet": "Frechet, unseen",
+}
 PER_COMBINATION = 3  # patches of each source on the sheet
 
 Scores = Mapping[str, Mapping[str, float | None]]  # split -> training set -> value, None where undefined
+Remedies = Sequence[Mapping[str, str | float | None]]  # rows of `medi.report.remedies.remedies`
 
 
 @dataclass(frozen=True)
 class Results(Shown):
     """The figures of a finished study; tables, models, samples and report.html lie in its folder.
 
-    balanced_accuracy: on test patches of seen and unseen combinations, by training set. frechet: mean Frechet distances
-    over combinations, by model, beside the real-vs-real floor. as_asked: the share of images that show the attribute's
-    level that was asked for. copy_rate: by model. gap_closed: (MeDi - real) / (oracle - real) on unseen combinations,
-    None where the oracle gains nothing.
+    verdict: what may be claimed, in sentences (`medi.report.verdict`). remedies: every training set under one head, as
+    rows of the headline table. balanced_accuracy: on test patches of seen and unseen combinations, by training set.
+    frechet: mean Frechet distances over combinations, by model, beside the real-vs-real floor. as_asked: the share of
+    images that show the attribute's level that was asked for. copy_rate: by model. gap_closed: (MeDi - real) / (oracle
+    - real) on unseen combinations, None where the oracle gains nothing.
 
-    >>> accuracy = {"seen": {"real": 0.9}, "unseen": {"real": 0.5, "medi": 0.75, "oracle": 1.0}}
-    >>> found = Results(Path("run"), "A study", 0, accuracy, {}, {}, {}, gap_closed(accuracy["unseen"]))
+    >>> rows = [{"arm": "real", "value": 0.7}, {"arm": "medi", "value": 0.8}]
+    >>> found = Results(Path("run"), "A study", 0, ["No gain is claimed for MeDi."], rows)
     >>> found.title
-    'A study, seed 0; gap closed on unseen combinations: 0.50'
-    >>> float(found.to_frame().set_index("training set").loc["MeDi", "accuracy unseen"])
-    0.75
+    'A study, seed 0. No gain is claimed for MeDi.'
+    >>> found.to_frame()["mean recall, all combinations"].tolist()
+    [0.7, 0.8]
     """
 
     folder: Path
     title_of_study: str
     seed: int
-    balanced_accuracy: Scores
-    frechet: Scores
-    as_asked: Scores
-    copy_rate: Mapping[str, float | None]
-    gap_closed: float | None
+    verdict: Sequence[str] = ()
+    remedies: Remedies = ()
+    balanced_accuracy: Scores = field(default_factory=dict)
+    frechet: Scores = field(default_factory=dict)
+    as_asked: Scores = field(default_factory=dict)
+    copy_rate: Mapping[str, float | None] = field(default_factory=dict)
+    gap_closed: float | None = None
 
     @classmethod
     def load(cls, folder: str | Path) -> "Results":
@@ -67,6 +84,8 @@ class Results(Shown):
             Path(folder),
             content["title"],
             content["seed"],
+            content.get("verdict", []),
+            content.get("remedies", []),
             content["balanced_accuracy"],
             content["frechet"],
             content["control"],
@@ -76,8 +95,7 @@ class Results(Shown):
 
     @property
     def title(self) -> str:
-        gap = "undefined" if self.gap_closed is None else f"{self.gap_closed:.2f}"
-        return f"{self.title_of_study}, seed {self.seed}; gap closed on unseen combinations: {gap}"
+        return f"{self.title_of_study}, seed {self.seed}. {self.verdict[0] if self.verdict else ''}".strip()
 
     @property
     def report(self) -> Path:
@@ -85,14 +103,18 @@ class Results(Shown):
         return self.folder / "report.html"
 
     def to_frame(self) -> pd.DataFrame:
-        """Balanced accuracy and Frechet distance on seen and unseen combinations, a row per training set."""
-        tables = {"accuracy": self.balanced_accuracy, "Frechet": self.frechet}
-        columns = {
-            f"{name} {split}": [_number(table.get(split, {}).get(arm)) for arm in NAMES]
-            for name, table in tables.items()
-            for split in SPLITS
-        }
-        return pd.DataFrame({"training set": list(NAMES.values()), **columns})
+        """The headline table: a row per training set, with the primary endpoint and what stands beside it."""
+        rows = pd.DataFrame(self.remedies or self._of_before()).reindex(columns=[*HEADLINE])
+        rows["frechet"] = rows["arm"].map(self.frechet.get("unseen", {}))
+        rows["arm"] = rows["arm"].map(called)
+        numbers = [name for name in HEADLINE if name not in TEXT]
+        return rows.astype(dict.fromkeys(numbers, float)).rename(columns=HEADLINE)
+
+    def _of_before(self) -> Remedies:
+        """The rows of a run of version 0.1, which knew balanced accuracies alone."""
+        accuracies = {split: self.balanced_accuracy.get(split, {}) for split in SPLITS}
+        arms = dict.fromkeys(arm for values in accuracies.values() for arm in values)
+        return [{"arm": arm, **{split: values.get(arm) for split, values in accuracies.items()}} for arm in arms]
 
     def figure(self) -> Any:
         """Real patches beside those of both models, a row per level and a block per class: the report's picture."""
@@ -126,9 +148,11 @@ def pick(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
 def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
     """What results.json holds."""
     s, extractor, tables = study.settings, study.encoder(), study.folder / "tables"
-    accuracy = pick(UTILITY.read(tables), metric="balanced_accuracy", scope="all")
-    distance = pick(FIDELITY.read(tables), metric="frechet", scope="combination_mean", encoder=extractor.label)
-    asked = pick(CONTROL.read(tables), metric="as_asked", scope="all", attribute=s.attribute)
+    utility, asked_of_all = UTILITY.read(tables), CONTROL.read(tables)
+    distances = pick(FIDELITY.read(tables), encoder=extractor.label)
+    accuracy = pick(utility, metric="balanced_accuracy", scope="all")
+    distance = pick(distances, metric="frechet", scope="combination_mean")
+    asked = pick(asked_of_all, metric="as_asked", scope="all", attribute=s.attribute)
     copies = pick(MEMORISATION.read(tables), metric="copy_rate")
     measured = {
         name: {split: _by_arm(pick(table, split=split)) for split in SPLITS}
@@ -139,6 +163,8 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
         "title": s.title,
         "seed": s.seed,
         "note": s.note,
+        "verdict": verdict(utility, asked_of_all, distances),
+        "remedies": _records(remedies(utility)),
         **measured,
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
         "seconds": dict(seconds),
@@ -153,13 +179,14 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON holds them, undefined numbers as None."""
+    return [dict(row) for row in rows.astype(object).where(rows.notna(), None).to_dict("records")]
+
+
 def _by_arm(rows: pd.DataFrame) -> dict[str, float]:
     """Value by training set."""
     return dict(zip(rows["arm"], rows["value"].astype(float)))
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def _sheet(study: Study, sets: Mapping[str, Cohort]) -> Cohort:

@@ -80,10 +80,10 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
         *features,
         # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
-        Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()]),
+        Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()], version=2),
         Stage(table("control"), measuring.measure_control, (first,), [s.attribute, s.seed]),
         Stage(table("memorisation"), measuring.measure_memorisation, (first,), [s.attribute, s.seed]),
-        Stage(table("utility"), measuring.measure_utility, (first,), [*measured, list(registry("arm"))]),
+        Stage(table("utility"), measuring.measure_utility, (first,), [*measured, list(registry("arm"))], version=2),
     ]
     return [stage for stage in stages if asked.get(stage.name, True)]
 

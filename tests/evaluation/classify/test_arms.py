@@ -237,7 +237,7 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
     assert "no probe that could agree" in overall.loc[("medi_filtered", "unseen"), "reason"]
     assert np.isfinite(overall.loc[("medi", "unseen"), "value"])
     alone, _ = study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["none"])
-    assert set(alone["arm"]) == {"real"}
+    assert set(alone["arm"]) == {"real", "chance"}
     with pytest.raises(MediError, match=r"arm 'coal' is unknown; known: all, none, unweighted.*did you mean 'coral'"):
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["coal"])
     with pytest.raises(MediError, match="head 'best' is unknown; known: tuned, medi, uni"):

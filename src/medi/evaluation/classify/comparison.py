@@ -21,7 +21,7 @@ def study_arms(
     seed: int,
     seeds: Sequence[int] | None = None,
     oracle: Embedded | None = None,
-    stained: Sequence[Arm] = (),
+    embedded: Sequence[Arm] = (),
     head: str = "tuned",
     attributes: Sequence[str] = (),
     only: Sequence[str] = ("all",),
@@ -30,14 +30,15 @@ def study_arms(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Utility and curves of every arm that real training rows, synthetic sets and the oracle's rows can make.
 
-    real, synthetic, tests, oracle, head, reference: as in `arms.Material`; stained: what `stained.stain_arms` made;
+    real, synthetic, tests, oracle, head, reference: as in `arms.Material`; embedded: arms of other
+    images, as `stained.stain_arms` and `noise.noise_arm` make them;
     only: which arms to compare beside these, as in `arms.arms_of`; progress: arms done, of how many. The tables are
     those of `utility.evaluate` and of `regimes.curves`, the latter for the given sets and the head "tuned" alone.
     """
     material = Material(real, synthetic, tests, tuple(over), seed, head, oracle, reference)
     check([Arm(REAL, real), *(Arm(name, rows) for name, rows in synthetic.items())], tests, over, attributes)
-    own = {arm.name for arm in stained}
-    arms = [*arms_of(material, [name for name in only if name not in own]), *stained]
+    own = {arm.name for arm in embedded}
+    arms = [*arms_of(material, [name for name in only if name not in own]), *embedded]
     check(arms, tests, over, attributes)
     fitted = fit_arms(arms, over, seeds or (seed,), head, progress)
     table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes, compared=material.compared)

@@ -5,6 +5,7 @@ A measure maps each row to numbers [n, *k] and sums [draws, *k] of them to a fig
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -52,11 +53,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class Measure:
-    """rows: numbers per row of an arm's answers; statistic: figures from their sums."""
+    """rows: numbers per row of an arm's answers; statistic: figures from their sums.
+
+    extreme: the statistic is of the worst groups. A resample finds worse ones by chance, so there is no interval.
+    """
 
     name: str
     rows: Callable[[Answers], Float64[np.ndarray, "n *k"]]
     statistic: Callable[[Sums], Figures]
+    extreme: bool = False
 
     def minus(self) -> Callable[[Sums, Sums], Figures]:
         """The statistic of a paired difference."""
@@ -143,8 +148,9 @@ def _group_recalls(totals: Float[np.ndarray, "draws 2 g"]) -> Float64[np.ndarray
     return np.divide(totals[:, 1], totals[:, 0], out=np.full_like(totals[:, 1], np.nan), where=totals[:, 0] > 0)
 
 
-def _worst(totals: Float[np.ndarray, "draws 2 g"]) -> Figures:
-    return np.fmin.reduce(_group_recalls(totals), axis=1)
+def _worst(totals: Float[np.ndarray, "draws 2 g"], number: int = 1) -> Figures:
+    """The mean of the lowest recalls, `number` of them or as many as there are."""
+    return np.nanmean(np.sort(_group_recalls(totals), axis=1)[:, :number], axis=1)  # sort puts NaN last
 
 
 def _mean(totals: Float[np.ndarray, "draws 2 g"]) -> Figures:
@@ -153,14 +159,15 @@ def _mean(totals: Float[np.ndarray, "draws 2 g"]) -> Figures:
 
 
 BALANCED_ACCURACY = Measure("balanced_accuracy", recalls, mean_recall)
-MEAN_GROUP = Measure("mean_group", _of_groups, _mean)
+MEAN_RECALL = Measure("mean_recall", _of_groups, _mean)  # over all combinations: the primary endpoint
 OVERALL = (
     BALANCED_ACCURACY,
     Measure("auroc", _placements, _auroc),
     Measure("mcc", _confusion, _mcc),
     Measure("calibration_error", _confidences, _calibration),
-    Measure("worst_group", _of_groups, _worst),
-    MEAN_GROUP,
+    MEAN_RECALL,
+    Measure("worst_five", _of_groups, partial(_worst, number=5), extreme=True),
+    Measure("worst_group", _of_groups, _worst, extreme=True),
 )
 
 

@@ -14,7 +14,7 @@ from medi.evaluation.classify.probes import codes, groups
 from medi.evaluation.classify.scores import (
     BALANCED_ACCURACY,
     DRAWS,
-    MEAN_GROUP,
+    MEAN_RECALL,
     OVERALL,
     Answers,
     Figures,
@@ -29,6 +29,8 @@ from medi.evaluation.classify.scores import (
 from medi.evaluation.statistics import Estimate, Statistic, cluster_draws, interval, p_value
 
 REAL, MEDI, CLS, ORACLE = "real", "medi", "cls", "oracle"
+EVERY = "all"  # the split of all test patches, seen and unseen combinations alike: there lies the primary endpoint
+CHANCE = "chance"  # metric and arm of what guessing reaches
 RECALL = Measure("recall", recalls, mean_recall)
 Row = dict[str, object]
 Rows = Bool[np.ndarray, " n"]
@@ -60,6 +62,29 @@ class Scorer:
             yield from self._differences(measure)
         if self.split == "unseen" and {REAL, ORACLE} <= set(self.answers):
             yield from self._gaps_closed()
+        yield self._chance()
+
+    def overall(self) -> Iterator[Row]:
+        """Over all rows alone: every measure, the paired differences, and chance."""
+        for measure in OVERALL:
+            yield from self._figures(measure, "all", {}, self._everything)
+            yield from self._differences(measure)
+        yield self._chance()
+
+    def _chance(self) -> Row:
+        """What the best rule reaches that sees no image, only the columns beside the class.
+
+        One over the number of classes where every class is tested at every level. Where combinations lack test patches,
+        such a rule is right at each level for one of the classes that are left there.
+        """
+        found = Estimate(1 / self.table["class"].nunique())
+        if self.places and self.split == EVERY:
+            levels, combinations = (codes(self.table, names).max() + 1 for names in (self.places, self.over))
+            found = Estimate(max(found.value, levels / combinations))
+            if combinations < levels * self.table["class"].nunique():
+                names = " and ".join(self.places)
+                found = found.noting(f"not all combinations have test patches; this is what {names} alone can reach")
+        return self._row(CHANCE, CHANCE, "all", {}, self._everything, found)
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -97,8 +122,8 @@ class Scorer:
             yield self._row(measure.name, arm, scope, labels, rows, found)
 
     def _differences(self, measure: Measure) -> Iterator[Row]:
-        """One arm less another, with a p-value."""
-        for pair in self.pairs:
+        """One arm less another, with a p-value; none of the worst combinations, which are others in each arm."""
+        for pair in [] if measure.extreme else self.pairs:
             found, draws = self._estimate(measure, measure.minus(), self._everything, pair)
             row = self._row(f"{measure.name}{DIFFERENCE}", pair[0], "all", {}, self._everything, found)
             yield row | {"against": pair[1], "p_value": p_value(draws)}
@@ -126,7 +151,7 @@ class Scorer:
                 key = ("readability", self.seed, self.split)
                 values = tallies(members, hits[rows])
                 value, draws = cluster_draws(
-                    MEAN_GROUP.statistic, groups(self.table[rows]), values, draws=DRAWS, key=key
+                    MEAN_RECALL.statistic, groups(self.table[rows]), values, draws=DRAWS, key=key
                 )
                 found = interval(value, draws).noting(self.missing[arm])
             yield self._row("site_readability", arm, "all", {}, rows, found)
@@ -135,12 +160,16 @@ class Scorer:
         self, measure: Measure, statistic: Statistic, rows: Rows, arms: Sequence[str], place: tuple[Key, ...] = ()
     ) -> tuple[Estimate, Figures]:
         notes = [self.missing[arm] for arm in arms]
+        if measure.extreme:
+            notes.append("no interval: resamples find worse combinations by chance")
         if measure.statistic is not mean_recall and not all(_is_whole(self.answers[arm]) for arm in arms):
             return Estimate(np.nan).noting(*notes), np.empty(0)
         values = [self._values(measure, arm, rows) for arm in arms]
         key = ("utility", self.seed, self.split, *place)
         clusters = groups(self.table[rows])
         value, draws = cluster_draws(statistic, clusters, *values, draws=DRAWS, key=key)
+        if measure.extreme:
+            return Estimate(value).noting(*notes), np.empty(0)
         alone = f"{clusters.nunique()} cluster: no interval" if np.isfinite(value) and not len(draws) else ""
         found = interval(value, draws) if len(draws) else Estimate(value, reason=alone)
         undefined = f"{measure.name.replace('_', ' ')} is undefined here" if not np.isfinite(value) else ""

@@ -5,7 +5,7 @@ differences are paired. `comparison.study_arms` compares synthetic sets with eve
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
-from medi.evaluation.classify.scoring import MEDI, REAL, Scorer, pairs_of
+from medi.evaluation.classify.scoring import CHANCE, EVERY, MEDI, REAL, Scorer, pairs_of
 from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import holm
 
@@ -50,6 +50,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Train the probe on each arm and test it on each split ("seen", "unseen"): one tidy row per figure.
 
+    The split "all" has the patches of all splits, with the primary endpoint "mean_recall" (mean recall over all
+    combinations alike) and "chance", what the columns beside the class reach without an image.
     Scope "all": every measure of `scores.OVERALL`, "site_readability", gaps over each column but the class and over
     `attributes` (scope: the column), and on "unseen" "gap_closed" = (arm - real) / (oracle - real). Also
     "<metric>_difference" of each arm in `compared` against every other (`scoring.pairs_of`), with p-values by Holm over
@@ -77,17 +79,28 @@ def measure(
     counts = {
         arm.name: {"n_train": fitted[arm.name].rows, "n_synthetic": _synthetic(arm), "panel": arm.panel} for arm in arms
     }
+    counts[CHANCE] = {"n_train": 0, "n_synthetic": 0, "panel": ""}
     rows: list[dict[str, object]] = []
     pairs = pairs_of([arm.name for arm in arms], compared)
-    for split, test in tests.items():
-        answers = {arm.name: answers_of(fitted[arm.name].probes, arm, split, test, over) for arm in arms}
+    every = next(iter(tests.values())).join(*list(tests.values())[1:])
+    tested = [_tested_on_every(arm, tests) for arm in arms]
+    for split, test in (*tests.items(), (EVERY, every)):
+        answers = {arm.name: answers_of(fitted[arm.name].probes, arm, split, test, over) for arm in tested}
         missing = {arm.name: _missing(arm, fitted[arm.name].probes, test.table) for arm in arms}
-        found = Scorer(split, test.table, answers, missing, seed, tuple(over), tuple(attributes), pairs).rows()
+        scorer = Scorer(split, test.table, answers, missing, seed, tuple(over), tuple(attributes), pairs)
+        found = scorer.overall() if split == EVERY else scorer.rows()
         rows += [row | counts[str(row["arm"])] for row in found]
     rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
     table = pd.DataFrame(rows)
     labels = list(over)
     return adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
+
+
+def _tested_on_every(arm: Arm, tests: Mapping[str, Embedded]) -> Arm:
+    """The arm, whose own embeddings of the tests are also there for all of them together."""
+    if arm.tests is None:
+        return arm
+    return replace(arm, tests={**arm.tests, EVERY: np.concatenate([arm.tests[split] for split in tests])})
 
 
 def fit_arms(

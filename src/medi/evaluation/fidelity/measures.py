@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from medi.cohort.table import slide_units
+from medi.core.claims import GUARD, LEAST_IMAGES
 from medi.core.errors import MediError
 from medi.core.registry import registry
 from medi.core.seeds import Key, generator
@@ -28,10 +29,9 @@ Draws = Float64[np.ndarray, " draws"]
 Pair = tuple[str, str]  # an arm, and the one that is subtracted from it
 METRICS = ("frechet", "mmd2", "kid", "precision", "recall", "density", "coverage", "duplicates")
 Metric = Callable[[Features, Features], float]  # of real and of an arm's features [n, d] each; NaN where undefined
+DISTANCES = ("frechet", "mmd2", "kid")
 DIFFERENCES = ("frechet", "mmd2", "recall", "coverage")  # of two arms
 GUARDED = ("recall", "coverage")  # also of an arm and the floor
-WITHHELD = "'closer' is withheld"  # in the reason of a difference where the nearer arm has collapsed
-FEW = 10  # images
 REPEATED = 0.05  # share of images that repeat others, beyond the other arm's
 GROUPS = 10  # of the floor's slides or of an arm's images, left out in turn
 
@@ -133,7 +133,7 @@ def withheld(
     """
     near, far = pair if value < 0 else pair[::-1]
     if values[near]["duplicates"] > values[far]["duplicates"] + REPEATED:
-        return f"collapse guard: {values[near]['duplicates']:.0%} of {near}'s images repeat others, {WITHHELD}"
+        return f"{GUARD}: {values[near]['duplicates']:.0%} of {near}'s images repeat others"
     for metric in GUARDED:
         if _below(gaps, near, far, metric):
             return _verdict(near, far, metric, values)
@@ -144,7 +144,7 @@ def withheld(
 
 def _verdict(near: str, other: str, metric: str, values: dict[str, dict[str, float]]) -> str:
     numbers = f"{values[near][metric]:.2f} is below {other}'s {values[other][metric]:.2f}"
-    return f"collapse guard: {near}'s {metric} {numbers}, {WITHHELD}"
+    return f"{GUARD}: {near}'s {metric} {numbers}"
 
 
 def _below(gaps: dict[tuple[str, str, str], Estimate], first: str, second: str, metric: str) -> bool:
@@ -179,6 +179,8 @@ def _measured(real: _Set, arm: str, made: _Set, matched: str, draws: int, key: S
     values["duplicates"] = Estimate(1 - made.distinct / len(y))
     values |= {name: _registered(name, x, y) for name in metrics() if name not in METRICS}
     spread = jackknife(distances, cluster_index(made.clusters) % GROUPS) if draws else None
+    if few := _few_images(len(x)):
+        values |= {name: Estimate(np.nan, reason=few) for name in DISTANCES}
     return _Measured(made, {name: values[name].noting(*notes) for name in metrics()}, kernel, met, spread)
 
 
@@ -235,8 +237,11 @@ def _notes(pair: dict[str, _Set]) -> list[str]:
 
 
 def _few_rows(n: int, d: int) -> str:
-    collapse = f"n <= d ({n} <= {d}): distance rewards collapse" if n <= d else ""
-    return f"{n} images are too few to tell sets apart; {collapse}".strip("; ") if n < FEW else collapse
+    return f"n <= d ({n} <= {d}): distance rewards collapse" if n <= d else ""
+
+
+def _few_images(n: int) -> str:
+    return f"{n} images are too few for a distance; {LEAST_IMAGES} are needed" if n < LEAST_IMAGES else ""
 
 
 def _resample(

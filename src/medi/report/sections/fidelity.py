@@ -41,14 +41,17 @@ def fidelity(run: Run) -> Section:
     )
     dimension = f", {encoder['dimension']} numbers a patch" if encoder.get("dimension") else ""
     name = f"The encoder is {encoder['name']}{dimension}." if encoder.get("name") else ""
-    return Section(*section, [text, *filter(None, [name])], _guard(measured), [block for block in blocks if block])
+    return Section(
+        *section, [text, *filter(None, [name])], _guard(measured), [block for block in blocks if block], "Caution"
+    )
 
 
 def _guard(measured: pd.DataFrame) -> list[str]:
     """The notes of the collapse guard: a distance that is low because images are alike is no success."""
     places = {("combination_mean", split): split_title(split) for split in SPLITS} | {("class_mean", ""): "per class"}
     found = {text: guarded(measured, split, scope) for (scope, split), text in places.items()}
-    return [f"{text.capitalize()}: {note}" for text, notes in found.items() for note in notes]
+    said = "A low distance may come from this, so which set is closer is not said."
+    return [f"{text.capitalize()}: {note}. {said}" for text, notes in found.items() for note in notes]
 
 
 def _level_bars(measured: pd.DataFrame, attribute: str) -> Picture | None:

@@ -1,5 +1,6 @@
 """Settings, time, versions, seeds and licences: what it takes to run this again, and under which terms."""
 
+from medi.core.claims import rules
 from medi.figures.names import known
 from medi.report.parts import Section, facts
 from medi.report.run import Results, Run
@@ -17,6 +18,7 @@ def settings(run: Run) -> Section:
         total = sum(value for value in results.seconds.values() if known(value))
         blocks.append(facts("Seconds per stage", {**results.seconds, "together": total}))
     blocks.append(facts("Licences", licences(results)))
+    blocks.append(facts("When something is claimed", rules()))
     listed = {"Versions": results.versions, "Machine": results.machine, "Encoder": results.encoder}
     blocks += [facts(title, content) for title, content in listed.items() if content]
     if results.settings:

@@ -7,13 +7,16 @@ from typing import Any
 import pandas as pd
 
 from medi import figures
+from medi.core.claims import PRIMARY
+from medi.core.tables import DIFFERENCE
 from medi.figures import Axis
 from medi.figures.names import arm_name, in_order, metric_name, split_title, splits_of
-from medi.report.parts import Picture, Section, Table, label, table_of
+from medi.report.parts import Picture, Section, Table, entry, label, table_of
+from medi.report.remedies import called
 from medi.report.run import Run, pick
 from medi.report.sections.words import measures, split_axes, spoken, with_interval
 
-MAIN, DIFFERENCE = "balanced_accuracy", "balanced_accuracy_difference"
+MAIN = "balanced_accuracy"  # within levels, and over all where version 0.1 measured it
 MAIN_ARMS = ("real", "cls", "medi", "oracle")
 PANELS = {
     "inductive": "Trained on training data alone",
@@ -26,13 +29,15 @@ VARIED = {
     "sites": "random training sites",
     "real_per_class": "real images a class at most",
 }
-OTHERS = ("auroc", "mcc", "calibration_error", "worst_group", "mean_group", "site_readability", "robustness_index")
+OTHERS = (
+    *("mean_recall", "balanced_accuracy", "worst_five", "worst_group", "auroc", "mcc", "calibration_error"),
+    *("site_readability", "robustness_index"),
+)
 
 
 def utility(run: Run) -> Section:
     section = ("accuracy", "Does the classifier gain?")
-    rows = pick(run.utility, metric=MAIN, scope="all")
-    if rows.empty:
+    if run.utility.empty:
         return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
     text = "The same head on the same frozen features is trained on each training set and tested on real patches only."
     blocks = [_titled(block, task) for task in run.tasks for block in _blocks(run.of_task(task))]
@@ -45,11 +50,11 @@ def _titled(block: Table | Picture, task: str) -> Table | Picture:
 
 def _blocks(run: Run) -> list[Table | Picture]:
     """Everything about one task; nothing where it has no accuracy."""
-    rows = pick(run.utility, metric=MAIN, scope="all")
+    rows = pick(run.utility, metric=primary(run), scope="all")
     if rows.empty:
         return []
     blocks = [
-        accuracy_table(rows),
+        accuracy_table(run, rows),
         _forest(run, rows),
         _differences(run),
         *_curves(run),
@@ -62,9 +67,9 @@ def _blocks(run: Run) -> list[Table | Picture]:
     return [block for block in blocks if block]
 
 
-def arm_label(arm: str) -> str:
-    """What an arm trains on, as a row's name."""
-    return f"+ {arm_name(arm)}" if arm in ("cls", "medi") else arm_name(arm)
+def primary(run: Run) -> str:
+    """The measure that decides: mean recall over combinations, or balanced accuracy in a run of version 0.1."""
+    return MAIN if pick(run.utility, metric=PRIMARY).empty else PRIMARY
 
 
 def panel_of(rows: pd.DataFrame) -> pd.Series:
@@ -73,9 +78,9 @@ def panel_of(rows: pd.DataFrame) -> pd.Series:
 
 
 def ranked(rows: pd.DataFrame) -> list[str]:
-    """The arms from the best to the worst on the last split that is there: unseen combinations."""
-    last = rows[rows["split"] == ("unseen" if (rows["split"] == "unseen").any() else splits_of(rows["split"])[-1])]
-    values = last.groupby("arm")["value"].mean()
+    """The arms by their values on the first split that is shown, from the highest."""
+    first = rows[rows["split"] == splits_of(rows["split"])[0]]
+    values = first.groupby("arm")["value"].mean()
     arms = in_order(rows["arm"])
     return sorted(arms, key=lambda arm: -values.get(arm, float("nan")) if pd.notna(values.get(arm)) else float("inf"))
 
@@ -85,18 +90,24 @@ def _by_rank(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
 
 
-def accuracy_table(rows: pd.DataFrame) -> Table:
-    """One row per arm: accuracy with interval and n of each test set, and n of training."""
-    lines = []
+def accuracy_table(run: Run, rows: pd.DataFrame) -> Table:
+    """One row per arm: the main measure with interval and n of each test set, and n of training; chance is the last."""
+    lines: list[dict[str, Any]] = []
     several = panel_of(rows).nunique() > 1
     for arm in ranked(rows):
-        line: dict[str, Any] = {"training set": arm_label(arm)}
-        for row in rows[rows["arm"] == arm].assign(panel=panel_of).itertuples():
-            line |= {"n train": row.n_train, str(row.split): with_interval(row)}
+        line: dict[str, Any] = {"training set": called(arm)}
+        own = rows[rows["arm"] == arm].assign(panel=panel_of).set_index("split", drop=False)
+        for row in own.loc[splits_of(own["split"])].itertuples():
+            line |= {"n train": row.n_train, split_title(str(row.split)): with_interval(row)}
             line |= {f"n patches, {row.split}": row.n_real, f"n slides, {row.split}": row.n_slides}
             line |= {"panel": row.panel} if several else {}
         lines.append(line)
-    return table_of("Balanced accuracy on seen and unseen combinations, with intervals", pd.DataFrame(lines))
+    lines.append(
+        {"training set": "chance"} | {split_title(name): entry(run.chances[name]) for name in set(rows["split"])}
+    )
+    frame = pd.DataFrame(lines).astype(object)
+    title = f"{_capital(metric_name(primary(run)))}, with intervals"
+    return table_of(title, frame.where(frame.notna(), ""))
 
 
 def _forest(run: Run, rows: pd.DataFrame) -> Picture:
@@ -107,37 +118,42 @@ def _forest(run: Run, rows: pd.DataFrame) -> Picture:
         _by_rank(rows[panels == panel]).assign(group=PANELS.get(panel, panel) if several else "")
         for panel in sorted(set(panels))
     ]
-    axes = split_axes(rows, "balanced accuracy", run.chance, "chance")
+    name = metric_name(primary(run))
+    axes = split_axes(rows, name, run.chances, "chance")
     apart = " Arms that have also seen unlabelled test images stand in a block of their own." if several else ""
     return Picture(
-        "Balanced accuracy by training set",
-        figures.forest(pd.concat(shown).assign(axis=lambda table: table["split"]), axes, "forest", arm_label),
-        spoken(rows, "split", "Balanced accuracy"),
-        "A dot is the balanced accuracy on real test patches. A line is its interval, which resamples slides or "
+        f"{_capital(name)} by training set",
+        figures.forest(pd.concat(shown).assign(axis=lambda table: table["split"]), axes, "forest", called),
+        spoken(rows, "split", _capital(name)),
+        f"A dot is the {name} on real test patches. A line is its interval, which resamples slides or "
         f"patients, not patches. Further right is better; the dotted line is chance.{apart}",
-        table_of("Balanced accuracies", rows, open=False),
+        table_of(_capital(name), rows, open=False),
     )
 
 
 def _differences(run: Run) -> Picture | None:
     """MeDi against each other arm, paired: what the intervals of single arms cannot tell."""
-    rows = pick(run.utility, metric=DIFFERENCE, scope="all")
-    rows = pick(rows, arm="medi")
+    name = primary(run)
+    rows = pick(run.utility, metric=f"{name}{DIFFERENCE}", scope="all", arm="medi")
     if rows.empty:
         return None
     shown = rows.assign(arm=rows["against"], axis=rows["split"], group="")
     order = list(reversed(ranked(shown)))
     shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
-    axes = split_axes(rows, "balanced accuracy of MeDi minus this arm", 0.0)
+    axes = split_axes(rows, f"{metric_name(name)}, MeDi minus this arm", 0.0)
     adjusted = " The data hold p-values, adjusted for the number of arms." if "p_adjusted" in rows else ""
     return Picture(
         "MeDi against each other arm, paired",
         figures.forest(shown, axes, "differences", _less),
-        spoken(shown, "split", "Balanced accuracy of MeDi minus that of another arm"),
+        spoken(shown, "split", f"{_capital(metric_name(name))} of MeDi minus that of another arm"),
         "Right of the dotted line, MeDi’s images do better than the arm that is named; left of it, they do worse. An "
         f"interval that crosses the line leaves the question open. Both arms meet the same resampled slides.{adjusted}",
         table_of("Paired differences", rows, open=False),
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _less(arm: str) -> str:
@@ -176,10 +192,11 @@ def _levels(run: Run) -> list[Picture]:
 
 def _level(run: Run, rows: pd.DataFrame, attribute: str) -> Picture:
     arms, undefined = in_order(rows["arm"]), int(rows["value"].isna().sum())
+    axes = split_axes(rows, "balanced accuracy", run.chances, "chance")
     dashes = f" {undefined} of {len(rows)} are undefined, mostly because they lack a second class." if undefined else ""
     return Picture(
         f"Balanced accuracy per {attribute}",
-        figures.panels(rows.assign(axis=rows["split"]), attribute, split_axes(rows, "balanced accuracy"), arms),
+        figures.panels(rows.assign(axis=rows["split"]), attribute, axes, arms),
         spoken(rows, attribute, f"Balanced accuracy per {attribute}, mean of the splits"),
         f"Each row is a {attribute}, each dot a training set.{dashes}",
         table_of(f"Balanced accuracy per {attribute}", rows, open=False),
@@ -214,7 +231,7 @@ def _gaps(run: Run) -> Picture | None:
     shown = shown.sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
     return Picture(
         f"Gaps between groups, {split_title(split)}",
-        figures.forest(shown, axes, "gaps", arm_label),
+        figures.forest(shown, axes, "gaps", called),
         spoken(shown, "metric", "Gaps"),
         "Further left is fairer: 0 is no difference. Equalised odds compare how often a class is recognised, and how "
         "often it is given wrongly. Demographic parity compares how often it is given at all. Each gap is the largest "

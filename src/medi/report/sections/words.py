@@ -1,6 +1,6 @@
 """What several sections say alike: a figure in words, image counts, splits as axes, values with their intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,9 +12,12 @@ from medi.report.parts import Entry
 Rows = pd.DataFrame
 
 
-def split_axes(rows: Rows, label: str, line: float | None = None, line_name: str = "") -> list[Axis]:
-    """An axis per split."""
-    return [Axis(split, split_title(split), label, line, line_name) for split in splits_of(rows["split"])]
+def split_axes(
+    rows: Rows, label: str, line: float | Mapping[str, float] | None = None, line_name: str = ""
+) -> list[Axis]:
+    """An axis per split; line: a value to compare with, the same on all or one by split."""
+    lines = line if isinstance(line, Mapping) else dict.fromkeys(rows["split"], line)
+    return [Axis(split, split_title(split), label, lines.get(split), line_name) for split in splits_of(rows["split"])]
 
 
 def each_n(rows: Rows) -> str:

@@ -1,0 +1,90 @@
+"""The headline table: every training set under one head, with the primary endpoint and what stands beside it."""
+
+from typing import Any
+
+import pandas as pd
+
+from medi.core.claims import PRIMARY
+from medi.figures.names import ARMS, arm_name, known, needs_generator
+from medi.report.parts import Table, table_of
+from medi.report.run import pick
+from medi.report.sections.words import with_interval
+
+EVERY, NOISE, CHANCE, REAL, ORACLE = "all", "pure_noise", "chance", "real", "oracle"
+NEEDS = ("nothing more", "nothing more", "test images", "a generator", "", "real images")  # by place in the table
+FIXED, GENERATED = {REAL: 0, NOISE: 4, ORACLE: 5, CHANCE: 6}, 3  # places
+COLUMNS = (
+    *("arm", "needs", "value", "low", "high", "unseen", "seen", "worst_five"),
+    *("n_train", "n_real", "n_patients", "reason"),
+)
+
+
+def remedies(utility: pd.DataFrame) -> pd.DataFrame:
+    """A row per training set: `COLUMNS`, of one task's table; empty where the primary endpoint was not measured.
+
+    value, low, high: mean recall over all combinations, with its interval. unseen, seen: the same over these.
+    worst_five: mean of the five lowest recalls. n_real, n_patients: test patches and their patients. needs: what it
+    takes beside the training patches. Sets of alike needs follow one another, from the highest value down; chance is
+    the last row.
+    """
+    rows = pick(utility, metric=[PRIMARY, CHANCE], scope="all", split=EVERY)
+    if rows.empty or (rows["metric"] == CHANCE).all():
+        return pd.DataFrame(columns=list(COLUMNS))
+    for split in ("unseen", "seen"):
+        beside = pick(utility, metric=[PRIMARY, CHANCE], scope="all", split=split)
+        rows = rows.assign(**{split: rows["arm"].map(_by_arm(beside))})
+    worst = _by_arm(pick(utility, metric="worst_five", scope="all", split=EVERY))
+    places = [_place(row) for _, row in rows.iterrows()]
+    rows = rows.assign(worst_five=rows["arm"].map(worst), place=places, needs=[(*NEEDS, "")[i] for i in places])
+    return rows.sort_values(["place", "value"], ascending=[True, False], kind="stable")[[*COLUMNS]].reset_index(
+        drop=True
+    )
+
+
+def _place(row: pd.Series) -> int:
+    """Where a training set stands: real only, baselines, those that see test images, generated, noise, oracle."""
+    if row["arm"] in FIXED:
+        return FIXED[row["arm"]]
+    return GENERATED if is_generated(row) else 2 if row.get("panel") == "transductive" else 1
+
+
+def is_generated(row: pd.Series) -> bool:
+    """Whether a training set holds images that a generator made; noise is none."""
+    return row["arm"] not in FIXED and (needs_generator(row["arm"]) or bool(row.get("n_synthetic", 0) > 0))
+
+
+def headline_table(rows: pd.DataFrame) -> Table | None:
+    """The table at the top of the report; nothing where there are no rows."""
+    if rows.empty:
+        return None
+    lines = [_line(row) for row in rows.itertuples()]
+    return table_of("Mean recall over combinations, by training set", pd.DataFrame(lines))
+
+
+def _line(row: Any) -> dict[str, Any]:
+    return {
+        "training set": called(row.arm),
+        "needs": row.needs,
+        "all combinations": with_interval(row),
+        "unseen": row.unseen,
+        "seen": row.seen,
+        "five worst": row.worst_five,
+        "training patches": row.n_train if row.n_train else None,
+        "test patches": row.n_real,
+        "patients": row.n_patients,
+    }
+
+
+def called(arm: str) -> str:
+    """A training set as a row's name: what is added to the real images, or what is done with them."""
+    return f"+ {arm_name(arm)}" if arm in (*ARMS, NOISE) and arm not in (REAL, ORACLE) else arm_name(arm)
+
+
+def _by_arm(rows: pd.DataFrame) -> dict[str, float]:
+    return dict(zip(rows["arm"], rows["value"])) if len(rows) else {}
+
+
+def chance_of(rows: pd.DataFrame) -> float | None:
+    """Chance on the primary endpoint, from the table of `remedies`."""
+    found = rows.loc[rows["arm"] == CHANCE, "value"]
+    return float(found.iloc[0]) if len(found) and known(found.iloc[0]) else None

@@ -1,0 +1,167 @@
+"""A gain is claimed only above real images, pure noise and chance, and of images that show what was asked for."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medi.core.tables import CONTROL, FIDELITY, UTILITY
+from medi.report.remedies import remedies
+from medi.report.verdict import judge, verdict, worst_class
+
+CHANCE = 0.25
+Interval = tuple[float, float, float]
+CLEAR: Interval = (0.2, 0.1, 0.3)
+UNCLEAR: Interval = (0.05, -0.1, 0.2)
+
+
+def table(kind: Any, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of a result table, whose columns that are not given are empty or undefined."""
+    empty = dict.fromkeys(kind.text, "") | dict.fromkeys(kind.numbers, np.nan) | {"class": "", "site": ""}
+    return kind.check(pd.DataFrame([empty | row for row in rows]))
+
+
+def figure(metric: str, arm: str, found: Interval, **more: Any) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "arm": arm,
+        "scope": "all",
+        "split": "all",
+        **dict(zip(("value", "low", "high"), found)),
+    } | more
+
+
+def utility(
+    medi: Interval = (0.8, 0.75, 0.85), gain: Interval = CLEAR, noise: Interval = CLEAR, **others: Interval
+) -> pd.DataFrame:
+    """MeDi against real only, pure noise and `others` (the difference MeDi minus each)."""
+    counts = {"n_real": 640, "n_patients": 64, "n_synthetic": 0, "n_train": 1000}
+    made = counts | {"n_synthetic": 500}
+    rows = [
+        figure("mean_recall", "real", (0.6, 0.55, 0.65), **counts),
+        figure("mean_recall", "medi", medi, **made),
+        figure("mean_recall", "pure_noise", (0.6, 0.55, 0.65), **made),
+        figure("chance", "chance", (CHANCE, np.nan, np.nan), **counts),
+        figure("worst_five", "medi", (0.4, np.nan, np.nan), **made),
+        figure("worst_five", "real", (0.1, np.nan, np.nan), **counts),
+        figure("mean_recall_difference", "medi", gain, against="real", **made),
+        figure("mean_recall_difference", "medi", noise, against="pure_noise", **made),
+    ]
+    for arm, difference in others.items():
+        rows.append(figure("mean_recall", arm, (medi[0] - difference[0], 0.5, 0.9), **counts))
+        rows.append(figure("mean_recall_difference", "medi", difference, against=arm, **made))
+    return table(UTILITY, rows)
+
+
+def control(arm: str = "medi", made: float = 0.9, attribute: str = "class") -> pd.DataFrame:
+    """How often images show what was asked for, beside real patches (0.95), on unseen combinations of four levels."""
+    rows = []
+    for name, value in (("real", 0.95), (arm, made)):
+        about = {"attribute": attribute, "split": "unseen", "encoder": "e"}
+        rows.append(figure("as_asked", name, (value, value - 0.05, value + 0.05), **about))
+        for i in range(4):
+            place = about | {attribute: f"level {i}", "scope": attribute}
+            share = value - 0.1 * i if name == arm else value
+            rows.append(figure("as_asked", name, (share, share - 0.05, share + 0.05)) | place)
+    return table(CONTROL, rows)
+
+
+def test_a_gain_above_everything_is_claimed() -> None:
+    """P13: all three limits hold."""
+    (found,) = judge(utility())
+    assert found.gains
+    said = verdict(utility(), control())
+    assert (
+        said[0] == "MeDi is a gain: mean recall over all combinations rises by 0.2 [0.1, 0.3] over real images alone."
+    )
+    assert "chance is 0.25 (n = 640 test patches of 64 patients)" in said[1]
+    assert "the five worst 0.4 (real only 0.1)" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        ({"gain": UNCLEAR}, "not above real images alone (difference 0.05 [−0.1, 0.2])"),
+        ({"noise": UNCLEAR}, "not above pure noise (difference 0.05 [−0.1, 0.2])"),
+        ({"medi": (0.3, 0.24, 0.4)}, "not above chance (0.25)"),
+        ({"gain": (0.2, np.nan, np.nan)}, "not above real images alone (difference 0.2)"),
+    ],
+)
+def test_each_limit_alone_refuses_a_gain(numbers: dict[str, Interval], why: str) -> None:
+    """P13: a classifier below chance gains by noise; without an interval nothing is claimed (P7)."""
+    (found,) = judge(utility(**numbers))
+    assert not found.gains
+    assert found.refused == why
+    assert verdict(utility(**numbers))[0] == f"No gain is claimed for MeDi: {why}."
+
+
+def test_without_pure_noise_nothing_is_claimed() -> None:
+    rows = utility()
+    (found,) = judge(rows[(rows["arm"] != "pure_noise") & (rows["against"] != "pure_noise")])
+    assert "not above pure noise" in found.refused
+
+
+def test_a_loss_is_said() -> None:
+    said = verdict(utility(gain=(-0.1, -0.2, -0.05)))
+    assert said[0].endswith("MeDi hurts: mean recall changes by −0.1 [−0.2, −0.05] against real images alone.")
+
+
+@pytest.mark.parametrize("attribute", ["class", "site"])
+def test_images_that_do_not_show_what_was_asked_for_come_first(attribute: str) -> None:
+    """P13, P14: half-way from chance (0.25) to real (0.95) is 0.60; an upper limit of 0.55 is below."""
+    said = verdict(utility(), control(made=0.5, attribute=attribute))
+    assert said[0].startswith("The images of MeDi are not usable yet: by a probe, 50 % of the images of unseen")
+    assert f"show the {attribute} that was asked for, real ones 95 %; half-way from chance is 60 %" in said[0]
+    assert "train longer" in said[0]
+    assert said[1] == "No gain is claimed for MeDi: its images are not usable yet."
+    assert judge(utility(), control(made=0.6, attribute=attribute))[0].gains
+
+
+def test_images_of_few_kinds_are_not_usable() -> None:
+    row = figure("recall", "medi", (0.04, np.nan, np.nan), scope="combination_mean", split="seen", encoder="e")
+    said = verdict(utility(), None, table(FIDELITY, [row]))
+    assert "The images of MeDi are not usable yet: they cover 4 % of the real patches of seen combinations" in said[0]
+    assert judge(utility(), None, table(FIDELITY, [row | {"value": 0.06}]))[0].gains
+
+
+def test_remedies_that_need_no_generator_are_told_apart_by_their_intervals() -> None:
+    """P13: none is called the best."""
+    differences = {"macenko": (-0.01, -0.03, 0.02), "coral": (-0.1, -0.2, -0.05), "mixup": (0.2, 0.1, 0.3)}
+    said = verdict(utility(**differences))
+    assert (
+        "Macenko normalisation and MeDi are not told apart (difference −0.01 [−0.03, 0.02]); Macenko normalisation "
+        "needs no model." in said
+    )
+    assert "Better than MeDi, and no model is needed: CORAL (difference −0.1 [−0.2, −0.05])." in said
+    assert "Of the 3 remedies that need no generator, 1 are below MeDi." in said
+    assert not any("best" in sentence for sentence in said)
+
+
+def test_the_table_has_every_training_set_and_chance() -> None:
+    found = remedies(utility(macenko=(-0.01, -0.03, 0.02)))
+    assert found["arm"].tolist() == ["real", "macenko", "medi", "pure_noise", "chance"]
+    assert found["needs"].tolist() == ["nothing more", "nothing more", "a generator", "", ""]
+    assert found.set_index("arm").loc["medi", "worst_five"] == 0.4
+
+
+def test_sets_of_any_name_are_judged() -> None:
+    rows = utility().replace({"arm": {"medi": "mine"}})
+    (found,) = judge(rows)
+    assert found.arm == "mine"
+    assert verdict(rows)[0].startswith("mine is a gain")
+    assert remedies(rows).set_index("arm").loc["mine", "needs"] == "a generator"
+
+
+def test_a_run_of_before_is_not_judged() -> None:
+    old = utility().replace({"metric": {"mean_recall": "balanced_accuracy"}})
+    (said,) = verdict(old)
+    assert "is not said: this run is of an older version" in said
+    assert "no classifier has been trained yet" in verdict(pd.DataFrame())[0]
+
+
+def test_the_worst_class_is_that_with_the_lowest_share_of_what_real_images_reach() -> None:
+    """P14."""
+    name, made, real = worst_class(control(), "medi") or ("", None, None)
+    assert (name, made.value if made else 0, real.value if real else 0) == ("level 3", pytest.approx(0.6), 0.95)
+    assert worst_class(None, "medi") is None
