@@ -85,7 +85,9 @@ def test_fidelity_of_real_patches_alone_is_the_floor(medi: Medi, folders: Path) 
     one = cohort.table["class"].to_numpy() == CLASSES[0]
     across = frechet_distance(whole[one], whole[~one])
     distances = found[found["metric"] == "frechet"]
-    assert (distances["value"] < across).all(), "halves of one class are nearer than two classes"
+    known = distances["value"].dropna()  # of halves with too few patches there is no distance
+    assert len(known) > 2
+    assert (known < across).all(), "halves of one class are nearer than two classes"
 
 
 def test_mistakes_get_one_line(medi: Medi, folders: Path, tmp_path: Path) -> None:

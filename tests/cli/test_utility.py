@@ -16,7 +16,7 @@ def test_utility_adds_what_fills(medi: Medi, folders: Path) -> None:
     found = pd.read_parquet("u/utility.parquet")
     accuracy = found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")]
     assert set(zip(accuracy["arm"], accuracy["split"])) == {
-        (arm, split) for arm in ("real", "good", "flat") for split in ("seen", "unseen")
+        (arm, split) for arm in ("real", "good", "flat", "pure_noise") for split in ("seen", "unseen", "all")
     }
     train = Cohort.load(folders / "real").where(split="train")
     counts = accuracy.set_index(["arm", "split"])["n_train"]
@@ -34,11 +34,12 @@ def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
     given = ["utility", folders / "real", f"medi={folders / 'good'}", "--over", over, "--task", task]
     shown = fine(medi(*given, "--arms", "combination_weights,macenko", "--attribute", "group", "--out", "u"))
     assert f"classes: {task}" in shown
-    assert "medi - macenko" in shown
+    assert "Macenko" in shown
+    assert "chance" in shown
     found = pd.read_parquet("u/utility.parquet")
     assert set(found["task"]) == {task}
     overall = found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")]
-    assert set(overall["arm"]) == {"real", "medi", "combination_weights", "macenko"}
+    assert set(overall["arm"]) == {"real", "medi", "combination_weights", "macenko", "pure_noise"}
     gaps = found[(found["metric"] == "demographic_parity_gap") & (found["split"] == "seen")]
     assert set(gaps["scope"]) == {"site", "group"}
 
@@ -51,7 +52,7 @@ def test_a_site_that_training_never_saw_is_a_split_of_its_own(medi: Medi, folder
     )
     real.with_columns(split=split).save(tmp_path / "site")
     fine(medi("utility", tmp_path / "site", "--over", "class,site", "--arms", "none", "--head", "medi", "--out", "u"))
-    assert set(pd.read_parquet("u/utility.parquet")["split"]) == {"seen", "unseen_sites", ""}
+    assert set(pd.read_parquet("u/utility.parquet")["split"]) == {"seen", "unseen_sites", "all", ""}
 
 
 def test_mistakes_get_one_line(medi: Medi, folders: Path) -> None:

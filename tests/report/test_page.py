@@ -205,8 +205,14 @@ def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
 def test_headlines_are_those_of_results_json(small: Path) -> None:
     """The primary endpoint, the gain where one may be claimed, and the distance, each beside its n."""
     reached, gain, distance = headlines(read(small))
-    assert (reached.value, reached.beside) == ("0.87 [0.83, 0.9]", "real only 0.68 · chance 0.25 · n = 830 patches")
-    assert (gain.value, gain.beside) == ("+0.19", "difference 0.19 [0.16, 0.22] · over pure noise 0.21 [0.18, 0.24]")
+    assert (reached.value, reached.beside) == (
+        "0.87",
+        "[0.83, 0.9] · real only 0.68 · chance 0.25 · n = 830 patches",
+    )
+    assert (gain.value, gain.beside) == (
+        "+0.19",
+        "difference 0.190 [0.160, 0.220] · over pure noise 0.210 [0.180, 0.240]",
+    )
     assert distance.beside.startswith("CLS ")
     table = read_table(small / "tables" / "utility.parquet")
     noise = table.assign(low=table["low"].where(table["against"] != "pure_noise", -0.1))

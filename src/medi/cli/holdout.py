@@ -70,6 +70,8 @@ def design(
     """
     shares = given(test_seen=test_seen, validation=validation, reserve=reserve, set_aside=set_aside or None)
     options = given(rate=rate, min_patients=min_patients, folds=folds, fold=fold) | shares
+    from medi.cohort.audit import shortcut
+
     chosen = _rule(rule, split_commas(over or []), held or [], options)
     source.check_out(out)
     cohort = source.read()
@@ -77,6 +79,8 @@ def design(
     split.holdout.save(out)
     kept = source.keep(split, out)
     _show(split.holdout)
+    for line in shortcut(cohort.audit(), split.audit(split="train")) if (split.table["split"] == "train").any() else ():
+        say(f"training patches: {line}")
     say(f"hold-out: {out}")
     _say_next(kept, out)
 

@@ -91,14 +91,16 @@ class Cohort:
         """The cohort with these columns of its table set: one value for all rows, or n values."""
         return Cohort(self.table.assign(**columns), self.schema, self.pixels, self.info)
 
-    def audit(self, seed: int = 0) -> "Audit":
+    def audit(self, seed: int = 0, split: str = "") -> "Audit":
         """How skewed the cohort is, and which attribute gives the class away. See `medi.cohort.audit`.
 
-        seed: deals patients into folds. MediError where no row has a class.
+        seed: deals patients into folds. split: the patches of one split alone, such as "train": what is left after a
+        hold-out can be far more skewed than the cohort was. MediError where no row has a class.
         """
         from medi.cohort.audit import audit
 
-        return audit(self.table, self.schema, seed)
+        part = self.where(split=split) if split else self
+        return audit(part.table, part.schema, seed)
 
     def hold_out(
         self, over: Sequence[str] = (), rate: float = 0.3, seed: int = 0, rule: "Rule | None" = None, **options: Any

@@ -13,6 +13,8 @@ from medi.core.errors import MediError
 from medi.core.files import read_table, write_table
 
 ARM, AGAINST = "arm", "against"
+PROBE = "probe"  # what a probe was trained on: the patches of training, or real patches of every combination
+TRAINING, CROSSED = "training", "crossed"
 DIFFERENCE = "_difference"  # ends the name of a metric that is one arm's less another's
 OLD_METRICS = {"obedience": "as_asked"}
 OLD_ARMS = {"transfer": "translated"}
@@ -59,9 +61,9 @@ FIDELITY = ResultTable(
     (*INTERVAL, "p_value", "p_adjusted", *COUNTS),
 )
 CONTROL = ResultTable(
-    "control", ("metric", "encoder", ARM, AGAINST, "attribute", "scope", "split", "reason"), (*INTERVAL, *COUNTS)
+    "control", ("metric", "encoder", PROBE, ARM, AGAINST, "attribute", "scope", "split", "reason"), (*INTERVAL, *COUNTS)
 )
-CONFUSION = ResultTable("confusion", (ARM, "attribute", "requested", "recognised"), ("n", "share"))
+CONFUSION = ResultTable("confusion", (PROBE, ARM, "attribute", "requested", "recognised"), ("n", "share"))
 MEMORISATION = ResultTable("memorisation", ("metric", ARM, AGAINST, "reason"), (*INTERVAL, *COUNTS), "copying")
 SUSPECTS = ResultTable(
     "suspects", (ARM, "sample_id", "neighbour", "neighbour_slide"), ("rank", "turn", "distance", "ratio")
@@ -85,6 +87,8 @@ def upgraded(table: pd.DataFrame) -> pd.DataFrame:
     """
     texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
     table = table.assign(**{name: table[name].fillna("") for name in texts if table[name].isna().any()})
+    if "attribute" in table and PROBE not in table:
+        table.insert(0, PROBE, TRAINING)
     if ARM not in table or AGAINST in table:
         return table
     if "metric" not in table:
@@ -95,3 +99,14 @@ def upgraded(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(**{ARM: arms, "metric": table["metric"].replace(OLD_METRICS)})
     table.insert(list(table.columns).index(ARM) + 1, AGAINST, parts[2].replace(OLD_ARMS))
     return table
+
+
+def of_main_probe(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the probe that counts, and those of no probe: the crossed one, where there is one (P14).
+
+    A probe of biased training patches takes the attribute for the class; one of crossed patches cannot.
+    """
+    if PROBE not in table:
+        return table
+    main = CROSSED if (table[PROBE] == CROSSED).any() else TRAINING
+    return table[table[PROBE].isin([main, ""])]

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from medi.cohort.table import slide_units
 from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
+from medi.core.tables import CROSSED, PROBE, TRAINING
 from medi.evaluation.classify.probes import Probe
 from medi.evaluation.features import REAL, Embedded, check_sets, scales
 from medi.evaluation.fidelity.matching import Combination
@@ -26,7 +27,7 @@ DETECTOR_DRAWS = 200  # each sorts all rows
 FOLDS = 4  # of the detector
 MIN_ROWS = 20  # of each side, for a detector
 PENALTY = 0.1  # C of the detector: embeddings of hundreds of numbers, hundreds of rows
-FIRST = ("metric", "encoder", "arm", "against", "attribute", "scope")
+FIRST = ("metric", "encoder", PROBE, "arm", "against", "attribute", "scope")
 LAST = ("split", "value", "low", "high", "n_real", "n_synthetic", "reason")
 Labels = Shaped[np.ndarray, " n"]  # text objects
 Mask = Bool[np.ndarray, " n"]
@@ -63,8 +64,12 @@ def control(
     seed: int,
     encoder: str,
     held_out: frozenset[Combination] = frozenset(),
+    crossed: Embedded | None = None,
 ) -> Control:
     """Probe of every column in `over`, trained on `train`, on each arm and on real patches `test` (arm "real").
+
+    crossed: real patches of every combination, where there are any. Probes of these are not biased: they stand beside
+    the probes of `train` (column `probe`: "crossed", "training", "" for a figure without a probe).
 
     Metric "as_asked": the share of images in which the probe sees the requested level, per combination ("combination")
     and averaged over combinations ("all", and per level: the column's name as scope). The real arm's value is what the
@@ -74,17 +79,37 @@ def control(
     slides and noise_ids. Raises MediError where a slide or patient trains and tests (P5).
     """
     check_sets({REAL: train, "test": test, **synthetic}, over)
-    _check_apart(train.table, test.table)
-    arms = {REAL: test, **synthetic}
-    seen = [look for attribute in over for look in _looks(train, arms, attribute, over, seed, held_out)]
-    rows = [row for look in seen for row in _as_asked(look, over, seed)]
+    arms, rows, confusions = {REAL: test, **synthetic}, [], []
+    for probe, patches in ((TRAINING, train), (CROSSED, crossed)):
+        if patches is not None:
+            seen = _seen(patches, arms, over, seed, held_out)
+            rows += [row | {PROBE: probe} for row in _of_probes(seen, over, seed)]
+            confusions.append(_confusion(seen).assign(**{PROBE: probe}))
+    for arm, embedded in synthetic.items():
+        rows += [row | {PROBE: ""} for row in _detectabilities(arm, test, embedded, over, seed, held_out)]
+    figures = pd.DataFrame(rows).assign(encoder=encoder, against="")
+    return Control(figures[[*FIRST, *over, *LAST]], pd.concat(confusions, ignore_index=True))
+
+
+def _seen(
+    patches: Embedded,
+    arms: Mapping[str, Embedded],
+    over: Sequence[str],
+    seed: int,
+    held_out: frozenset[Combination],
+) -> list[_Seen]:
+    """Every arm under probes of these patches, one of each column."""
+    _check_apart(patches.table, arms[REAL].table)
+    return [look for attribute in over for look in _looks(patches, arms, attribute, over, seed, held_out)]
+
+
+def _of_probes(seen: Sequence[_Seen], over: Sequence[str], seed: int) -> Iterator[Row]:
+    """What was shown as asked, and whether the class is kept at another level."""
+    for look in seen:
+        yield from _as_asked(look, over, seed)
     for look in seen:
         if look.attribute == "class" and look.arm != REAL:
-            rows += [_kept(look, attribute, over, seed) for attribute in over if attribute != "class"]
-    for arm, embedded in synthetic.items():
-        rows += _detectabilities(arm, test, embedded, over, seed, held_out)
-    figures = pd.DataFrame(rows).assign(encoder=encoder, against="")
-    return Control(figures[[*FIRST, *over, *LAST]], _confusion(seen))
+            yield from (_kept(look, attribute, over, seed) for attribute in over if attribute != "class")
 
 
 def _check_apart(train: pd.DataFrame, test: pd.DataFrame) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from medi.core.files import write_text
-from medi.figures.names import DASH, known, number
+from medi.figures.names import DASH, arm_name, interval, known, number
 from medi.report.parts import Section, Table
-from medi.report.remedies import called, headline_table, remedies
+from medi.report.remedies import headline_table, remedies
 from medi.report.run import Run, pick, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
@@ -118,8 +118,10 @@ def headlines(run: Run) -> list[Headline]:
 
 def _reached(found: Judged, rows: pd.DataFrame) -> Headline:
     real = rows[rows["arm"] == "real"].iloc[0]
+    limits = interval(found.reached.low, found.reached.high).strip()
     beside = f"real only {number(real['value'])} · chance {number(found.chance)} · n = {number(real['n_real'])} patches"
-    return Headline(f"Mean recall over all combinations, {called(found.arm)}", str(found.reached), beside)
+    name = f"Mean recall over all combinations with {arm_name(found.arm)}"
+    return Headline(name, number(found.reached.value), f"{limits} · {beside}" if limits else beside)
 
 
 def _gain(found: Judged) -> Headline:
@@ -135,7 +137,8 @@ def _worst_class(control: pd.DataFrame, arm: str) -> list[Headline]:
         return []
     name, made, real = found
     beside = f"{name}, unseen combinations · real images {number(real.value)}"
-    return [Headline("Class as asked, worst class", str(made), beside)]
+    limits = interval(made.low, made.high).strip()
+    return [Headline("Class as asked, worst class", number(made.value), f"{limits} · {beside}" if limits else beside)]
 
 
 def _distance(run: Run) -> Headline:

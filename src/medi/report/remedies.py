@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from medi.core.claims import PRIMARY
-from medi.figures.names import ARMS, arm_name, known, needs_generator
-from medi.report.parts import Table, table_of
+from medi.figures.names import ARMS, arm_name, known, needs_generator, number
+from medi.report.parts import Entry, Table, entry, table_of
 from medi.report.run import pick
 from medi.report.sections.words import with_interval
 
@@ -57,22 +57,26 @@ def headline_table(rows: pd.DataFrame) -> Table | None:
     """The table at the top of the report; nothing where there are no rows."""
     if rows.empty:
         return None
-    lines = [_line(row) for row in rows.itertuples()]
-    return table_of("Mean recall over combinations, by training set", pd.DataFrame(lines))
+    counted = f"n = {number(rows['n_real'].iloc[0])} test patches of {number(rows['n_patients'].iloc[0])} patients"
+    lines = pd.DataFrame([_line(row) for row in rows.itertuples()])
+    return table_of(f"Mean recall over combinations, by training set; {counted}", lines)
 
 
 def _line(row: Any) -> dict[str, Any]:
+    three = {name: _three(value) for name, value in (("unseen", row.unseen), ("seen", row.seen))}
     return {
         "training set": called(row.arm),
         "needs": row.needs,
         "all combinations": with_interval(row),
-        "unseen": row.unseen,
-        "seen": row.seen,
-        "five worst": row.worst_five,
+        **three,
+        "five worst": _three(row.worst_five),
         "training patches": row.n_train if row.n_train else None,
-        "test patches": row.n_real,
-        "patients": row.n_patients,
     }
+
+
+def _three(value: float) -> Entry:
+    """Three decimals, as they stand in the column of the primary endpoint."""
+    return Entry(f"{value:.3f}", str(value), True) if known(value) else entry(None)
 
 
 def called(arm: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
-from medi.core.tables import RESULTS, ResultTable
+from medi.core.tables import RESULTS, ResultTable, of_main_probe
 
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
 TABLES = ("training", *RESULTS)
@@ -117,6 +117,7 @@ class Run:
 
     results: Results
     audit: Audit
+    training_audit: Audit
     counts: pd.DataFrame
     certificate: Certificate
     training: pd.DataFrame
@@ -179,7 +180,8 @@ class Run:
         return replace(self, utility=_of_task(self.utility, task), curves=_of_task(self.curves, task))
 
     def main(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the study's own encoder, where a table was measured by several."""
+        """The rows of the study's own encoder and of the probe that counts, where a table has several."""
+        table = of_main_probe(table)
         if table.empty or "encoder" not in table:
             return table
         named = str(self.results.encoder.get("name", ""))
@@ -211,6 +213,7 @@ def read(folder: Path) -> Run:
     run = Run(
         Results.read(folder / "results.json"),
         audit=Audit.read(folder / "audit" / "audit.json"),
+        training_audit=Audit.read(folder / "audit-training" / "audit.json"),
         counts=_table(folder / "audit" / "counts.parquet"),
         certificate=Certificate.read(folder / "holdout" / "certificate.json"),
         training=_table(folder / "tables" / "training.parquet"),

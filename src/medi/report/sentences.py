@@ -7,7 +7,7 @@ import pandas as pd
 
 from medi.core.claims import GUARD
 from medi.figures.names import interval, known, number, share, short
-from medi.report.run import Results, Run, pick
+from medi.report.run import Audit, Results, Run, pick
 from medi.report.verdict import verdict
 
 NAMED = 3  # combinations or classes that a sentence lists by name
@@ -22,7 +22,7 @@ def summary(run: Run) -> list[str]:
     return [
         *verdict(utility, control, fidelity),
         distance(run.results, fidelity, attribute),
-        limits(run.results, fidelity, utility, attribute, control, run.memorisation),
+        limits(run.results, fidelity, utility, attribute, control, run.memorisation, run.training_audit),
     ]
 
 
@@ -116,9 +116,11 @@ def limits(
     attribute: str,
     control: pd.DataFrame | None = None,
     memorisation: pd.DataFrame | None = None,
+    training_audit: Audit | None = None,
 ) -> str:
     """What is negative, uncertain or not covered, worst first."""
     found = [
+        *_shortcut(training_audit),
         *_copies(memorisation),
         _not_as_asked(control),
         _worse_combinations(fidelity, attribute),
@@ -130,6 +132,19 @@ def limits(
         "The cohort is procedural, so nothing here speaks for real tissue" if results.phantom else "",
     ]
     return f"Limits: {_joined(found) or 'none was found.'}"
+
+
+def _shortcut(training: Audit | None) -> list[str]:
+    """Attributes that give the class away in the training patches."""
+    rows = training.tables.get("ceiling") if training else None
+    if rows is None or "grade" not in rows:
+        return []
+    told = rows[rows["grade"].isin(["strong", "alarm"]) & ~rows["attribute"].str.contains(" ")]
+    return [
+        f"In the training patches, {row['attribute']} gives the class away: without the image, the class of "
+        f"{share(row['balanced_accuracy'])} of unseen patients is right (chance {share(row['chance'])})"
+        for row in told.to_dict("records")
+    ]
 
 
 def _copies(memorisation: pd.DataFrame | None) -> list[str]:

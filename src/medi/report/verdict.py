@@ -9,12 +9,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medi.core.claims import HALF_WAY, LEAST_RECALL, PRIMARY
-from medi.core.tables import DIFFERENCE
-from medi.figures.names import arm_name, interval, known, number, share, short, split_title
+from medi.core.tables import DIFFERENCE, of_main_probe
+from medi.figures.names import DASH, arm_name, interval, known, number, share, short, split_title
 from medi.report.remedies import EVERY, FIXED, NOISE, REAL, chance_of, is_generated, remedies
 from medi.report.run import pick
 
 TRAIN_LONGER = "train longer (continue with `medi train --images`)"
+OLDER = (
+    "Whether a classifier gains is not said: this run is of an older version, which compared nothing with pure noise. "
+    "Run the study again."
+)
+CLS = "cls"  # the model that knows the class alone
 LISTED = 3  # remedies that a sentence names
 
 
@@ -27,7 +32,11 @@ class Figure:
     high: float = float("nan")
 
     def __str__(self) -> str:
-        return f"{number(self.value)}{interval(self.low, self.high)}"
+        return f"{_decimals(self.value)}{interval(self.low, self.high, _decimals)}"
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−") if known(value) else DASH
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def judge(
 
     Empty where the primary endpoint was not measured: tables of version 0.1.
     """
-    rows = remedies(utility)
+    rows, control = remedies(utility), None if control is None else of_main_probe(control)
     chance = chance_of(rows)
     gaps = pick(utility, metric=f"{PRIMARY}{DIFFERENCE}", scope="all", split=EVERY)
     if gaps.empty or chance is None:
@@ -112,8 +121,8 @@ def _not_shown(arm: str, control: pd.DataFrame | None) -> Iterator[str]:
     for _, pair in rows.groupby(["attribute", "split"], sort=False) if len(rows) else ():
         levels = _levels(control, str(pair["attribute"].iloc[0]))
         real, made = (pair[pair["arm"] == name] for name in (REAL, arm))
-        if not (levels and len(real) and len(made)):
-            continue
+        if not (levels and len(real) and len(made)) or (arm == CLS and pair["attribute"].iloc[0] != "class"):
+            continue  # CLS is asked for a class alone
         least = 1 / levels + HALF_WAY * (real["value"].iloc[0] - 1 / levels)
         if made["high"].iloc[0] < least:
             yield (
@@ -134,9 +143,9 @@ def _levels(control: pd.DataFrame | None, attribute: str) -> int:
 def _of_few_kinds(arm: str, fidelity: pd.DataFrame | None) -> Iterator[str]:
     """Where images cover almost nothing of what real ones are."""
     rows = pd.DataFrame() if fidelity is None else pick(fidelity, metric="recall", scope="combination_mean", arm=arm)
-    for row in rows.itertuples() if len(rows) else ():
-        if row.value < LEAST_RECALL:
-            yield f"they cover {share(row.value)} of the real patches of {split_title(row.split)}"
+    for split, value in zip(rows["split"], rows["value"]) if len(rows) else ():
+        if value < LEAST_RECALL:
+            yield f"they cover {share(value)} of the real patches of {split_title(str(split))}"
 
 
 # --- in sentences -----------------------------------------------------------------------------------------------------
@@ -149,15 +158,14 @@ def verdict(
     rows, judged = remedies(utility), judge(utility, control, fidelity)
     if not judged:
         return [_nothing_judged(utility, rows)]
+    first, *others = judged
     unusable = [
         f"{_images(found)} are not usable yet: {found.unusable}; {TRAIN_LONGER}." for found in judged if found.unusable
     ]
-    first, *others = judged
     return [
         *unusable,
-        _claim(first),
-        _numbers(first, rows),
-        *_remedies_beside(first, rows, utility),
+        f"{_claim(first)} {_numbers(first, rows)}",
+        " ".join(_remedies_beside(first, rows, utility)) or "No remedy without a generator was tried.",
         *(_claim(other) for other in others),
     ]
 
@@ -166,10 +174,7 @@ def _nothing_judged(utility: pd.DataFrame, rows: pd.DataFrame) -> str:
     if utility.empty:
         return "Whether a classifier gains is not known: no classifier has been trained yet."
     if rows.empty:
-        return (
-            "Whether a classifier gains is not said: this run is of an older version, which compared nothing with pure "
-            "noise. Run the study again."
-        )
+        return OLDER
     return "There are no generated images to judge."
 
 
@@ -190,7 +195,7 @@ def _numbers(found: Judged, rows: pd.DataFrame) -> str:
     """The primary endpoint with what stands beside it, and how many patches it is measured on."""
     own, real = (rows[rows["arm"] == name].iloc[0] for name in (found.arm, REAL))
     beside = ", ".join(
-        f"{name} {number(own[key])} (real only {number(real[key])})"
+        f"{name} {_decimals(own[key])} (real only {_decimals(real[key])})"
         for key, name in (("unseen", "unseen"), ("seen", "seen"), ("worst_five", "the five worst"))
         if known(own[key])
     )
@@ -220,7 +225,8 @@ def _remedies_beside(found: Judged, rows: pd.DataFrame, utility: pd.DataFrame) -
     if rest := level[LISTED:]:
         yield f"Not told apart from {name} are also {_listed(rest)}; they need no model."
     if below := [arm for arm in told if arm not in (*above, *level)]:
-        yield f"Of the {len(told)} remedies that need no generator, {len(below)} are below {name}."
+        verb = "is" if len(below) == 1 else "are"
+        yield f"Of the {len(told)} remedies that need no generator, {len(below)} {verb} below {name}."
 
 
 def _generated(utility: pd.DataFrame, arm: str) -> bool:
@@ -247,7 +253,9 @@ def worst_class(control: pd.DataFrame | None, arm: str, split: str = "unseen") -
     """
     if control is None or control.empty or "class" not in control:
         return None
-    rows = pick(control, metric="as_asked", attribute="class", scope="class", split=split, arm=[REAL, arm])
+    rows = pick(
+        of_main_probe(control), metric="as_asked", attribute="class", scope="class", split=split, arm=[REAL, arm]
+    )
     if not {REAL, arm} <= set(rows["arm"]) if len(rows) else True:
         return None
     wide = rows.pivot_table(index="class", columns="arm", values="value", sort=False).dropna()

@@ -22,6 +22,7 @@ from medi.study.sources import Source, source_of
 
 SETTINGS = "study.yaml"  # in the run folder
 CHECKPOINT = "model.safetensors"  # in the folder of a model
+TRAINING_AUDIT = "audit-training"  # the audit of the training patches
 LEARNED = "encoders/learned.safetensors"
 CLS, MEDI = "cls", "medi"
 MODELS = (CLS, MEDI)  # class alone (the baseline), class and metadata

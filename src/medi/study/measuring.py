@@ -1,6 +1,6 @@
 """The stages that measure: features, distances, control, memorisation, and what a classifier gains."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +8,7 @@ import pandas as pd
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
 from medi.core.progress import Tally
-from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, SUSPECTS, UTILITY
+from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, SUSPECTS, UTILITY, of_main_probe
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
@@ -77,11 +77,20 @@ def measure_control(study: Study, path: Path) -> str:
         over=study.over,
         seed=s.seed,
         encoder=study.encoder().label,
+        crossed=_crossed(sets),
     )
     CONFUSION.write(path.parent, found.confusion)
     CONTROL.write(path.parent, found.figures)
-    shown = pick(found.figures, metric="as_asked", scope="all", split="unseen", attribute=s.attribute)
-    return f"{s.attribute} as asked: " + _listed(shown)
+    shown = pick(of_main_probe(found.figures), metric="as_asked", scope="all", split="unseen")
+    return "; ".join(f"{name} as asked: {_listed(pick(shown, attribute=name))}" for name in study.over)
+
+
+def _crossed(sets: Mapping[str, Embedded]) -> Embedded | None:
+    """Real patches of every combination that test nothing: those drawn beside the cohort, or set aside from it."""
+    if "oracle" not in sets:
+        return None
+    both = sets["floor"].join(sets["oracle"])
+    return both.take(~both.table["sample_id"].duplicated().to_numpy(dtype=bool))
 
 
 def measure_memorisation(study: Study, path: Path) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from medi.cohort.audit import audit
+from medi.cohort.audit import Audit, audit, shortcut
 from medi.cohort.holdout import design
 from medi.cohort.plan import Plan, balance, with_siblings
 from medi.cohort.rule import Rule
@@ -35,6 +35,13 @@ def audit_cohort(study: Study, path: Path) -> str:
     found = audit(cohort.table, cohort.schema)
     found.save(path)
     return "; ".join(found.summary())
+
+
+def audit_training(study: Study, path: Path) -> str:
+    """How skewed the training patches are once the held-out combinations are gone: the shortcut that training meets."""
+    found = study.split().audit(split="train")
+    found.save(path)
+    return "; ".join(shortcut(Audit.load(study.folder / "audit"), found))
 
 
 def hold_out(study: Study, path: Path) -> str:

@@ -16,12 +16,12 @@ from medi.cohort import phantom
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, write_json, write_table
 from medi.core.showing import Shown
-from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, UTILITY
+from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, TRAINING, UTILITY, of_main_probe
 from medi.report.page import build
 from medi.report.pictures import figure_of
 from medi.report.remedies import called, remedies
 from medi.report.sheets import write_sheets
-from medi.report.verdict import verdict
+from medi.report.verdict import OLDER, verdict, worst_class
 from medi.study.context import CLS, MEDI, MODELS, Study
 
 FILE = "results.json"
@@ -84,7 +84,7 @@ class Results(Shown):
             Path(folder),
             content["title"],
             content["seed"],
-            content.get("verdict", []),
+            content.get("verdict", [OLDER]),
             content.get("remedies", []),
             content["balanced_accuracy"],
             content["frechet"],
@@ -152,7 +152,7 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
     distances = pick(FIDELITY.read(tables), encoder=extractor.label)
     accuracy = pick(utility, metric="balanced_accuracy", scope="all")
     distance = pick(distances, metric="frechet", scope="combination_mean")
-    asked = pick(asked_of_all, metric="as_asked", scope="all", attribute=s.attribute)
+    asked = pick(asked_of_all, metric="as_asked", scope="all", attribute=s.attribute, probe=TRAINING)
     copies = pick(MEMORISATION.read(tables), metric="copy_rate")
     measured = {
         name: {split: _by_arm(pick(table, split=split)) for split in SPLITS}
@@ -169,6 +169,7 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
         "seconds": dict(seconds),
         "control": {str(split): _by_arm(rows) for split, rows in asked.groupby("split")},
+        "as_asked": _as_asked(asked_of_all),
         "copy_rate": _by_arm(copies),
         "encoder": {name: getattr(extractor, name) for name in ("name", "hash", "dimension", "licence")},
         "licences": {"data": s.cohort.licence} if s.cohort.licence else {},
@@ -179,9 +180,22 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
+def _as_asked(control: pd.DataFrame) -> dict[str, Any]:
+    """By the probe that counts: the share as asked by attribute, split and arm; the worst class of MeDi's images."""
+    rows = pick(of_main_probe(control), metric="as_asked", scope="all")
+    shares = {
+        str(name): {str(split): _by_arm(part) for split, part in own.groupby("split")}
+        for name, own in rows.groupby("attribute", sort=False)
+    }
+    found = worst_class(control, MEDI)
+    worst = {} if found is None else {"class": found[0], MEDI: vars(found[1]), "real": vars(found[2])}
+    return {"probe": str(rows["probe"].iloc[0]) if len(rows) else "", **shares, "worst_class": worst}
+
+
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON holds them, undefined numbers as None."""
-    return [dict(row) for row in rows.astype(object).where(rows.notna(), None).to_dict("records")]
+    known = rows.astype(object).where(rows.notna(), None)
+    return [dict(zip(known.columns, row)) for row in known.itertuples(index=False)]
 
 
 def _by_arm(rows: pd.DataFrame) -> dict[str, float]:

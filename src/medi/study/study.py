@@ -15,7 +15,7 @@ from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
 from medi.models.cost import flop, gflop_per_image, storage, weightless
 from medi.study import generating, measuring, preparing
-from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRANSLATED, Study, embeddings_of
+from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
 from medi.study.generating import translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
@@ -69,6 +69,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         Stage("cohort", preparing.collect, settings=source_of(s).key()),
         Stage("audit", preparing.audit_cohort, ("cohort",)),
         Stage("holdout", preparing.hold_out, ("cohort",), [s.holdout, s.attribute, s.seed]),
+        Stage(TRAINING_AUDIT, preparing.audit_training, ("audit", "holdout")),
         # real patches beside it, where more can be drawn: reference, real-vs-real floor, oracle
         Stage("references", preparing.draw_references, ("cohort",), [s.evaluation, s.plan, s.cohort, s.seed]),
         # CLS, p(image | class), and MeDi, p(image | class, metadata), fill every combination to the same count
@@ -81,7 +82,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         *features,
         # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
         Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()], version=2),
-        Stage(table("control"), measuring.measure_control, (first,), [s.attribute, s.seed]),
+        Stage(table("control"), measuring.measure_control, (first,), [s.attribute, s.seed], version=2),
         Stage(table("memorisation"), measuring.measure_memorisation, (first,), [s.attribute, s.seed]),
         Stage(table("utility"), measuring.measure_utility, (first,), [*measured, list(registry("arm"))], version=2),
     ]

@@ -25,6 +25,9 @@ def audit(run: Run) -> Section:
     for key, title in AUDIT_TITLES.items():
         if key in run.audit.tables:
             blocks.append(table_of(title, run.audit.tables[key], open=key in ("association", "ceiling")))
+    if "ceiling" in run.training_audit.tables:
+        title = "The same of the training patches, after the hold-out: the shortcut that a classifier can learn"
+        blocks.append(table_of(title, run.training_audit.tables["ceiling"]))
     calm = [] if run.audit.alarms else ["The audit raised no alarm."]
     return Section(*section, [*run.audit.notes, *calm], run.audit.alarms, blocks)
 

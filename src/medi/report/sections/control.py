@@ -3,6 +3,7 @@
 import pandas as pd
 
 from medi import figures
+from medi.core.tables import CROSSED, of_main_probe
 from medi.figures import Axis
 from medi.figures.names import in_order, number, ordered, probed_name
 from medi.report.parts import Picture, Section, table_of
@@ -26,8 +27,13 @@ def control(run: Run) -> Section:
         "share of images in which the probe sees what was asked for.",
         "“Real” is the same probe on real test images: no model can be expected to do better.",
     ]
-    pictures = [_as_asked(rows), *_confusions(run.confusion), _kept(run, rows)]
-    table = table_of("All figures of the probes", rows, open=False)
+    if (rows["probe"] == CROSSED).any():
+        text.append(
+            "These probes learned from crossed real patches: every combination of class and attribute is there. Probes "
+            "of the training patches are biased as these are. Their figures stand in the last table alone."
+        )
+    pictures = [_as_asked(rows), *_confusions(of_main_probe(run.confusion)), _kept(run, rows)]
+    table = table_of("All figures of the probes", run.control, open=False)
     return Section(*section, text, blocks=[*filter(None, pictures), table])
 
 
