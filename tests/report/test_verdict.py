@@ -155,7 +155,7 @@ def test_remedies_that_need_no_generator_are_told_apart_by_their_intervals() -> 
 def test_the_table_has_every_training_set_and_chance() -> None:
     found = remedies(utility(macenko=(-0.01, -0.03, 0.02)))
     assert found["arm"].tolist() == ["real", "macenko", "medi", "pure_noise", "chance"]
-    assert found["needs"].tolist() == ["nothing more", "nothing more", "a generator", "", ""]
+    assert found["needs"].tolist() == ["nothing", "nothing", "a generator", "", ""]
     assert found.set_index("arm").loc["medi", "worst_five"] == 0.4
 
 

@@ -11,7 +11,7 @@ from medi.report.run import pick
 from medi.report.sections.words import with_interval
 
 EVERY, NOISE, CHANCE, REAL, ORACLE = "all", "pure_noise", "chance", "real", "oracle"
-NEEDS = ("nothing more", "nothing more", "test images", "a generator", "", "real images")  # by place in the table
+NEEDS = ("nothing", "nothing", "test images", "a generator", "", "real images")  # by place in the table
 FIXED, GENERATED = {REAL: 0, NOISE: 4, ORACLE: 5, CHANCE: 6}, 3  # places
 COLUMNS = (
     *("arm", "needs", "value", "low", "high", "unseen", "seen", "worst_five"),

@@ -66,6 +66,25 @@ def test_calibration_error_of_a_written_out_example() -> None:
     assert value(BY_NAME["calibration_error"], found) == pytest.approx((10 * 0.4 + 10 * 0.4) / 20)
 
 
+def test_calibration_of_several_seeds_is_that_of_their_mean() -> None:
+    """Defect: the ensemble's confidence was held beside the hits of single seeds (0.33 where 0.16 is true)."""
+    rng = np.random.default_rng(0)
+    single = rng.dirichlet([2, 1], size=(5, 400))
+    labels = np.where(rng.random(400) < single.mean(axis=0)[:, 0], 0, 1)
+    votes = np.eye(2)[single.argmax(axis=2)].mean(axis=0)
+    found = Answers(labels, votes, single.mean(axis=0), np.zeros(400, dtype=int))
+    alone = Answers(labels, np.eye(2)[found.probabilities.argmax(axis=1)], found.probabilities, found.groups)
+    assert value(BY_NAME["calibration_error"], found) == value(BY_NAME["calibration_error"], alone)
+
+
+def test_auroc_stays_within_its_ends() -> None:
+    found = answers(2, n=12, skill=6.0)
+    rows = BY_NAME["auroc"].rows(found)
+    weights = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=500).astype(float)
+    draws = BY_NAME["auroc"].statistic(np.tensordot(weights, rows, 1))
+    assert np.nanmax(draws) <= 1
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_gaps_are_fairlearns_for_two_classes(seed: int) -> None:
     found = answers(2, seed=seed)

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from medi.cohort import phantom
+from medi.cohort.pixels import Pixels
+from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard
+from medi.evaluation.classify.stain import NO_STAIN, HedJitter, Macenko, RandomStain, Reinhard
+from medi.evaluation.classify.stained import stain_arms
+from medi.evaluation.encoders import encoder
+from medi.evaluation.features import Embedded
 
 COMBINATIONS = [("solid", site) for site in ("Cedar", "Hazel")]
 PATCHES = phantom.fresh(COMBINATIONS, 40, seed=0, stream="stain")
@@ -54,7 +59,9 @@ def test_blank_tiles_come_back(name: str) -> None:
     black = np.zeros_like(BLANK)
     np.testing.assert_array_equal(apply(name, BLANK), BLANK)
     np.testing.assert_array_equal(apply(name, specks), specks)
-    assert apply(name, np.concatenate([black, DARK.images[:2]])).dtype == np.uint8
+    np.testing.assert_array_equal(apply(name, np.concatenate([black, DARK.images[:2]]))[: len(black)], black)
+    grey = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1)).repeat(3, axis=3).astype(np.uint8)
+    np.testing.assert_array_equal(apply(name, grey), grey)
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -78,5 +85,13 @@ def test_augmentation_varies_colour_and_keeps_tissue(name: str) -> None:
 
 def test_no_tissue_at_all_is_one_clear_error() -> None:
     for kind in (Macenko, Reinhard, RandomStain):
-        with pytest.raises(MediError, match="no tissue in the training patches"):
+        with pytest.raises(MediError, match="no stained tissue in the training patches"):
             kind.fit(BLANK, 0)
+
+
+def test_a_cohort_without_stain_gives_arms_with_a_reason() -> None:
+    """P7: black and white patches came out as coloured tissue; the other arms are still compared."""
+    plain = Cohort(PATCHES.table, PATCHES.schema, Pixels.of(np.zeros((len(PATCHES), 32, 32, 3), dtype=np.uint8)))
+    real = Embedded(np.zeros((len(plain), 67)), plain.table)
+    arms = stain_arms(plain, real, {"seen": plain}, encoder("colour-texture"), 0, ["macenko", "reinhard"])
+    assert [arm.reason for arm in arms] == [NO_STAIN, NO_STAIN]

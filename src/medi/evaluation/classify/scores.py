@@ -125,13 +125,19 @@ def _below(scores: Float64[np.ndarray, " n"], others: Float64[np.ndarray, " m"])
 
 def _auroc(totals: Float[np.ndarray, "draws 4 k"]) -> Figures:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (totals[:, 0] / totals[:, 1] + totals[:, 2] / totals[:, 3]).mean(axis=1)
+        found = (totals[:, 0] / totals[:, 1] + totals[:, 2] / totals[:, 3]).mean(axis=1)
+    return np.clip(found, 0, 1)  # a sum to first order, which a resample can bring past the ends
 
 
 def _confidences(answers: Answers) -> Float64[np.ndarray, "n 2 bins"]:
-    """Per bin of the highest probability: there is a row in it, and how much surer it was than right."""
+    """Per bin of the highest probability: there is a row in it, and how much surer it was than right.
+
+    Several seeds are one ensemble: both are of its mean probabilities.
+    """
     sure = answers.probabilities.max(axis=1)
-    return tallies(np.eye(CALIBRATION_BINS)[confidence_bins(sure)], sure - answers.hits)
+    right = (answers.probabilities.argmax(axis=1) == answers.labels).astype(np.float64)
+    right = np.where(np.isnan(answers.hits), np.nan, right)  # classes that no probe knows
+    return tallies(np.eye(CALIBRATION_BINS)[confidence_bins(sure)], sure - right)
 
 
 def _calibration(totals: Float[np.ndarray, "draws 2 bins"]) -> Figures:

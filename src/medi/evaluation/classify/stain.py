@@ -22,9 +22,11 @@ Transform = Callable[[Images, Sequence[str]], Images]  # of patches and their sa
 
 GLASS = 0.15  # optical density (natural logarithm) below which a pixel shows glass
 LEAST_TISSUE = 0.05  # share of pixels; with less the stain cannot be seen
+LEAST_COLOUR = 0.05  # difference of the channels' optical densities below which a pixel is grey or black
 EDGE = 1.0  # percentile of angles at which Macenko takes the stains
 REFERENCE_PATCHES = 512
 FACTOR, SHIFT = 0.2, 0.05  # of HED jitter: concentrations times 1 +- FACTOR, plus +- SHIFT
+NO_STAIN = "no stained tissue in the training patches: there is no stain to normalise to or to vary"
 # Haematoxylin and eosin where a reference shows no tissue at all, and the residual of colour deconvolution.
 USUAL = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]], dtype=np.float32)
 # Linear RGB to cone responses, and their logarithms to lightness, yellow-blue, red-green (Reinhard et al. 2001).
@@ -44,8 +46,8 @@ class Macenko:
         """From all pixels of some of these training patches together."""
         density = _density(_sample(images, seed)).reshape(1, -1, 3)
         tissue = _tissue(density)
-        if not _enough(tissue)[0]:
-            raise MediError("no tissue in the training patches: there is no stain to normalise to")
+        if not _enough(density, tissue)[0]:
+            raise MediError(NO_STAIN)
         stains = _stains(density, tissue)
         return cls(stains[0], _strength(_concentrations(density, stains), tissue)[0])
 
@@ -57,7 +59,7 @@ class Macenko:
         amounts = _concentrations(density, stains)
         own = np.maximum(_strength(amounts, tissue), 1e-3)
         new = (amounts * (self.strength / own)[:, None]) @ self.stains
-        return _where(_enough(tissue), _picture(256 * np.exp(-new) - 1, images), images)
+        return _where(_enough(density, tissue), _picture(256 * np.exp(-new) - 1, images), images)
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ class Reinhard:
     @classmethod
     def fit(cls, images: Images, seed: int) -> "Reinhard":
         sample = _sample(images, seed)
-        tissue = _tissue(_density(sample)).reshape(1, -1)
-        if not _enough(tissue)[0]:
-            raise MediError("no tissue in the training patches: there is no stain to normalise to")
+        density = _density(sample).reshape(1, -1, 3)
+        tissue = _tissue(density)
+        if not _enough(density, tissue)[0]:
+            raise MediError(NO_STAIN)
         mean, spread = _moments(_opponent(sample).reshape(1, -1, 3), tissue)
         return cls(mean[0], spread[0])
 
@@ -100,7 +103,7 @@ class HedJitter:
         density = _density(images)
         amounts = density @ np.linalg.inv(stains)
         new = (amounts * (1 + FACTOR * draws[:, :1]) + SHIFT * draws[:, 1:]) @ stains
-        return _where(_enough(_tissue(density)), _picture(256 * np.exp(-new) - 1, images), images)
+        return _where(_enough(density, _tissue(density)), _picture(256 * np.exp(-new) - 1, images), images)
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,12 @@ class RandomStain:
     @classmethod
     def fit(cls, images: Images, seed: int) -> "RandomStain":
         sample = _sample(images, seed)
-        tissue = _tissue(_density(sample))
-        if not _enough(tissue).any():
-            raise MediError("no tissue in the training patches: there is no stain to vary")
-        found = np.stack(_moments(_opponent(sample), tissue), axis=1)[_enough(tissue)]
+        density = _density(sample)
+        tissue = _tissue(density)
+        enough = _enough(density, tissue)
+        if not enough.any():
+            raise MediError(NO_STAIN)
+        found = np.stack(_moments(_opponent(sample), tissue), axis=1)[enough]
         return cls(seed, found.mean(axis=0), found.std(axis=0))
 
     def apply(self, images: Images, ids: Sequence[str]) -> Images:
@@ -143,8 +148,10 @@ def _tissue(density: Pixels) -> Mask:
     return shows_tissue(density, GLASS, black=np.inf)  # dark nuclei are tissue here
 
 
-def _enough(tissue: Mask) -> Bool[np.ndarray, " n"]:
-    return tissue.mean(axis=1) >= LEAST_TISSUE
+def _enough(density: Pixels, tissue: Mask) -> Bool[np.ndarray, " n"]:
+    """Which patches show stained tissue enough: grey and black, as of borders or plain images, is no stain."""
+    stained = tissue & (np.ptp(density, axis=-1) > LEAST_COLOUR)
+    return stained.mean(axis=1) >= LEAST_TISSUE
 
 
 def _picture(values: Float32[np.ndarray, "n p 3"], like: Images) -> Images:
@@ -205,8 +212,9 @@ def _moments(colours: Pixels, tissue: Mask) -> tuple[Float32[np.ndarray, "n 3"],
 
 
 def _recoloured(images: Images, mean: Float32[np.ndarray, "n 3"], spread: Float32[np.ndarray, "n 3"]) -> Images:
-    tissue, colours = _tissue(_density(images)), _opponent(images)
+    density, colours = _density(images), _opponent(images)
+    tissue = _tissue(density)
     own, width = _moments(colours, tissue)
     new = (colours - own[:, None]) * (spread / np.maximum(width, 1e-3))[:, None] + mean[:, None]
     rgb = np.exp(np.minimum(new @ np.linalg.inv(OPPONENT).T, 5)) @ np.linalg.inv(CONES).T
-    return _where(_enough(tissue), _picture(256 * rgb - 1, images), images)
+    return _where(_enough(density, tissue), _picture(256 * rgb - 1, images), images)

@@ -39,14 +39,18 @@ def stain_arms(
 ) -> list[Arm]:
     """Stain normalisation (both sides, reference from training) and stain augmentation (a second copy of each patch).
 
-    train: the patches of `real`, in its order; a test patch is normalised by itself alone. progress is told the patches
-    that are embedded.
+    Where training shows no stain, an arm has that as its reason. train: the patches of `real`, in its order; a test
+    patch is normalised by itself alone. progress is told the patches that are embedded.
     """
     if len(train) != len(real):
         raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")
     arms, tally = [], Tally(progress, stain_patches(len(train), sum(map(len, tests.values())), names))
     for name in names:
-        transform = STAINS[name](train.images[:], seed).apply
+        try:
+            transform = STAINS[name](train.images[:], seed).apply
+        except MediError as error:
+            arms.append(Arm(name, real, reason=str(error)))
+            continue
         changed = Embedded(stained(train, transform, encoder, tally.part()), real.table)
         if name in AUGMENTATIONS:
             arms.append(Arm(name, real.join(changed)))
