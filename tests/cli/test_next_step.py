@@ -45,7 +45,7 @@ def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> No
     assert words == ["report", "--real", str(real), good, *measured]
     assert following(fine(medi(*words))) == ["export", str(folders / "good"), "--as", "folder"]
     page = Path("medi-report/report.html").read_text()
-    assert "Balanced accuracy by training set" in page
+    assert "Mean recall over combinations by training set" in page
     assert "good" in page
     assert Path("medi-report/sheet/cohort.json").exists()
     assert "report: medi-report/report.html" in fine(medi(*words)), "again"

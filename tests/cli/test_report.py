@@ -28,7 +28,7 @@ def test_a_study_done_verb_by_verb_has_a_report_of_what_is_there(medi: Medi, fol
     shown = fine(medi("report", "--real", real, medi_, cls, "--utility", "u", "--out", "page"))
     assert shown.splitlines()[0] == "report: page/report.html"
     page = Path("page/report.html").read_text(encoding="utf-8")
-    assert "Balanced accuracy by training set" in page
+    assert "Mean recall over combinations by training set" in page
     assert "is not known (this stage has not run)" in page, "distances were not measured"
     shown = fine(medi("report", "--real", real, "--out", "alone"))
     assert "No classifier has been trained yet" in Path("alone/report.html").read_text(encoding="utf-8")

@@ -52,7 +52,7 @@ def test_a_study_names_what_its_extensions_register(own: Path, medi: Medi) -> No
     assert settings.extensions == (str(own.parent / "mine.py"),)
     assert settings.sampling.solver == "one-jump-of-a-study"
     check(settings)
-    assert "samples: 345 images a model" in fine(medi("run", own, "--dry-run"))
+    assert "samples: 640 images a model" in fine(medi("run", own, "--dry-run"))
     kept = own.parent / "kept.yaml"
     kept.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
     assert read_study(kept) == settings, "as workers read it in the run folder"

@@ -26,8 +26,8 @@ SCHEMA = Schema(Attribute("class", levels=("a", "b")), (Attribute("site", levels
 COLOURS = Encoder("colours", 3, 8, "", "0", lambda images: images.mean(axis=(1, 2), dtype=np.float32))
 ASKED = Asked(
     (0, 6),
-    per_class=5,
-    distance_images=4,
+    per_class=20,
+    distance_images=20,
     adapting=AdaptSettings(vector_images=32, tune_images=32, batch=16),
     sampling=SamplerSettings(steps=2, batch=8),
     translating=TransferSettings(steps=2, batch=8),
@@ -66,9 +66,9 @@ def test_without_a_level_neither_rows_nor_name_are_left() -> None:
 
 def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) -> None:
     """P5: arms start from old patches; k = 0 is the mean of the known levels; done again nothing is learned again."""
-    sets = [patches(name, 16, "C") for name in ("test", "floor", "oracle")]
+    sets = [patches(name, 40, "C") for name in ("test", "floor", "oracle")]
     new = Newcomer("site", "C", patches("learn", 8, "C", **{"class": "", "site": ""}), *sets)
-    old, out = patches("old", 32, "AB"), tmp_path / "out"
+    old, out = patches("old", 48, "AB"), tmp_path / "out"
     table = unseen_level(model, old, new, out, COLOURS, ASKED)
     assert set(table["x"]) == {0, 6}
     found = table.set_index(["metric", "arm", "x"])["value"]
@@ -76,10 +76,10 @@ def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) ->
     assert found["seconds", "medi", 0] == 0 < found["seconds", "medi", 6]
     assert (table[table["metric"] == "frechet"]["value"] >= 0).all()
     counts = read_table(out / "tables/utility.parquet").query("scope == 'all'").set_index("arm")["n_train"]
-    assert (counts["real"].max(), counts["oracle"].max(), counts["medi, 6 patches"].max()) == (32, 48, 42)
-    assert counts["translated, 6 patches"].max() == 42
+    assert (counts["real"].max(), counts["oracle"].max(), counts["medi, 6 patches"].max()) == (48, 88, 88)
+    assert counts["translated, 6 patches"].max() == 88
     translated = Cohort.load(out / "k6/translated").table
-    assert translated.groupby("class").size().to_dict() == {"a": 5, "b": 5}
+    assert translated.groupby("class").size().to_dict() == {"a": 20, "b": 20}
     assert set(translated["translated_from"]) <= {"A", "B"}
     assert set(translated["site"]) == {"C"}
     assert set(translated["patient"]) <= set(old.table["patient"]), "splits hold (P5)"
@@ -89,7 +89,7 @@ def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) ->
     torch.testing.assert_close(level_vector(mean, "site", "C"), known.mean(dim=0))
     assert load_model(out / "k6/model.safetensors")[1].adaptations[0]["patches"] == 6
     samples = Cohort.load(out / "k6/samples").table
-    assert samples.groupby("class").size().to_dict() == {"a": 5, "b": 5}
+    assert samples.groupby("class").size().to_dict() == {"a": 20, "b": 20}
     assert (samples["group"] == "g").all(), "what old patches of the class have"
     before = (out / "k6/model.safetensors").stat().st_mtime_ns
     pd.testing.assert_frame_equal(unseen_level(model, old, new, out, COLOURS, ASKED), table)

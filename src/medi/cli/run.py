@@ -13,7 +13,7 @@ from medi.cli.help import add
 from medi.cli.next_step import NAME, next_step, program
 from medi.cli.options import Redo, RunOut, given, with_device
 from medi.cli.result_tables import show_remedies
-from medi.cli.terminal import WARNING, Terminal, say, warn
+from medi.cli.terminal import WARNING, Terminal, console, say, warn
 
 if TYPE_CHECKING:
     from medi.study.settings import StudySettings

@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.core.claims import LEAST_IMAGES
 from medi.core.seeds import generator
 from medi.core.tables import CURVES, FIDELITY, UTILITY
 from medi.evaluation.classify import utility
@@ -154,7 +155,7 @@ def _donors(old: Cohort, class_: str, asked: Asked) -> Int64[np.ndarray, " n"]:
 
 def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, float], asked: Asked) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
-    whole = accuracy[accuracy["scope"] == "all"]
+    whole = accuracy[(accuracy["scope"] == "all") & (accuracy["split"] == SPLIT)]
     for k in asked.counts:
         place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}
         named = {REAL: REAL, ORACLE: ORACLE, arm_of(SAMPLED, k): SAMPLED, arm_of(TRANSLATED, k): TRANSLATED}
@@ -162,8 +163,9 @@ def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, f
             found = {"arm": named[str(row.arm)], "metric": row.metric, "value": row.value, "reason": row.reason}
             rows.append(place | found | {"low": row.low, "high": row.high})
         for metric, arm, value in (*_distances(distance, k), ("seconds", SAMPLED, seconds[k])):
+            why = "" if np.isfinite(value) else f"fewer than {LEAST_IMAGES} images of some class"
             rows.append(
-                place | {"arm": arm, "metric": metric, "value": value, "low": np.nan, "high": np.nan, "reason": ""}
+                place | {"arm": arm, "metric": metric, "value": value, "low": np.nan, "high": np.nan, "reason": why}
             )
     columns = ["arm", "against", "split", "metric", "x_name", "x", "seed", "value", "low", "high", "reason"]
     return pd.DataFrame(rows).assign(against="")[columns]
