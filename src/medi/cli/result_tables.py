@@ -41,11 +41,11 @@ def show_remedies(found: "pd.DataFrame", title: str) -> None:
     """The headline table: a row per training set, as `medi.report.remedies.remedies` gives it; chance is the last."""
     from medi.report.remedies import called
 
-    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("training set", overflow="fold")
     table.add_column("needs", overflow="fold")
     for name in ("all combinations", "unseen", "seen", "five worst"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     row: Any
     for row in found.itertuples():
         limits = f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""

@@ -88,6 +88,12 @@ def _by_arm(rows: pd.DataFrame) -> dict[str, float]:
     return dict(zip(rows["arm"], rows["value"])) if len(rows) else {}
 
 
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON holds them, undefined numbers as None."""
+    known = rows.astype(object).where(rows.notna(), None)
+    return [dict(zip(known.columns, row)) for row in known.itertuples(index=False)]
+
+
 def chance_of(rows: pd.DataFrame) -> float | None:
     """Chance on the primary endpoint, from the table of `remedies`."""
     found = rows.loc[rows["arm"] == CHANCE, "value"]

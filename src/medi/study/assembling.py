@@ -20,6 +20,8 @@ from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, RESULTS, UTILITY
 from medi.evaluation.splits import TESTS
 from medi.models.checkpoint import load_checkpoint
 from medi.report.page import build
+from medi.report.remedies import records, remedies
+from medi.report.verdict import verdict
 from medi.study.context import CHECKPOINT
 from medi.study.results import FILE, PER_COMBINATION, SPLITS, gap_closed, pick
 
@@ -97,13 +99,16 @@ def _content(parts: Parts, over: tuple[str, str], tables: Mapping[str, pd.DataFr
     attribute, empty = over[1], pd.DataFrame()
     fidelity = tables.get(FIDELITY.name, empty)
     label = str(fidelity["encoder"].iloc[0]) if len(fidelity) else ""
-    accuracy = _first_task(_rows(tables.get(UTILITY.name, empty), metric="balanced_accuracy", scope="all"))
+    utility = _first_task(tables.get(UTILITY.name, empty))
+    accuracy = _rows(utility, metric="balanced_accuracy", scope="all")
     distance = _rows(fidelity, metric="frechet", scope="combination_mean", encoder=label)
     asked = _rows(tables.get(CONTROL.name, empty), metric="as_asked", scope="all", attribute=attribute)
     unseen = _by_split(accuracy).get("unseen", {})
     return {
         "format_version": RESULTS_FORMAT,
         "title": f"A study of {parts.real.name}, verb by verb",
+        "verdict": verdict(utility, tables.get(CONTROL.name), fidelity),
+        "remedies": records(remedies(utility)),
         "balanced_accuracy": _by_split(accuracy),
         "frechet": _by_split(distance),
         "gap_closed": gap_closed(unseen),

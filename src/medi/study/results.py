@@ -19,7 +19,7 @@ from medi.core.showing import Shown
 from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, TRAINING, UTILITY, of_main_probe
 from medi.report.page import build
 from medi.report.pictures import figure_of
-from medi.report.remedies import called, remedies
+from medi.report.remedies import called, records, remedies
 from medi.report.sheets import write_sheets
 from medi.report.verdict import OLDER, verdict, worst_class
 from medi.study.context import CLS, MEDI, MODELS, Study
@@ -164,7 +164,7 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
         "seed": s.seed,
         "note": s.note,
         "verdict": verdict(utility, asked_of_all, distances),
-        "remedies": _records(remedies(utility)),
+        "remedies": records(remedies(utility)),
         **measured,
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
         "seconds": dict(seconds),
@@ -190,12 +190,6 @@ def _as_asked(control: pd.DataFrame) -> dict[str, Any]:
     found = worst_class(control, MEDI)
     worst = {} if found is None else {"class": found[0], MEDI: vars(found[1]), "real": vars(found[2])}
     return {"probe": str(rows["probe"].iloc[0]) if len(rows) else "", **shares, "worst_class": worst}
-
-
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON holds them, undefined numbers as None."""
-    known = rows.astype(object).where(rows.notna(), None)
-    return [dict(zip(known.columns, row)) for row in known.itertuples(index=False)]
 
 
 def _by_arm(rows: pd.DataFrame) -> dict[str, float]:
