@@ -1,7 +1,9 @@
 """medi train as a user runs it, on a packed phantom cohort with a split."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from medi.cohort.holdout import design
 from medi.cohort.rule import Rule
 from medi.cohort.table import Cohort
 from medi.models.checkpoint import load_model
+from medi.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -51,6 +54,30 @@ def test_dropout_by_name_stays_with_the_model(medi: Medi, packed: Path) -> None:
     refused(medi(*sample, "--guidance", "group=1"), "trained without conditioning dropout of group")
     fine(medi(*command, "--dropout", "0.3", "--out", "all"))
     assert load_model(Path("all/model.safetensors"))[1].dropout == 0.3
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_says_what_is_saved_and_the_same_command_continues_p12(
+    medi: Medi, packed: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    """Before, half a minute of training left nothing and said that it would go on."""
+    step, images = Trainer.step, list[int]()
+
+    def stopping(trainer: Trainer) -> object:
+        loss = step(trainer)
+        images.append(trainer.images)
+        if images == [16, 32, 48]:
+            os.kill(os.getpid(), number)
+        return loss
+
+    monkeypatch.setattr(Trainer, "step", stopping)
+    command = ("train", packed, "--preset", "demo", "--images", "96", "--out", "m")
+    found, text = medi(*command)
+    assert found == code
+    last = text.splitlines()[-1]
+    assert last == "medi: stopped; last saved at 48 of 96 images (50 %); the same command continues"
+    fine(medi(*command))
+    assert images == [16, 32, 48, 64, 80, 96]
 
 
 def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:

@@ -54,6 +54,15 @@ def registered(name):
     from medi.core.registry import registry
     return registry("metric")[name]()
 
+def saves(count, path, advance):
+    from medi.core.stopping import Stopped, noted
+    with noted() as signal:
+        Path(path).write_text("begun")
+        while signal.number is None:
+            time.sleep(0.01)
+    time.sleep(0.2)
+    raise Stopped([(count, 8000)], signal.number)
+
 def waits(path, advance):
     Path(path).write_text(str(os.getpid()))
     time.sleep(600)
@@ -104,6 +113,27 @@ def test_errors_come_through_and_end_the_others(workers, tmp_path: Path) -> None
         side_by_side(failing(workers.dead), Silent())
     if (tmp_path / "pid").exists():
         assert not alive(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("everyone", [False, True])
+def test_a_signal_reaches_all_workers_and_they_tell_what_they_saved_p12(
+    workers, tmp_path: Path, number: int, everyone: bool
+) -> None:
+    """A terminal sends Ctrl-C, and a scheduler SIGTERM, to the parent or to the workers as well."""
+    (tmp_path / "script.py").write_text(
+        "import some_workers\nfrom medi.core.processes import side_by_side\nfrom medi.core.progress import Silent\n"
+        "from medi.core.stopping import Stopped\n"
+        f"calls = {{c: (some_workers.saves, (n, {str(tmp_path)!r} + '/' + c)) for c, n in (('a', 800), ('b', 900))}}\n"
+        "try: side_by_side(calls, Silent())\nexcept Stopped as stopped: print(stopped, stopped.number)\n"
+    )
+    command = [sys.executable, tmp_path / "script.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
+        wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+        (os.killpg if everyone else os.kill)(parent.pid, number)
+        told = parent.communicate(timeout=60)[0]
+    saved = "stopped; last saved at 800 and 900 of 8,000 images (11 %); the same command continues"
+    assert told == f"{saved} {int(number)}\n"
 
 
 def alive(pid: int) -> bool:

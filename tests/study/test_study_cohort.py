@@ -20,7 +20,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table
 from medi.core.progress import Silent
-from medi.models.checkpoint import load_model
+from medi.models.checkpoint import load_model, load_tensors
 from medi.study.settings import CohortSettings, find_study, read_study
 from medi.study.sources import source_of
 from medi.training.loop import EARLY
@@ -141,6 +141,26 @@ def test_killed_run_goes_on_and_ends_with_the_same_numbers(home: Path, tmp_path:
     mine, theirs = (read_json(folder / "results.json") for folder in (cut, whole))
     assert mine["balanced_accuracy"] == theirs["balanced_accuracy"]
     assert mine["frechet"] == theirs["frechet"]
+
+
+@pytest.mark.slow
+def test_a_stopped_run_has_saved_both_models_p12(home: Path, tmp_path: Path) -> None:
+    """SIGTERM goes to the command alone; both processes that train save, and the last line says so."""
+    long = TINY | {"training": TINY["training"] | {"images": 200_000, "save_every": 64, "early_average": 64}}
+    (home / "long.yaml").write_text(yaml.safe_dump(long))
+    command = [sys.executable, "-m", "medi.cli", "run", str(home / "long.yaml"), "--out", str(tmp_path / "cut")]
+    states = [tmp_path / "cut" / "models" / name / "state.safetensors" for name in ("cls", "medi")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 300
+        while not all(map(Path.exists, states)) and time.monotonic() < deadline and running.poll() is None:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        told = running.communicate(timeout=60)[1]
+    assert running.returncode == 143, told
+    reached = [load_tensors(state)[1]["images"] for state in states]
+    counts = " and ".join(f"{n:,}" for n in dict.fromkeys(reached))
+    assert f"medi: stopped; last saved at {counts} of 200,000 images" in told
+    assert "Traceback" not in told
 
 
 def test_a_packed_cohort_is_taken_as_it_is(run: Path, home: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count
@@ -18,12 +19,15 @@ from medi.cohort.table import Cohort
 from medi.cohort.turns import dihedral
 from medi.core import files
 from medi.core.errors import MediError
+from medi.core.stopping import Stopped
 from medi.models.checkpoint import load_model, load_tensors, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 from medi.models.noise import ddpm_sigmas
 from medi.sampling.sampler import SamplerSettings, draw, sample_images
+from medi.training import loop
 from medi.training.data import Batches, draw_probabilities
+from medi.training.log import read_log
 from medi.training.loop import EARLY, train
 from medi.training.recipe import Recipe
 from medi.training.sheet import sheet
@@ -443,3 +447,54 @@ def test_operations_are_counted(cohort: Cohort, tiny) -> None:
     assert 2 < two / one < 4
     conv_in = 2 * 12 * 8 * 9 * 4 * 4  # multiply and add: channels in and out, 3 x 3, pixels
     assert one > 3e-9 * conv_in
+
+
+def stopped_at(update: int, number: int):
+    """A progress that sends this very process a signal after so many updates."""
+    updates = count(1)
+    return lambda images, total: os.kill(os.getpid(), number) if next(updates) == update else None
+
+
+@pytest.mark.parametrize(("update", "number"), [(1, signal.SIGINT), (6, signal.SIGTERM), (8, signal.SIGINT)])
+def test_a_signal_saves_and_the_same_call_ends_bitwise_alike_p4(
+    cohort: Cohort, tiny, tmp_path, update: int, number: int
+) -> None:
+    """Before, all since the last row of the log was lost; saving between rows changes neither weights nor log."""
+    whole = train(cohort, tmp_path / "whole", tiny, RECIPE, cohort.schema, 5, cohort)
+    arguments = (cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5, cohort)
+    with pytest.raises(Stopped, match=f"last saved at {4 * update} of 96 images") as stop:
+        train(*arguments, stopped_at(update, number))
+    assert stop.value.number == number
+    assert load_tensors(tmp_path / "cut" / "state.safetensors")[1]["images"] == 4 * update
+    again = train(*arguments)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
+    logs = [read_log(path.parent) for path in (whole, again)]
+    assert [(r.images, r.loss, r.validation_loss) for r in logs[0]] == [
+        (r.images, r.loss, r.validation_loss) for r in logs[1]
+    ]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == [
+        signal.default_int_handler,
+        signal.SIG_DFL,
+    ]
+
+
+def test_the_clock_saves_between_rows_of_the_log_p12(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
+    """A kill loses at most some minutes, however long it takes to the next row."""
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+
+    def kill(images: int, total: int) -> None:
+        if images == 28:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5, None, kill)
+    assert load_tensors(tmp_path / "cut" / "state.safetensors")[1]["images"] == 24
+    again = train(cohort, tmp_path / "cut", tiny, RECIPE, cohort.schema, 5)
+    whole = train(cohort, tmp_path / "whole", tiny, RECIPE, cohort.schema, 5)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
+
+
+def test_a_signal_during_the_last_update_leaves_a_finished_model(cohort: Cohort, tiny, tmp_path) -> None:
+    with pytest.raises(Stopped, match="96 of 96 images \\(100 %\\)"):
+        train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 5, None, stopped_at(24, signal.SIGTERM))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "model.safetensors"]

@@ -6,6 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from medi.core.stopping import Stopped
+
 HELP = ("-h", "--help")
 CONTEXT: dict[str, Any] = {"help_option_names": list(HELP)}
 EXAMPLE = "Example: "  # begins the last line of a verb's docstring; it is shown unbroken, ready to paste
@@ -36,6 +38,13 @@ class Verb(TyperCommand):
 
 class Verbs(TyperGroup):
     """The command `medi`: its verbs by GROUPS."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """A verb that a signal stopped gives `Stopped`, in place of the exception that typer would make a number of."""
+        try:
+            return super().invoke(ctx)
+        except Stopped as stopped:
+            return stopped
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [name for names in GROUPS.values() for name in names if name in self.commands]

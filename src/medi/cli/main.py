@@ -33,8 +33,10 @@ from medi.cli import app as browser
 from medi.cli.help import CONTEXT, Verbs
 from medi.cli.terminal import log, printable
 from medi.core.errors import MediError
+from medi.core.stopping import Stopped, ended_by_sigterm
 
-INTERRUPTED = 130  # what typer makes of Ctrl-C, by an exception or by its return value
+SIGNALLED = 128  # and the number of the signal: the exit code of a process that one ended
+INTERRUPTED = SIGNALLED + 2  # what typer makes of Ctrl-C, by an exception or by its return value
 USAGE_ERROR: Any = typer.BadParameter.__base__  # click's UsageError, wherever typer keeps it
 
 app = typer.Typer(
@@ -74,7 +76,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     log.path = None
     try:
-        code = app(prog_name="medi", standalone_mode=False) or 0
+        with ended_by_sigterm():
+            code = app(prog_name="medi", standalone_mode=False) or 0
     except MediError as error:
         _stop(str(error))
     except USAGE_ERROR as error:
@@ -82,7 +85,10 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _tell("interrupted; the same command goes on where it was")
+        code = Stopped()
+    if isinstance(code, Stopped):
+        _tell(str(code))
+        code = SIGNALLED + code.number
     sys.exit(code)
 
 

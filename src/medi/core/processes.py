@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import starmap
@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Show
 from medi.core.registry import extensions, load_extensions
+from medi.core.stopping import Reached, Stopped, ended_by_sigterm
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch and BLAS are loaded
@@ -55,15 +56,22 @@ class _Failed:
     by_user: bool  # a MediError
 
 
+@dataclass(frozen=True)
+class _Stopped:
+    saved: Sequence[Reached]
+    number: int
+
+
 def side_by_side(calls: Mapping[str, Call], show: Show) -> None:
     """Call `function(*arguments, advance)` for every title: {"training cls": (train_model, (folder, "cls"))}.
 
     All at once on CPUs, one after another where there is a GPU to share, each in a fresh process. The first failure
     ends the others. A MediError comes through as it is; any other error is a RuntimeError with the worker's traceback.
+    Ctrl-C and SIGTERM end in `Stopped`, which tells what the calls have saved.
     """
     titles, cores = list(calls), os.cpu_count() or 1
     at_once = 1 if _has_gpu() else min(len(calls), cores)
-    with show.bars(*titles) as advances:
+    with ended_by_sigterm(), show.bars(*titles) as advances:
         for start in range(0, len(titles), at_once):
             group = [calls[title] for title in titles[start : start + at_once]]
             with Pool(len(group), threads=max(cores // len(group), 1), apart=True) as pool:
@@ -88,10 +96,13 @@ class Pool:
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        for worker in self._workers:
-            worker.end()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for worker in self._workers:  # all are told before the first is waited for
+            worker.process.terminate()
+        stopped = [*getattr(error, "saved", []), *(found for worker in self._workers for found in worker.end())]
         self._workers.clear()
+        if isinstance(error, KeyboardInterrupt) and stopped:
+            raise Stopped(stopped, getattr(error, "number", signal.SIGINT)) from None
 
     def map(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
         """The results of `function(*task)` as they come, in any order."""
@@ -161,13 +172,26 @@ class _Worker:
             ) from None
         if isinstance(message, _Failed):
             raise MediError(message.text) if message.by_user else RuntimeError(message.text)
+        if isinstance(message, _Stopped):
+            raise Stopped(message.saved, message.number)
         return message
 
-    def end(self) -> None:
-        self.process.terminate()
+    def end(self) -> Sequence[Reached]:
+        """Wait for the end of a process that was told to end; what its work has saved."""
+        saved = self._last_words()
         self.process.join()
         self.pipe.close()
         self.printed.unlink(missing_ok=True)
+        return saved
+
+    def _last_words(self) -> Sequence[Reached]:
+        """What a worker has saved that was stopped, as it says before it ends. The pipe alone tells of its end where
+        the server that forked it was stopped as well."""
+        with suppress(EOFError, OSError):
+            while True:
+                if isinstance(message := self.pipe.recv(), _Stopped):
+                    return message.saved
+        return ()
 
 
 def _context() -> SpawnContext | ForkServerContext:
@@ -203,13 +227,17 @@ def _serve(pipe: Connection, printed: str, known: Sequence[str], environment: di
     with open(printed, "ab", buffering=0) as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
-    message: _Done | _Failed
+    message: _Done | _Failed | _Stopped
     while True:
         try:
             load_extensions(known)
             function, arguments, tells = pipe.recv()
             message = _Done(function(*arguments, _Teller(pipe)) if tells else function(*arguments))
         except (EOFError, ConnectionError):
+            return
+        except Stopped as stopped:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever sent it to all may send it twice
+            pipe.send(_Stopped(stopped.saved, stopped.number))
             return
         except MediError as error:
             message = _Failed(str(error), by_user=True)

@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from medi.core.errors import MediError
 from medi.core.files import write_atomic
 from medi.core.memory import keep_freed_memory
 from medi.core.progress import Advance, unheard
+from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, save_model, save_tensors
 from medi.models.network import NetworkSettings
 from medi.training.log import LogRow, check_collapse, check_finite, utilisation, write_log
@@ -29,6 +31,8 @@ from medi.training.sheet import Draw, sheet
 from medi.training.trainer import Trainer
 
 MODEL, EARLY, STATE = "model.safetensors", "early.safetensors", "state.safetensors"  # in a model's folder
+SAVE_SECONDS = 300.0  # between two states at most
+ASKED_EVERY = 8  # updates after which several processes agree whether to stop
 COMPARED = ("recipe", "seed", "data", "info", "network", "combinations")  # entries of a header
 
 
@@ -49,6 +53,7 @@ def train(
     state.safetensors while in training, the last `recipe.keep` averages in snapshots/ and that of
     `recipe.early_average` images in early.safetensors. The same call goes on where an interrupted one stopped, and does
     nothing where it ended; other settings or data are refused. `progress(images, total)` is called after every update.
+    The state is saved when the recipe says so, every SAVE_SECONDS, and at Ctrl-C and SIGTERM, which end in `Stopped`.
     `draw` makes the images on sheets, where the recipe wants any.
     """
     _check(cohort, settings, recipe, draw)
@@ -70,11 +75,14 @@ def train(
     trainer = Trainer(cohort, settings, recipe, schema, seed)
     training = _Training(trainer, folder, checkpoint, seed, validation, draw)
     training.resume()
-    while trainer.images < recipe.images:
-        training.advance(progress)
+    with noted() as training.signal:
+        while trainer.images < recipe.images:
+            training.advance(progress)
     trainer.ema.copy_to(trainer.denoiser)
     save_model(model, trainer.denoiser, replace(checkpoint, images=trainer.images))
     (folder / STATE).unlink(missing_ok=True)
+    if training.signal.number is not None:
+        raise Stopped([(trainer.images, recipe.images)], training.signal.number)
     return model
 
 
@@ -97,6 +105,31 @@ def _check(cohort: Cohort, settings: NetworkSettings, recipe: Recipe, draw: Draw
         raise MediError("the recipe wants sheets of samples: give a function that draws them, or set sheets to false")
 
 
+@dataclass
+class _Open:
+    """The row of the log that is not yet written: since which image, the sum of their losses (still on the device), and
+    the time that took, of it the seconds before this process."""
+
+    since: int
+    total: Float[Tensor, ""]
+    seconds: float
+    started: float
+
+    @classmethod
+    def begun(cls, trainer: Trainer, since: int | None = None, total: float = 0.0, seconds: float = 0.0) -> "_Open":
+        """A row that begins where the trainer is, or one that another process began."""
+        first = trainer.images if since is None else since
+        return cls(first, torch.tensor(total, device=trainer.denoiser.device), seconds, time.perf_counter())
+
+    @property
+    def seconds_now(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+    def state(self) -> dict[str, int | float]:
+        """As `begun` takes it; a float32 survives as a float."""
+        return {"since": self.since, "total": float(self.total), "seconds": round(self.seconds_now, 3)}
+
+
 class _Training:
     """A training on its way: what its folder holds, the log so far, and when its last row was written."""
 
@@ -112,6 +145,7 @@ class _Training:
         self.trainer, self.folder, self.checkpoint = trainer, folder, checkpoint
         self.seed, self.validation, self.draw = seed, validation, draw
         self.gflop, self.log = trainer.gflop_per_image(), list[LogRow]()
+        self.signal, self.open, self.saved = Signal(), _Open.begun(trainer), time.perf_counter()
 
     def resume(self) -> None:
         """Bring the trainer to the saved state, if there is one of these very settings."""
@@ -121,21 +155,52 @@ class _Training:
             _check_same(path, saved, self.checkpoint)
             self.trainer.load(state, saved["images"])
             self.log = [LogRow(**row) for row in saved["log"]]
+            self.open = _Open.begun(self.trainer, **saved.get("open", {}))
 
     def advance(self, progress: Advance) -> None:
-        """Train until the next state is due, and keep all that is wanted of it."""
-        trainer, recipe = self.trainer, self.trainer.recipe
-        started, since, total = time.perf_counter(), trainer.images, torch.zeros((), device=trainer.denoiser.device)
-        while not (since < trainer.images and (trainer.images % recipe.save_every == 0 or self._is_done())):
+        """Train until the next row of the log is due, and keep all that is wanted of it; a signal ends it before."""
+        trainer, row = self.trainer, self.open
+        row.started = time.perf_counter()
+        while not self._is_due():
             before = trainer.images
-            total = total + _step(trainer) * (trainer.images - before)
-            progress(trainer.images, recipe.images)
-        images = trainer.images - since
-        loss, rate = float(total) / images, images / (time.perf_counter() - started)
+            row.total = row.total + _step(trainer) * (trainer.images - before)
+            progress(trainer.images, trainer.recipe.images)
+            if not self._is_due():
+                self._save_if(time.perf_counter() - self.saved > SAVE_SECONDS)
+        images = trainer.images - row.since
+        loss, rate = float(row.total) / images, images / row.seconds_now
+        self.open = _Open.begun(trainer)
         self._note(loss, rate, images)
         self._keep_average()  # first: a resumed training does not come by here again
         self._save()
         self._show()
+        if not self._is_done():
+            self._save_if(False)
+
+    def _is_due(self) -> bool:
+        """Whether the open row of the log is complete."""
+        trainer = self.trainer
+        at_end = trainer.images % trainer.recipe.save_every == 0 or self._is_done()
+        return at_end and trainer.images > self.open.since
+
+    def _save_if(self, is_time: bool) -> None:
+        """Save what is there where it is time to, or where a signal came; that one ends the training."""
+        stops, trainer = self._is_stopped(), self.trainer
+        if stops or is_time:
+            check_finite(float(self.open.total), trainer.is_finite(), trainer.images)
+            self._save()
+        if stops:
+            raise Stopped([(trainer.images, trainer.recipe.images)], self.signal.number or SIGTERM)
+
+    def _is_stopped(self) -> bool:
+        """Whether a signal came, here or at another of the processes that train together: all stop after one update."""
+        trainer = self.trainer
+        if trainer.accelerator.num_processes == 1:
+            return self.signal.number is not None
+        if trainer.images // trainer.recipe.batch % ASKED_EVERY:
+            return False
+        came = torch.tensor(float(self.signal.number is not None), device=trainer.accelerator.device)
+        return bool(trainer.accelerator.reduce(came, "sum") > 0)
 
     def _is_done(self) -> bool:
         return self.trainer.images >= self.trainer.recipe.images
@@ -169,8 +234,10 @@ class _Training:
     def _save(self) -> None:
         if self.trainer.accelerator.is_main_process:
             reached = {"images": self.trainer.images, "log": [asdict(row) for row in self.log]}
+            reached |= {"open": self.open.state()}
             save_tensors(self.folder / STATE, self.trainer.state(), self.checkpoint.config() | reached)
             write_log(self.folder, self.log)
+        self.saved = time.perf_counter()
 
     def _show(self) -> None:
         """What a person watches while it trains: a sheet of samples, TensorBoard."""
