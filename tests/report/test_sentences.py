@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from fabricated import CLASSES, SITES, Fabricate
 
+from medi.core.files import read_json, write_json
 from medi.core.tables import upgraded
 from medi.report.run import Results, read
 from medi.report.sentences import distance, limits, summary
@@ -163,3 +164,16 @@ def test_the_verdict_comes_first_and_the_limits_last(fabricate: Fabricate) -> No
         assert text.endswith(".")
         assert "nan" not in text
         assert "None" not in text
+
+
+def test_a_table_that_is_lost_is_said_first(fabricate: Fabricate) -> None:
+    """P15: a report of what is left looks like a report of everything."""
+    run = fabricate(classes=CLASSES[:2], sites=SITES[:2])
+    content = read_json(run / "results.json")
+    content["seconds"]["tables/utility.parquet"] = 3.0
+    write_json(run / "results.json", content)
+    assert "missing" not in summary(read(run))[0]
+    (run / "tables" / "utility.parquet").unlink()
+    said = summary(read(run))
+    assert said[0].startswith("Parts of this run are missing: tables/utility.parquet. `medi run`")
+    assert said[1] == "Whether a classifier gains is not known: no classifier has been trained yet."

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from medi.core.claims import GUARD
+from medi.core.tables import RESULTS
 from medi.figures.names import interval, known, number, share, short
 from medi.report.run import Audit, Results, Run, pick
 from medi.report.verdict import verdict
@@ -20,10 +21,20 @@ def summary(run: Run) -> list[str]:
     fidelity, control, attribute = run.main(run.fidelity), run.main(run.control), run.attribute
     utility = run.of_task(run.tasks[0]).utility
     return [
+        *lost(run),
         *verdict(utility, control, fidelity),
         distance(run.results, fidelity, attribute),
         limits(run.results, fidelity, utility, attribute, control, run.memorisation, run.training_audit),
     ]
+
+
+def lost(run: Run) -> list[str]:
+    """Tables that a stage wrote and that are no longer there."""
+    gone = [f"tables/{name}.parquet" for name in RESULTS if getattr(run, name).empty]
+    named = [name for name in gone if name in run.results.seconds]
+    if not named:
+        return []
+    return [f"Parts of this run are missing: {', '.join(named)}. `medi run` with the same study and folder makes them."]
 
 
 def _joined(sentences: Iterable[str]) -> str:
