@@ -8,6 +8,7 @@ import yaml
 
 import tiny_run
 from command_line import Medi, fine, refused
+from medi.core.files import RUN_FORMAT, read_json, write_json
 from medi.study.settings import embedded_study
 
 
@@ -65,6 +66,8 @@ def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, sourc
 
 def test_changed_settings_are_named_old_and_new_p15(medi: Medi) -> None:
     run = tiny_run.write_run(Path("run"))
+    record = read_json(run / "run.json")
+    write_json(run / "run.json", record | {"format_version": RUN_FORMAT})
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     Path("s.yaml").write_text(run.joinpath("study.yaml").read_text().replace("seed: 0", "seed: 7", 1))
     refused(medi("run", "s.yaml", "--out", "run"), "run: was run with other settings: seed was 0, is 7 now;", "--redo")

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from command_line import Medi, fine, refused
 from medi.core.locks import locked
 from medi.study.upkeep import TYPED, waste_of
 
+HOLD = "import sys; from pathlib import Path; from medi.core.locks import locked\nwith locked(Path(sys.argv[1])):\n"
+HOLD += " print('held', flush=True); sys.stdin.read() or __import__('time').sleep(60)"
 KEPT = ("study.yaml", "run.json", "results.json", "cohort", "audit", "holdout", "models/medi/model.safetensors")
 
 
@@ -40,6 +44,25 @@ def test_every_stage_has_its_state_and_size(medi: Medi, run: Path) -> None:
         assert f"in work: process {os.getpid()} on" in shown
         refused(medi("clean", run, "--yes"), f"process {os.getpid()}")
     refused(medi("status", "nowhere"), "holds no run of medi")
+
+
+def test_a_second_run_in_a_folder_is_refused_p15(medi: Medi, source: Path) -> None:
+    """The process that works there is named; nothing is written."""
+    study = {"cohort": {"source": str(source), "size": 8}, "network": {"size": 8, "fold": 2}}
+    Path("s.yaml").write_text(yaml.safe_dump(study))
+    Path("run").mkdir()
+    sleeper = subprocess.Popen([sys.executable, "-c", HOLD, "run"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == "held\n"
+        refused(medi("run", "s.yaml", "--out", "run"), f"run: is in use by process {sleeper.pid}")
+        assert [path.name for path in Path("run").iterdir()] == [".medi-lock"]
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    (source.parent / "0.png").write_bytes(b"no image")
+    refused(medi("run", "s.yaml", "--out", "run"), "0.png")
+    assert "stopped" in state(fine(medi("status", "run")), "cohort"), "the lock of a dead process is taken over"
 
 
 def test_results_are_never_deleted_p15(medi: Medi, run: Path) -> None:

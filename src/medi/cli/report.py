@@ -44,9 +44,13 @@ def report(
         say(f"report: {build(run)}")
         next_step("app", run)
         return
+    from medi.core.files import read_json
     from medi.study.assembling import Parts, assemble
 
-    say(f"report: {assemble(Parts(real, folders(parts or []), fidelity, utility), out)}")
+    page = assemble(Parts(real, folders(parts or []), fidelity, utility), out)
+    for sentence in read_json(out / "results.json")["verdict"]:
+        say(sentence)
+    say(f"report: {page}")
     next_step("export", *(str(part) for part in list(folders(parts or []).values())[:1] or [real]), "--as", "folder")
 
 

@@ -16,14 +16,14 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, write_json, write_table
-from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, RESULTS, UTILITY
+from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, RESULTS, TRAINING, UTILITY
 from medi.evaluation.splits import TESTS
 from medi.models.checkpoint import load_checkpoint
 from medi.report.page import build
 from medi.report.remedies import records, remedies
 from medi.report.verdict import verdict
 from medi.study.context import CHECKPOINT
-from medi.study.results import FILE, PER_COMBINATION, SPLITS, gap_closed, pick
+from medi.study.results import FILE, PER_COMBINATION, SPLITS, gap_closed, pick, shares_as_asked
 
 REAL = "real"
 SHARED_COLUMNS = ("sample_id", "patient", "slide")
@@ -99,20 +99,22 @@ def _content(parts: Parts, over: tuple[str, str], tables: Mapping[str, pd.DataFr
     attribute, empty = over[1], pd.DataFrame()
     fidelity = tables.get(FIDELITY.name, empty)
     label = str(fidelity["encoder"].iloc[0]) if len(fidelity) else ""
-    utility = _first_task(tables.get(UTILITY.name, empty))
+    utility, control = _first_task(tables.get(UTILITY.name, empty)), tables.get(CONTROL.name, empty)
     accuracy = _rows(utility, metric="balanced_accuracy", scope="all")
-    distance = _rows(fidelity, metric="frechet", scope="combination_mean", encoder=label)
-    asked = _rows(tables.get(CONTROL.name, empty), metric="as_asked", scope="all", attribute=attribute)
+    distances = _rows(fidelity, encoder=label)
+    distance = _rows(distances, metric="frechet", scope="combination_mean")
+    asked = _rows(control, metric="as_asked", scope="all", attribute=attribute, probe=TRAINING)
     unseen = _by_split(accuracy).get("unseen", {})
     return {
         "format_version": RESULTS_FORMAT,
         "title": f"A study of {parts.real.name}, verb by verb",
-        "verdict": verdict(utility, tables.get(CONTROL.name), fidelity),
+        "verdict": verdict(utility, control, distances),
         "remedies": records(remedies(utility)),
         "balanced_accuracy": _by_split(accuracy),
         "frechet": _by_split(distance),
         "gap_closed": gap_closed(unseen),
         "control": _by_split(asked),
+        "as_asked": shares_as_asked(control) if len(control) else {},
         "copy_rate": _by_arm(_rows(tables.get(MEMORISATION.name, empty), metric="copy_rate")),
         "encoder": {"name": label} if label else {},
         "versions": {"medi": __version__},

@@ -36,7 +36,7 @@ def file_text(made: Proposal, file: Path) -> str:
         (f"title: {_flow(f'{made.look.path.resolve().stem}, class x {made.attributes[0]}')}", ""),
         ("seed: 0", ""),
         (f"attribute: {_flow(made.attributes[0])}", "what the class is crossed with: held out, planned, measured"),
-        (f"preset: {made.preset}", "network and training; laptop32 is faster, patch64 is for a GPU"),
+        (f"preset: {made.preset}", "network and training, as of medi train; patch64 and larger are for a GPU"),
         ("cohort:", ""),
         (f"  source: {_flow(beside(made.look.path, file))}", "paths start from the folder of this file"),
         *_read(made, file),
@@ -89,6 +89,8 @@ def _option(made: Proposal, name: str, value: Any) -> Line:
         comment = f"{table[name].nunique():,}, {comment}"
     elif name == "patient" and made.cohort.warnings:
         comment = NO_PATIENT
+    elif name in ("patient", "slide"):
+        comment = "no column" if name == "slide" else "no column: its slide stands for the patient"
     return f"    {name}: {_flow(value)}", comment
 
 

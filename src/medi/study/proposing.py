@@ -215,7 +215,10 @@ def _size(cohort: Cohort) -> tuple[int, Mode]:
     if cohort.pixels is not None:
         return cohort.pixels.size, "resize"
     if not cohort.info.get("root"):
-        raise MediError(f"{cohort.info['source']}: no column looks like the image's path; name it with --image")
+        raise MediError(
+            f"{cohort.info['source']}: no column looks like the image's path; name it with --image. "
+            "Without images there is no study, but `medi audit` judges the table"
+        )
     step = max(len(cohort) // 12, 1)
     sizes = read_sizes(Path(cohort.info["root"]), list(cohort.table["image"][::step]))
     if not sizes:

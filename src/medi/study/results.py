@@ -169,7 +169,7 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
         "seconds": dict(seconds),
         "control": {str(split): _by_arm(rows) for split, rows in asked.groupby("split")},
-        "as_asked": _as_asked(asked_of_all),
+        "as_asked": shares_as_asked(asked_of_all),
         "copy_rate": _by_arm(copies),
         "encoder": {name: getattr(extractor, name) for name in ("name", "hash", "dimension", "licence")},
         "licences": {"data": s.cohort.licence} if s.cohort.licence else {},
@@ -180,7 +180,7 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _as_asked(control: pd.DataFrame) -> dict[str, Any]:
+def shares_as_asked(control: pd.DataFrame) -> dict[str, Any]:
     """By the probe that counts: the share as asked by attribute, split and arm; the worst class of MeDi's images."""
     rows = pick(of_main_probe(control), metric="as_asked", scope="all")
     shares = {

@@ -13,9 +13,11 @@ from typing import Generic, TypeVar
 
 from medi.core.errors import MediError
 from medi.core.files import RUN_FORMAT, check_format, content_hash, read_json, write_json
+from medi.core.locks import NAME as LOCK
 from medi.core.progress import Show
 
 RECORD = "run.json"
+OURS = (LOCK, "log.txt")  # what a run writes before its first stage
 Study = TypeVar("Study")
 
 
@@ -123,7 +125,7 @@ def _open(folder: Path, redo: bool) -> dict[str, Record]:
         raise MediError(f"{folder}: is not writable; choose another --out")
     if (folder / RECORD).exists():
         return _of_today(folder, redo)
-    if any(folder.iterdir()):
+    if any(path.name not in OURS for path in folder.iterdir()):
         raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
     return {}
 

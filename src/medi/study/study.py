@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medi.cohort.holdout import design
 from medi.core.errors import MediError, did_you_mean
+from medi.core.locks import locked
 from medi.core.progress import Show, Silent
 from medi.core.registry import registry
 from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
@@ -20,7 +21,7 @@ from medi.study.generating import translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
-from medi.study.stages import RECORD, Run, Stage
+from medi.study.stages import Run, Stage
 
 
 def run(
@@ -47,13 +48,14 @@ def run(
     """
     settings = find_study(study, source, seed)
     check(settings)
-    if not redo and (Path(out) / RECORD).exists():
-        refuse_changed(settings, Path(out) / SETTINGS)
     run_folder = Run(Path(out), show or Silent(), redo)
+    if not redo and run_folder.records:
+        refuse_changed(settings, run_folder.folder / SETTINGS)
     opened = Study(settings, run_folder.folder, run_folder.show)
-    for stage in road(settings):
-        run_folder.do(stage, opened)
-    return conclude(opened, run_folder.seconds)
+    with locked(run_folder.folder):
+        for stage in road(settings):
+            run_folder.do(stage, opened)
+        return conclude(opened, run_folder.seconds)
 
 
 def road(s: StudySettings) -> list[Stage[Study]]:
