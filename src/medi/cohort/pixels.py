@@ -1,14 +1,14 @@
 """Pixels: uint8 [N, H, W, 3], memory-mapped. The only place where pixels change type, size or range (P2)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image, ImageOps
 
 from medi.core.errors import MediError
@@ -20,15 +20,52 @@ Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 CHUNK_BYTES = 1 << 22  # of pixels under one checksum
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """The checksums of a store, a chunk of `per` rows each, and which chunks were checked already."""
+
+    path: Path
+    per: int
+    known: Sequence[str]
+    checked: Bool[np.ndarray, " chunks"]
+
+    @classmethod
+    def of(cls, path: Path, store: UInt8[np.ndarray, "N h w 3"]) -> "Sums | None":
+        """Those that lie beside a store; None of an older store. MediError where they are of another shape."""
+        if not _sums_path(path).exists():
+            return None
+        known = read_json(_sums_path(path))
+        if known["shape"] != list(store.shape):
+            raise MediError(
+                f"{path}: holds {list(store.shape)}, its checksums are of {known['shape']}; pack the cohort again"
+            )
+        return cls(path, known["rows_per_chunk"], known["sums"], np.zeros(len(known["sums"]), dtype=bool))
+
+    def check(self, store: UInt8[np.ndarray, "N h w 3"], rows: Int64[np.ndarray, " k"]) -> None:
+        """Check the chunks of these rows, each once; MediError names the rows of one that is damaged."""
+        chunks = rows // self.per
+        if self.checked[chunks].all():
+            return
+        for number in sorted(set(chunks[~self.checked[chunks]].tolist())):
+            first = number * self.per
+            chunk = store[first : first + self.per]
+            if content_hash(chunk.tobytes()) != self.known[number]:
+                last = first + len(chunk) - 1
+                raise MediError(f"{self.path}: rows {first} to {last} are damaged; pack the cohort again")
+            self.checked[number] = True
+
+
 @dataclass(frozen=True)
 class Pixels:
     """Rows of a store of square patches; a selection shares the store and copies nothing.
 
-    store: uint8 [N, H, W, 3], in memory or mapped; rows: the store's row of each of our n patches.
+    store: uint8 [N, H, W, 3], in memory or mapped; rows: the store's row of each of our n patches. sums: of a store on
+    the disk; each chunk is checked when it is first used.
     """
 
     store: UInt8[np.ndarray, "N h w 3"]
     rows: Int64[np.ndarray, " n"]
+    sums: Sums | None = None
 
     @classmethod
     def of(cls, images: Images) -> "Pixels":
@@ -40,10 +77,7 @@ class Pixels:
     @classmethod
     def open(cls, path: Path) -> "Pixels":
         """Map a store that `save` wrote; a file that is cut short is refused."""
-        try:
-            return cls.of(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError) as error:
-            raise MediError(f"{path}: not a whole pixel store ({error}); pack the cohort again") from error
+        return replace(mapped := cls.of(_mapped(path)), sums=Sums.of(path, mapped.store))
 
     def save(self, path: Path, chunk: int = 4096) -> Path:
         """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it."""
@@ -71,16 +105,26 @@ class Pixels:
 
     def __getitem__(self, index: Sequence[int] | Int64[np.ndarray, " k"] | slice) -> Images:
         """The patches at these positions, as a fresh array uint8 [k, H, W, 3]."""
-        return np.asarray(self.store[self.rows[index]])
+        rows = self.rows[index]
+        if self.sums is not None:
+            self.sums.check(self.store, rows)
+        return np.asarray(self.store[rows])
 
     def select(self, index: Int64[np.ndarray, " k"]) -> "Pixels":
         """The patches at these positions; the store is shared."""
-        return Pixels(self.store, self.rows[index])
+        return replace(self, rows=self.rows[index])
 
     def digest(self, chunk: int = 4096) -> str:
         """A hash of the selected pixels in order."""
         starts = range(0, len(self), chunk)
         return content_hash(*(content_hash(self[slice(start, start + chunk)].tobytes()) for start in starts))
+
+
+def _mapped(path: Path) -> UInt8[np.ndarray, "N h w 3"]:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise MediError(f"{path}: not a whole pixel store ({error}); pack the cohort again") from error
 
 
 def write_store(path: Path, chunks: Iterable[Images], count: int, size: int) -> Path:
@@ -100,7 +144,7 @@ def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | N
 
     sums: the checksums where the writer of the chunks has them already.
     """
-    store = Pixels.open(path).store
+    store = _mapped(path)
     rows = rows or _rows_per_chunk(store)
     found = [content_hash(chunk.tobytes()) for chunk in _chunks(store, rows)] if sums is None else list(sums)
     return write_json(_sums_path(path), {"shape": list(store.shape), "rows_per_chunk": rows, "sums": found})
@@ -111,19 +155,10 @@ def verify(path: Path, whole: bool = True) -> None:
 
     MediError names the rows of the first chunk that differs. A store without checksums is older and passes.
     """
-    if not _sums_path(path).exists():
-        return
-    known, store = read_json(_sums_path(path)), Pixels.open(path).store
-    if known["shape"] != list(store.shape):
-        raise MediError(
-            f"{path}: holds {list(store.shape)}, its checksums are of {known['shape']}; pack the cohort again"
-        )
-    rows, last = known["rows_per_chunk"], len(known["sums"]) - 1
-    for number in range(0 if whole else max(last, 0), last + 1):
-        chunk = store[number * rows : (number + 1) * rows]
-        if content_hash(chunk.tobytes()) != known["sums"][number]:
-            first = number * rows
-            raise MediError(f"{path}: rows {first} to {first + len(chunk) - 1} are damaged; pack the cohort again")
+    pixels = Pixels.open(path)
+    if pixels.sums is not None and len(pixels):
+        rows = pixels.rows if whole else pixels.rows[-1:]
+        pixels.sums.check(pixels.store, rows)
 
 
 def _sums_path(path: Path) -> Path:

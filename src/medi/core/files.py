@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ import pandas as pd
 from pydantic import BaseModel
 
 from medi.core.errors import MediError
+from medi.core.seals import KEY, MARK, UNSEALED, read_whole, seal, sealed
 
+AGAIN = "delete it and run the step again"
 RUN_FORMAT = 2  # run.json; 1: version 0.1, whose stages can be read and not gone on with
 RESULTS_FORMAT = 1  # results.json of a study
 STRESS_FORMAT = 1  # results.json of a stress test
@@ -44,21 +48,39 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """JSON with two-space indent; NaN is written as null, so that any reader can open it (P7)."""
-    return write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    """JSON with two-space indent and, of an object, a checksum; NaN is null, so that any reader can open it (P7)."""
+    plain = _plain(content)
+    if not isinstance(plain, dict):
+        return write_text(path, json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(plain | {KEY: UNSEALED}, indent=2, allow_nan=False) + "\n"
+    return write_atomic(path, lambda temporary: temporary.write_bytes(sealed(text.encode())))
 
 
 def read_json(path: Path) -> Any:
+    """The content that `write_json` wrote; MediError where the file is missing, damaged or was changed."""
+    data = read_whole(path, AGAIN)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MediError(f"{path}: no such file") from error
-    except (ValueError, OSError) as error:
-        raise MediError(f"{path}: not readable as JSON ({error}); delete it and run the step again") from error
+        content = json.loads(data.decode("utf-8"))
+    except ValueError as error:
+        raise MediError(f"{path}: not readable as JSON ({error}); {AGAIN}") from error
+    if isinstance(content, dict) and str(content.get(KEY, "")).startswith(MARK):
+        del content[KEY]
+    return content
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    return write_atomic(path, lambda temporary: table.to_parquet(temporary, index=False))
+    """A Parquet table with a checksum of each page and one of the whole file."""
+    return write_atomic(path, partial(_write_parquet, table=table))
+
+
+def _write_parquet(path: Path, table: pd.DataFrame) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), KEY: UNSEALED})
+    pq.write_table(arrow, path, write_page_checksum=True)
+    seal(path)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -66,12 +88,11 @@ def read_table(path: Path) -> pd.DataFrame:
 
     MediError where the file is missing or damaged.
     """
+    data = read_whole(path, AGAIN)
     try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise MediError(f"{path}: no such file") from error
+        table = pd.read_parquet(BytesIO(data))
     except (ValueError, OSError) as error:
-        raise MediError(f"{path}: not readable as Parquet ({error}); delete it and run the step again") from error
+        raise MediError(f"{path}: not readable as Parquet ({error}); {AGAIN}") from error
     return table.assign(**{name: _text(table[name]) for name in table.columns if _is_text(table[name])})
 
 

@@ -6,18 +6,21 @@ A stage is declared, not programmed: what it writes, what it reads, what decides
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from medi.core.errors import MediError
-from medi.core.files import RUN_FORMAT, check_format, content_hash, read_json, write_json
+from medi.core.files import RUN_FORMAT, check_format, content_hash, file_hash, read_json, write_json
 from medi.core.locks import NAME as LOCK
 from medi.core.progress import Show
 
-RECORD = "run.json"
+RECORD, COPY = "run.json", ".run.json"
 OURS = (LOCK, "log.txt")  # what a run writes before its first stage
+PASSING_FILES = {"state.safetensors"}  # what is used up on the way to a stage's output, or can be deleted
+PASSING_FOLDERS = {"snapshots", "sheets", "parts"}
+LARGE = 1 << 28  # bytes
 Study = TypeVar("Study")
 
 
@@ -44,6 +47,7 @@ class Record:
     key: str
     seconds: float = 0.0
     line: str | None = None
+    files: dict[str, str] = field(default_factory=dict)  # what it wrote, and a hash of each; none of older runs
 
 
 class Run:
@@ -60,15 +64,20 @@ class Run:
 
     def do(self, stage: Stage[Study], study: Study) -> None:
         """Do a stage unless it is done, and show its line."""
-        record = self._record(stage)
-        if record.line is not None and (self.folder / stage.name).exists():
-            self.show.line(f"{stage.name}: {record.line} (done before)")
-            return
-        record.line = None
+        record, output = self._record(stage), self.folder / stage.name
+        if record.line is not None:
+            bad = altered(output, record.files)
+            if not bad:
+                self.show.line(f"{stage.name}: {record.line} (done before)")
+                return
+            self.show.line(f"{stage.name}: {bad[0]}{f' and {len(bad) - 1} more' if bad[1:] else ''}; made again")
+            discard(output)
+        record.line, record.files = None, {}
         self._write()
         before, started = record.seconds, time.perf_counter()
         try:
-            record.line = stage.work(study, self.folder / stage.name)
+            record.line = stage.work(study, output)
+            record.files = contents(output)
         finally:
             record.seconds = round(before + time.perf_counter() - started, 2)
             self._write()
@@ -97,8 +106,37 @@ class Run:
         return found
 
     def _write(self) -> None:
+        """Write the record, and a copy that stands in for it where it is lost."""
         stages = {name: asdict(record) for name, record in self.records.items()}
-        write_json(self.folder / RECORD, {"format_version": RUN_FORMAT, "stages": stages})
+        for name in (RECORD, COPY):
+            write_json(self.folder / name, {"format_version": RUN_FORMAT, "stages": stages})
+
+
+def contents(output: Path) -> dict[str, str]:
+    """The files that a stage wrote, each with a hash; those that only an unfinished stage needs are left out."""
+    files = sorted(output.rglob("*")) if output.is_dir() else [output]
+    kept = (path for path in files if path.is_file() and not _passes(path.relative_to(output.parent)))
+    return {str(path.relative_to(output.parent)): _fingerprint(path) for path in kept}
+
+
+def altered(output: Path, known: Mapping[str, str]) -> list[str]:
+    """What is missing or damaged of a stage's output, a few words each; of an older run only whether it is there."""
+    if not output.exists():
+        return [f"{output.name} is missing"]
+    paths = {name: output.parent / name for name in known}
+    missing = [f"{name} is missing" for name, path in paths.items() if not path.is_file()]
+    found = {name: path for name, path in paths.items() if path.is_file()}
+    return missing + [f"{name} is damaged" for name, path in found.items() if _fingerprint(path) != known[name]]
+
+
+def _passes(path: Path) -> bool:
+    return path.name in PASSING_FILES or bool(PASSING_FOLDERS & set(path.parts)) or path.name.startswith(".")
+
+
+def _fingerprint(path: Path) -> str:
+    """A hash of a file; of a large one its size, as a pixel store has checksums of its own."""
+    size = path.stat().st_size
+    return f"{size} bytes" if size > LARGE else file_hash(path)
 
 
 def discard(path: Path) -> None:
@@ -123,7 +161,7 @@ def _open(folder: Path, redo: bool) -> dict[str, Record]:
         raise MediError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
     if not os.access(folder, os.W_OK):
         raise MediError(f"{folder}: is not writable; choose another --out")
-    if (folder / RECORD).exists():
+    if any((folder / name).exists() for name in (RECORD, COPY)):
         return _of_today(folder, redo)
     if any(path.name not in OURS for path in folder.iterdir()):
         raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
@@ -132,8 +170,9 @@ def _open(folder: Path, redo: bool) -> dict[str, Record]:
 
 def _of_today(folder: Path, redo: bool) -> dict[str, Record]:
     """The stages of a run folder; those of an older version are read by report and app, but cannot go on."""
-    records = read_records(folder / RECORD)
-    if read_json(folder / RECORD)["format_version"] == RUN_FORMAT:
+    path = _sound_record(folder)
+    records = read_records(path)
+    if read_json(path)["format_version"] == RUN_FORMAT:
         return records
     if not redo:
         raise MediError(
@@ -143,3 +182,14 @@ def _of_today(folder: Path, redo: bool) -> dict[str, Record]:
     for name in records:
         discard(folder / name)
     return {}
+
+
+def _sound_record(folder: Path) -> Path:
+    """run.json, or its copy where it is missing or damaged."""
+    try:
+        read_json(folder / RECORD)
+    except MediError:
+        if not (folder / COPY).exists():
+            raise
+        return folder / COPY
+    return folder / RECORD

@@ -11,6 +11,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import safe_name, write_atomic
 from medi.core.progress import Advance, Tally, unheard
+from medi.core.seals import KEY, UNSEALED, read_whole, seal
 from medi.core.sharding import WHOLE, Shard, share
 from medi.evaluation.encoders.contract import Encoder, Features, Shown
 from medi.evaluation.features import Embedded
@@ -103,7 +104,11 @@ def _fill(cohort: Cohort, chosen: Encoder, parts: dict[Path, slice], mine: Seque
 def _write(path: Path, features: Features) -> None:
     from safetensors.numpy import save_file
 
-    write_atomic(path, lambda temporary: save_file({"features": features}, temporary))
+    def write(temporary: Path) -> None:
+        save_file({"features": features}, temporary, {KEY: UNSEALED})
+        seal(temporary)
+
+    write_atomic(path, write)
 
 
 def _gather(parts: dict[Path, slice], chosen: Encoder) -> Features:
@@ -113,11 +118,12 @@ def _gather(parts: dict[Path, slice], chosen: Encoder) -> Features:
 
 def _read(path: Path, rows: slice, dimension: int) -> Features:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
+    data = read_whole(path, "delete it and run again")
     try:
-        features = np.asarray(load_file(path)["features"], dtype=np.float32)
-    except (SafetensorError, KeyError, OSError) as error:
+        features = np.asarray(load(data)["features"], dtype=np.float32)
+    except (SafetensorError, KeyError) as error:
         raise MediError(f"{path}: not readable as features ({error}); delete it and run again") from error
     if features.shape != (rows.stop - rows.start, dimension):
         raise MediError(f"{path}: holds features of shape {list(features.shape)}; delete it and run again")

@@ -29,6 +29,7 @@ from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
 from medi.core.files import check_format, content_hash, write_atomic
 from medi.core.progress import Advance, unheard
+from medi.core.seals import KEY, UNSEALED, read_whole, seal
 from medi.evaluation.encoders import Encoder
 
 NAME = "learned"
@@ -172,11 +173,17 @@ def _alike(codes: Mapping[str, Int64[np.ndarray, " n"]]) -> Float[np.ndarray, " 
 def _save(path: Path, network: Network, settings: LearnSettings, cohort: Cohort) -> Path:
     levels = {name: head.out_features for name, head in network.heads.items()}
     config = {"settings": asdict(settings), "levels": levels, "size": cohort.images.size, "data": cohort.digest()}
-    header = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
-    return write_atomic(path, lambda temporary: save_file(network.state_dict(), temporary, header))
+    header = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config), KEY: UNSEALED}
+
+    def write(temporary: Path) -> None:
+        save_file(network.state_dict(), temporary, header)
+        seal(temporary)
+
+    return write_atomic(path, write)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    read_whole(path, "learn it again")
     try:
         with safe_open(path, framework="pt") as handle:
             header = handle.metadata() or {}

@@ -1,0 +1,59 @@
+"""A file that carries its own checksum: what was altered after it was written is refused, not read.
+
+The checksum is the SHA-256 of the whole file with the checksum's own 64 digits as zeros. It stands behind `MARK`, in
+plain text: as a key of a JSON file, in the metadata of a Parquet file, in the header of a safetensors file. So other
+programs read these files as ever. A file without the mark is older and is read as it is.
+"""
+
+import hashlib
+from pathlib import Path
+
+from medi.core.errors import MediError
+
+MARK = "medi-sha256:"
+DIGITS = 64
+UNSEALED = MARK + "0" * DIGITS  # what a writer puts where the checksum shall stand
+KEY = "checksum"  # of a JSON file, or of metadata, whose value is the sealed mark
+
+
+def sealed(data: bytes) -> bytes:
+    """The bytes with their checksum in place of the zeros behind the last mark.
+
+    >>> whole = sealed(b'{"n": 1, "checksum": "' + UNSEALED.encode() + b'"}')
+    >>> is_whole(whole), is_whole(whole.replace(b"1", b"2", 1)), is_whole(b'{"n": 1}')
+    (True, False, True)
+    """
+    start = data.rindex(UNSEALED.encode()) + len(MARK)
+    return data[:start] + _digest(data).encode() + data[start + DIGITS :]
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether the bytes are as they were sealed; bytes without a mark are."""
+    start = data.rfind(MARK.encode())
+    if start < 0:
+        return True
+    start += len(MARK)
+    blank = data[:start] + b"0" * DIGITS + data[start + DIGITS :]
+    return data[start : start + DIGITS] == _digest(blank).encode()
+
+
+def seal(path: Path) -> None:
+    """Put the checksum into a file that was written with `UNSEALED`."""
+    path.write_bytes(sealed(path.read_bytes()))
+
+
+def read_whole(path: Path, remedy: str) -> bytes:
+    """The bytes of a file as they were sealed; MediError with the remedy where they were altered, or cannot be read."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MediError(f"{path}: no such file") from error
+    except OSError as error:
+        raise MediError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not is_whole(data):
+        raise MediError(f"{path}: is damaged, or was changed after it was written (its checksum differs); {remedy}")
+    return data
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
