@@ -130,3 +130,52 @@ def test_newer_and_damaged_records_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(MediError, match=r"run\.json: not readable"):
         Run(tmp_path, Silent())
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "flipped"])
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_stage_whose_output_is_damaged_is_made_again_alone(name: str, damage: str, tmp_path: Path) -> None:
+    """P15: missing or damaged is not done; it is named, and the same command repairs it."""
+    two_stages(tmp_path / "run", "first", "second")
+    path = tmp_path / "run" / name / "x.txt"
+    data = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(data[:2] if damage == "cut" else bytes([data[0] ^ 1]) + data[1:])
+    calls, lines = two_stages(tmp_path / "run", "first", "second")
+    assert calls == [{"a": "first", "b": "second"}[name]]
+    assert f"{name}: {name}/x.txt is {'missing' if damage == 'deleted' else 'damaged'}; made again" in lines
+    assert path.read_bytes() == data
+    assert two_stages(tmp_path / "run", "first", "second")[0] == []
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "flipped"])
+def test_a_damaged_record_is_replaced_by_its_copy(damage: str, tmp_path: Path) -> None:
+    two_stages(tmp_path / "run", "1", "2")
+    path = tmp_path / "run" / "run.json"
+    data = path.read_bytes()
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(data[:20] if damage == "cut" else data.replace(b"wrote 1", b"wrote 3"))
+    calls, lines = two_stages(tmp_path / "run", "1", "2")
+    assert calls == []
+    assert lines[0] == "a: wrote 1 (done before)"
+
+
+def test_what_training_uses_up_may_be_deleted(tmp_path: Path) -> None:
+    """`medi clean` takes the state of a finished training away; that is no damage."""
+
+    def work(calls: Calls, path: Path) -> str:
+        calls.append("trained")
+        for name in ("medi/model.safetensors", "medi/state.safetensors", "medi/snapshots/1.safetensors"):
+            write_text(path / name, name)
+        return "trained"
+
+    calls: Calls = []
+    Run(tmp_path / "run", Heard()).do(Stage("models", work), calls)
+    shutil.rmtree(tmp_path / "run" / "models" / "medi" / "snapshots")
+    (tmp_path / "run" / "models" / "medi" / "state.safetensors").unlink()
+    Run(tmp_path / "run", Heard()).do(Stage("models", work), calls)
+    assert calls == ["trained"]
