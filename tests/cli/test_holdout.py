@@ -10,7 +10,9 @@ from PIL import Image
 
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
+from medi.cohort.plan import write_rows
 from medi.cohort.table import Cohort
+from medi.core.errors import MediError
 from shared_data import TCGA, real
 
 CODES = ["--clinical", TCGA / "slides.csv", "--sites", TCGA / "tissue_source_sites.tsv"]
@@ -59,8 +61,8 @@ def test_phantom_chain_in_place(medi: Medi, tmp_path: Path) -> None:
     assert Cohort.load(tmp_path / "other").pixels is None
     refused(medi("audit", "a", "--out", "c"), "holds a packed cohort that is not a")
     for options in (["--rule", "held-out", "-n", "5"], ["--rule", "match"], ["--rule", "union", "-n", "3"]):
-        fine(medi("plan", "c", *options, "--out", "p"))
-        rows = pd.read_parquet("p/rows.parquet")
+        fine(medi("plan", "c", *options, "--out", options[1]))
+        rows = pd.read_parquet(f"{options[1]}/rows.parquet")
         assert len(rows)
         assert rows["sample_id"].is_unique
     fine(medi("holdout", "c", "--rule", "sites", "--over", "site", "--folds", "4", "--fold", "1", "--out", "s"))
@@ -100,3 +102,39 @@ def test_tcga_slides_raise_the_alarm_for_codes_not_for_hospitals(medi: Medi) -> 
     for side, name in (("train", "train"), ("test_unseen", "holdout")):
         published = pd.read_csv(TCGA / f"published_{name}.csv", dtype=str, keep_default_na=False)
         assert set(split["slide"][split["split"] == side]) == set(published["slide_submitter_id"])
+
+
+def test_another_result_is_not_overwritten_p15(medi: Medi, source: Path) -> None:
+    """Before, a certificate vanished silently. What differs is named; the same again is fine."""
+    made = (("audit", source), ("holdout", "a"), ("plan", "h", "--to", 9))
+    for command, out in [*zip(made, "ahp"), *zip(made, "ahp")]:
+        fine(medi(*command, "--out", out))
+    before = {path: path.read_bytes() for out in "ahp" for path in Path(out).iterdir()}
+    lines = source.read_text().splitlines()
+    other = source.with_name("other.csv")
+    other.write_text("\n".join(lines[:-9]) + "\n")
+    for command, words in (
+        (("audit", other, "--out", "a"), "a: holds another cohort: 48 patches"),
+        (("holdout", other, "--out", "a"), "a: holds another cohort: 48 patches"),
+        (("holdout", "a", "--seed", 1, "--out", "h"), "h: holds another hold-out: seed 0, now 1"),
+        (("holdout", "a", "--rate", 0.5, "--out", "h"), "h: holds another hold-out: rule.rate 0.3, now 0.5"),
+        (("plan", "h", "--to", 12, "--out", "p"), "p: holds another plan: images "),
+    ):
+        refused(medi(*command), words, "choose another --out, or delete it")
+    with pytest.raises(MediError, match="holds the rows of another seed"):
+        write_rows(Path("p"), pd.read_parquet("p/rows.parquet").iloc[::-1])
+    assert all(path.read_bytes() == content for path, content in before.items())
+    with pytest.raises(MediError, match=r"a: holds another audit: .*size\.patches 48, now 24"):
+        Cohort.load("a").select(np.arange(24)).audit().save("a")
+
+
+def test_nothing_is_written_among_images_p15(medi: Medi, source: Path) -> None:
+    folder = source.parent
+    before = sorted(path.name for path in folder.iterdir())
+    for out in (folder, folder.parent):
+        for verb in ("audit", "holdout"):
+            refused(medi(verb, source, "--out", out), "is a folder of images (", "choose another --out")
+    fine(medi("audit", source, "--out", "a"))
+    with pytest.raises(MediError, match="is a folder of images"):
+        Cohort.load("a").plan(to=2).save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == before

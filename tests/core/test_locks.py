@@ -9,14 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from command_line import Medi, refused
+from medi.cohort.packing import pack
+from medi.cohort.table import Cohort
 from medi.core import locks
 from medi.core.errors import MediError
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
+from medi.sampling.generate import generate
+from medi.sampling.sampler import SamplerSettings
+from medi.study.study import run
+from medi.training.loop import train
+from medi.training.recipe import Recipe
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from medi.core.locks import locked
-with locked(Path(sys.argv[1])):
+with locked(Path(sys.argv[1]), *sys.argv[2:]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -85,3 +96,86 @@ def test_a_file_in_place_of_the_folder_is_one_clear_error(tmp_path: Path) -> Non
     (tmp_path / "out").write_text("")
     with pytest.raises(MediError, match="out: cannot be written"), locks.locked(tmp_path / "out"):
         pass
+
+
+def test_parts_are_held_side_by_side_and_the_whole_alone(tmp_path: Path, other: subprocess.Popen) -> None:
+    with pytest.raises(MediError, match="is in use by process"), locks.locked(tmp_path, "0-of-2"):
+        pass
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "shards"), "0-of-2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as part:
+        assert part.stdout is not None
+        part.stdout.readline()
+        with locks.locked(tmp_path / "shards", "1-of-2"):
+            assert not locks.is_empty(tmp_path)
+            assert locks.is_empty(tmp_path / "shards"), "locks are not content"
+        for held in ("0-of-2", ""):
+            with pytest.raises(MediError, match=f"process {part.pid}"), locks.locked(tmp_path / "shards", held):
+                pass
+        part.kill()
+
+
+def test_a_folder_that_was_made_for_nothing_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(MediError, match="no"), locks.locked(tmp_path / "new"):
+        raise MediError("no")
+    assert not (tmp_path / "new").exists()
+
+
+VERBS = {
+    "audit": ("x.csv",),
+    "holdout": ("x.csv",),
+    "plan": ("h",),
+    "pack": ("x.csv", "--size", 8),
+    "train": ("p",),
+    "fidelity": ("p", "a=b"),
+    "utility": ("p", "a=b"),
+    "report": ("--real", "p"),
+    "export": ("m",),
+    "run": ("quick",),
+    "demo": (),
+    "adapt": ("m", "p", "--name", "new"),
+    "stress": ("c.pt", "p", "--model", "m"),
+}
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_that_writes_refuses_a_folder_in_use_p15(
+    medi: Medi, tmp_path: Path, other: subprocess.Popen, name: str
+) -> None:
+    """Before, two packs, a train and a train --cls, or two seeds of run mixed their files silently."""
+    refused(medi(name, *VERBS[name], "--out", tmp_path), f"is in use by process {other.pid} on ", "wait until it ends")
+    assert [path.name for path in tmp_path.iterdir()] == [locks.NAME]
+
+
+def test_shards_refuse_only_their_own_part_p15(
+    cohort: Cohort, tiny: NetworkSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards work in one folder at once; the same one twice is refused, in the library too."""
+    denoiser = Denoiser(tiny, cohort.schema)
+    model = tmp_path / "model.safetensors"
+    save_model(model, denoiser, Checkpoint.of(denoiser))
+    rows = cohort.table.head(6).assign(noise_id=[f"{i}" for i in range(6)])
+    arguments = (model, rows, tmp_path / "made", 0, SamplerSettings(steps=1, batch=2))
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "made"), "1-of-2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as part:
+        assert part.stdout is not None
+        part.stdout.readline()
+        assert generate(*arguments, shard=(0, 2)) is None
+        with pytest.raises(MediError, match=f"process {part.pid}"):
+            generate(*arguments, shard=(1, 2))
+        part.kill()
+    assert len(generate(*arguments, shard=(1, 2)) or ()) == 6, "the lock of a killed one is taken over"
+
+
+@pytest.mark.parametrize("call", ["train", "pack", "run", "save"])
+def test_the_library_refuses_a_folder_in_use_p15(
+    cohort: Cohort, tiny: NetworkSettings, tmp_path: Path, other: subprocess.Popen, call: str
+) -> None:
+    recipe = Recipe(images=4, batch=4, save_every=4)
+    calls = {
+        "train": lambda: train(cohort, tmp_path, tiny, recipe, cohort.schema, 0),
+        "pack": lambda: pack(cohort, tmp_path, tmp_path, 8),
+        "run": lambda: run("quick", out=tmp_path),
+        "save": lambda: cohort.plan(to=2).save(tmp_path),
+    }
+    with pytest.raises(MediError, match=f"is in use by process {other.pid} on "):
+        calls[call]()

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 
 from medi.cohort.table import Cohort
 from medi.core.claims import PRIMARY
+from medi.core.locks import holding
 from medi.core.showing import Shown
 from medi.core.tables import RESULTS
 from medi.evaluation.features import Embedded
@@ -53,6 +54,7 @@ class Fidelity(Shown):
         rows = table[table["metric"].eq("frechet") & table["scope"].eq("class")]
         return class_bars(rows)
 
+    @holding("folder")
     def save(self, folder: str | Path) -> Path:
         """Write the tables, embeddings.parquet of the real patches, and the cohort suspects/; returns the folder."""
         folder = Path(folder)
@@ -105,6 +107,7 @@ class Utility(Shown):
         ]
         return forest(rows.assign(axis=rows["split"], group=rows["task"] if several else ""), axes)
 
+    @holding("folder")
     def save(self, folder: str | Path) -> Path:
         """Write the tables; returns the folder."""
         return _save(Path(folder), self.tables)

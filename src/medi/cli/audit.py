@@ -35,6 +35,7 @@ def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and 
     """
     source.check_out(out)
     cohort = source.read(with_notes=True)
+    source.check_cohort(cohort, out)
     found = cohort.audit()
     found.save(out)
     source.keep(cohort, out)

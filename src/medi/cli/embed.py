@@ -36,6 +36,7 @@ def embed(
     Example: medi embed my-packed --encoder uni --cache embeddings
     """
     from medi.cohort.loose_images import read_packed
+    from medi.core.locks import locked, part_of
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
     from medi.evaluation.encoders import embed_share
@@ -48,7 +49,7 @@ def embed(
         raise MediError("shards need --cache, one folder for all of them")
     store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
     show: Show = Silent() if process("RANK", 0) else Terminal()
-    with show.bars("embedding") as (advance,):
+    with locked(out.parent, f"{out.name}-{part_of(part)}"), show.bars("embedding") as (advance,):
         features = embed_share(cohort, extractor, store, part, advance)
     took = time.perf_counter() - started
     if features is None:

@@ -1,11 +1,13 @@
 """Help as plain text at 80 columns: verbs in groups and in the order of use, options under headings."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from medi.core.locks import whole
 from medi.core.stopping import Stopped
 
 HELP = ("-h", "--help")
@@ -23,7 +25,24 @@ Row = tuple[str, str]  # a name and what it means
 
 
 class Verb(TyperCommand):
-    """A verb: its options stand under their headings, its example at the end of the text."""
+    """A verb: its options stand under their headings, its example at the end of the text.
+
+    While it works it holds the folder that it writes; one that takes --shard lets the library hold its part alone.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        given = ctx.params
+        is_folder = any(option.name == "out" and option.metavar == "FOLDER" for option in self.params)
+        if (
+            not is_folder
+            or not given["out"]
+            or given.get("dry_run")
+            or "shard" in given
+            or Path(given["out"]).is_file()
+        ):
+            return super().invoke(ctx)
+        with whole(Path(given["out"])):
+            return super().invoke(ctx)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         text, mark, example = (self.help or "").rpartition(EXAMPLE)

@@ -75,6 +75,7 @@ def design(
     chosen = _rule(rule, split_commas(over or []), held or [], options)
     source.check_out(out)
     cohort = source.read()
+    source.check_cohort(cohort, out)
     split = cohort.hold_out(rule=chosen, seed=seed)
     split.holdout.save(out)
     kept = source.keep(split, out)

@@ -66,8 +66,8 @@ def plan(
 
     Example: medi plan my-holdout --rule balance --to 500 --out my-plan
     """
+    from medi.cohort.plan import write_rows
     from medi.cohort.table import Cohort
-    from medi.core.files import write_table
 
     options = given(to=to, cap=cap, minimum=minimum or None, n=n, wanted=wanted or None, table=table)
     options |= given(allow_unseen=allow_unseen or None)
@@ -80,7 +80,7 @@ def plan(
     made = _plan(kind, Cohort.load(holdout), holdout, split_commas(over or []), options)
     rows = made.expand(seed)
     made.save(out)
-    write_table(out / "rows.parquet", rows)
+    write_rows(out, rows)
     _show(made)
     say(f"plan: {out}")
     next_step("sample", model_beside(out), out)

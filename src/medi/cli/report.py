@@ -37,11 +37,13 @@ def report(
 
     Example: medi report --real my-packed medi=my-samples --utility my-utility
     """
+    from medi.core.locks import locked
     from medi.report.page import build
 
     if real is None:
         run = _run_folder(parts or [], {"--fidelity": fidelity, "--utility": utility})
-        say(f"report: {build(run)}")
+        with locked(run):
+            say(f"report: {build(run)}")
         next_step("app", run)
         return
     from medi.core.files import read_json

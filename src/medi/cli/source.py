@@ -14,6 +14,8 @@ from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medi.cohort.table import Cohort
 
 PANEL = "How SOURCE is read"
@@ -105,6 +107,20 @@ class Source:
         if (out / "pixels.npy").exists() and not self._is(out):
             raise MediError(f"{out} holds a packed cohort that is not {self.path}; choose another folder for --out")
 
+    def check_cohort(self, cohort: "Cohort", out: Path) -> None:
+        """A folder that holds another cohort is refused; a split may be added to the same one."""
+        from medi.cohort.table import Cohort
+
+        if self._is(out) or not (out / "cohort.json").exists():
+            return
+        found = Cohort.load(out)
+        old = found.table.drop(columns="split", errors="ignore")
+        if set(old.columns) - set(cohort.table.columns) or not _equal(old, cohort.table[list(old.columns)]):
+            raise MediError(
+                f"{out}: holds another cohort: {len(old):,} patches, {len(old.columns)} columns, now "
+                f"{len(cohort):,} patches, {len(cohort.table.columns)} columns; choose another --out, or delete it"
+            )
+
     def keep(self, cohort: "Cohort", out: Path) -> "Cohort":
         """Save the cohort beside the results; pixels are not copied, they stay in the folder that holds them."""
         kept = cohort if self._is(out) else replace(cohort, pixels=None)
@@ -113,6 +129,10 @@ class Source:
 
     def _is(self, out: Path) -> bool:
         return out.resolve() == self.path.resolve()
+
+
+def _equal(one: "pd.DataFrame", other: "pd.DataFrame") -> bool:
+    return one.astype("str").to_csv(index=False) == other.astype("str").to_csv(index=False)
 
 
 def show_notes(cohort: "Cohort", guesses: bool = True) -> None:

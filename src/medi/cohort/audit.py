@@ -33,6 +33,8 @@ from medi.cohort.patients import patients_unknown
 from medi.cohort.schema import Schema
 from medi.cohort.skill import People, Skill, skills
 from medi.core.files import check_format, read_json, read_table, write_atomic, write_json, write_table
+from medi.core.locks import holding
+from medi.core.outputs import refuse_other
 from medi.core.showing import Shown
 
 FORMAT_VERSION = 2
@@ -128,11 +130,15 @@ class Audit(Shown):
         rows = [row for row in self.ceiling.to_dict("records") if not row["reason"]]
         return [self.title, *gaps, *map(_sentence, rows), *self.remarks]
 
+    @holding("folder")
     def save(self, folder: str | Path) -> Path:
-        """Write the tables as Parquet, counts.png and attributes.png, and, last, audit.json."""
+        """Write the tables as Parquet, counts.png and attributes.png, and, last, audit.json; refused is another audit's
+        folder."""
         from medi.figures.audit import attribute_bars, counts_map
 
         folder = Path(folder)
+        if (folder / "audit.json").exists():
+            refuse_other(folder, "audit", read_json(folder / "audit.json"), self.to_dict())
         for name, table in self.tables.items():
             write_table(folder / f"{name}.parquet", table)
         for name, draw in (("counts", counts_map), ("attributes", attribute_bars)):

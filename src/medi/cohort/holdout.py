@@ -23,6 +23,8 @@ from medi.cohort.table import SPLITS
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, write_json, write_table
+from medi.core.locks import holding
+from medi.core.outputs import refuse_other
 from medi.core.showing import Shown
 
 LISTED = 12  # held-out combinations that are named when a hold-out is shown
@@ -88,9 +90,12 @@ class Holdout(Shown):
             raise MediError(f"sample {lost!r} is not in this hold-out; design it again for this cohort")
         return table.assign(split=split)
 
+    @holding("folder")
     def save(self, folder: str | Path) -> Path:
-        """Write split.parquet and, last, certificate.json."""
+        """Write split.parquet and, last, certificate.json; refused is a folder with another certificate."""
         folder = Path(folder)
+        if (folder / "certificate.json").exists():
+            refuse_other(folder, "hold-out", read_json(folder / "certificate.json"), self.certificate)
         write_table(folder / "split.parquet", self.table)
         write_json(folder / "certificate.json", self.certificate)
         return folder

@@ -20,6 +20,7 @@ from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_json
+from medi.core.locks import holding
 from medi.core.processes import Pool
 from medi.core.progress import Advance
 
@@ -27,6 +28,7 @@ UNIT = 64  # images per unit of work: what a kill can cost a worker
 UNIT_ROWS = 1024  # patches per unit, where images give many
 
 
+@holding("out")
 def pack(
     cohort: Cohort,
     root: Path,

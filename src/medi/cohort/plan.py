@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from medi.cohort.schema import Attribute, Schema
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, safe_name, write_json, write_table
+from medi.core.locks import holding
+from medi.core.outputs import refuse_other
 from medi.core.shares import apportion
 from medi.core.showing import Shown
 
@@ -98,14 +100,21 @@ class Plan(Shown):
             drawn.append(donors[_draw(weights[donors], uniform)])
         return np.concatenate(drawn)
 
+    @holding("folder")
     def save(self, folder: str | Path) -> Path:
-        """Write plan.parquet, pool.parquet and, last, plan.json."""
+        """Write plan.parquet, pool.parquet and, last, plan.json; refused is a folder with another plan."""
         folder = Path(folder)
+        if (folder / "plan.json").exists():
+            refuse_other(folder, "plan", Plan.load(folder)._content(), self._content())
         write_table(folder / "plan.parquet", self.table)
         write_table(folder / "pool.parquet", self.pool)
         head = {"format_version": FORMAT_VERSION, "over": self.over, "schema": self.schema.to_dict()}
         write_json(folder / "plan.json", head)
         return folder
+
+    def _content(self) -> dict[str, Any]:
+        table = self.table.astype("str").to_dict("records")
+        return {"over": self.over, "images": len(self), "combinations": len(table), "rows": table}
 
     @classmethod
     def load(cls, folder: str | Path) -> "Plan":
@@ -322,3 +331,11 @@ def _draw(weights: Float64[np.ndarray, " m"], uniform: Float64[np.ndarray, " n"]
     """Indices with probability proportional to weight, one per uniform number: the first k never depend on n."""
     edges = np.cumsum(weights)
     return np.minimum(np.searchsorted(edges, uniform * edges[-1], side="right"), len(weights) - 1).astype(np.int64)
+
+
+def write_rows(folder: Path, rows: pd.DataFrame) -> Path:
+    """Write the rows of a plan (`Plan.expand`) beside it; refused are other rows, which another seed gave."""
+    path = folder / "rows.parquet"
+    if path.exists() and read_table(path).to_csv(index=False) != rows.to_csv(index=False):
+        raise MediError(f"{path}: holds the rows of another seed; choose another --out, or delete it")
+    return write_table(path, rows)

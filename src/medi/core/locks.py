@@ -4,21 +4,29 @@ The lock is a small file that names machine, process and command. It needs no lo
 file systems do not always keep. A process that was killed leaves it behind; the next one sees that and takes it over.
 """
 
+import inspect
 import json
+import multiprocessing
 import os
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any, TypeVar
 
 from medi.core.errors import MediError
+from medi.core.outputs import refuse_images
+from medi.core.sharding import Shard, process
 
+T = TypeVar("T")
 NAME = ".medi-lock"
 SILENT = 600.0  # seconds after which a lock of another machine that nobody renews is stale
-_held: dict[Path, int] = {}  # folders that this process holds, and how often
+_held: dict[Path, int] = {}  # the locks that this process holds, and how often
 
 
 @dataclass(frozen=True)
@@ -42,34 +50,86 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, part: str = "") -> Iterator[None]:
     """Hold a folder while the block runs; the same process may hold it several times.
 
-    MediError that names the other process where one holds the folder. The folder is made where it is not there.
+    part: hold only this part of the work ("0-of-2"), beside others who hold theirs; nobody holds a whole folder
+    beside them, but the process that started them. MediError that names the other process where one holds the folder.
+    The folder is made where it is not there, and is gone again where nothing was written into it.
     """
-    place = folder.resolve()
-    if place not in _held:
-        _take(place)
-    _held[place] = _held.get(place, 0) + 1
+    place, is_new = folder.resolve(), not folder.exists()
+    lock = place / (f"{NAME}-{part}" if part else NAME)
+    if lock not in _held:
+        _refuse_beside(place, part)
+        _take(lock)
+        _keep_renewed()
+    _held[lock] = _held.get(lock, 0) + 1
     try:
         yield
     finally:
-        _held[place] -= 1
-        if not _held[place]:
-            del _held[place]
+        _held[lock] -= 1
+        if not _held[lock]:
+            del _held[lock]
             with suppress(OSError):
-                (place / NAME).unlink()
+                lock.unlink()
+        if is_new:
+            with suppress(OSError):
+                place.rmdir()  # only where it is empty
 
 
-def renew(folder: Path) -> None:
-    """Say that the holder still works, for those who look from another machine."""
-    with suppress(OSError):
-        os.utime(folder.resolve() / NAME)
+def holding(parameter: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a function hold the folder that one of its parameters names; of processes that work together the first."""
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def held(*args: Any, **kwargs: Any) -> T:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            with whole(Path(bound.arguments[parameter])):
+                return function(*args, **kwargs)
+
+        return held
+
+    return decorate
+
+
+def whole(folder: Path) -> AbstractContextManager[None]:
+    """`locked`, by the first of the processes that torchrun started for one piece of work; no folder of images."""
+    refuse_images(folder)
+    return nullcontext() if process("RANK", 0) else locked(folder)
+
+
+def part_of(shard: Shard) -> str:
+    """The name of the part of the work that a shard, and in it this process, is."""
+    (i, n), together = shard, process("WORLD_SIZE", 1)
+    return f"{i * together + process('RANK', 0)}-of-{n * together}"
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a file is a lock of ours, or one in the making; who lists a folder passes over it."""
+    return path.name.startswith(NAME)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but locks, or is not there."""
+    return not folder.exists() or all(map(is_lock, folder.iterdir()))
+
+
+def renew() -> None:
+    """Say of all folders held that their holder still works, for those who look from another machine."""
+    for lock in list(_held):
+        with suppress(OSError):
+            os.utime(lock)
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who holds a folder now; None where nobody does, or one who is gone."""
-    path = folder / NAME
+    """Who holds a folder now, or a part of it; None where nobody does, or one who is gone."""
+    return next(filter(None, map(_holder, [folder / NAME, *sorted(folder.glob(f"{NAME}-*"))])), None)
+
+
+def _holder(path: Path) -> Holder | None:
     try:
         age = time.time() - path.stat().st_mtime
         found = Holder(**json.loads(path.read_text(encoding="utf-8")))
@@ -78,33 +138,64 @@ def holder(folder: Path) -> Holder | None:
     return found if found.is_alive(age) else None
 
 
-def _take(folder: Path) -> None:
+def _refuse_beside(folder: Path, part: str) -> None:
+    """Refuse a whole folder beside others who hold parts of it, and a part beside one who holds the whole."""
+    others = [folder / NAME] if part else sorted(folder.glob(f"{NAME}-*"))
+    kin = {os.getpid(), os.getppid(), *_parents()}
+    for found in filter(None, map(_holder, others)):
+        if found.host != socket.gethostname() or found.pid not in kin:
+            raise _in_use(folder, found)
+
+
+def _parents() -> list[int]:
+    """The process that started this one as a worker: a server may stand between them."""
+    parent = multiprocessing.parent_process()
+    return [parent.pid] if parent is not None and parent.pid is not None else []
+
+
+def _in_use(folder: Path, other: Holder) -> MediError:
+    return MediError(
+        f"{folder}: is in use by process {other.pid} on {other.host} ({other.command}); wait until it ends, stop it, "
+        "or choose another folder"
+    )
+
+
+def _take(lock: Path) -> None:
     """Write the lock, in one step that only one process can do; take over one that is stale."""
-    mine = Holder.of_this_process()
+    folder, mine = lock.parent, Holder.of_this_process()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f"{NAME}.{mine.host}.{mine.pid}"
+        aside = folder / f"{lock.name}.{mine.host}.{mine.pid}"
         aside.write_text(json.dumps(asdict(mine)), encoding="utf-8")
     except OSError as error:
         raise MediError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
     try:
         for _ in range(3):
             with suppress(FileExistsError):
-                os.link(aside, folder / NAME)
+                os.link(aside, lock)
                 return
-            if other := holder(folder):
-                raise MediError(
-                    f"{folder}: is in use by process {other.pid} on {other.host} ({other.command}); wait until it "
-                    "ends, stop it, or choose another folder"
-                )
+            if other := _holder(lock):
+                raise _in_use(folder, other)
             with suppress(OSError):
-                (folder / NAME).unlink()
+                lock.unlink()
         raise MediError(f"{folder}: is in use by another process; wait until it ends, or choose another folder")
     except OSError as error:
         raise MediError(f"{folder}: cannot be locked ({error.strerror}); choose another folder") from error
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+@cache
+def _keep_renewed() -> None:
+    """Renew all locks for as long as this process lives."""
+    threading.Thread(target=_renew_for_ever, daemon=True).start()
+
+
+def _renew_for_ever() -> None:
+    while True:
+        time.sleep(SILENT / 10)
+        renew()
 
 
 def _born(pid: int) -> str:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from medi.core.errors import MediError
 from medi.core.files import write_json, write_text
+from medi.core.locks import is_empty
 from medi.export.bundle import bundle
 from medi.export.card import card
 from medi.models.checkpoint import Checkpoint, load_model
@@ -31,7 +32,7 @@ def export(model: str | Path, folder: str | Path, class_name: str = "class_", da
     names = [attribute.name for attribute in denoiser.schema.attributes]
     if not class_name.isidentifier() or class_name in names:
         raise MediError(f"--class-name {class_name!r} must be a Python name that no attribute has: {', '.join(names)}")
-    if folder.is_file() or (folder.exists() and any(folder.iterdir()) and not (folder / INDEX).exists()):
+    if folder.is_file() or (not is_empty(folder) and not (folder / INDEX).exists()):
         raise MediError(f"{folder}: holds something else; choose another --out")
     folder = folder.resolve()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

@@ -20,6 +20,7 @@ from PIL import Image
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash, safe_name
+from medi.core.locks import is_empty
 from medi.core.progress import Advance, unheard
 
 Form = Literal["folder", "webdataset", "csv"]
@@ -38,7 +39,7 @@ def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unh
     folder: CLASS/ID.png and metadata.csv; csv: images/ID.png and metadata.csv; webdataset: tars of ID.png and ID.json.
     Names from metadata are made safe for files (P11). MediError where `out` holds anything, or cannot be written.
     """
-    if out.is_file() or (out.exists() and any(out.iterdir())):
+    if out.is_file() or not is_empty(out):
         raise MediError(f"{out}: is there already; choose another --out")
     images, out = cohort.images, out.resolve()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -20,7 +20,9 @@ from medi.cohort.table import Cohort
 from medi.core.devices import device
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
+from medi.core.locks import locked, part_of
 from medi.core.memory import keep_freed_memory
+from medi.core.outputs import refuse_images
 from medi.core.processes import Call, Summed, side_by_side
 from medi.core.progress import Advance, unheard
 from medi.core.sharding import WHOLE, Shard, process, share
@@ -63,12 +65,13 @@ def generate(
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other)
     made = Made(_table(rows, checkpoint.hash, seed, settings), denoiser, made_by)
-    if workers > 1:
-        _claim(folder, made_by)
-    if workers > 1 and not _finished(folder):
-        task = {"model": model, "worse": worse, "seed": seed, "settings": settings, "shard": shard, "workers": workers}
-        _fill_by_workers(folder, rows, task, progress)
-    return produce(folder, chunks, work, made, progress, shard)
+    with locked(folder, part_of(shard)):
+        if workers > 1:
+            _claim(folder, made_by)
+        if workers > 1 and not _finished(folder):
+            task = {"model": model, "worse": worse, "seed": seed, "settings": settings}
+            _fill_by_workers(folder, rows, task | {"shard": shard, "workers": workers}, progress)
+        return produce(folder, chunks, work, made, progress, shard)
 
 
 def workers_worthwhile(images: int, batch: int) -> int:
@@ -128,11 +131,12 @@ def produce(
     starts = np.cumsum([0, *map(len, chunks)])[:-1]
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
     mine = share(paths, shard)
-    _claim(folder, made.made_by)
-    if not _finished(folder):
-        todo = dict(zip(paths, chunks))
-        _fill({path: todo[path] for path in mine}, work, progress)
-    return _merge(folder, paths, made.table, made.denoiser)
+    with locked(folder, part_of(shard)):
+        _claim(folder, made.made_by)
+        if not _finished(folder):
+            todo = dict(zip(paths, chunks))
+            _fill({path: todo[path] for path in mine}, work, progress)
+        return _merge(folder, paths, made.table, made.denoiser)
 
 
 def load_on_device(path: Path) -> tuple[Denoiser, Checkpoint]:
@@ -162,7 +166,8 @@ def _check(rows: pd.DataFrame, schema: Schema) -> None:
 
 
 def _claim(folder: Path, made_by: dict[str, Any]) -> None:
-    """Say in the folder how its images are made; refuse one whose images are made otherwise."""
+    """Say in the folder how its images are made; refuse one whose images are made otherwise, or are the user's."""
+    refuse_images(folder)
     made_by = json.loads(json.dumps(made_by))
     record = folder / "parts" / "made_by.json"
     if _finished(folder):

@@ -16,6 +16,7 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort, slide_units
 from medi.core.errors import MediError
 from medi.core.files import STRESS_FORMAT, write_json, write_table
+from medi.core.locks import holding
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
 from medi.core.showing import Shown
@@ -104,6 +105,7 @@ class StressResults(Shown):
         return folder
 
 
+@holding("out")
 def stress(
     classifier: Classifier,
     model: str | Path,

@@ -16,6 +16,7 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, write_json, write_table
+from medi.core.locks import holding, is_empty
 from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, RESULTS, TRAINING, UTILITY
 from medi.evaluation.splits import TESTS
 from medi.models.checkpoint import load_checkpoint
@@ -39,12 +40,13 @@ class Parts:
     utility: Path | None = None
 
 
+@holding("out")
 def assemble(parts: Parts, out: Path) -> Path:
     """Write the parts and the page to the folder `out`; returns the page.
 
     MediError where `out` holds something else, and where tables and sets do not belong together.
     """
-    if (out / "run.json").exists() or (out.exists() and any(out.iterdir()) and not (out / FILE).exists()):
+    if (out / "run.json").exists() or (not is_empty(out) and not (out / FILE).exists()):
         raise MediError(f"{out}: holds something else; choose another --out")
     cohort = Cohort.load(parts.real)
     sets = {name: Cohort.load(folder) for name, folder in parts.samples.items()}

@@ -13,11 +13,11 @@ from typing import Generic, TypeVar
 
 from medi.core.errors import MediError
 from medi.core.files import RUN_FORMAT, check_format, content_hash, file_hash, read_json, write_json
-from medi.core.locks import NAME as LOCK
+from medi.core.locks import is_lock
 from medi.core.progress import Show
 
 RECORD, COPY = "run.json", ".run.json"
-OURS = (LOCK, "log.txt")  # what a run writes before its first stage
+LOG = "log.txt"  # what the command line writes before the first stage
 PASSING_FILES = {"state.safetensors"}  # what is used up on the way to a stage's output, or can be deleted
 PASSING_FOLDERS = {"snapshots", "sheets", "parts"}
 LARGE = 1 << 28  # bytes
@@ -153,6 +153,16 @@ def read_records(path: Path) -> dict[str, Record]:
 
 def _open(folder: Path, redo: bool) -> dict[str, Record]:
     """The stages recorded in a folder; a new, empty or finished run folder is fine, anything else is refused."""
+    usable(folder)
+    if any((folder / name).exists() for name in (RECORD, COPY)):
+        return _of_today(folder, redo)
+    if any(path.name != LOG and not is_lock(path) for path in folder.iterdir()):
+        raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
+    return {}
+
+
+def usable(folder: Path) -> Path:
+    """The folder, made where it is not there; refused where it cannot be written."""
     if folder.exists() and not folder.is_dir():
         raise MediError(f"{folder}: is a file; choose a folder for --out")
     try:
@@ -161,11 +171,7 @@ def _open(folder: Path, redo: bool) -> dict[str, Record]:
         raise MediError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
     if not os.access(folder, os.W_OK):
         raise MediError(f"{folder}: is not writable; choose another --out")
-    if any((folder / name).exists() for name in (RECORD, COPY)):
-        return _of_today(folder, redo)
-    if any(path.name not in OURS for path in folder.iterdir()):
-        raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
-    return {}
+    return folder
 
 
 def _of_today(folder: Path, redo: bool) -> dict[str, Record]:

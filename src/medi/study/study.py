@@ -21,7 +21,7 @@ from medi.study.generating import translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
-from medi.study.stages import Run, Stage
+from medi.study.stages import Run, Stage, usable
 
 
 def run(
@@ -48,14 +48,18 @@ def run(
     """
     settings = find_study(study, source, seed)
     check(settings)
-    run_folder = Run(Path(out), show or Silent(), redo)
+    with locked(usable(Path(out))):
+        return _run(settings, Path(out), show or Silent(), redo)
+
+
+def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
+    run_folder = Run(out, show, redo)
     if not redo and run_folder.records:
-        refuse_changed(settings, run_folder.folder / SETTINGS)
+        refuse_changed(settings, out / SETTINGS)
     opened = Study(settings, run_folder.folder, run_folder.show)
-    with locked(run_folder.folder):
-        for stage in road(settings):
-            run_folder.do(stage, opened)
-        return conclude(opened, run_folder.seconds)
+    for stage in road(settings):
+        run_folder.do(stage, opened)
+    return conclude(opened, run_folder.seconds)
 
 
 def road(s: StudySettings) -> list[Stage[Study]]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medi.core.errors import MediError
-from medi.core.locks import NAME as LOCK
-from medi.core.locks import Holder, holder, locked
+from medi.core.locks import Holder, holder, is_lock, locked
 from medi.study.stages import RECORD, Record, read_records
 
 DONE, MISSING, WORKING, STOPPED, TO_DO = "done", "output missing", "in work", "stopped", "to do"
@@ -140,6 +139,6 @@ def _stage(folder: Path, name: str, record: Record | None, working: Holder | Non
 
 def _found(folder: Path) -> Iterator[Waste]:
     for name, (patterns, what, cost) in WASTE.items():
-        paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.name != LOCK)
+        paths = sorted(path for pattern in patterns for path in folder.glob(pattern) if not is_lock(path))
         if paths:
             yield Waste(name, what, cost, paths, size_of(paths))

@@ -1,6 +1,5 @@
 """Training from the first image to the finished model, resumable bitwise (P4); what it writes survives a kill (P12)."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,9 @@ from medi.cohort.table import Cohort
 from medi.core.devices import compile_failed
 from medi.core.errors import MediError
 from medi.core.files import write_atomic
+from medi.core.locks import holding
 from medi.core.memory import keep_freed_memory
+from medi.core.outputs import differences, plain
 from medi.core.progress import Advance, unheard
 from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, save_model, save_tensors
@@ -36,6 +37,7 @@ ASKED_EVERY = 8  # updates after which several processes agree whether to stop
 COMPARED = ("recipe", "seed", "data", "info", "network", "combinations")  # entries of a header
 
 
+@holding("folder")
 def train(
     cohort: Cohort,
     folder: Path,
@@ -280,10 +282,11 @@ def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) ->
     """Refuse what was trained otherwise; what an older file does not say is taken for the same, or for the default of a
     setting that is newer than the file."""
     expected = _comparable(checkpoint.config())
-    defaults = _plain({"recipe": asdict(Recipe()), "network": asdict(NetworkSettings())})
+    defaults = plain({"recipe": asdict(Recipe()), "network": asdict(NetworkSettings())})
     known = {key: value for key, value in _comparable(saved).items() if key in expected}
     found = {key: defaults[key] | value if key in defaults else value for key, value in known.items()}
-    if changed := [line for key, value in found.items() for line in _differences(key, value, expected[key])]:
+    changes = [change for key, value in found.items() for change in differences(key, value, expected[key])]
+    if changed := [f"{name} ({old}, now {new})" for name, old, new in changes]:
         raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
 
 
@@ -293,17 +296,4 @@ def _comparable(header: Mapping[str, Any]) -> dict[str, Any]:
     if "schema" in header:
         schema = Schema.from_dict(header["schema"])
         found["conditions"] = {a.name: a.levels for a in schema.conditions}
-    return _plain(found)
-
-
-def _plain(content: Any) -> Any:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(content))
-
-
-def _differences(name: str, old: Any, new: Any) -> list[str]:
-    """What differs between two plain values, entry by entry: "recipe.batch (8, now 16)"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [line for key in keys for line in _differences(f"{name}.{key}", old.get(key), new.get(key))]
-    return [] if old == new else [f"{name} ({old}, now {new})"]
+    return plain(found)

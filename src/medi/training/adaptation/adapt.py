@@ -17,6 +17,7 @@ from medi.cohort.optics import tissue_share
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.locks import holding
 from medi.core.memory import keep_freed_memory
 from medi.core.progress import Advance, Tally, unheard
 from medi.models.checkpoint import Checkpoint, check_scale, load_model, load_tensors, save_model, save_tensors
@@ -41,6 +42,7 @@ class Adapted:
     record: dict[str, Any]
 
 
+@holding("out")
 def adapt(
     model: Path,
     patches: Cohort,
@@ -87,6 +89,7 @@ def adapt(
     return Adapted(out / "model.safetensors", method, record)
 
 
+@holding("out")
 def join(model: Path, levels: Sequence[Path], out: Path) -> Path:
     """Write out/model.safetensors: `model` with the levels that `adapt` learned for it, each from its small file; the
     low-rank changes of several are added up."""

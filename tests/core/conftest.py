@@ -1,0 +1,1 @@
+from tiny_model import cohort, tiny  # noqa: F401
