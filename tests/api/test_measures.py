@@ -67,6 +67,7 @@ def test_results_show_draw_and_save_themselves(found: Fidelity, tmp_path: Path) 
     assert len(Cohort.load(tmp_path / "suspects")) == 24
 
 
+@pytest.mark.slow
 def test_utility_by_name_by_mapping_and_by_folder(real: Cohort, made: Cohort, tmp_path: Path) -> None:
     made.save(tmp_path / "made")
     found = medi.utility(real, {"my - model": str(tmp_path / "made")}, other=made, over=["class", "site"], arms="none")

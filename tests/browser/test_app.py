@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 import tiny_run
 
-pytestmark = pytest.mark.usefixtures("app")
+pytestmark = [pytest.mark.usefixtures("app"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from driving import Browser
 from medi.report.page import build
 from tiny_run import EVIL
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:

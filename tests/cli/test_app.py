@@ -8,6 +8,7 @@ import pytest
 from command_line import Medi, refused
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_run(medi: Medi, tmp_path: Path) -> None:
     refused(medi("app", "nowhere"), "nowhere: no such run folder; `medi demo --out nowhere` makes one")
     Path("empty").mkdir()

@@ -64,6 +64,7 @@ def test_audit_starts_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @real
 def test_ratio_of_hospitals_as_written_and_with_aliases_merged(medi: Medi, tmp_path: Path) -> None:
     """1 - H(class | hospital) / H(class) .602 with GDC's names as written, .508 with aliases."""
@@ -77,6 +78,7 @@ def test_ratio_of_hospitals_as_written_and_with_aliases_merged(medi: Medi, tmp_p
     assert not json.loads(Path("a/audit.json").read_text())["alarms"]
 
 
+@pytest.mark.slow
 @real
 @pytest.mark.parametrize(
     ("command", "rows"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
@@ -14,6 +15,7 @@ from medi.evaluation.fidelity.frechet import frechet_distance
 from small_cohorts import CLASSES, COMBINATIONS, HELD
 
 
+@pytest.mark.slow
 def test_fidelity_tells_fresh_patches_from_flat_ones(medi: Medi, folders: Path) -> None:
     arms = [f"good={folders / 'good'}", f"flat={folders / 'flat'}"]
     shown = fine(
@@ -33,6 +35,7 @@ def test_fidelity_tells_fresh_patches_from_flat_ones(medi: Medi, folders: Path) 
     assert {"class", "site", "class_mean", "site_mean"} <= set(found["scope"])
 
 
+@pytest.mark.slow
 def test_fidelity_tells_who_obeys_and_who_copies(medi: Medi, folders: Path) -> None:
     real = Cohort.load(folders / "real")
     train = np.flatnonzero(real.table["split"] == "train")

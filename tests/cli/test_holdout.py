@@ -48,6 +48,7 @@ def test_chain_from_a_csv_to_rows_and_pixels_p5(medi: Medi, source: Path) -> Non
     refused(medi("pack", "k", "--size", "8"), "packed already")
 
 
+@pytest.mark.slow
 def test_phantom_chain_in_place(medi: Medi, tmp_path: Path) -> None:
     """A packed cohort gets its split in its own folder; elsewhere only the table is written."""
     phantom.cohort(0, 32, 240).save(tmp_path / "c")
@@ -85,6 +86,7 @@ def test_control_characters_are_escaped_p11(medi: Medi, source: Path) -> None:
     assert "[red]" in shown
 
 
+@pytest.mark.slow
 @real
 def test_tcga_slides_raise_the_alarm_for_codes_not_for_hospitals(medi: Medi) -> None:
     attributes = ["--attributes", "site_code,hospital,race,gender,age", "--continuous", "age"]

@@ -35,6 +35,7 @@ def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> No
     assert following(fine(medi("plan", "my holdout"))) == ["sample", "my model", "medi-plan"]
 
 
+@pytest.mark.slow
 def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> None:
     real, good = folders / "real", f"good={folders / 'good'}"
     assert following(fine(medi("embed", real))) == ["fidelity", str(real)]
@@ -61,6 +62,7 @@ def test_models_lead_on_to_what_lies_beside_them(medi: Medi, verb: Medi, source:
     assert words == ["fidelity", "packed", "medi=medi-samples"]
 
 
+@pytest.mark.slow
 def test_checks_lead_on(medi: Medi, source: Path) -> None:
     fine(medi("holdout", source, "--out", "h"))
     assert following(fine(medi("holdout", "verify", "h"))) == ["pack", "h", "--size", "64"]

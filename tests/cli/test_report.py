@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 import tiny_run
 from command_line import Medi, fine, refused
 
 
+@pytest.mark.slow
 def test_the_page_is_written_again_and_all_is_well(medi: Medi) -> None:
     run = tiny_run.write_run(Path("run"))
     shown = fine(medi("report", run))
@@ -22,6 +25,7 @@ def test_a_folder_without_results(medi: Medi) -> None:
     refused(medi("report", "nowhere"), "nowhere")
 
 
+@pytest.mark.slow
 def test_a_study_done_verb_by_verb_has_a_report_of_what_is_there(medi: Medi, folders: Path) -> None:
     real, medi_, cls = folders / "real", f"medi={folders / 'good'}", f"cls={folders / 'flat'}"
     fine(medi("utility", real, medi_, cls, "--over", "class,site", "--arms", "none", "--out", "u"))
@@ -36,6 +40,7 @@ def test_a_study_done_verb_by_verb_has_a_report_of_what_is_there(medi: Medi, fol
     fine(medi("report", "page"))
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_belong_together_are_refused(medi: Medi, folders: Path) -> None:
     real, good = folders / "real", folders / "good"
     fine(medi("utility", real, f"medi={good}", "--over", "class,site", "--arms", "none", "--out", "u"))

@@ -43,6 +43,7 @@ def test_both_models_from_one_cohort(medi: Medi, packed: Path) -> None:
     refused(medi(*command, "--out", "cls"), "cls/model.safetensors: was trained with another conditions.site")
 
 
+@pytest.mark.slow
 def test_dropout_by_name_stays_with_the_model(medi: Medi, packed: Path) -> None:
     """What a model never dropped it cannot be guided by."""
     command = ("train", packed, "--preset", "demo", "--images", "32")
@@ -101,6 +102,7 @@ def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:
         assert not Path("medi-model/model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, source: Path) -> None:
     """Defect 12: it printed 0.0 PFLOP, no guess, and no word about a cohort without patients."""
     for out, unknown in (("known", []), ("unknown", ["--patient", "", "--slide", ""])):

@@ -117,6 +117,7 @@ def test_mistakes_are_one_line(options: list[str], words: str, verb: Medi) -> No
     assert not Path("t").exists()
 
 
+@pytest.mark.slow
 def test_a_new_hospital_from_a_folder_of_images(verb: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapt, then sample, then join: a name with blanks and dots is a level like any other."""
     from medi.training.adaptation import adapt

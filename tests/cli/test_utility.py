@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
 from small_cohorts import CLASSES, SITES
 
 
+@pytest.mark.slow
 def test_utility_adds_what_fills(medi: Medi, folders: Path) -> None:
     arms = [f"good={folders / 'good'}", f"flat={folders / 'flat'}"]
     shown = fine(medi("utility", folders / "real", *arms, "--over", "class,site", "--arms", "none", "--out", "u"))
@@ -28,6 +30,7 @@ def test_utility_adds_what_fills(medi: Medi, folders: Path) -> None:
     assert set(curves["x_name"]) == {"ratio", "n_train", "real_per_class", "sites"}
 
 
+@pytest.mark.slow
 def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
     """A task by its classes, synthetic patches as MeDi's, stain arms among the others, gaps between groups."""
     task, over = ",".join(CLASSES), "class,site"

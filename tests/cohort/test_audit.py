@@ -73,6 +73,7 @@ def test_association_equals_scipy_and_sklearn(seed: int, name: str) -> None:
     assert value(rows, "determination", attribute=name, unit="patch") == pytest.approx(1 - given / entropy(grid.sum()))
 
 
+@pytest.mark.slow
 def test_bias_correction_is_bergsmas_formula_and_unbiased_under_independence() -> None:
     g = seeds.generator("test bergsma")
     corrected, plain = [], []
@@ -205,6 +206,7 @@ def test_undefined_is_nan_with_a_reason_p7(change: dict[str, str]) -> None:
         assert audited(table).continuous["reason"].iloc[0]
 
 
+@pytest.mark.slow
 def test_degenerate_tables_work_or_say_why() -> None:
     many = cohort(0, n=20_000).assign(site=[f"h{i}" for i in range(20_000)])
     assert audited(many).size["combinations"]["site"]["combinations"] == 60_000

@@ -86,6 +86,7 @@ def test_what_is_missing_is_said() -> None:
     assert "no column is the patient" in "".join(alone.warnings)
 
 
+@pytest.mark.slow
 def test_an_audit_tells_that_no_column_is_the_patient_p5(tmp_path: Path) -> None:
     """Defect 12: every patch became a patient of its own, a leak that the audit passed over."""
     cohort = medi.phantom(patches=100, seed=0)
@@ -97,6 +98,7 @@ def test_an_audit_tells_that_no_column_is_the_patient_p5(tmp_path: Path) -> None
     assert medi.Audit.load(str(found.save(str(tmp_path)))).notes == found.notes
 
 
+@pytest.mark.slow
 def test_what_is_printed_tells_the_alarms() -> None:
     cohort = medi.phantom(patches=800, seed=0)
     found = cohort.with_columns(site=cohort.table["class"].replace(dict(zip(cohort.schema.classes.levels, "abcd"))))

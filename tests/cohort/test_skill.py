@@ -93,6 +93,7 @@ def test_grades_go_by_the_lower_limit(skew: float, grade: str) -> None:
     assert found.low <= found.balanced_accuracy <= found.high
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_accuracy_of_fresh_patients() -> None:
     """The rule right for the share `skew`, and by chance for the rest: 100 cohorts, of which 95 should cover it."""
     truth = 0.4 + 0.6 / 3
@@ -127,6 +128,7 @@ def test_grades_of_real_cohorts() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_site_of_the_phantom_gives_the_class_away() -> None:
     table = phantom.cohort(0, patches=4000).table
     assert {name: each.grade for name, each in skills_of(table, "site", "group").items()} == {

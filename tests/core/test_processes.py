@@ -185,6 +185,7 @@ def test_a_script_needs_no_main_guard(workers, tmp_path: Path, guard: str) -> No
     assert (done.stdout, done.returncode) == ("once\n14\n", 0), done.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_worker_behind_p12(workers, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     (tmp_path / "script.py").write_text(

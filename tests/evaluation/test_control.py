@@ -55,6 +55,7 @@ def found() -> Control:
     )
 
 
+@pytest.mark.slow
 def test_as_asked_is_the_share_that_shows_what_was_asked(found: Control) -> None:
     """P14, the part that holds today: class and site alike, for every combination; no headline yet for the worst."""
     table = found.figures
@@ -72,6 +73,7 @@ def test_as_asked_is_the_share_that_shows_what_was_asked(found: Control) -> None
     assert (rows["low"].le(rows["value"]) & rows["value"].le(rows["high"])).all()
 
 
+@pytest.mark.slow
 def test_confusion_says_what_is_seen_instead(found: Control) -> None:
     table = found.confusion
     assert value_of(table, arm="deaf", attribute="site", requested="y", recognised="x") > 0.95
@@ -85,6 +87,7 @@ def value_of(table: pd.DataFrame, **where: str) -> float:
     return float(rows["share"].sum())
 
 
+@pytest.mark.slow
 def test_the_class_survives_another_site_or_not(found: Control) -> None:
     """torn loses class B at two sites of three: of siblings of its images that show B, none does."""
     table = found.figures
@@ -95,6 +98,7 @@ def test_the_class_survives_another_site_or_not(found: Control) -> None:
     assert deaf["reason"] == "no images share noise_id and differ in site alone"
 
 
+@pytest.mark.slow
 def test_a_detector_finds_other_spread_and_not_fresh_patches(found: Control) -> None:
     table = found.figures
     good = table[(table["metric"] == "detectability") & (table["arm"] == "good")]

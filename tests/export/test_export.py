@@ -91,6 +91,7 @@ def pipe(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diffu
     return loaded
 
 
+@pytest.mark.slow
 def test_export_gives_our_images_where_the_package_is_not_there(
     folder: Path, denoiser: Denoiser, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
     write_json(path, content)
 
 
+@pytest.mark.slow
 def test_page_needs_no_network(whole: tuple[str, Outline]) -> None:
     """P10: nothing is loaded from anywhere; links stay on the page or hold their data."""
     html, outline = whole
@@ -110,6 +111,7 @@ def test_page_needs_no_network(whole: tuple[str, Outline]) -> None:
     assert outline.tags.count("script") == 1
 
 
+@pytest.mark.slow
 def test_page_is_whole_and_small(whole: tuple[str, Outline]) -> None:
     html, outline = whole
     assert outline.open == []
@@ -117,6 +119,7 @@ def test_page_is_whole_and_small(whole: tuple[str, Outline]) -> None:
     assert outline.tags.count("svg") == outline.tags.count("figure") == FIGURES
 
 
+@pytest.mark.slow
 def test_every_figure_has_a_text_and_its_data(whole: tuple[str, Outline]) -> None:
     html, outline = whole
     described = [value for tag, name, value in outline.attributes if (tag, name) == ("div", "aria-label")]
@@ -125,6 +128,7 @@ def test_every_figure_has_a_text_and_its_data(whole: tuple[str, Outline]) -> Non
     assert "real only 0.541" in html  # the forest plot in words
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_found(whole: tuple[str, Outline]) -> None:
     _, outline = whole
     ids = outline.values("id")
@@ -134,6 +138,7 @@ def test_ids_are_unique_and_found(whole: tuple[str, Outline]) -> None:
     assert set(outline.values("aria-labelledby")) <= set(ids)
 
 
+@pytest.mark.slow
 def test_headings_are_in_order_and_columns_have_heads(whole: tuple[str, Outline]) -> None:
     """For those who read by ear: one h1, no level skipped, every column head scoped, the way past the header first."""
     html, outline = whole
@@ -158,6 +163,7 @@ def test_the_guard_is_an_alarm_of_its_split(small: Path) -> None:
     assert _guard(table) == []
 
 
+@pytest.mark.slow
 def test_names_from_metadata_are_escaped_everywhere(fabricate: Fabricate) -> None:
     """P11: a class, a site, a title, an alarm and a reason that hold markup appear as text."""
     names: dict = {"classes": (NASTY, "B"), "sites": (NASTY, "b", "c")}
@@ -182,6 +188,7 @@ def test_names_from_metadata_are_escaped_everywhere(fabricate: Fabricate) -> Non
     assert "$" in "".join(outline.text)
 
 
+@pytest.mark.slow
 def test_script_is_named_by_its_hash(whole: tuple[str, Outline]) -> None:
     """P11: even an escape that failed could not run: only our script's hash is allowed, and no connection at all."""
     _, outline = whole
@@ -191,6 +198,7 @@ def test_script_is_named_by_its_hash(whole: tuple[str, Outline]) -> None:
     assert "unsafe-inline'; script" in policy  # styles only
 
 
+@pytest.mark.slow
 def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
     _, outline = whole
     assert (
@@ -229,6 +237,7 @@ def test_the_first_screen_has_every_training_set_and_chance(small: Path) -> None
         assert name in outline.text[shown:]
 
 
+@pytest.mark.slow
 def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
     """P7: null in results.json and NaN in the tables are never 0."""
     nothing = dict.fromkeys(("real", "cls", "medi", "oracle", "floor"))
@@ -277,6 +286,7 @@ def test_a_stage_that_has_not_run_is_said(small: Path) -> None:
     assert "Asterand" in outline.text
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_stage_has_a_page(small: Path) -> None:
     """What later stages add may all be missing: the page is that of a study without control, copies and curves."""
     html, outline = page(small)
@@ -291,6 +301,7 @@ def test_a_run_without_audit_says_so(small: Path) -> None:
     assert audit(read(small)).text == ["The cohort has not been audited yet."]
 
 
+@pytest.mark.slow
 def test_another_attribute_takes_its_own_name(small: Path) -> None:
     edit(small / "results.json", lambda content: content["settings"].update(attribute="scanner"))
     certificate = small / "holdout" / "certificate.json"
@@ -305,6 +316,7 @@ def test_another_attribute_takes_its_own_name(small: Path) -> None:
     assert "Patches per class and scanner" in outline.text
 
 
+@pytest.mark.slow
 def test_several_attributes_are_crossed_as_one(small: Path) -> None:
     """A real cohort held out by class, site and group: each joint level is a row, and its frame finds it."""
     certificate = small / "holdout" / "certificate.json"
@@ -329,6 +341,7 @@ def test_a_whole_level_held_out_counts_for_every_class(small: Path) -> None:
     assert read(small).framed == {("COAD", "Asterand"), ("LUAD", "Asterand")}
 
 
+@pytest.mark.slow
 def test_a_cohort_without_oracle_and_floor_has_a_page(small: Path) -> None:
     """Real cohorts have no fresh patches of unseen combinations."""
 
@@ -348,6 +361,7 @@ def test_a_cohort_without_oracle_and_floor_has_a_page(small: Path) -> None:
     assert "oracle 0" not in outline.text
 
 
+@pytest.mark.slow
 def test_each_task_has_its_own_figures(small: Path) -> None:
     """Classifiers on two choices of classes never share a figure; the sentences are about the first."""
     path = small / "tables" / "utility.parquet"

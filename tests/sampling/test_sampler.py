@@ -46,6 +46,7 @@ def test_internal_batches_of_1_and_64_agree_within_one_grey_level(
     assert np.abs(wide - narrow).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_gives_the_same_images_within_one_grey_level(denoiser: Denoiser, cohort: Cohort) -> None:
     rows, exact = cohort.table.head(7), replace(SETTINGS, precision="fp32")  # bf16 rounds less often when compiled

@@ -111,6 +111,7 @@ def test_a_cohort_at_other_levels(model: Path, known: Cohort, tmp_path: Path) ->
     np.testing.assert_array_equal(again.images[:][0], made.images[:][one])
 
 
+@pytest.mark.slow
 def test_resumes_after_a_kill_and_joins_shards(model: Path, known: Cohort, tmp_path: Path) -> None:
     """P12, P3: the own level included, each patch inverted once for both targets."""
     rows = at_levels(known, known.schema, "site", ["A", "B"], own=True)

@@ -115,6 +115,7 @@ def verb(medi: Medi) -> Medi:
     return medi
 
 
+@pytest.mark.slow
 def test_an_audit_from_the_command_line(verb: Medi) -> None:
     """Tables, worst pairs, a page without anything from outside; done again nothing is translated again."""
     command = ("stress", "mine.py:red", "c", "--model", "m", "--steps", 2, "--out", "o")

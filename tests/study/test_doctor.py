@@ -38,6 +38,7 @@ def test_a_sound_machine_and_run(medi: Medi, run_folder: Path) -> None:
     assert "32 px, knows class, site, grade, age, which made the samples" in shown
 
 
+@pytest.mark.slow
 def test_without_a_path_it_starts_without_torch() -> None:
     """Fast: torch is for GPUs and models alone."""
     code = "import sys; from medi.study import doctor; list(doctor.installation()); list(doctor.machine()); "

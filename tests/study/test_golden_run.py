@@ -32,6 +32,7 @@ def test_its_settings_are_read() -> None:
     assert settings.holdout.held == (("solid", "Alder"),)
 
 
+@pytest.mark.slow
 def test_its_report_is_written_again(run: Path) -> None:
     page = build(run).read_text(encoding="utf-8")
     assert "Golden run of version 0.1" in page

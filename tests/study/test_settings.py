@@ -47,6 +47,7 @@ def own(home: Path) -> Path:
     return home / "own.yaml"
 
 
+@pytest.mark.slow
 def test_a_study_names_what_its_extensions_register(own: Path, medi: Medi) -> None:
     settings = find_study(own)
     assert settings.extensions == (str(own.parent / "mine.py"),)

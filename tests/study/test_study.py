@@ -99,6 +99,7 @@ def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Pat
     assert (real.nunique() == 3).all()
 
 
+@pytest.mark.slow
 def test_running_again_skips_everything_and_gives_the_same_numbers(
     quick: tuple[Path, str], medi: Medi, tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def run(home: Path) -> Path:
     return home / "run"
 
 
+@pytest.mark.slow
 def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: Medi, home: Path) -> None:
     results = read_json(run / "results.json")
     assert {"real", "cls", "medi", "oracle"} <= set(results["balanced_accuracy"]["unseen"])
@@ -163,6 +164,7 @@ def test_a_stopped_run_has_saved_both_models_p12(home: Path, tmp_path: Path) -> 
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_a_packed_cohort_is_taken_as_it_is(run: Path, home: Path, tmp_path: Path) -> None:
     settings = read_study(home / "study.yaml")
     packed = settings.model_copy(update={"cohort": CohortSettings(source=str(run / "cohort"), size=32)})

@@ -64,6 +64,7 @@ def test_without_a_level_neither_rows_nor_name_are_left() -> None:
     assert len(left.images) == 16
 
 
+@pytest.mark.slow
 def test_a_curve_over_the_patches_of_a_new_level(model: Path, tmp_path: Path) -> None:
     """P5: arms start from old patches; k = 0 is the mean of the known levels; done again nothing is learned again."""
     sets = [patches(name, 40, "C") for name in ("test", "floor", "oracle")]

@@ -50,6 +50,7 @@ def test_old_levels_stay_as_they_were(model: Path, patches: Cohort, tmp_path: Pa
     assert not torch.equal(new[TABLE][2], old[TABLE][:2].mean(dim=0))
 
 
+@pytest.mark.slow
 def test_the_vector_learns(denoiser: Denoiser, patches: Cohort, tmp_path: Path) -> None:
     """Oracle: patches that the model itself denoises with level B's vector are denoised best at B."""
     known = patches.with_columns(**{"class": "a"})
@@ -73,6 +74,7 @@ def test_provenance_stands_in_the_checkpoint(model: Path, patches: Cohort, tmp_p
     assert found.combinations == TRAINED["combinations"], "what training saw"
 
 
+@pytest.mark.slow
 def test_what_denoises_the_held_back_patches_best_is_kept(model, patches, cohort, tmp_path, monkeypatch) -> None:
     """The vector, low-rank changes and all weights are compared on the same draws, of new patches and of old ones."""
     losses = {}
@@ -92,6 +94,7 @@ def test_what_denoises_the_held_back_patches_best_is_kept(model, patches, cohort
     assert len(set(losses[len(cohort)])) == 3, "each has a drift of its own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["vector", "low_rank", "tuned"])
 def test_each_method_leaves_a_plain_model(method: str, model, patches, cohort, tmp_path, monkeypatch) -> None:
     """Its small file, where it has one, gives the same model back; all weights have none."""

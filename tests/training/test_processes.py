@@ -22,6 +22,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_tensors(folder / "model.safetensors")[0]
 
 
+@pytest.mark.slow
 def test_killed_three_times_ends_with_the_same_weights_p4_p12(patches: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to tidy up: whatever is on disk at that moment is a whole state or none."""
     state, reached = tmp_path / "cut" / "state.safetensors", []
@@ -41,6 +42,7 @@ def test_killed_three_times_ends_with_the_same_weights_p4_p12(patches: Path, tmp
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_p4(patches: Path, tmp_path: Path) -> None:
     """The same batches, learning rates and average, by gloo: equal up to the order of summation. torchrun's launcher,
     with processes that have imported torch already."""

@@ -41,6 +41,7 @@ def weights(path) -> dict[str, torch.Tensor]:
     return load_tensors(path)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill_at", "precision", "optimizer"),
     [(1, "bf16", "adamw"), (9, "fp32", "adamw"), (22, "bf16", "adamw"), (9, "bf16", "muon")],
@@ -72,6 +73,7 @@ def test_interrupted_equals_uninterrupted_bitwise(
     assert not (tmp_path / "cut" / "state.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_training_learns_and_seeds_differ(cohort: Cohort, tiny, tmp_path) -> None:
     recipe = Recipe(images=1600, batch=8, save_every=800, learning_rate=3e-3, warmup=80)
     one = train(cohort, tmp_path / "1", tiny, recipe, cohort.schema, 1, cohort)
@@ -353,6 +355,7 @@ def test_cosine_falls_from_the_warm_up_to_zero_at_its_horizon() -> None:
     assert recipe.rate(1100) == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_snapshots_are_models_and_only_the_last_stay(cohort: Cohort, tiny, tmp_path) -> None:
     recipe = Recipe(images=96, batch=4, save_every=16, warmup=16, keep=2, early_average=80)
     model = train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
@@ -416,6 +419,7 @@ def test_balance_over_the_class_alone(cohort: Cohort) -> None:
     assert len(set(share[codes["class"] == 0])) == 1, "the sites within a class as they come"
 
 
+@pytest.mark.slow
 def test_sheet_has_a_row_per_class_and_a_column_per_site(cohort: Cohort, tiny, tmp_path, denoiser) -> None:
     """Place (c, s) has the image of class c at site s; CLS, without sites, shows several images of each class."""
     grid = sheet(denoiser, 3, draw)
@@ -428,6 +432,7 @@ def test_sheet_has_a_row_per_class_and_a_column_per_site(cohort: Cohort, tiny, t
     assert len(list((tmp_path / "sheets").glob("*.png"))) == 6
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_log_or_says_what_to_install(cohort: Cohort, tiny, tmp_path) -> None:
     recipe = replace(RECIPE, tensorboard=True)
     if find_spec("tensorboard"):

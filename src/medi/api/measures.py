@@ -4,6 +4,8 @@ Patches come as packed cohorts or as the folders that hold them; the results sho
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from medi.api.results import Fidelity, Mask, Utility
+from medi.cohort.rule import Combination
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
@@ -93,11 +96,10 @@ def fidelity(
     rows = _embedded({REAL: cohort, **sets}, extractor, cache, show)
     rows = {name: found.assign(encoder=extractor.label) for name, found in rows.items()}
     whole = rows.pop(REAL)
-    asked: dict[str, Any] = {"over": columns, "seed": seed, "encoder": extractor.label}
-    asked |= {"held_out": unseen(cohort, columns)}
-    tables = {"fidelity": _distances(whole, whole.take(chosen), rows, show, n=n, draws=draws, **asked)}
+    asked = Asked(columns, seed, extractor.label, unseen(cohort, columns))
+    tables = {"fidelity": _distances(whole, whole.take(chosen), rows, show, asked, n, draws)}
     train, test = _probed(cohort, whole, columns, seed)
-    shown = control(train, test, rows, **asked)
+    shown = control(train, test, rows, over=columns, seed=seed, encoder=asked.encoder, held_out=asked.held_out)
     tables |= {"control": shown.figures, "confusion": shown.confusion}
     if not sets:
         return Fidelity(tables, columns, extractor.label, whole, chosen)
@@ -153,25 +155,35 @@ def utility(
     columns, extractor, tests = _over(cohort, over), _encoder(encoder), tested_parts(cohort, _over(cohort, over))
     train = cohort.where(split=TRAIN)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
-    asked: dict[str, Any] = {"over": columns, "seed": seed, "seeds": range(seed, seed + seeds), "head": head}
-    asked |= {"attributes": attributes, "only": [arms] if isinstance(arms, str) else arms, "reference": reference}
+    names = [arms] if isinstance(arms, str) else arms
+    asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
     tables, curves = [], []
     for chosen in [Task.of(name) for name in ([task] if isinstance(task, str) else task or ["all"])]:
         chosen.check(train.table, "the training split")
         own = {name: found.take(chosen.rows(found.table)) for name, found in rows.items()}
         patches = {name: part.select(chosen.rows(part.table)) for name, part in {TRAIN: train, **tests}.items()}
-        table, points = _compared(own, set(sets), patches, extractor, show, **asked)
+        table, points = asked(own, set(sets), patches, extractor, show, attributes=attributes, reference=reference)
         tables.append(table.assign(task=chosen.name))
         curves.append(points.assign(task=chosen.name))
     found = {"utility": pd.concat(tables, ignore_index=True), "curves": pd.concat(curves, ignore_index=True)}
     return Utility(found, columns, extractor.label, head, len(train))
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What distances and probes share: the columns of combinations, and those combinations without training patch."""
+
+    over: tuple[str, ...]
+    seed: int
+    encoder: str
+    held_out: frozenset[Combination]
+
+
 def _distances(
-    whole: Embedded, chosen: Embedded, sets: Mapping[str, Embedded], show: Show, **asked: Any
+    whole: Embedded, chosen: Embedded, sets: Mapping[str, Embedded], show: Show, asked: Asked, n: int, draws: int
 ) -> pd.DataFrame:
     """One half of the chosen real patches' slides against the other and against each set."""
-    first = halves(chosen.table, asked["over"], asked["seed"])
+    first = halves(chosen.table, asked.over, asked.seed)
     training = training_rows(whole.table)
     with show.bars("comparing") as (advance,):
         return distances(
@@ -179,9 +191,14 @@ def _distances(
             chosen.take(~first),
             sets,
             training=training,
-            levels=asked["over"],
+            levels=asked.over,
             progress=advance,
-            **asked,
+            n=n,
+            draws=draws,
+            over=asked.over,
+            seed=asked.seed,
+            encoder=asked.encoder,
+            held_out=asked.held_out,
         )
 
 

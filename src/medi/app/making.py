@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +55,7 @@ class Wish:
 
     def rows(self) -> pd.DataFrame:
         """A row per image. Noise goes by the seed and the number alone: another site gets the same noise."""
-        values: dict[str, Any] = dict(self.conditions)
+        values: dict[str, object] = dict(self.conditions)
         if self.mix is not None and 0 < self.mix[2] < 1:
             name, level, share = self.mix
             values[name] = Mix({str(values[name]): 1 - share, level: share})

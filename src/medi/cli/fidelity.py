@@ -1,6 +1,7 @@
 """The verb fidelity: are the images right, as asked and new?"""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,8 +45,8 @@ def fidelity(
     from medi.api import measures
 
     sets = folders(synthetic or [])
-    asked: dict[str, Any] = {"n": n, "draws": draws, "encoder": encoder, "cache": cache, "seed": seed}
-    found = measures.fidelity(real, sets, over=columns(over), splits=columns(split), progress=Terminal(), **asked)
+    measure = partial(measures.fidelity, n=n, draws=draws, encoder=encoder, cache=cache, seed=seed)
+    found = measure(real, sets, over=columns(over), splits=columns(split), progress=Terminal())
     found.save(out)
     _show(found.tables, found.over, f"Frechet distance, {encoder}, n <= {n}")
     chosen = found.real.table[found.chosen]

@@ -1,6 +1,6 @@
 """The verb holdout: combinations taken away from training, with a certificate, and its check."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,11 +86,11 @@ def design(
     _say_next(kept, out)
 
 
-def _rule(kind: str | None, over: Sequence[str], held: Sequence[str], options: dict[str, Any]) -> "Rule":
+def _rule(kind: str | None, over: Sequence[str], held: Sequence[str], options: Mapping[str, Any]) -> "Rule":
     from medi.cohort.rule import Rule
 
     kind = kind or ("named" if held else "random")
-    check_fits(kind, RULES, options | ({"held": held} if held else {}))
+    check_fits(kind, RULES, [*options, *(["held"] if held else [])])
     if kind == "published":
         if len(over) not in (0, 3):
             raise MediError("--rule published is over site, gender and race: name these three columns in --over")

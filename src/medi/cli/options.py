@@ -1,7 +1,7 @@
 """Arguments and options that several verbs share, each defined once."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,7 +108,7 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def check_fits(rule: str, rules: dict[str, tuple[str, ...]], options: dict[str, Any]) -> None:
+def check_fits(rule: str, rules: dict[str, tuple[str, ...]], options: Collection[str]) -> None:
     """Refuse a rule that is not known, and options that go with other rules only."""
     if rule not in rules:
         raise MediError(f"--rule {rule!r}: expected {', '.join(rules)}{did_you_mean(rule, rules)}")

@@ -1,7 +1,8 @@
 """The verb pack: images decoded once into the store that training reads."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,9 +42,9 @@ def pack(
         raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; pack its source again")
     if not cohort.info.get("root"):
         raise MediError(f"{source.path}: no images are known here; name their column (--image) when reading the source")
-    fit: dict[str, Any] = {"mode": mode, "mpp": to_mpp, "workers": workers, "on_error": source.on_error}
+    fit = partial(cohort.pack, mode=mode, mpp=to_mpp, workers=workers, on_error=source.on_error)  # type: ignore[arg-type]
     with Terminal().bars("packing") as (advance,):
-        packed = cohort.pack(out, size, progress=advance, **fit)
+        packed = fit(out, size, progress=advance)
     skipped = packed.info["packing"]["skipped"]
     for found in skipped:
         say(f"left out: {found['image']}: {found['reason']}")

@@ -1,7 +1,7 @@
 """SOURCE and its reader options, the same for every verb that reads a cohort, declared once."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,7 @@ def _option(name: str, help: str, metavar: str = "COLUMN", known: Sequence[str] 
     )
 
 
-OPTIONS: dict[str, Any] = {
+OPTIONS: Mapping[str, Any] = {
     "kind": Annotated[
         str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder or auto.", "KIND", KINDS)
     ],
@@ -73,7 +73,7 @@ class Source:
     path: Path
     kind: str
     on_error: str
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
     def read(self, with_notes: bool = False) -> "Cohort":
         """A cohort folder as it is, anything else through the readers; what was guessed is printed.

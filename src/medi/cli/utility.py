@@ -1,7 +1,8 @@
 """The verb utility: what synthetic images are worth to a classifier."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -50,9 +51,10 @@ def utility(
     """
     from medi.api import measures
 
-    asked: dict[str, Any] = {"head": head, "seeds": seeds, "encoder": encoder, "cache": cache, "seed": seed}
-    asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or [], "task": task}
-    found = measures.utility(real, folders(synthetic or []), over=columns(over), progress=Terminal(), **asked)
+    measure = partial(measures.utility, head=head, seeds=seeds, encoder=encoder, cache=cache, seed=seed, task=task)
+    compared, more = columns(arms) or ["all"], columns(attribute) or []
+    sets, over_columns = folders(synthetic or []), columns(over)
+    found = measure(real, sets, over=over_columns, arms=compared, attributes=more, progress=Terminal())
     found.save(out)
     rows, verdicts = found.to_frame(), found.verdicts()
     for name in verdicts:

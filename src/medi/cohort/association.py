@@ -3,9 +3,8 @@
 Cramer's V after Bergsma 2013, normalised mutual information, and 1 - H(class | attribute) / H(class).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,10 @@ CONTINUOUS = ("attribute", "n", "eta_squared", "eta", "reason")
 PAIRS = ("first", "second", "n", "first_given_second", "second_given_first", "reason")
 
 
-def frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+Row = dict[str, str | int | float]
+
+
+def frame(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
     """A table of these columns, also where there is no row."""
     return pd.DataFrame(list(rows), columns=list(columns))
 
@@ -51,7 +53,7 @@ class Rows:
     weight: Ids
     levels: dict[str, tuple[str, ...]]
     numbers: dict[str, Float32[np.ndarray, " k"]]
-    size: dict[str, Any]
+    size: dict[str, int]
 
     @classmethod
     def of(cls, table: pd.DataFrame, schema: Schema) -> "Rows":
@@ -141,11 +143,11 @@ def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int],
     return size, few[list(GAPS)]
 
 
-def associate(tally: pd.DataFrame, name: str, unit: str) -> dict[str, Any]:
+def associate(tally: pd.DataFrame, name: str, unit: str) -> Row:
     """One row of `association`: how much an attribute and the class tell of each other, over one unit."""
     known = tally[tally[name] >= 0]
     level, group, count = known[name].to_numpy(), known["class"].to_numpy(), known[PLURAL[unit]].to_numpy()
-    head = {"attribute": name, "unit": unit, "n": int(count.sum()), "levels": len(np.unique(level))}
+    head: Row = {"attribute": name, "unit": unit, "n": int(count.sum()), "levels": len(np.unique(level))}
     reason = _degenerate(level, group, name, "class")
     values = dict.fromkeys(MEASURES, float("nan")) if reason else measures(level, group, count)
     return head | values | {"reason": reason}
@@ -188,24 +190,24 @@ def _entropy(count: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def pair(data: Rows, first: str, second: str) -> dict[str, Any]:
+def pair(data: Rows, first: str, second: str) -> Row:
     """How far two attributes determine each other."""
     tally = tallied(data, (first, second), ("patch",))
     known = tally[(tally[first] >= 0) & (tally[second] >= 0)]
     a, b, count = known[first].to_numpy(), known[second].to_numpy(), known["patches"].to_numpy()
     reason = _degenerate(a, b, first, second)
     given = [float("nan")] * 2 if reason else [measures(*ids, count)["determination"] for ids in ((b, a), (a, b))]
-    head = {"first": first, "second": second, "n": int(count.sum())}
+    head: Row = {"first": first, "second": second, "n": int(count.sum())}
     return head | {"first_given_second": given[0], "second_given_first": given[1], "reason": reason}
 
 
-def correlation_ratio(data: Rows, name: str) -> dict[str, Any]:
+def correlation_ratio(data: Rows, name: str) -> Row:
     """Correlation ratio: the share of a continuous attribute's variance that lies between the classes."""
     value = data.numbers[name][data.codes[name]].astype(np.float64)
     known = ~np.isnan(value)
     value, weight, group = value[known], data.weight[known], data.codes["class"][known]
     n = int(weight.sum())
-    head = {"attribute": name, "n": n}
+    head: Row = {"attribute": name, "n": n}
     if len(np.unique(value)) < 2 or len(np.unique(group)) < 2:
         return head | {"eta_squared": np.nan, "eta": np.nan, "reason": "fewer than two values or classes are known"}
     mean = np.average(value, weights=weight)

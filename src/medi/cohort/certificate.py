@@ -1,8 +1,9 @@
 """The certificate of a hold-out: counts and hashes of its splits, so that anyone can check them again (P5)."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,42 @@ SIDES = {"train": 0, "reserve": 0, "validation": 1, "test_seen": 2, "test_unseen
 ASIDE = "set_aside"  # of patients who train or validate; an oracle may use them, nothing else
 
 
-def evidence(table: pd.DataFrame, labels: list[str]) -> dict[str, Any]:
+Counted = Literal["rows", "slides", "patients"]
+COUNTED: tuple[Counted, ...] = ("rows", "slides", "patients")
+
+
+class Labels(TypedDict):
+    """The columns that a hash is of."""
+
+    columns: list[str]
+    hash: str
+
+
+class Evidence(TypedDict):
+    """Counts and hashes of sample ids by split, and a hash of the labels of every row."""
+
+    rows: dict[str, int]
+    slides: dict[str, int]
+    patients: dict[str, int]
+    ids: dict[str, str]
+    labels: Labels
+
+
+class Certificate(Evidence):
+    """certificate.json: the rule, the combinations that it chose, and the evidence. missing: spellings per column."""
+
+    format_version: int
+    rule: Mapping[str, Any]
+    seed: int
+    columns: list[str]
+    missing: dict[str, list[str]]
+    combinations: int
+    held_out: list[list[str]]
+    emptied: list[list[str]]
+    untrained_classes: NotRequired[list[str]]
+
+
+def evidence(table: pd.DataFrame, labels: list[str]) -> Evidence:
     """Counts and hashes of the splits, and a hash of the labels of every row."""
     rows = table[["sample_id", "slide", "patient"]]
     groups = {name: rows[table["split"] == name] for name in SPLITS}
@@ -44,7 +80,7 @@ def _hash_rows(table: pd.DataFrame) -> str:
     return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()
 
 
-def verify(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
+def verify(table: pd.DataFrame, certificate: Certificate) -> list[str]:
     """What in the table and its `split` column does not agree with the certificate; an empty list is the proof."""
     check_format(certificate.get("format_version"), FORMAT_VERSION, Path("certificate.json"))
     labels = certificate["labels"]["columns"]
@@ -67,7 +103,7 @@ def _torn(table: pd.DataFrame, column: str) -> list[str]:
     return [f"{len(torn)} {column}(s) on two sides, first {names[torn[0]]!r}"] if len(torn) else []
 
 
-def _leaks(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
+def _leaks(table: pd.DataFrame, certificate: Certificate) -> list[str]:
     """Rows of held-out combinations that are not test_unseen, and the reverse."""
     columns = certificate["columns"]
     held = {tuple(combination) for combination in certificate["held_out"] + certificate["emptied"]}
@@ -85,7 +121,7 @@ def _leaks(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _thin(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
+def _thin(table: pd.DataFrame, certificate: Certificate) -> list[str]:
     """Levels with fewer training patients than a random rule promises."""
     rule = certificate["rule"]
     problems = []
@@ -100,18 +136,15 @@ def _thin(table: pd.DataFrame, certificate: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _changes(certificate: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def _changes(certificate: Certificate, found: Evidence) -> list[str]:
     """Counts and hashes that differ from the certificate; a split that an older one does not know must be empty."""
     problems = []
-    empty = {"rows": 0, "slides": 0, "patients": 0, "ids": _hash_ids(pd.Series([], dtype="str"))}
-    certificate = certificate | {what: dict.fromkeys(SPLITS, none) | certificate[what] for what, none in empty.items()}
+    nothing = _hash_ids(pd.Series([], dtype="str"))
     for name in SPLITS:
-        for what in ("rows", "slides", "patients"):
-            if found[what][name] != certificate[what][name]:
-                problems.append(
-                    f"{name} has {found[what][name]} {what}, the certificate says {certificate[what][name]}"
-                )
-        if found["ids"][name] != certificate["ids"][name]:
+        for what in COUNTED:
+            if found[what][name] != (said := certificate[what].get(name, 0)):
+                problems.append(f"{name} has {found[what][name]} {what}, the certificate says {said}")
+        if found["ids"][name] != certificate["ids"].get(name, nothing):
             problems.append(f"the sample ids in {name} are not those of the certificate")
     if found["labels"] != certificate["labels"]:
         problems.append(f"labels have changed (columns {', '.join(certificate['labels']['columns'])})")

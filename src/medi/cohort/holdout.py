@@ -8,13 +8,12 @@ patches of those who train are set aside, for no model to see.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt64
 
-from medi.cohort.certificate import ASIDE, FORMAT_VERSION, evidence, verify
+from medi.cohort.certificate import ASIDE, COUNTED, FORMAT_VERSION, Certificate, evidence, verify
 from medi.cohort.choosing import Chosen, Mask, held_by
 from medi.cohort.combinations import Combinations, Ids, joint_ids, level_ids, over, text_ids
 from medi.cohort.rule import Combination, Rule
@@ -43,7 +42,7 @@ class Holdout(Shown):
     """
 
     table: pd.DataFrame
-    certificate: dict[str, Any]
+    certificate: Certificate
 
     @property
     def split(self) -> pd.Series:
@@ -72,7 +71,7 @@ class Holdout(Shown):
 
     def to_frame(self) -> pd.DataFrame:
         """A row per split: how many patches (rows), slides and patients it has."""
-        counted = {what: self.certificate[what] for what in ("rows", "slides", "patients")}
+        counted = {what: self.certificate[what] for what in COUNTED}
         return pd.DataFrame(counted).rename_axis("split").reset_index()
 
     def verify(self, table: pd.DataFrame) -> list[str]:
@@ -130,16 +129,20 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
     _reserve(table, strata, rule, seed, split)
     assigned = table.assign(split=np.asarray(SPLITS, dtype=object)[split])
     missing = {name: list(schema.attribute(name).missing) for name in combinations.columns}
-    content = {"rule": asdict(rule), "seed": seed, "columns": list(combinations.columns), "missing": missing}
     named = combinations.tuples()
-    chosen = {
+    labels = ["sample_id", "patient", "slide", *(a.name for a in schema.conditions)]
+    certificate: Certificate = {
+        "format_version": FORMAT_VERSION,
+        "rule": asdict(rule),
+        "seed": seed,
+        "columns": list(combinations.columns),
+        "missing": missing,
         "combinations": len(combinations),
         "held_out": [list(named[i]) for i in np.flatnonzero(held)],
         "emptied": [list(named[i]) for i in np.flatnonzero(emptied)],
         "untrained_classes": sorted(set(assigned["class"]) - set(assigned["class"][assigned["split"] == "train"])),
+        **evidence(assigned, labels),
     }
-    labels = ["sample_id", "patient", "slide", *(a.name for a in schema.conditions)]
-    certificate = {"format_version": FORMAT_VERSION} | content | chosen | evidence(assigned, labels)
     return Holdout(assigned[["sample_id", "split"]].astype("str").reset_index(drop=True), certificate)
 
 

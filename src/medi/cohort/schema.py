@@ -5,7 +5,7 @@ Level ids come from a schema that travels with the model. An unknown level is an
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,24 @@ MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its o
 OTHER = "other"  # the level that takes in the rare ones
 
 Codes = Int64[np.ndarray, " n"] | Float32[np.ndarray, " n"]
+
+
+class AttributeEntry(TypedDict):
+    """An attribute in a JSON file; levels, or centre and scale."""
+
+    name: str
+    kind: str
+    missing: list[str]
+    levels: NotRequired[list[str]]
+    center: NotRequired[float]
+    scale: NotRequired[float]
+
+
+class SchemaEntry(TypedDict):
+    """A schema in a JSON file."""
+
+    classes: AttributeEntry
+    attributes: list[AttributeEntry]
 
 
 @dataclass(frozen=True)
@@ -119,12 +137,12 @@ class Schema:
             raise MediError(f"the table lacks the columns {', '.join(lacking)} that the schema names")
         return {a.name: a.encode(table[a.name]) for a in self.conditions}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SchemaEntry:
         """JSON-able, as it lies in cohort.json and in a checkpoint."""
         return {"classes": _to_dict(self.classes), "attributes": [_to_dict(a) for a in self.attributes]}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Schema":
+    def from_dict(cls, content: Mapping[str, Any]) -> "Schema":
         """The schema that `to_dict` wrote."""
         return cls(_from_dict(content["classes"]), tuple(_from_dict(a) for a in content["attributes"]))
 
@@ -175,13 +193,13 @@ def _infer(values: pd.Series, name: str, continuous: bool, missing: tuple[str, .
     return Attribute(name, "continuous", center=center, scale=scale or 1.0, missing=missing)
 
 
-def _to_dict(attribute: Attribute) -> dict[str, Any]:
-    shared = {"name": attribute.name, "kind": attribute.kind, "missing": list(attribute.missing)}
+def _to_dict(attribute: Attribute) -> AttributeEntry:
+    entry: AttributeEntry = {"name": attribute.name, "kind": attribute.kind, "missing": list(attribute.missing)}
     if attribute.kind == "categorical":
-        return shared | {"levels": list(attribute.levels)}
-    return shared | {"center": attribute.center, "scale": attribute.scale}
+        return {**entry, "levels": list(attribute.levels)}
+    return {**entry, "center": attribute.center, "scale": attribute.scale}
 
 
-def _from_dict(content: dict[str, Any]) -> Attribute:
+def _from_dict(content: Mapping[str, Any]) -> Attribute:
     fields = dict(content)
     return Attribute(**(fields | {key: tuple(fields[key]) for key in ("levels", "missing") if key in fields}))

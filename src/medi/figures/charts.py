@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,8 +126,8 @@ def _name_rows(ax: Axes, arms: Sequence[str], called: Callable[[str], str]) -> N
 
 def _name_block(ax: Axes, group: str, over_titles: bool) -> None:
     if group:
-        style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
-        ax.annotate(group, (0, 1), (0, 21 if over_titles else 5), fontsize=10, fontweight="bold", **style)
+        write = partial(ax.annotate, xycoords="axes fraction", textcoords="offset points", va="bottom")
+        write(group, (0, 1), (0, 21 if over_titles else 5), fontsize=10, fontweight="bold")
 
 
 def _reference(ax: Axes, axis: Axis) -> None:
@@ -136,16 +137,16 @@ def _reference(ax: Axes, axis: Axis) -> None:
     ax.axvline(axis.line, color=COLORS["muted"], linestyle=":", linewidth=1)
     if axis.line_name:
         place = (axis.line, 1)
-        style: dict[str, Any] = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points", "fontsize": 7.5}
-        ax.annotate(axis.line_name, place, (3, -1), color=COLORS["muted"], va="top", **style)
+        write = partial(ax.annotate, xycoords=ax.get_xaxis_transform(), textcoords="offset points", fontsize=7.5)
+        write(axis.line_name, place, (3, -1), color=COLORS["muted"], va="top")
 
 
 def _dot(ax: Axes, place: int, row: Any, letters: int) -> None:
     color = arm_color(row.arm)
     if not known(row.value):
         said = f"undefined ({row.reason})" if row.reason else "undefined"
-        middle: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "center", "va": "center", "fontsize": 8}
-        ax.text(0.5, place, short(said, letters), color=COLORS["muted"], **middle).set_in_layout(False)
+        write = partial(ax.text, transform=ax.get_yaxis_transform(), ha="center", va="center", fontsize=8)
+        write(0.5, place, short(said, letters), color=COLORS["muted"]).set_in_layout(False)
         return
     if known(row.low) and known(row.high):
         ax.plot([row.low, row.high], [place, place], color=color, linewidth=2, solid_capstyle="round")
@@ -206,8 +207,8 @@ def _legend(figure: Figure, arms: Sequence[str]) -> None:
 
 def _above_axes(figure: Figure, marks: list[Line2D], arms: Sequence[str], columns: int, fontsize: float) -> None:
     names, colors = [short(arm_name(arm)) for arm in arms], [arm_color(arm) for arm in arms]
-    options: dict[str, Any] = {"loc": "outside upper left", "frameon": False, "labelcolor": colors}
-    figure.legend(marks, names, ncols=columns, fontsize=fontsize, **options)
+    legend = partial(figure.legend, loc="outside upper left", frameon=False, labelcolor=colors)
+    legend(marks, names, ncols=columns, fontsize=fontsize)
 
 
 # --- curves -----------------------------------------------------------------------------------------------------------

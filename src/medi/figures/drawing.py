@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -82,8 +83,8 @@ def arm_color(arm: str) -> str:
 
 def write_above(ax: Axes, text: str, place: tuple[float, float], points: float) -> None:
     """A small number over a mark."""
-    style: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "bottom"}
-    ax.annotate(text, place, (0, points), fontsize=7.5, color=COLORS["ink"], **style)
+    over = partial(ax.annotate, textcoords="offset points", ha="center", va="bottom")
+    over(text, place, (0, points), fontsize=7.5, color=COLORS["ink"])
 
 
 def frame(x: float, y: float, width: float, height: float) -> Rectangle:

@@ -175,10 +175,10 @@ def _numbered_boxes(
 ) -> None:
     for row, column in np.ndindex(*values.shape):
         value, face, corner = values[row, column], faces[row, column], (column - 0.46, row - 0.44)
-        style: dict[str, Any] = {"facecolor": face}
+        tile = Rectangle(corner, 0.92, 0.88, linewidth=0.6 * blank[row, column], facecolor=face)
         if blank[row, column]:
-            style = {"facecolor": "none", "edgecolor": COLORS["line"]}
-        ax.add_patch(Rectangle(corner, 0.92, 0.88, linewidth=0.6 * blank[row, column], **style))
+            tile.set(facecolor="none", edgecolor=COLORS["line"])
+        ax.add_patch(tile)
         color = COLORS["muted"] if blank[row, column] else readable(face)
         text = number(value) if blank[row, column] else write(value)
         ax.text(column, row, text, ha="center", va="center_baseline", fontsize=8, color=color)

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -152,22 +152,22 @@ def _put(sheet: Sheet, patch: UInt8[np.ndarray, "size size 3"], y: int, x: int) 
 
 
 def _label_rows(ax: Axes, grid: Grid) -> None:
-    style: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "va": "center"}
     for row in grid.rows:
-        ax.annotate(short(row), (0, grid.top(row) + grid.size / 2), (-4, 0), **style)
+        place = (0, grid.top(row) + grid.size / 2)
+        ax.annotate(short(row), place, (-4, 0), textcoords="offset points", ha="right", va="center")
 
 
 def _label_blocks(ax: Axes, grid: Grid) -> None:
     """The names of blocks, and below them those of the sources, where there are several."""
     most = 70 // len(grid.blocks)  # letters over a block
-    over: dict[str, Any] = {"textcoords": "offset points"}
+    over = partial(ax.annotate, textcoords="offset points")
     for block in grid.blocks:
         if block:
             start = (grid.left(block, grid.sources[0]), 0)
-            ax.annotate(short(block, most), start, (0, 18), fontsize=10, fontweight="bold", **over)
+            over(short(block, most), start, (0, 18), fontsize=10, fontweight="bold")
         for source in grid.sources if len(grid.sources) > 1 else ():
             place = (grid.left(block, source) + grid.group / 2, 0)
-            ax.annotate(source_name(source), place, (0, 5), ha="center", color=arm_color(source), fontsize=8, **over)
+            over(source_name(source), place, (0, 5), ha="center", color=arm_color(source), fontsize=8)
 
 
 def _frame_blocks(ax: Axes, grid: Grid, framed: Combinations) -> None:
@@ -222,8 +222,7 @@ def pair_sheet(images: Patches, table: pd.DataFrame, notes: dict[tuple[str, str]
 
 
 def _write_below(ax: Axes, text: str, place: tuple[int, int], points: float, color: str) -> None:
-    style: dict[str, Any] = {"textcoords": "offset points", "ha": "left", "va": "top", "fontsize": 8}
-    ax.annotate(text, place, (0, points), color=color, **style)
+    ax.annotate(text, place, (0, points), textcoords="offset points", ha="left", va="top", fontsize=8, color=color)
 
 
 def _pairs(table: pd.DataFrame) -> Pairs:

@@ -26,7 +26,7 @@ RENAMED = {"early": "early_average"}  # settings of training in files of version
 SAME_SCALE = 1.1  # magnifications that differ by less are one
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Path:
+def save_tensors(path: Path, tensors: dict[str, Tensor], config: Mapping[str, Any]) -> Path:
     """Write tensors and a JSON config, atomically."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
@@ -44,7 +44,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: dict[str, Any])
     return write_atomic(path, write)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """Tensors and config of a file that `save_tensors` wrote; a truncated, foreign or altered file is one clear error.
 
     Files from before there were checksums are read as they are.
@@ -66,11 +66,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, _in_words_of_today(json.loads(metadata["config"]))
 
 
-def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
+def _in_words_of_today(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings that have another name now, by that name."""
-    if "recipe" in config:
-        config["recipe"] = {RENAMED.get(name, name): value for name, value in config["recipe"].items()}
-    return config
+    if "recipe" not in config:
+        return config
+    return {**config, "recipe": {RENAMED.get(name, name): value for name, value in config["recipe"].items()}}
 
 
 def _checksum(tensors: dict[str, Tensor], config: str) -> str:
@@ -118,7 +118,7 @@ class Checkpoint:
         network, schema = NetworkSettings(**config["network"]), Schema.from_dict(config["schema"])
         return cls(network, schema, **known, adaptations=tuple(config.get("adaptations", ())), hash=hash)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Mapping[str, Any]:
         """The header of a file, as plain data."""
         known = {name: getattr(self, name) for name in (*PLAIN, "adaptations")}
         said = {name: value for name, value in known.items() if value not in (None, "", ()) and value != {}}
@@ -145,7 +145,7 @@ class Checkpoint:
 def save_model(path: Path, denoiser: Denoiser, checkpoint: Checkpoint | None = None) -> Path:
     """The denoiser's weights, its network and schema, and what else the checkpoint says."""
     known = {} if checkpoint is None else checkpoint.config()
-    return save_tensors(path, denoiser.state_dict(), known | denoiser.config())
+    return save_tensors(path, denoiser.state_dict(), {**known, **denoiser.config()})
 
 
 def load_model(path: str | Path) -> tuple[Denoiser, Checkpoint]:

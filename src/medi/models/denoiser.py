@@ -7,19 +7,26 @@ steps as the paper trains it. Loss, sampler and guidance know nothing but D.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medi.cohort.schema import Schema
+from medi.cohort.schema import Schema, SchemaEntry
 from medi.models.conditioning import Conditioning
 from medi.models.network import NETWORKS, UNET, NetworkSettings
 from medi.models.noise import DDPM_STEPS, SIGMA_DATA, ddpm_sigmas, loss_weight
 
 TIME_SCALE = 250.0  # natural logarithm of sigma -> the time steps that sinusoidal embeddings expect
+
+
+class DenoiserEntry(TypedDict):
+    """Network and schema in the header of a model file."""
+
+    network: Mapping[str, Any]
+    schema: SchemaEntry
 
 
 class Denoiser(nn.Module):
@@ -80,14 +87,17 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> DenoiserEntry:
         """Network and schema as plain data."""
         return {"network": asdict(self.settings), "schema": self.schema.to_dict()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Denoiser":
         """A fresh denoiser of this network and schema."""
-        network: dict[str, Any] = {
-            k: tuple(value) if isinstance(value, list) else value for k, value in config["network"].items()
-        }
-        return cls(NetworkSettings(**network), Schema.from_dict(config["schema"]))
+        network = NetworkSettings(**{name: _frozen(value) for name, value in config["network"].items()})
+        return cls(network, Schema.from_dict(config["schema"]))
+
+
+def _frozen(value: Any) -> Any:
+    """A list of a JSON file as the tuple that it was."""
+    return tuple(value) if isinstance(value, list) else value

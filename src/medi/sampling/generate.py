@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,17 @@ from medi.sampling.sampler import SamplerSettings, sample_images
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
 RENAMED = {"weaker_model": "autoguidance_model", "transferred_from": "translated_from"}  # in folders of version 0.1
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
+
+
+class Task(TypedDict):
+    """task.json: what all workers make a part of."""
+
+    model: Path
+    worse: Path | None
+    seed: int
+    settings: SamplerSettings
+    shard: Shard
+    workers: int
 
 
 def generate(
@@ -69,8 +80,8 @@ def generate(
         if workers > 1:
             _claim(folder, made_by)
         if workers > 1 and not _finished(folder):
-            task = {"model": model, "worse": worse, "seed": seed, "settings": settings}
-            _fill_by_workers(folder, rows, task | {"shard": shard, "workers": workers}, progress)
+            task = Task(model=model, worse=worse, seed=seed, settings=settings, shard=shard, workers=workers)
+            _fill_by_workers(folder, rows, task, progress)
         return produce(folder, chunks, work, made, progress, shard)
 
 
@@ -82,7 +93,7 @@ def workers_worthwhile(images: int, batch: int) -> int:
     return max(1, min(os.cpu_count() or 1, images // (batch * BATCHES_EACH)))
 
 
-def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: dict[str, Any], progress: Advance) -> None:
+def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: Task, progress: Advance) -> None:
     """Let worker k of w make part k of w of this shard, each on its share of the cores."""
     write_table(folder / "parts" / "rows.parquet", rows)
     write_json(folder / "parts" / "task.json", task)
@@ -111,7 +122,7 @@ class Made:
 
     table: pd.DataFrame
     denoiser: Denoiser
-    made_by: dict[str, Any]
+    made_by: Mapping[str, object]
 
 
 def produce(
@@ -165,7 +176,7 @@ def _check(rows: pd.DataFrame, schema: Schema) -> None:
     schema.encode(resolve(rows, schema)[0])
 
 
-def _claim(folder: Path, made_by: dict[str, Any]) -> None:
+def _claim(folder: Path, made_by: Mapping[str, object]) -> None:
     """Say in the folder how its images are made; refuse one whose images are made otherwise, or are the user's."""
     refuse_images(folder)
     made_by = json.loads(json.dumps(made_by))
@@ -183,7 +194,7 @@ def _claim(folder: Path, made_by: dict[str, Any]) -> None:
         )
 
 
-def _in_words_of_today(made_by: dict[str, Any]) -> dict[str, Any]:
+def _in_words_of_today(made_by: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a folder of version 0.1 says of its images, by the names of today."""
     found = {RENAMED.get(name, name): value for name, value in made_by.items()}
     guidance = found.get("sampler", {}).get("guidance", {})

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import runpy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -147,7 +147,7 @@ def _function(place: str, name: str) -> Callable[[Images], Any]:
     return cast(Callable[[Images], Any], found)
 
 
-def _defined(place: str) -> dict[str, Any]:
+def _defined(place: str) -> Mapping[str, Any]:
     """What a file or a module defines."""
     return runpy.run_path(str(_existing(place))) if place.endswith(".py") else vars(importlib.import_module(place))
 

@@ -106,7 +106,7 @@ def look(path: Path, kind: str = "auto", options: Mapping[str, Any] | None = Non
     return Look(path, kind, (), given)
 
 
-def _look_at_table(path: Path, given: dict[str, Any]) -> Look:
+def _look_at_table(path: Path, given: Mapping[str, Any]) -> Look:
     file = path / "metadata.csv" if path.is_dir() else path
     columns = tuple(map(str, read_rows(file, [text for text in given.values() if isinstance(text, str)]).columns))
     roles = {role: column_of(role, columns) for role in ROLES}

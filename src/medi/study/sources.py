@@ -7,6 +7,7 @@ tested on; `floor`, others from other slides; `oracle`, real patches of the comb
 import os
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -134,9 +135,9 @@ class Collected:
         c, cohort = self.settings.cohort, self.read()
         if cohort.pixels is not None:
             return self._adopt(cohort, folder)
-        fit: dict[str, Any] = {"mode": c.mode, "mpp": c.mpp, "on_error": c.read.get("on_error", "fail")}
+        fit = partial(pack, mode=c.mode, mpp=c.mpp, on_error=c.read.get("on_error", "fail"))
         with show.bars("packing") as (advance,):
-            return pack(cohort, Path(cohort.info["root"]), folder, c.size, progress=advance, **fit)
+            return fit(cohort, Path(cohort.info["root"]), folder, c.size, progress=advance)
 
     def draw(self, name: str, advance: Advance) -> Cohort:
         raise MediError(f"{name} patches cannot be drawn: they are rows of {self.path}")

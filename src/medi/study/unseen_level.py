@@ -5,10 +5,9 @@ For each k two sets of every class at the new level are added to the real patche
 beside old patches alone and beside labelled patches of the new level ("oracle"). k = 0 is the mean of the known levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -154,7 +153,7 @@ def _donors(old: Cohort, class_: str, asked: Asked) -> Int64[np.ndarray, " n"]:
 
 
 def _curves(accuracy: pd.DataFrame, distance: pd.DataFrame, seconds: dict[int, float], asked: Asked) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
+    rows: list[Mapping[str, object]] = []
     whole = accuracy[(accuracy["scope"] == "all") & (accuracy["split"] == SPLIT)]
     for k in asked.counts:
         place = {"split": SPLIT, "x_name": "patches", "x": k, "seed": asked.seed}

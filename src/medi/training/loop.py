@@ -237,7 +237,7 @@ class _Training:
         if self.trainer.accelerator.is_main_process:
             reached = {"images": self.trainer.images, "log": [asdict(row) for row in self.log]}
             reached |= {"open": self.open.state()}
-            save_tensors(self.folder / STATE, self.trainer.state(), self.checkpoint.config() | reached)
+            save_tensors(self.folder / STATE, self.trainer.state(), {**self.checkpoint.config(), **reached})
             write_log(self.folder, self.log)
         self.saved = time.perf_counter()
 
@@ -290,7 +290,7 @@ def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) ->
         raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
 
 
-def _comparable(header: Mapping[str, Any]) -> dict[str, Any]:
+def _comparable(header: Mapping[str, Any]) -> Mapping[str, Any]:
     """The entries of a header that make a training another one."""
     found = {key: header[key] for key in (*COMPARED, "conditions") if key in header}
     if "schema" in header:

@@ -292,6 +292,7 @@ def test_tar_link(medi: Medi, source: Path, kind: bytes) -> None:
     assert len(Cohort.load(Path("out"))) == 8
 
 
+@pytest.mark.slow
 def test_a_million_rows_of_levels_are_quick_to_refuse(medi: Medi, source: Path) -> None:
     frame = pd.DataFrame({"label": "a", "patient": [f"P{i}" for i in range(1_000_000)]})
     frame.assign(site=frame["patient"].str.replace("P", "S")).to_parquet(source / "m.parquet")

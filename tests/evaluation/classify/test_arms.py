@@ -162,6 +162,7 @@ def compared() -> tuple[pd.DataFrame, pd.DataFrame]:
     return study_arms(REAL, SYNTHETIC, TESTS, over=OVER, seed=0, seeds=(0, 1), oracle=made("o", UNSEEN))
 
 
+@pytest.mark.slow
 def test_everything_is_compared_in_both_panels(compared: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     table, _ = compared
     overall = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")]
@@ -181,6 +182,7 @@ def test_everything_is_compared_in_both_panels(compared: tuple[pd.DataFrame, pd.
     assert sizes["medi_only", "seen"] == 80
 
 
+@pytest.mark.slow
 def test_sets_of_any_name_are_compared_with_every_arm() -> None:
     """Defect: differences were named "a - b", so that a set called "my - model" could not be told apart."""
     sets = {"my - model": SYNTHETIC["cls"], "other": SYNTHETIC["medi"]}
@@ -200,6 +202,7 @@ def test_sets_of_any_name_are_compared_with_every_arm() -> None:
         study_arms(REAL, sets, TESTS, over=OVER, seed=0, reference="third")
 
 
+@pytest.mark.slow
 def test_curves_are_nested_and_end_at_the_whole(compared: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     table, curve = compared
     assert set(curve["arm"]) == {"real", "cls", "medi", "oracle"}
@@ -225,6 +228,7 @@ def test_classes_that_few_sites_lack_are_no_number() -> None:
     assert one.loc[one["value"].isna(), "reason"].str.contains("not in these rows").all()
 
 
+@pytest.mark.slow
 def test_broken_material_is_an_error_or_a_reason() -> None:
     broken = REAL.features.copy()
     broken[3] = np.nan
@@ -244,6 +248,7 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, head="best")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("head", "other"), [("medi", "unweighted"), ("uni", "class_weights")])
 def test_other_heads_take_every_arm_but_group_dro(head: str, other: str) -> None:
     found = arms_of(Material(REAL, {}, TESTS, OVER, head=head))

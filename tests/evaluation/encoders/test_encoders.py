@@ -207,6 +207,7 @@ def test_stripes_are_anisotropic_and_noise_is_not() -> None:
     assert coherence[1] < 1.0
 
 
+@pytest.mark.slow
 def test_probes_read_class_and_site_and_the_site_more_easily(
     train: tuple[Cohort, Features], test: tuple[Cohort, Features]
 ) -> None:
@@ -217,6 +218,7 @@ def test_probes_read_class_and_site_and_the_site_more_easily(
     assert 0.90 <= accuracy["class"] < accuracy["site"]
 
 
+@pytest.mark.slow
 def test_the_site_is_a_shortcut_in_the_cohort_as_collected(
     train: tuple[Cohort, Features], test: tuple[Cohort, Features]
 ) -> None:

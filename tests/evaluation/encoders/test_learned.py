@@ -27,6 +27,7 @@ def path(patches: Cohort, tmp_path_factory) -> Path:
     return learn(patches, tmp_path_factory.mktemp("learned") / "a.safetensors", 0, SMALL)
 
 
+@pytest.mark.slow
 def test_class_and_site_are_read_from_its_features_on_other_slides(path: Path, patches: Cohort) -> None:
     encoder, test = load(path), phantom.fresh(COMBINATIONS, 24, 1, "learned test")
     x, y = encoder.encode(patches.images[:]), encoder.encode(test.images[:])
@@ -36,6 +37,7 @@ def test_class_and_site_are_read_from_its_features_on_other_slides(path: Path, p
         assert probe.score(y, test.table[name]) > {"class": 0.7, "site": 0.9}[name], name
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers_same_hash_whatever_the_batch_p2(path: Path, patches: Cohort, tmp_path: Path) -> None:
     again, other = learn(patches, tmp_path / "b", 0, SMALL), learn(patches, tmp_path / "c", 1, SMALL)
     assert load(again).hash == load(path).hash != load(other).hash
@@ -43,6 +45,7 @@ def test_same_seed_same_numbers_same_hash_whatever_the_batch_p2(path: Path, patc
     np.testing.assert_allclose(load(path).encode(images)[:7], load(path).encode(images[:7]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_learned_or_read_is_one_clear_error(patches: Cohort, path: Path, tmp_path: Path) -> None:
     one = patches.where(**{"class": "solid", "site": "Alder"}).with_columns(group="")
     with pytest.raises(MediError, match="two levels or more"):

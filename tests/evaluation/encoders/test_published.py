@@ -178,6 +178,7 @@ def image() -> np.ndarray:
 # --- every published architecture ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTS)
 def test_published_weights_give_the_published_features(name: str, image: np.ndarray, tmp_path: Path) -> None:
     facts = FACTS[name]

@@ -133,6 +133,7 @@ def test_one_real_slide_gives_no_interval() -> None:
     assert found["reason"] == "one cluster: no interval"
 
 
+@pytest.mark.slow
 def test_order_of_rows_does_not_matter() -> None:
     """P3: the draw follows sample_id, the seed and the cell."""
     real, floor, cls, medi = made("real", 30), made("floor"), made("cls", 25), made("medi", 40)
@@ -153,6 +154,7 @@ def test_arms_of_one_plan_give_the_same_rows() -> None:
     assert (table[table["metric"] == "frechet_difference"]["value"] == 0).all()
 
 
+@pytest.mark.slow
 def test_per_class_draws_every_set_at_the_real_site_marginal() -> None:
     """P8: sets of any make-up meet at the marginal's shares: sites lie far apart, so another mix would be far off."""
     shares = {"x": 0.7, "y": 0.3}
@@ -177,6 +179,7 @@ def test_per_class_shrinks_to_what_every_set_has_at_these_shares() -> None:
     assert (table["site"] == "").all()
 
 
+@pytest.mark.slow
 def test_null_intervals_of_differences_cover_zero() -> None:
     """Two arms from one distribution: the paired interval holds zero nearly always, the other way round it does not."""
     table = combination(made("real"), made("floor"), cls=made("cls"), medi=made("medi"), far=made("far", shift=3.0))

@@ -65,6 +65,7 @@ def test_median_bandwidth_is_that_of_different_rows() -> None:
     assert median_bandwidth(squareform(pdist(x) ** 2)) == pytest.approx(np.median(pdist(x)))
 
 
+@pytest.mark.slow
 def test_permutations_reject_a_shift_and_keep_their_level() -> None:
     rng = np.random.default_rng(5)
     shifted = mmd_test(rng.normal(size=(40, 3)), rng.normal(0.8, 1, (40, 3)), permutations=199, key=("shift",))

@@ -44,6 +44,7 @@ def test_the_guard_fires_on_little_spread_and_on_duplicates(kind: dict, shift: f
     assert all(fired)
 
 
+@pytest.mark.slow
 def test_the_guard_spares_equal_arms() -> None:
     notes = [pair(compared(s, a=one_cell("a", s), b=one_cell("b", s)))["reason"] for s in range(10)]
     assert sum(GUARD in note for note in notes) <= 2

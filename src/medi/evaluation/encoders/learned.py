@@ -182,7 +182,7 @@ def _save(path: Path, network: Network, settings: LearnSettings, cohort: Cohort)
     return write_atomic(path, write)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     read_whole(path, "learn it again")
     try:
         with safe_open(path, framework="pt") as handle:

@@ -1,6 +1,6 @@
 """Networks of pretrained encoders: built as published, filled with weights by strict keys, run batch by batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -216,7 +216,7 @@ def from_timm(architecture: str, path: Path) -> tuple[nn.Module, Transform]:
     return Normalised(body, transform.normalisation), transform
 
 
-def _stated(config: dict[str, Any]) -> Transform:
+def _stated(config: Mapping[str, Any]) -> Transform:
     """timm's description of a transform as ours."""
     crop, way = config["input_size"][-1], config["interpolation"]
     mean, std = (tuple(map(float, config[name])) for name in ("mean", "std"))

@@ -7,7 +7,6 @@ paper's Figure 3). `matching` draws the rows, `measures` measures, this module m
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,14 +112,35 @@ def distances(
     """
     shares = training.groupby(list(over)).size()
     marginal = (shares / shares.sum()).rename("share").reset_index()
-    shared: dict[str, Any] = {"n": n, "seed": seed, "encoder": encoder, "draws": draws}
     sets = (real, floor, *synthetic.values())
     combinations = set().union(*(set(rows.table[list(over)].itertuples(index=False, name=None)) for rows in sets))
     tally = Tally(progress, len(combinations) + sum(marginal[column].nunique() for column in levels))
     tables = [
-        per_combination(real, floor, synthetic, over=over, held_out=held_out, progress=tally.part(), **shared),
+        per_combination(
+            real,
+            floor,
+            synthetic,
+            over=over,
+            held_out=held_out,
+            n=n,
+            seed=seed,
+            encoder=encoder,
+            draws=draws,
+            progress=tally.part(),
+        ),
         *(
-            per_class(real, floor, synthetic, marginal, column=column, progress=tally.part(), **shared)
+            per_class(
+                real,
+                floor,
+                synthetic,
+                marginal,
+                column=column,
+                n=n,
+                seed=seed,
+                encoder=encoder,
+                draws=draws,
+                progress=tally.part(),
+            )
             for column in levels
         ),
     ]

@@ -7,10 +7,10 @@ them; a held-back part of the new patches decides which of the three is kept.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from medi.cohort.combinations import counts
 from medi.cohort.optics import tissue_share
@@ -33,13 +33,30 @@ TISSUE = 0.1  # least share of a patch's pixels
 CHANGE = "change."  # prefix of low-rank changes in a level's file
 
 
+class Adaptation(TypedDict):
+    """How a level was learned, as it lies in the checkpoint; losses per method, seconds of the whole."""
+
+    attribute: str
+    name: str
+    base: str
+    method: str
+    held_back_loss: dict[str, float]
+    old_loss: dict[str, float]
+    settings: Mapping[str, Any]
+    patches: int
+    unlabelled: int
+    data: str
+    combinations: Mapping[str, Any]
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Adapted:
     """The model that knows the new level, and how it came to; `method` is VECTOR, LOW_RANK or TUNED."""
 
     path: Path
     method: str
-    record: dict[str, Any]
+    record: Adaptation
 
 
 @holding("out")
@@ -80,11 +97,20 @@ def adapt(
     held_loss = {kind: task.loss(found, held) for kind, found in made.items()}
     old_loss = {} if rehearsal is None else {kind: task.loss(found, rehearsal) for kind, found in made.items()}
     method = min(held_loss, key=lambda kind: held_loss[kind])
-    record: dict[str, Any] = {"attribute": attribute, "name": name, "base": checkpoint.hash, "method": method}
-    record |= {"held_back_loss": held_loss, "old_loss": old_loss, "settings": asdict(s)}
-    record |= {"patches": len(patches), "unlabelled": unknown, "data": patches.digest()}
-    record["combinations"] = counts(patches.table, denoiser.schema)
-    record["seconds"] = round(time.perf_counter() - started, 1)
+    record: Adaptation = {
+        "attribute": attribute,
+        "name": name,
+        "base": checkpoint.hash,
+        "method": method,
+        "held_back_loss": held_loss,
+        "old_loss": old_loss,
+        "settings": asdict(s),
+        "patches": len(patches),
+        "unlabelled": unknown,
+        "data": patches.digest(),
+        "combinations": counts(patches.table, denoiser.schema),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
     _save(out, made[method], checkpoint, record)
     return Adapted(out / "model.safetensors", method, record)
 
@@ -151,7 +177,7 @@ def _check_out(model: Path, out: Path) -> None:
         raise MediError(f"{out}: holds a model already; choose another folder for --out")
 
 
-def _save(out: Path, denoiser: Denoiser, checkpoint: Checkpoint, record: dict[str, Any]) -> None:
+def _save(out: Path, denoiser: Denoiser, checkpoint: Checkpoint, record: Adaptation) -> None:
     """The small file first, unless all weights were tuned; then the checkpoint, plain weights in each case."""
     changes = changes_of(denoiser) if record["method"] == LOW_RANK else {}
     if record["method"] != TUNED:
@@ -161,7 +187,7 @@ def _save(out: Path, denoiser: Denoiser, checkpoint: Checkpoint, record: dict[st
     _write(out / "model.safetensors", merged(denoiser) if changes else denoiser, checkpoint, [record])
 
 
-def _write(path: Path, denoiser: Denoiser, checkpoint: Checkpoint, records: list[dict[str, Any]]) -> None:
+def _write(path: Path, denoiser: Denoiser, checkpoint: Checkpoint, records: Sequence[Adaptation]) -> None:
     """`combinations` stays that of training, which says what was never missing; the new level's stand in its record."""
     known = replace(checkpoint, adaptations=(*checkpoint.adaptations, *records))
     save_model(path, denoiser, known)
