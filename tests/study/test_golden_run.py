@@ -7,6 +7,7 @@ import pytest
 
 from command_line import Medi, fine, refused
 from medi.app.workbench import Workbench
+from medi.cohort.audit import Audit
 from medi.core.files import read_json
 from medi.report.page import build
 from medi.report.run import read
@@ -40,6 +41,15 @@ def test_its_report_is_written_again(run: Path) -> None:
     assert found.certificate.held_out == [{"class": "solid", "site": "Alder"}]
     assert {"real", "cls", "medi", "translated", "oracle"} <= set(found.utility["arm"])
     assert found.results.frechet == read_json(GOLDEN / "results.json")["frechet"]
+
+
+def test_its_audit_shows_itself() -> None:
+    """Version 0.1 wrote neither an interval nor a grade."""
+    found = Audit.load(GOLDEN / "audit")
+    assert found.title == "40 patches, 10 slides, 10 patients, 2 classes"
+    assert found.to_frame()["balanced_accuracy"].tolist() == [0.5]
+    assert found.grades() == {"site": ""}
+    assert found.summary()[-1].endswith("balanced accuracy 0.50 of patients (chance 0.50)")
 
 
 def test_it_is_sound(run: Path, medi: Medi) -> None:

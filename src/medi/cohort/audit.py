@@ -154,7 +154,15 @@ class Audit(Shown):
         head = read_json(Path(folder) / "audit.json")
         check_format(head.get("format_version"), FORMAT_VERSION, Path(folder) / "audit.json")
         tables = {name: read_table(Path(folder) / f"{name}.parquet") for name in TABLES}
+        tables["ceiling"] = _of_today(tables["ceiling"])
         return cls(head["size"], **tables, alarms=tuple(head["alarms"]), notes=tuple(head["notes"]))
+
+
+def _of_today(ceiling: pd.DataFrame) -> pd.DataFrame:
+    """The table with the columns that version 0.1 did not write: not known."""
+    text = {"columns", "grade"}
+    lacking = [name for name in CEILING if name not in ceiling.columns]
+    return ceiling.assign(**{name: "" if name in text else float("nan") for name in lacking})[list(CEILING)]
 
 
 def audit(table: pd.DataFrame, schema: Schema, seed: int = 0) -> Audit:
@@ -215,9 +223,10 @@ def _ceiling(name: str, found: Skill) -> dict[str, Any]:
 
 
 def _sentence(row: Mapping[Any, Any]) -> str:
+    interval = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] == row["low"] else ""  # version 0.1 had none
     return (
-        f"class from {row['attribute']}, without the image: balanced accuracy {row['balanced_accuracy']:.2f} "
-        f"[{row['low']:.2f}, {row['high']:.2f}] of patients (chance {row['chance']:.2f}): {row['grade']}"
+        f"class from {row['attribute']}, without the image: balanced accuracy {row['balanced_accuracy']:.2f}"
+        f"{interval} of patients (chance {row['chance']:.2f})" + (f": {row['grade']}" if row["grade"] else "")
     )
 
 
