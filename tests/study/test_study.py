@@ -12,6 +12,7 @@ from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
 from medi.core.files import read_json, read_table
 from medi.study.results import gap_closed
+from medi.study.stages import altered, read_records
 
 
 @pytest.fixture
@@ -186,3 +187,44 @@ def test_gap_is_undefined_where_the_oracle_gains_nothing() -> None:
     assert gap_closed({"real": 0.5, "medi": 0.7, "oracle": 0.5}) is None
     assert gap_closed({"real": 0.5, "medi": None, "oracle": 0.9}) is None
     assert np.isclose(gap_closed({"real": 0.6, "medi": 0.5, "oracle": 0.7}), -1.0)
+
+
+def test_damage_of_any_file_of_a_run_is_noticed(quick: tuple[Path, str], tmp_path: Path) -> None:
+    """P15: every file that a stage wrote, deleted, cut short, or with a bit flipped."""
+    copy = shutil.copytree(quick[0], tmp_path / "run")
+    records = read_records(copy / "run.json")
+    assert sum(len(record.files) for record in records.values()) > 60
+    for name, record in records.items():
+        assert altered(copy / name, record.files) == []
+        for file in record.files:
+            path = (copy / name).parent / file
+            data = path.read_bytes()
+            for changed in (data[: len(data) // 2], data[:-1] + bytes([data[-1] ^ 4])):
+                path.write_bytes(changed)
+                assert altered(copy / name, record.files) == [f"{file} is damaged"]
+            path.unlink()
+            assert altered(copy / name, record.files)[0].endswith("is missing")
+            path.write_bytes(data)
+
+
+@pytest.mark.slow
+def test_the_same_command_repairs_a_damaged_run(quick: tuple[Path, str], tmp_path: Path, medi: Medi) -> None:
+    """P12, P15: one file of a few stages each, all at once; every result is then as it was."""
+    copy = shutil.copytree(quick[0], tmp_path / "run")
+    before = read_json(copy / "results.json")
+    damaged = ["study.yaml", "holdout/certificate.json", "plan/rows.parquet", "samples/medi/pixels.npy"]
+    damaged += ["embeddings/medi.parquet", "tables/utility.parquet", "run.json"]
+    for name in damaged:
+        data = (copy / name).read_bytes()
+        (copy / name).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    for name in ("results.json", "report.html", "audit/audit.json"):
+        (copy / name).unlink()
+    shown = fine(medi("demo", "--quick", "--out", copy))
+    for name in damaged[:-1]:
+        assert f"{name.removeprefix('tables/')} is damaged; made again" in shown
+    assert "audit/audit.json is missing; made again" in shown
+    after = read_json(copy / "results.json")
+    for content in (before, after):
+        content.pop("seconds")
+    assert after == before
+    assert (copy / "report.html").exists()

@@ -21,7 +21,7 @@ from medi.study.generating import translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
-from medi.study.stages import Run, Stage, usable
+from medi.study.stages import Run, Stage, altered, usable
 
 
 def run(
@@ -54,7 +54,8 @@ def run(
 
 def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
     run_folder = Run(out, show, redo)
-    if not redo and run_folder.records:
+    kept = run_folder.records.get(SETTINGS)
+    if not redo and kept is not None and not altered(out / SETTINGS, kept.files):  # a damaged file is no setting
         refuse_changed(settings, out / SETTINGS)
     opened = Study(settings, run_folder.folder, run_folder.show)
     for stage in road(settings):
