@@ -29,13 +29,13 @@ from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, slide_units
 from medi.cohort.turns import turned
+from medi.core.claims import GUARD
 from medi.evaluation.control import control
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import halves, per_combination
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import mmd_test
-from medi.evaluation.fidelity.measures import WITHHELD
 from medi.evaluation.memorisation import Patches, memorisation
 from medi.study.context import reopen
 
@@ -125,7 +125,7 @@ def guard(quick: bool) -> Figures:
             found = differences(repeats, d, draws, low=low, other=other)
             if name != "equal":
                 found = found[found["value"] < 0]  # the collapsed arm is nearer: the verdict that must be withheld
-            fired = found["reason"].str.contains(WITHHELD, regex=False)
+            fired = found["reason"].str.contains(GUARD, regex=False)
             made[f"guard_{name}_d{d}"] = share(fired, target, f"{low or 'as real'} against {other or 'as real'}")
     return made
 

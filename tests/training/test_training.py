@@ -20,7 +20,7 @@ from medi.cohort.turns import dihedral
 from medi.core import files
 from medi.core.errors import MediError
 from medi.core.stopping import Stopped
-from medi.models.checkpoint import load_model, load_tensors, save_model
+from medi.models.checkpoint import load_checkpoint, load_model, load_tensors, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 from medi.models.noise import ddpm_sigmas
@@ -70,7 +70,40 @@ def test_interrupted_equals_uninterrupted_bitwise(
     logs = [[json.loads(line) for line in (p.parent / "log.jsonl").read_text().splitlines()] for p in (whole, again)]
     assert [row["validation_loss"] for row in logs[0]] == [row["validation_loss"] for row in logs[1]]
     assert [row["images"] for row in logs[1]] == [16, 32, 48, 64, 80, 96]
-    assert not (tmp_path / "cut" / "state.safetensors").exists()
+
+
+def test_a_finished_training_is_continued_for_longer(cohort: Cohort, tiny, tmp_path) -> None:
+    """P4: cut or not, bitwise; the log goes on, the model names the one that it was made from."""
+    short, long = replace(RECIPE, images=48), RECIPE
+    settings = (tiny, short, cohort.schema, 5)
+    for name in ("whole", "cut"):
+        first = train(cohort, tmp_path / name, *settings)
+    base = load_checkpoint(first).hash
+    whole = train(cohort, tmp_path / "whole", tiny, long, cohort.schema, 5)
+
+    def kill(images: int, total: int) -> None:
+        if images >= 72:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(cohort, tmp_path / "cut", tiny, long, cohort.schema, 5, None, kill)
+    assert load_checkpoint(first).images == 48, "the shorter model stays until the longer one is whole"
+    again = train(cohort, tmp_path / "cut", tiny, long, cohort.schema, 5)
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
+    rows = [json.loads(line)["images"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
+    assert rows == [16, 32, 48, 64, 80, 96]
+    found = load_checkpoint(again)
+    assert (found.images, found.recipe["images"], found.base) == (96, 96, base)
+    assert train(cohort, tmp_path / "cut", tiny, long, cohort.schema, 5) == again
+    with pytest.raises(MediError, match=r"recipe.images \(96, now 48\)"):
+        train(cohort, tmp_path / "cut", *settings)
+    with pytest.raises(MediError, match=r"recipe.batch"):
+        train(cohort, tmp_path / "cut", tiny, replace(long, images=192, batch=16), cohort.schema, 5)
+    (tmp_path / "cut" / "state.safetensors").unlink()
+    with pytest.raises(
+        MediError, match=r"was trained on 96 images, and its state.safetensors is gone.*use a new folder"
+    ):
+        train(cohort, tmp_path / "cut", tiny, replace(long, images=192), cohort.schema, 5)
 
 
 @pytest.mark.slow
@@ -502,4 +535,4 @@ def test_the_clock_saves_between_rows_of_the_log_p12(cohort: Cohort, tiny, tmp_p
 def test_a_signal_during_the_last_update_leaves_a_finished_model(cohort: Cohort, tiny, tmp_path) -> None:
     with pytest.raises(Stopped, match="96 of 96 images \\(100 %\\)"):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 5, None, stopped_at(24, signal.SIGTERM))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "model.safetensors", "state.safetensors"]

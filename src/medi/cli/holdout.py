@@ -12,7 +12,7 @@ from medi.cli.help import add_several
 from medi.cli.next_step import next_step
 from medi.cli.options import TIMES, Over, Seed, check_fits, folder, given, one_of
 from medi.cli.source import Source, with_source
-from medi.cli.terminal import console, say
+from medi.cli.terminal import console, say, warn
 from medi.cli.values import split_commas
 from medi.core.errors import MediError
 
@@ -80,6 +80,8 @@ def design(
     split.holdout.save(out)
     kept = source.keep(split, out)
     _show(split.holdout)
+    for caution in split.holdout.cautions():
+        warn(caution)
     for line in shortcut(cohort.audit(), split.audit(split="train")) if (split.table["split"] == "train").any() else ():
         say(f"training patches: {line}")
     say(f"hold-out: {out}")

@@ -53,7 +53,7 @@ def run(
     if not dry_run:
         run_and_show(settings, out, redo)
         return
-    from medi.study.study import rehearse
+    from medi.study.rehearsal import rehearse
 
     for line in rehearse(settings):
         show = warn if line.startswith(WARNING) else say

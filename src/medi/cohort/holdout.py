@@ -5,6 +5,7 @@ A patient with one patch in a held-out combination is on the test side with all 
 patches of those who train are set aside, for no model to see.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from medi.cohort.rule import Combination, Rule
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import SPLITS
 from medi.core import seeds
+from medi.core.claims import LEAST_RESERVED
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, write_json, write_table
 from medi.core.locks import holding
@@ -27,6 +29,7 @@ from medi.core.outputs import refuse_other
 from medi.core.showing import Shown
 
 LISTED = 12  # held-out combinations that are named when a hold-out is shown
+HALF, MOST_RESERVED = 0.5, 0.2  # shares of the patches below, and of the training patches above, which a caution is due
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,27 @@ class Holdout(Shown):
         untrained = self.certificate.get("untrained_classes", [])
         found = [f"held out: {named}{more}"] if named else []
         return (*found, *([f"classes without training patches: {', '.join(untrained)}"] if untrained else []))
+
+    def cautions(self) -> list[str]:
+        """What a small cohort should be told: how little is left for training, and too few patches for a test."""
+        rows, patients = self.certificate["rows"], self.certificate["patients"]
+        train, total, kept = rows["train"], sum(rows.values()), rows["reserve"]
+        found = []
+        if train < HALF * total:
+            found.append(
+                f"{train:,} of {total:,} patches ({train / total:.0%}) and {patients['train']:,} of "
+                f"{sum(patients.values()):,} patients are left for training; hold out fewer combinations, or name them "
+                "with --set-aside, so that patients with held-out patches may train without these"
+            )
+        if kept < LEAST_RESERVED:
+            share = math.ceil(100 * LEAST_RESERVED / max(train + kept, 1)) / 100
+            remedy = (
+                f"--reserve {share:g} keeps enough" if share <= MOST_RESERVED else "there are too few patches for it"
+            )
+            found.append(
+                f"{kept} training patches are reserved; the test for memorisation needs {LEAST_RESERVED}: {remedy}"
+            )
+        return found
 
     def to_frame(self) -> pd.DataFrame:
         """A row per split: how many patches (rows), slides and patients it has."""

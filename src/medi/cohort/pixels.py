@@ -83,6 +83,7 @@ class Pixels:
         """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it."""
         whole = self._is_whole(path)
         if not whole:
+            _sums_path(path).unlink(missing_ok=True)  # those of another store, should a kill come in between
             starts = range(0, len(self), chunk)
             write_store(path, (self[slice(start, start + chunk)] for start in starts), len(self), self.size)
         if not whole or not _sums_path(path).exists():

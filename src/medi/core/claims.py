@@ -9,6 +9,7 @@ PRIMARY = "mean_recall"  # metric of the primary endpoint, on the split of all t
 HALF_WAY = 0.5  # of the way from chance to real images: below it, images do not show what was asked for
 LEAST_RECALL = 0.05  # share of real patches whose neighbourhood holds an image; below it, the images are of few kinds
 GUARD = "collapse guard"  # begins the reason of a difference in distance whose nearer set is of few kinds
+LEAST_RESERVED = 19  # training patches kept from the models: with fewer no threshold tells copies
 LEAST_IMAGES = 20  # of each set for a distance; with fewer there is none
 
 

@@ -1,8 +1,8 @@
 """A file that carries its own checksum: what was altered after it was written is refused, not read.
 
-The checksum is the SHA-256 of the whole file with the checksum's own 64 digits as zeros. It stands behind `MARK`, in
-plain text: as a key of a JSON file, in the metadata of a Parquet file, in the header of a safetensors file. So other
-programs read these files as ever. A file without the mark is older and is read as it is.
+The checksum is the SHA-256 of the whole file with the checksum's own 64 digits as zeros. It stands in plain text
+between two marks: in a key of a JSON file, in the metadata of a Parquet file, in the header of a safetensors file. So
+other programs read these files as ever. A file without the marks is older and is read as it is.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from medi.core.errors import MediError
 
-MARK = "medi-sha256:"
+MARK, END = "medi-sha256:", ":medi-sha256"  # before and after the digits
 DIGITS = 64
-UNSEALED = MARK + "0" * DIGITS  # what a writer puts where the checksum shall stand
+UNSEALED = MARK + "0" * DIGITS + END  # what a writer puts where the checksum shall stand
 KEY = "checksum"  # of a JSON file, or of metadata, whose value is the sealed mark
 
 
@@ -29,10 +29,12 @@ def sealed(data: bytes) -> bytes:
 
 def is_whole(data: bytes) -> bool:
     """Whether the bytes are as they were sealed; bytes without a mark are."""
-    start = data.rfind(MARK.encode())
-    if start < 0:
+    mark, end = data.rfind(MARK.encode()), data.rfind(END.encode())
+    if mark < 0 and end < 0:
         return True
-    start += len(MARK)
+    start = mark + len(MARK)
+    if mark < 0 or end != start + DIGITS:  # one of the two is damaged
+        return False
     blank = data[:start] + b"0" * DIGITS + data[start + DIGITS :]
     return data[start : start + DIGITS] == _digest(blank).encode()
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, slide_units
 from medi.cohort.turns import VIEWS, turned
+from medi.core.claims import LEAST_RESERVED
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
 from medi.core.types import Images
@@ -26,7 +27,7 @@ GRID = 8  # fields a side: noise averages out, structure stays
 PEERS = 20  # next nearest training patches
 MARGIN = 0.9  # of the null's ratios (0.74 to 0.96 on the phantom; copies with noise of 20 grey levels: below 0.29)
 COPY_ALARM, LEAK_ALARM = 0.01, 0.05  # shares of fresh patches that fall below the thresholds
-FEWEST = 19  # patches of a null: with fewer the lowest one of them is passed by more than 5 % of fresh patches
+FEWEST = LEAST_RESERVED  # of a null: with fewer the lowest one is passed by more than 5 % of fresh patches
 SLIDES = 3  # of a combination: one to be close to, others to compare with
 DRAWS = 500
 SUSPECTS = 12

@@ -23,6 +23,7 @@ from medi.models.network import NETWORKS, UNET, NetworkSettings
 FORMAT_VERSION = 1
 PLAIN = ("recipe", "seed", "images", "data", "info", "combinations", "mpp", "base")  # entries that are plain data
 RENAMED = {"early": "early_average"}  # settings of training in files of version 0.1
+ENTRIES = {"format_version", "config", "sum", "format"}  # of the header
 SAME_SCALE = 1.1  # magnifications that differ by less are one
 
 
@@ -57,8 +58,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise MediError(f"{path}: not a whole checkpoint ({error}); delete it and train again") from error
+    if unknown := set(metadata) - ENTRIES:
+        raise MediError(f"{path}: its header is damaged ({min(unknown)!r}); use a whole copy or train again")
     version = metadata.get("format_version", "")
     check_format(int(version) if version.isdigit() else None, FORMAT_VERSION, path)
+    if "config" not in metadata:
+        raise MediError(f"{path}: its header is damaged (no 'config'); use a whole copy or train again")
     if "sum" in metadata and metadata["sum"] != _checksum(tensors, metadata["config"]):
         raise MediError(
             f"{path}: its weights or settings are not those that were written; use a whole copy or train again"

@@ -49,6 +49,8 @@ def hold_out(study: Study, path: Path) -> str:
     cohort = Cohort.load(study.folder / "cohort")
     found = design(cohort.table, cohort.schema, rule_of(study.settings), study.settings.seed)
     found.save(path)
+    for caution in found.cautions():
+        study.show.line(f"warning: {caution}")
     patches = int((found.split == "train").sum())
     return f"{len(found.certificate['held_out'])} combinations held out, {patches:,} training patches left"
 

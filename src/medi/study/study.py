@@ -1,11 +1,9 @@
 """A study from cohort to report: reading `road` from top to bottom is reading the method of the paper."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from medi.cohort.holdout import design
 from medi.core.errors import MediError, did_you_mean
 from medi.core.locks import locked
 from medi.core.progress import Show, Silent
@@ -14,9 +12,8 @@ from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
-from medi.models.cost import flop, gflop_per_image, storage, weightless
 from medi.study import generating, measuring, preparing
-from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
+from medi.study.context import LEARNED, MEDI, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
 from medi.study.generating import translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
@@ -126,28 +123,3 @@ def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> Non
         if name not in known:
             near = did_you_mean(name, known)
             raise MediError(f"evaluation.{key}: {name!r} is unknown; known: {', '.join(known)}{near}")
-
-
-def rehearse(s: StudySettings) -> list[str]:
-    """What `run` would do, a line per stage, without writing anything: the cohort is read, held out and planned."""
-    source = source_of(s)
-    source.check()
-    cohort = source.read()
-    found = design(cohort.table, cohort.schema, preparing.rule_of(s), s.seed)
-    split = replace(cohort, table=found.apply(cohort.table))
-    plan, denoiser = preparing.plan_of(s, split), weightless(s.network, cohort.schema)
-    gflop, weights = gflop_per_image(denoiser), sum(p.numel() for p in denoiser.parameters())
-    steps, size = s.sampling.evaluations, s.cohort.size
-    parts = ", ".join(f"{name} {n:,}" for name, n in split.table["split"].value_counts().items())
-    return [
-        f"cohort: {len(cohort):,} patches of {split.table['patient'].nunique():,} patients, "
-        f"{storage(len(cohort) * size**2 * 3)} at {size} px",
-        *(f"  {note}" for note in cohort.notes),
-        *(f"warning: {warning}" for warning in cohort.warnings),
-        "audit: " + "; ".join(line for line in cohort.audit().summary() if line not in cohort.warnings),
-        f"holdout: {len(found.held_out)} combinations; {parts}",
-        f"models: {' and '.join(MODELS)}, {weights / 1e6:,.1f} M parameters, {s.training.images:,} images of "
-        f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",
-        f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
-        f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
-    ]

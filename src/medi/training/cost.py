@@ -1,20 +1,27 @@
 """What a training costs, before it begins: parameters, operations, and time on this machine."""
 
+import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
+from medi.cohort.table import Cohort
 from medi.core.devices import device, in_bf16
+from medi.core.seeds import generator
 from medi.models.cost import duration, flop, gflop_per_image, weightless
 from medi.models.denoiser import Denoiser
 from medi.training.presets import Preset
 from medi.training.recipe import Recipe
-from medi.training.trainer import fresh_denoiser
+from medi.training.trainer import Trainer, fresh_denoiser
 
 TRIAL = 1.0  # seconds
 AT_ONCE = 16  # images of the trial on a CPU
@@ -50,6 +57,34 @@ def cost_of(chosen: Preset, schema: Schema) -> Cost:
     counted, denoiser = weightless(chosen.network, schema), fresh_denoiser(chosen.network, schema, 0).to(device())
     parameters = sum(weight.numel() for weight in counted.parameters())
     return Cost(parameters, 3 * gflop_per_image(counted), chosen.recipe.images, _rate(denoiser, chosen.recipe))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few updates of the real network on real batches took: seconds of one, bytes of the process at most."""
+
+    seconds: float
+    memory: int
+
+
+def try_updates(chosen: Preset, schema: Schema, updates: int = 3) -> Trial:
+    """Time so many updates, after one that warms up, on patches of noise; nothing is kept.
+
+    Memory is the largest that this process had, or on a GPU the largest that torch took there.
+    """
+    size, batch = chosen.network.size, chosen.recipe.batch
+    rows = pd.DataFrame({a.name: [a.levels[0] if a.levels else "0"] * batch for a in schema.conditions})
+    rows = rows.assign(sample_id=[f"trial {i}" for i in range(batch)], patient="", slide="")
+    pixels = generator("trial").integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    trainer = Trainer(Cohort(rows, schema, Pixels.of(pixels)), chosen.network, chosen.recipe, schema, 0)
+    _seconds(trainer.step)
+    return Trial(min(_seconds(trainer.step) for _ in range(updates)), _largest_memory())
+
+
+def _largest_memory() -> int:
+    if device().type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from medi.core.memory import keep_freed_memory
 from medi.core.outputs import differences, plain
 from medi.core.progress import Advance, unheard
 from medi.core.stopping import Signal, Stopped, noted
-from medi.models.checkpoint import Checkpoint, load_tensors, save_model, save_tensors
+from medi.models.checkpoint import Checkpoint, load_tensors, model_hash, save_model, save_tensors
 from medi.models.network import NetworkSettings
 from medi.training.log import LogRow, check_collapse, check_finite, utilisation, write_log
 from medi.training.recipe import Recipe
@@ -52,9 +52,11 @@ def train(
     """Train a denoiser conditioned on `schema` (the class alone: `cohort.schema.restrict([])`) on all of `cohort`.
 
     Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
-    state.safetensors while in training, the last `recipe.keep` averages in snapshots/ and that of
+    state.safetensors from which it goes on, the last `recipe.keep` averages in snapshots/ and that of
     `recipe.early_average` images in early.safetensors. The same call goes on where an interrupted one stopped, and does
-    nothing where it ended; other settings or data are refused. `progress(images, total)` is called after every update.
+    nothing where it ended; other settings or data are refused. With more images than a finished training had, all else
+    alike, it is continued for longer: the learning rate is from there on that of a training of so many images, weights,
+    optimisers, averages, log and the order of images go on. `progress(images, total)` is called after every update.
     The state is saved when the recipe says so, every SAVE_SECONDS, and at Ctrl-C and SIGTERM, which end in `Stopped`.
     `draw` makes the images on sheets, where the recipe wants any.
     """
@@ -71,9 +73,10 @@ def train(
         mpp=cohort.mpp,
     )
     model = folder / MODEL
-    if model.exists():
-        _check_same(model, load_tensors(model)[1], checkpoint)
+    base = _base(folder, checkpoint)
+    if model.exists() and not base:
         return model
+    checkpoint = replace(checkpoint, base=base)
     trainer = Trainer(cohort, settings, recipe, schema, seed)
     training = _Training(trainer, folder, checkpoint, seed, validation, draw)
     training.resume()
@@ -82,7 +85,6 @@ def train(
             training.advance(progress)
     trainer.ema.copy_to(trainer.denoiser)
     save_model(model, trainer.denoiser, replace(checkpoint, images=trainer.images))
-    (folder / STATE).unlink(missing_ok=True)
     if training.signal.number is not None:
         raise Stopped([(trainer.images, recipe.images)], training.signal.number)
     return model
@@ -154,7 +156,7 @@ class _Training:
         path = self.folder / STATE
         if path.exists():
             state, saved = load_tensors(path)
-            _check_same(path, saved, self.checkpoint)
+            _check_same(path, saved, _of_length(self.checkpoint, saved) if self.checkpoint.base else self.checkpoint)
             self.trainer.load(state, saved["images"])
             self.log = [LogRow(**row) for row in saved["log"]]
             self.open = _Open.begun(self.trainer, **saved.get("open", {}))
@@ -276,6 +278,31 @@ def _step(trainer: Trainer) -> Float[Tensor, ""]:
             f"{recipe.micro_batch or recipe.batch} images at once do not fit into memory; lower training.micro_batch "
             "(the update stays the same) and run again"
         ) from error
+
+
+def _base(folder: Path, checkpoint: Checkpoint) -> str:
+    """The hash of a finished model that is to be trained for longer; "" where there is none, or one of these images."""
+    path = folder / MODEL
+    if not path.exists():
+        return ""
+    saved = load_tensors(path)[1]
+    shorter = _of_length(checkpoint, saved)
+    if not shorter.recipe["images"] < checkpoint.recipe["images"]:
+        _check_same(path, saved, checkpoint)
+        return ""
+    _check_same(path, saved, shorter)
+    if not (folder / STATE).exists():
+        raise MediError(
+            f"{path}: was trained on {shorter.recipe['images']:,} images, and its {STATE} is gone, so that it cannot "
+            "be continued; use a new folder"
+        )
+    return model_hash(path)
+
+
+def _of_length(checkpoint: Checkpoint, saved: Mapping[str, Any]) -> Checkpoint:
+    """The same, of as many images as a file was or is trained on."""
+    images = saved.get("recipe", {}).get("images", checkpoint.recipe["images"])
+    return replace(checkpoint, recipe={**checkpoint.recipe, "images": images})
 
 
 def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) -> None:

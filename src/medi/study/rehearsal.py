@@ -1,0 +1,75 @@
+"""What a study would do and cost, without writing anything: the dry run of `medi run`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from medi.cohort.holdout import design
+from medi.cohort.table import Cohort
+from medi.evaluation.encoders import learned
+from medi.models.cost import duration, flop, gflop_per_image, storage, weightless
+from medi.study import preparing
+from medi.study.context import MODELS
+from medi.study.settings import StudySettings
+from medi.study.sources import source_of
+from medi.study.study import check
+from medi.training.cost import cost_of, try_updates
+from medi.training.presets import Preset
+
+UPDATES = 3  # that are timed
+PATIENCE = 20.0  # seconds; an update that a short trial expects to take longer is not done
+STATE = 4 * 4  # bytes of a weight while in training: itself, its average, and two moments
+
+
+def rehearse(s: StudySettings) -> list[str]:
+    """What `run` would do, a line per stage: all is checked that the run checks; the cohort is read and held out.
+
+    Three updates of the real network are timed, so this takes seconds. MediError as `run` would give.
+    """
+    check(s)
+    cohort = source_of(s).read()
+    found = design(cohort.table, cohort.schema, preparing.rule_of(s), s.seed)
+    split = replace(cohort, table=found.apply(cohort.table))
+    plan, denoiser = preparing.plan_of(s, split), weightless(s.network, cohort.schema)
+    gflop, weights = gflop_per_image(denoiser), sum(p.numel() for p in denoiser.parameters())
+    steps, size = s.sampling.evaluations, s.cohort.size
+    parts = ", ".join(f"{name} {n:,}" for name, n in split.table["split"].value_counts().items())
+    return [
+        f"cohort: {len(cohort):,} patches of {split.table['patient'].nunique():,} patients, "
+        f"{storage(len(cohort) * size**2 * 3)} at {size} px",
+        *(f"  {note}" for note in cohort.notes),
+        *(f"warning: {warning}" for warning in cohort.warnings),
+        "audit: " + "; ".join(line for line in cohort.audit().summary() if line not in cohort.warnings),
+        f"holdout: {len(found.held_out)} combinations; {parts}",
+        *(f"warning: {caution}" for caution in found.cautions()),
+        f"models: {' and '.join(MODELS)}, {weights / 1e6:,.1f} M parameters, {s.training.images:,} images of "
+        f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",
+        *_training(s, split),
+        f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
+        f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
+        f"disk: about {storage(_disk(s, len(cohort), len(plan), weights))}",
+    ]
+
+
+def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
+    """How long both models take on this machine, how much memory, and how often each training patch is shown."""
+    chosen = Preset(s.network, s.training)
+    patches = int((split.table["split"] == "train").sum())
+    cost = cost_of(chosen, split.schema)
+    each, how, memory = 1 / cost.images_per_second, "by a short trial of forward passes", ""
+    if each * s.training.batch < PATIENCE:
+        trial = try_updates(chosen, split.schema, UPDATES)
+        each, how = trial.seconds / s.training.batch, f"by {UPDATES} updates of {s.training.batch} images"
+        memory = f"; {storage(trial.memory)} of memory a model"
+    together = duration(each * s.training.images * len(MODELS))
+    yield (
+        f"training: about {together} for both models on this machine ({1 / each:,.3g} images/s, {how}){memory}; each "
+        f"of the {patches:,} training patches is shown {s.training.images / max(patches, 1):,.0f} times"
+    )
+
+
+def _disk(s: StudySettings, patches: int, planned: int, weights: int) -> int:
+    """Bytes of a finished run: pixels of cohort, references and samples, models with their states, features."""
+    drawn = len(source_of(s).drawn) * s.evaluation.patches * max(planned // max(s.plan.minimum, 1), 1)
+    images = patches + len(MODELS) * planned + drawn
+    numbers = sum(256 if name == learned.NAME else 1024 for name in s.evaluation.encoders)
+    return images * (3 * s.cohort.size**2 + 4 * numbers) + len(MODELS) * weights * (4 + STATE)

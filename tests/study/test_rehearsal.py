@@ -1,0 +1,35 @@
+"""The dry run says what a study takes, checks what the run checks, and warns where a cohort is small."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from medi.core.errors import MediError
+from medi.study.rehearsal import rehearse
+from medi.study.settings import embedded_study, parse_study
+
+
+def test_time_memory_disk_and_passes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = rehearse(embedded_study(quick=True))
+    (training,) = [line for line in lines if line.startswith("training: ")]
+    assert re.search(r"about [\d.]+ (s|minutes|hours) for both models on this machine", training)
+    assert "by 3 updates of 16 images" in training
+    assert re.search(r"[\d.]+ (MB|GB) of memory a model", training)
+    assert re.search(r"each of the \d+ training patches is shown \d+ times", training)
+    assert re.search(r"^disk: about [\d.]+ (MB|GB)$", lines[-1])
+    assert list(tmp_path.iterdir()) == [], "nothing is written"
+
+
+def test_what_the_run_refuses_the_dry_run_refuses() -> None:
+    with pytest.raises(MediError, match=r"evaluation\.stains: 'macenco' is unknown"):
+        rehearse(parse_study({"evaluation": {"stains": ["macenco"]}}, "x.yaml"))
+    with pytest.raises(MediError, match="nowhere"):
+        rehearse(parse_study({"evaluation": {"encoders": ["torchscript:nowhere.pt"]}}, "x.yaml"))
+
+
+def test_small_cohorts_are_warned() -> None:
+    """30 % of the combinations can take most of the patches; a few reserved patches cannot tell copies."""
+    warned = [line for line in rehearse(embedded_study(quick=True)) if line.startswith("warning: ")]
+    assert any("training patches are reserved; the test for memorisation needs 19: --reserve 0." in w for w in warned)
