@@ -5,6 +5,7 @@ invariants it guards (P3, _p3; tests/invariants.py), and has a marker for each: 
 empty folder.
 """
 
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,8 @@ SOURCE = Path(__file__).parent / "src"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as of a command in the background: tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, text in INVARIANTS.items():
         config.addinivalue_line("markers", f"{name.lower()}: {text}")
 

@@ -109,7 +109,7 @@ def test_tutorial_runs_as_written(name: str, medi: Medi) -> None:
     if name == "own-cohort":
         text = Path("my-report/report.html").read_text(encoding="utf-8")
         assert "Training curves" in text, "the logs of the models beside the samples"
-        assert "Balanced accuracy by training set" in text
+        assert "Mean recall over combinations by training set" in text
 
 
 def chain(page: Path) -> list[tuple[str, ...]]:

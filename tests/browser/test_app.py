@@ -13,6 +13,7 @@ from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 import tiny_run
+from medi.core.files import read_json, write_json
 
 pytestmark = [pytest.mark.usefixtures("app"), pytest.mark.slow]
 
@@ -177,8 +178,8 @@ def test_pictures_can_be_saved_and_the_report_is_linked(page: Browser, app: str,
 
 def test_a_study_says_its_verdict_and_links_its_report(browser: Browser, tmp_path: Path) -> None:
     run = tiny_run.write_run(tmp_path / "run")
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps(results | {"verdict": f"No gain {tiny_run.EVIL}"}))
+    results = read_json(run / "results.json")
+    write_json(run / "results.json", results | {"verdict": [f"No gain {tiny_run.EVIL}"]})
     (run / "report.html").write_text("<h1>the page of the study</h1>")
     with serving(run, tmp_path) as (url, _):
         browser.open(url)

@@ -203,10 +203,12 @@ def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> 
     assert "cohort: 36 patches of 36 patients" in shown
     assert "415.0 M parameters, 51,200,000 images" in shown
     refused(medi("run", "tcga_ut", "--dry-run"), "does not exist", "--source")
-    refused(medi("run", "tcga_ut", "--source", tmp_path / "tree", "--dry-run"), "tissue_source_sites.tsv")
+    (tmp_path / "ours.yaml").write_text("base: tcga_ut\nevaluation: {encoders: [colour-texture]}\n")
+    refused(medi("run", tmp_path / "ours.yaml", "--source", tmp_path / "tree", "--dry-run"), "tissue_source_sites.tsv")
     codes = "".join(f"{code}\tHospital {i % 2}\tStudy\n" for i, code in enumerate(("18", "NA", "44", "05")))
     (tmp_path / "tissue_source_sites.tsv").write_text("TSS Code\tSource Site\tStudy Name\n" + codes)
-    shown = fine(medi("run", "tcga_ut", "--source", tmp_path / "tree", "--dry-run"))
+    refused(medi("run", "tcga_ut", "--source", tmp_path / "tree", "--dry-run"), "encoder uni has no weights here")
+    shown = fine(medi("run", tmp_path / "ours.yaml", "--source", tmp_path / "tree", "--dry-run"))
     assert "class x hospital: 6 combinations" in shown
 
 

@@ -16,7 +16,7 @@ from medi.training.cost import cost_of, try_updates
 from medi.training.presets import Preset
 
 UPDATES = 3  # that are timed
-PATIENCE = 20.0  # seconds; an update that a short trial expects to take longer is not done
+PATIENCE = 4.0  # seconds; an update that a short trial expects to take longer is not done
 STATE = 4 * 4  # bytes of a weight while in training: itself, its average, and two moments
 
 

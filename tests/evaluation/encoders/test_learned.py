@@ -53,5 +53,5 @@ def test_what_cannot_be_learned_or_read_is_one_clear_error(patches: Cohort, path
     with pytest.raises(MediError, match="too small for 6 halvings"):
         learn(patches, tmp_path / "x", 0, LearnSettings(widths=(8,) * 6))
     (tmp_path / "cut").write_bytes(path.read_bytes()[:500])
-    with pytest.raises(MediError, match="not a whole encoder"):
+    with pytest.raises(MediError, match="is damaged, or was changed after it was written"):
         load(tmp_path / "cut")
