@@ -60,7 +60,7 @@ def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi:
     assert len({path.name.casefold() for path in paths if path.suffix == ".png"}) == len(odd), "on any file system"
     folders = {path.name for path in Path("images").iterdir() if path.is_dir()}
     assert folders == ({*CLASSES, "unknown"} if form == "folder" else {"images"})
-    refused(medi("export", "samples", "--as", form, "--out", "images"), "images: is there already")
+    refused(medi("export", "samples", "--as", form, "--out", "images"), "images: is a folder of images")
     refused(medi("export", "samples", "--as", "tar"), "expected folder, webdataset, csv")
     refused(medi("export", "samples"), "samples: is a cohort", "--as folder")
 

@@ -19,6 +19,7 @@ from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table
+from medi.core.locks import holder
 from medi.core.progress import Silent
 from medi.models.checkpoint import load_model, load_tensors
 from medi.study.settings import CohortSettings, find_study, read_study
@@ -137,6 +138,8 @@ def test_killed_run_goes_on_and_ends_with_the_same_numbers(home: Path, tmp_path:
         running.send_signal(signal.SIGKILL)
     assert log.exists()
     assert not (cut / "models" / "medi" / "model.safetensors").exists(), "killed in the middle of training"
+    while any(holder(cut / "models" / name) for name in ("cls", "medi")) and time.monotonic() < deadline:
+        time.sleep(0.1)  # workers end on their own once their parent is gone
     for out in (cut, whole):
         fine(here("run", home / "tiny.yaml", "--out", out))
     mine, theirs = (read_json(folder / "results.json") for folder in (cut, whole))

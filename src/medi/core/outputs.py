@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from medi.core.errors import MediError
-from medi.core.files import _plain as as_plain
 
 IMAGES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".webp", ".svs", ".ndpi", ".mrxs"}
@@ -65,6 +64,8 @@ def _short(value: object) -> str:
 
 def plain(content: Any) -> Any:
     """As our JSON files give it back."""
+    from medi.core.files import _plain as as_plain  # not above: it loads pandas, and every verb comes by here
+
     return json.loads(json.dumps(as_plain(content)))
 
 
