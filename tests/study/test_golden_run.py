@@ -8,7 +8,7 @@ import pytest
 from command_line import Medi, fine, refused
 from medi.app.workbench import Workbench
 from medi.cohort.audit import Audit
-from medi.core.files import read_json
+from medi.core.files import read_json, write_json
 from medi.report.page import build
 from medi.report.run import read
 from medi.study import doctor
@@ -80,3 +80,12 @@ def test_going_on_in_it_is_refused_in_one_sentence(run: Path, medi: Medi) -> Non
     shown = medi("run", run / "study.yaml", "--out", run, "--source", run / "cohort")
     refused(shown, "a run of an older version of medi", "choose another --out, or --redo")
     assert read_json(run / "results.json") == read_json(GOLDEN / "results.json")
+
+
+def test_results_of_single_verbs_have_no_seed(run: Path) -> None:
+    """`medi report --real` brings parts together that were made with seeds of their own."""
+    content = read_json(run / "results.json")
+    del content["seed"]
+    write_json(run / "results.json", content)
+    assert Results.load(run).seed is None
+    assert "seed" not in Results.load(run).title

@@ -65,7 +65,7 @@ class Results(Shown):
 
     folder: Path
     title_of_study: str
-    seed: int
+    seed: int | None
     verdict: Sequence[str] = ()
     remedies: Remedies = ()
     balanced_accuracy: Scores = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Results(Shown):
         return cls(
             Path(folder),
             content["title"],
-            content["seed"],
+            content.get("seed"),
             content.get("verdict", [OLDER]),
             content.get("remedies", []),
             content["balanced_accuracy"],
@@ -95,7 +95,8 @@ class Results(Shown):
 
     @property
     def title(self) -> str:
-        return f"{self.title_of_study}, seed {self.seed}. {self.verdict[0] if self.verdict else ''}".strip()
+        named = self.title_of_study if self.seed is None else f"{self.title_of_study}, seed {self.seed}"
+        return f"{named}. {self.verdict[0] if self.verdict else ''}".strip()
 
     @property
     def report(self) -> Path:
