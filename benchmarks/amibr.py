@@ -21,6 +21,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ import pandas as pd
 
 import medi
 from common import figure, report
-from medi.core.files import read_json, read_table, write_json
+from medi.core.files import read_json, write_json
 from medi.core.tables import CONTROL, FIDELITY, UTILITY
+from medi.study.context import MODELS
+from medi.training.log import read_log
 
 REPEATS = [f"{study}:{seed}" for study, seed in product(("ami_br", "ami_br_2"), range(3))]
 Figures = dict[str, dict[str, Any]]
@@ -92,8 +95,8 @@ def figures(folders: list[Path]) -> Figures:
     n, found = len(folders), Figures()
     minutes = [read_json(folder / "cost.json")["minutes"] for folder in folders]
     found["minutes"] = figure(minutes, "min", "<= 60", n, "one seed and one hold-out, CLS and MeDi")
-    logs = [read_table(folder / "tables" / "training.parquet") for folder in folders]
-    rates = [rate for log in logs for rate in log.groupby("model")["images_per_second"].median()]
+    logs = [read_log(folder / "models" / model) for folder in folders for model in MODELS]
+    rates = [median(row.images_per_second for row in log) for log in logs]
     found["images_per_second"] = figure(rates, "images/s", None, len(rates), "each model in training")
     measured, scored = [distances(f) for f in folders], [accuracies(f) for f in folders]
     of_seen = [accuracies(f, "seen") for f in folders]

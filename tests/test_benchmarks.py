@@ -54,6 +54,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "stress": ("--runs", RUNS, "--out", "out"),
     "study": ("--out", "out"),
     "transfer": ("--runs", RUNS, "--out", "out"),
+    "trust": ("--out", "out"),
     "utility": ("runs", RUN, "--out", "out"),
 }
 
@@ -90,6 +91,9 @@ def test_benchmarks_run_small(name: str, runs: Path, tmp_path: Path, capsys: pyt
     assert found["topic"] == name
     assert found["figures"]
     assert all(set(figure) == FIGURE for figure in found["figures"].values())
+    if name == "trust":
+        kept = {key: figure["value"] for key, figure in found["figures"].items() if not key.endswith("_kills")}
+        assert kept == dict.fromkeys(kept, 0.0)
     if name == "gpu":
         assert found["figures"]["training_paper_over_plain"]["target"] == ">= 2"
         assert all(found["figures"][f"{speed}_images_per_second"]["value"] > 0 for speed in GPU_SPEEDS)

@@ -15,6 +15,7 @@ from medi.cohort.packing import pack
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.files import read_json, write_json
 from medi.core.seeds import generator
 
 
@@ -384,6 +385,17 @@ def test_checksums_find_the_damaged_rows(
     store.flush()
     with pytest.raises(MediError, match="rows 8 to 9 are damaged"):
         Cohort.load(tmp_path / "out")
+
+
+def test_checksums_that_are_lost_are_missed(tmp_path: Path, source: Callable[..., Cohort]) -> None:
+    """Without them nothing would be checked any more; a cohort of version 0.1 may have none."""
+    out = tmp_path / "out"
+    pack(source(10), tmp_path / "images", out, 8, workers=1)
+    (out / "pixels.sums.json").unlink()
+    with pytest.raises(MediError, match=r"pixels\.sums\.json is missing; pack or write the cohort again"):
+        Cohort.load(out)
+    write_json(out / "cohort.json", {key: v for key, v in read_json(out / "cohort.json").items() if key != "checksums"})
+    assert len(Cohort.load(out)) == 10
 
 
 def test_checksums_of_a_saved_selection(

@@ -53,11 +53,15 @@ def test_a_second_process_is_refused_and_told_who_is_there(tmp_path: Path, other
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, other: subprocess.Popen) -> None:
     other.kill()
     other.wait()
+    (tmp_path / "tables").mkdir()
+    left = tmp_path / "tables" / f".utility.parquet.{other.pid}.tmp"
+    left.write_text("half")
     with locks.locked(tmp_path):
+        assert not left.exists(), "what it had not finished is gone"
         found = locks.holder(tmp_path)
         assert found is not None
         assert found.pid == os.getpid()
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["tables"]
 
 
 def test_one_process_may_hold_a_folder_twice(tmp_path: Path) -> None:

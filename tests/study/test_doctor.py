@@ -30,8 +30,9 @@ def broken(path: Path) -> list[doctor.Finding]:
 
 def test_a_sound_machine_and_run(medi: Medi, run_folder: Path) -> None:
     shown = fine(medi("doctor", run_folder, run_folder / "cohort", run_folder / "models" / "medi"))
-    for words in ("all is well", "packages: PyYAML", "processor: ", "encoder colour-texture: can be loaded"):
+    for words in ("all is well", "packages: PyYAML", "processor: ", "encoders here: colour-texture"):
         assert words in shown
+    assert "encoders not here: inception, dinov2-s" in shown, "one line for all of them"
     assert "run: all 6 stages are finished" in shown
     assert "cohort of 240 rows, 3 attributes, 32 px, checksums hold" in shown
     assert "hold-out: 1 combinations without a training patch, the certificate holds" in shown

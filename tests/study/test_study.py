@@ -10,7 +10,8 @@ import pytest
 
 from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
-from medi.core.files import read_json, read_table
+from medi.core.files import file_hash, read_json, read_table
+from medi.report import run as report_run
 from medi.study.results import gap_closed
 from medi.study.stages import altered, read_records
 
@@ -38,7 +39,8 @@ def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
     assert {"medi", "torch", "python"} <= set(results["versions"])
     stages = {"cohort", "audit", "holdout", "references", "models", "plan", "samples", "embeddings"}
     tables = {f"tables/{name}.parquet" for name in ("fidelity", "control", "memorisation", "utility")}
-    assert stages | tables <= set(results["seconds"])
+    assert "seconds" not in results, "times are kept in run.json alone"
+    assert stages | tables <= set(report_run.Results.read(quick[0] / "results.json").seconds)
     assert set(results["control"]["unseen"]) == {"real", "cls", "medi"}
     assert set(results["copy_rate"]) == {"real", "cls", "medi"}
 
@@ -195,15 +197,15 @@ def test_damage_of_any_file_of_a_run_is_noticed(quick: tuple[Path, str], tmp_pat
     records = read_records(copy / "run.json")
     assert sum(len(record.files) for record in records.values()) > 60
     for name, record in records.items():
-        assert altered(copy / name, record.files) == []
+        assert altered(copy / name, record.files) == {}
         for file in record.files:
             path = (copy / name).parent / file
             data = path.read_bytes()
             for changed in (data[: len(data) // 2], data[:-1] + bytes([data[-1] ^ 4])):
                 path.write_bytes(changed)
-                assert altered(copy / name, record.files) == [f"{file} is damaged"]
+                assert altered(copy / name, record.files) == {file: "damaged"}
             path.unlink()
-            assert altered(copy / name, record.files)[0].endswith("is missing")
+            assert set(altered(copy / name, record.files).values()) == {"missing"}
             path.write_bytes(data)
 
 
@@ -213,18 +215,23 @@ def test_the_same_command_repairs_a_damaged_run(quick: tuple[Path, str], tmp_pat
     copy = shutil.copytree(quick[0], tmp_path / "run")
     before = read_json(copy / "results.json")
     damaged = ["study.yaml", "holdout/certificate.json", "plan/rows.parquet", "samples/medi/pixels.npy"]
+    damaged += ["models/cls/model.safetensors", "models/medi/log.jsonl"]
     damaged += ["embeddings/medi.parquet", "tables/utility.parquet", "run.json"]
+    kept = [copy / "samples" / "cls" / "pixels.npy", copy / "models" / "medi" / "model.safetensors"]
+    untouched = [path.stat().st_mtime_ns for path in kept]
     for name in damaged:
         data = (copy / name).read_bytes()
         (copy / name).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     for name in ("results.json", "report.html", "audit/audit.json"):
         (copy / name).unlink()
+    hashes = {name: file_hash(quick[0] / name) for name in damaged[:-1]}
     shown = fine(medi("demo", "--quick", "--out", copy))
-    for name in damaged[:-1]:
-        assert f"{name.removeprefix('tables/')} is damaged; made again" in shown
+    assert {name: file_hash(copy / name) for name in hashes} == hashes
+    for name in [name for name in damaged[:-1] if not name.startswith("models/medi")]:
+        more = " and 1 more" if name.startswith("models") else ""
+        assert f"{name.removeprefix('tables/')} is damaged{more}; made again" in shown
+    assert [path.stat().st_mtime_ns for path in kept] == untouched, "the other model, and its samples, were not harmed"
     assert "audit/audit.json is missing; made again" in shown
     after = read_json(copy / "results.json")
-    for content in (before, after):
-        content.pop("seconds")
     assert after == before
     assert (copy / "report.html").exists()

@@ -92,6 +92,7 @@ def test_a_finished_training_is_continued_for_longer(cohort: Cohort, tiny, tmp_p
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
     rows = [json.loads(line)["images"] for line in (tmp_path / "cut" / "log.jsonl").read_text().splitlines()]
     assert rows == [16, 32, 48, 64, 80, 96]
+    assert (tmp_path / "cut" / "log.jsonl").read_bytes() == (tmp_path / "whole" / "log.jsonl").read_bytes()
     found = load_checkpoint(again)
     assert (found.images, found.recipe["images"], found.base) == (96, 96, base)
     assert train(cohort, tmp_path / "cut", tiny, long, cohort.schema, 5) == again
@@ -104,6 +105,28 @@ def test_a_finished_training_is_continued_for_longer(cohort: Cohort, tiny, tmp_p
         MediError, match=r"was trained on 96 images, and its state.safetensors is gone.*use a new folder"
     ):
         train(cohort, tmp_path / "cut", tiny, replace(long, images=192), cohort.schema, 5)
+
+
+def test_lost_files_of_a_finished_training_come_back_from_its_state_p12(cohort: Cohort, tiny, tmp_path) -> None:
+    """Bitwise, and without training."""
+    arguments = (cohort, tmp_path, tiny, RECIPE, cohort.schema, 5)
+    train(*arguments)
+    before = {name: (tmp_path / name).read_bytes() for name in ("model.safetensors", "log.jsonl", "speed.jsonl")}
+    for name in before:
+        (tmp_path / name).unlink()
+        train(*arguments, progress=lambda images, total: pytest.fail("trained"))
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "speed.jsonl"])
+def test_a_damaged_log_is_named(cohort: Cohort, tiny, tmp_path, name: str) -> None:
+    train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 5)
+    assert [row.images for row in read_log(tmp_path)] == [16, 32, 48, 64, 80, 96]
+    assert read_log(tmp_path)[0].images_per_second > 0
+    path = tmp_path / name
+    path.write_text(path.read_text().replace('"images": 48', '"images": 49'))
+    with pytest.raises(MediError, match=f"{name}: line 3 is damaged .its checksum differs.*writes it again"):
+        read_log(tmp_path)
 
 
 @pytest.mark.slow
@@ -278,7 +301,7 @@ def test_a_full_disk_keeps_the_last_good_state_p12(cohort: Cohort, tiny, tmp_pat
 
     def fsync(handle: int) -> None:
         calls.append(handle)
-        if len(calls) > 2:  # the first state and its log
+        if len(calls) > 3:  # the first state and the two files of its log
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(handle)
 
@@ -535,4 +558,9 @@ def test_the_clock_saves_between_rows_of_the_log_p12(cohort: Cohort, tiny, tmp_p
 def test_a_signal_during_the_last_update_leaves_a_finished_model(cohort: Cohort, tiny, tmp_path) -> None:
     with pytest.raises(Stopped, match="96 of 96 images \\(100 %\\)"):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 5, None, stopped_at(24, signal.SIGTERM))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "model.safetensors", "state.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "log.jsonl",
+        "model.safetensors",
+        "speed.jsonl",
+        "state.safetensors",
+    ]

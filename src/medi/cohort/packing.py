@@ -4,7 +4,6 @@ Workers write disjoint rows of one store and return a checksum per unit of work,
 bytes do not match its checksum after a kill is done again. The finished store gets per-chunk checksums.
 """
 
-import json
 import os
 import shutil
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_json
+from medi.core.lines import line_of, parse_line
 from medi.core.locks import holding
 from medi.core.processes import Pool
 from medi.core.progress import Advance
@@ -147,12 +147,12 @@ def _reserve(store: Path, shape: tuple[int, int, int, int]) -> None:
 
 
 def _resume(log: Path, units: list[list[Job]], store: Path, on_error: str) -> dict[int, Done]:
-    """The units of the log whose bytes are in the store; a torn last line is passed over."""
+    """The units of the log whose bytes are in the store; a torn or altered line is passed over."""
     done: dict[int, Done] = {}
     pixels = np.load(store, mmap_mode="r")
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         try:
-            result = Done(**json.loads(line))
+            result = Done(**parse_line(line))
         except (ValueError, TypeError):
             continue
         if result.failed and on_error == "fail":
@@ -178,7 +178,7 @@ def _run(
         for result in pool.map(pack_unit, tasks):
             _stop(result.failed, on_error)
             done[result.unit] = result
-            handle.write(json.dumps(asdict(result)) + "\n")
+            handle.write(line_of(asdict(result)))
             handle.flush()
             finished += len(units[result.unit])
             if progress is not None:

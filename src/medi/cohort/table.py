@@ -221,6 +221,8 @@ class Cohort:
         if self.pixels is not None:
             self.pixels.save(folder / "pixels.npy")
         head = {"format_version": FORMAT_VERSION, "rows": len(self), "pixels": self.pixels is not None}
+        if self.pixels is not None:
+            head["checksums"] = True  # of pixels; cohorts of version 0.1 may have none
         write_json(folder / "cohort.json", head | {"schema": self.schema.to_dict(), "info": self.info})
         return folder
 
@@ -234,6 +236,8 @@ class Cohort:
         check_format(head.get("format_version"), FORMAT_VERSION, folder / "cohort.json")
         pixels = Pixels.open(folder / "pixels.npy") if head["pixels"] else None
         if pixels is not None:
+            if pixels.sums is None and head.get("checksums"):
+                raise MediError(f"{folder}: pixels.sums.json is missing; pack or write the cohort again")
             verify(folder / "pixels.npy", whole=False)
         table = read_table(folder / "table.parquet")
         if len(table) != head["rows"]:

@@ -176,14 +176,23 @@ def _take(lock: Path) -> None:
                 return
             if other := _holder(lock):
                 raise _in_use(folder, other)
-            with suppress(OSError):
-                lock.unlink()
+            _clear_after(lock)
         raise MediError(f"{folder}: is in use by another process; wait until it ends, or choose another folder")
     except OSError as error:
         raise MediError(f"{folder}: cannot be locked ({error.strerror}); choose another folder") from error
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def _clear_after(lock: Path) -> None:
+    """Delete the lock of a process that is gone, and the files that it had not finished to write."""
+    with suppress(OSError, ValueError, TypeError):
+        gone = Holder(**json.loads(lock.read_text(encoding="utf-8")))
+        for path in list(lock.parent.rglob(f".*.{gone.pid}.tmp")):
+            path.unlink()
+    with suppress(OSError):
+        lock.unlink()
 
 
 @cache

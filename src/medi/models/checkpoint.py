@@ -16,6 +16,7 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import check_format, file_hash, write_atomic
+from medi.core.seals import sort_header
 from medi.models.conditioning import Dropout, dropout_rates
 from medi.models.denoiser import Denoiser
 from medi.models.network import NETWORKS, UNET, NetworkSettings
@@ -38,6 +39,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: Mapping[str, An
         mode = temporary.stat().st_mode
         try:
             save_file(plain, temporary, metadata)
+            sort_header(temporary)
             temporary.chmod(mode)
         except SafetensorError as error:  # what safetensors makes of a full disk
             raise OSError(str(error)) from error

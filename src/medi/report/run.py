@@ -54,7 +54,7 @@ class Results:
             return cls()
         content = read_json(path)
         check_format(content.get("format_version"), RESULTS_FORMAT, path)
-        return cls.of(content)
+        return cls.of({"seconds": _seconds(path.parent), **content})
 
     def accuracy(self, arm: str, split: str = "unseen") -> float | None:
         """Balanced accuracy of an arm."""
@@ -188,6 +188,14 @@ class Run:
         found = list(dict.fromkeys(table["encoder"]))
         chosen = next((name for name in found if named and name.startswith(named)), found[0])
         return table[table["encoder"] == chosen]
+
+
+def _seconds(folder: Path) -> Values | None:
+    """The time that each stage took, from the record of the run or its copy; version 0.1 kept it in results.json."""
+    record = next((folder / name for name in ("run.json", ".run.json") if (folder / name).exists()), None)
+    if record is None:
+        return None
+    return {name: stage["seconds"] for name, stage in read_json(record)["stages"].items() if "seconds" in stage}
 
 
 def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:

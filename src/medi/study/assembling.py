@@ -24,7 +24,8 @@ from medi.report.page import build
 from medi.report.remedies import records, remedies
 from medi.report.verdict import verdict
 from medi.study.context import CHECKPOINT
-from medi.study.results import FILE, PER_COMBINATION, SPLITS, gap_closed, pick, shares_as_asked
+from medi.study.results import FILE, PER_COMBINATION, SPLITS, gap_closed, losses, pick, shares_as_asked
+from medi.training.log import LOG
 
 REAL = "real"
 SHARED_COLUMNS = ("sample_id", "patient", "slide")
@@ -167,9 +168,8 @@ def _write_logs(sets: Mapping[str, Cohort], folders: Mapping[str, Path], out: Pa
     logs = []
     for name, cohort in sets.items():
         for model in sorted(folders[name].resolve().parent.glob(f"*/{CHECKPOINT}")):
-            log = model.with_name("log.jsonl")
-            if log.exists() and load_checkpoint(model).hash == cohort.info.get("model"):
-                logs.append(pd.read_json(log, lines=True).assign(model=name))
+            if model.with_name(LOG).exists() and load_checkpoint(model).hash == cohort.info.get("model"):
+                logs.append(losses(model.parent).assign(model=name))
     (out / "tables" / "training.parquet").unlink(missing_ok=True)
     if logs:
         write_table(out / "tables" / "training.parquet", pd.concat(logs))

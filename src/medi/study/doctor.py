@@ -125,12 +125,14 @@ def _gpu() -> Finding:
 
 
 def encoders() -> Iterator[Finding]:
-    """Which encoders can be loaded; those that cannot are notes, as the embedded one always can."""
+    """Which encoders can be loaded, and which cannot: one line each, as the embedded one always can."""
     from medi.evaluation.encoders import available
 
-    for name, loadable, remedy in available():
-        text = "can be loaded" if loadable else "cannot be loaded here"
-        yield Finding(f"encoder {name}", text, "fine" if loadable else "note", "" if loadable else remedy)
+    found = list(available())
+    yield Finding("encoders here", ", ".join(one.name for one in found if one.loadable))
+    if absent := [one.name for one in found if not one.loadable]:
+        remedy = f"`medi embed --encoder {absent[0]}` says where its weights are from and where they belong; so for all"
+        yield Finding("encoders not here", ", ".join(absent), "note", remedy)
 
 
 # --- cohorts, models, runs --------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The stages that train and sample: CLS, p(image | class), and MeDi, p(image | class, metadata), all else alike."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from medi.api.model import train_split
@@ -9,6 +10,7 @@ from medi.sampling.generate import generate
 from medi.sampling.transfer import TransferSettings, filling, transfer
 from medi.study.context import MEDI, MODELS, Study, reopen
 from medi.study.settings import StudySettings
+from medi.study.stages import discard
 from medi.training.loop import EARLY
 from medi.training.presets import Preset
 
@@ -26,6 +28,13 @@ def train_model(folder: Path, model: str, advance: Advance) -> None:
     study = reopen(folder)
     s, out = study.settings, folder / "models" / model
     train_split(study.split(), Preset(s.network, s.training), out, s.seed, model == MEDI, advance)
+
+
+def discard_models(output: Path, names: Iterable[str]) -> None:
+    """Delete damaged files; a finished training's state makes model and log again, but not the average on its way."""
+    for name in names:
+        damaged = output.parent / name
+        discard(damaged.parent if damaged.name == EARLY else damaged)
 
 
 def sample_models(study: Study, path: Path) -> str:

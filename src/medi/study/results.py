@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from medi.report.remedies import called, records, remedies
 from medi.report.sheets import write_sheets
 from medi.report.verdict import OLDER, verdict, worst_class
 from medi.study.context import CLS, MEDI, MODELS, Study
+from medi.training.log import LOG, TIMED, LogRow, read_log
 
 FILE = "results.json"
 LIBRARIES = ("torch", "diffusers", "numpy", "scikit-learn")
@@ -122,13 +123,13 @@ class Results(Shown):
         return figure_of(self.folder)
 
 
-def conclude(study: Study, seconds: Mapping[str, float]) -> Results:
+def conclude(study: Study) -> Results:
     """results.json, the sheets of pictures and report.html, always written anew from what the stages left."""
     sets = study.sets()
     _sheet(study, sets).save(study.folder / "sheet")
     write_sheets(sets["reference"], sets[MEDI], study.settings.attribute, study.folder / "sheets")
     write_table(study.folder / "tables" / "training.parquet", _training_logs(study))
-    write_json(study.folder / FILE, _content(study, seconds))
+    write_json(study.folder / FILE, _content(study))
     build(study.folder)
     return Results.load(study.folder)
 
@@ -146,7 +147,7 @@ def pick(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     return table[np.logical_and.reduce([table[column] == value for column, value in wanted.items()])]
 
 
-def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _content(study: Study) -> dict[str, Any]:
     """What results.json holds."""
     s, extractor, tables = study.settings, study.encoder(), study.folder / "tables"
     utility, asked_of_all = UTILITY.read(tables), CONTROL.read(tables)
@@ -168,7 +169,6 @@ def _content(study: Study, seconds: Mapping[str, float]) -> dict[str, Any]:
         "remedies": records(remedies(utility)),
         **measured,
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
-        "seconds": dict(seconds),
         "control": {str(split): _by_arm(rows) for split, rows in asked.groupby("split")},
         "as_asked": shares_as_asked(asked_of_all),
         "copy_rate": _by_arm(copies),
@@ -213,5 +213,13 @@ def _sheet(study: Study, sets: Mapping[str, Cohort]) -> Cohort:
 
 
 def _training_logs(study: Study) -> pd.DataFrame:
-    paths = {model: study.folder / "models" / model / "log.jsonl" for model in MODELS}
-    return pd.concat([pd.read_json(path, lines=True).assign(model=model) for model, path in paths.items()])
+    """The losses of both models, without what differs between two runs; of a model whose log is lost none."""
+    folders = {model: study.folder / "models" / model for model in MODELS}
+    return pd.concat([losses(folder).assign(model=model) for model, folder in folders.items()])
+
+
+def losses(folder: Path) -> pd.DataFrame:
+    """The log of a model without its speeds, as the table `training` holds it; no row where the log is lost."""
+    rows = [asdict(row) for row in read_log(folder)] if (folder / LOG).exists() else []
+    columns = [one.name for one in fields(LogRow) if one.name not in TIMED]
+    return pd.DataFrame(rows, columns=columns).astype({"validation_loss": float})

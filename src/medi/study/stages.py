@@ -6,7 +6,7 @@ A stage is declared, not programmed: what it writes, what it reads, what decides
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -30,7 +30,8 @@ class Stage(Generic[Study]):
 
     name: the folder or file of the run folder that it writes. work: called with the study and that path, and gives the
     line to show. reads: the stages whose output it reads. settings: what else decides the result. version: one more
-    whenever the code of this stage gives other results, so that run folders from before do it again.
+    whenever the code of this stage gives other results, so that run folders from before do it again. discard: deletes
+    what has to be made again where these files of its output, named from the run folder, are missing or damaged.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage(Generic[Study]):
     reads: tuple[str, ...] = ()
     settings: object = None
     version: int = 1
+    discard: Callable[[Path, Iterable[str]], None] = lambda output, names: discard(output)
 
 
 @dataclass
@@ -70,8 +72,9 @@ class Run:
             if not bad:
                 self.show.line(f"{stage.name}: {record.line} (done before)")
                 return
-            self.show.line(f"{stage.name}: {bad[0]}{f' and {len(bad) - 1} more' if bad[1:] else ''}; made again")
-            discard(output)
+            (name, what), more = next(iter(bad.items())), len(bad) - 1
+            self.show.line(f"{stage.name}: {name} is {what}{f' and {more} more' if more else ''}; made again")
+            stage.discard(output, bad)
         record.line, record.files = None, {}
         self._write()
         before, started = record.seconds, time.perf_counter()
@@ -119,14 +122,26 @@ def contents(output: Path) -> dict[str, str]:
     return {str(path.relative_to(output.parent)): _fingerprint(path) for path in kept}
 
 
-def altered(output: Path, known: Mapping[str, str]) -> list[str]:
-    """What is missing or damaged of a stage's output, a few words each; of an older run only whether it is there."""
+def altered(output: Path, known: Mapping[str, str]) -> dict[str, str]:
+    """What is "missing" or "damaged" of a stage's output, by file; of an older run only whether it is there at all."""
     if not output.exists():
-        return [f"{output.name} is missing"]
+        return {output.name: "missing"}
     paths = {name: output.parent / name for name in known}
-    missing = [f"{name} is missing" for name, path in paths.items() if not path.is_file()]
+    missing = {name: "missing" for name, path in paths.items() if not path.is_file()}
     found = {name: path for name, path in paths.items() if path.is_file()}
-    return missing + [f"{name} is damaged" for name, path in found.items() if _fingerprint(path) != known[name]]
+    return missing | {name: "damaged" for name, path in found.items() if _fingerprint(path) != known[name]}
+
+
+def discard_files(output: Path, names: Iterable[str]) -> None:
+    """Delete these files alone: of a stage that goes on from what else is there."""
+    for name in names:
+        (output.parent / name).unlink(missing_ok=True)
+
+
+def discard_parts(output: Path, names: Iterable[str]) -> None:
+    """Delete the folders of the output that hold these files: of a stage whose parts do not need each other."""
+    for part in {Path(name).parts[1] for name in names if len(Path(name).parts) > 1}:
+        discard(output / part)
 
 
 def _passes(path: Path) -> bool:

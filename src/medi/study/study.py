@@ -14,11 +14,11 @@ from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
 from medi.study import generating, measuring, preparing
 from medi.study.context import LEARNED, MEDI, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
-from medi.study.generating import translation_of
+from medi.study.generating import discard_models, translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
-from medi.study.stages import Run, Stage, altered, usable
+from medi.study.stages import Run, Stage, altered, discard_parts, usable
 
 
 def run(
@@ -57,7 +57,7 @@ def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
     opened = Study(settings, run_folder.folder, run_folder.show)
     for stage in road(settings):
         run_folder.do(stage, opened)
-    return conclude(opened, run_folder.seconds)
+    return conclude(opened)
 
 
 def road(s: StudySettings) -> list[Stage[Study]]:
@@ -77,9 +77,9 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # real patches beside it, where more can be drawn: reference, real-vs-real floor, oracle
         Stage("references", preparing.draw_references, ("cohort",), [s.evaluation, s.plan, s.cohort, s.seed]),
         # CLS, p(image | class), and MeDi, p(image | class, metadata), fill every combination to the same count
-        Stage("models", generating.train_models, ("holdout",), [s.network, s.training, s.seed]),
+        Stage("models", generating.train_models, ("holdout",), [s.network, s.training, s.seed], discard=discard_models),
         Stage("plan", preparing.plan_samples, ("holdout",), [s.plan, s.attribute, s.seed]),
-        Stage("samples", generating.sample_models, ("plan", "models"), [s.sampling, s.seed]),
+        Stage("samples", generating.sample_models, ("plan", "models"), [s.sampling, s.seed], discard=discard_parts),
         Stage(TRANSLATED, generating.translate, ("plan", "models"), [translation_of(s), s.attribute, s.seed]),
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),

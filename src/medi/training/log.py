@@ -1,6 +1,5 @@
-"""The log of a training: a row each time that its state is saved, as log.jsonl keeps it."""
+"""The log of a training: a row each time that its state is saved. Recorded times lie in a file of their own."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,8 +9,13 @@ import torch
 
 from medi.core.errors import MediError
 from medi.core.files import write_text
+from medi.core.lines import line_of, read_lines
 
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
+LOG, SPEEDS = "log.jsonl", "speed.jsonl"  # in a model's folder
+TIMED = {"images_per_second", "utilisation"}  # entries of a row that differ between two runs of the same training
+REPEATED = {"loss", "gflop_per_image", "validation_loss"}  # entries of a row that the speeds do not need
+AGAIN = "delete it; the same training writes it again from its state"
 COLLAPSE, COLLAPSE_IMAGES = 1.5, 1_000  # growth of the mean loss over so many images that ends a training
 
 
@@ -22,20 +26,25 @@ class LogRow:
 
     images: int
     loss: float
-    images_per_second: float
     gflop_per_image: float
+    images_per_second: float = math.nan
     utilisation: float | None = None
     validation_loss: float | None = None
 
 
 def read_log(folder: Path) -> list[LogRow]:
-    """The rows of a model folder's log.jsonl."""
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [LogRow(**json.loads(line)) for line in lines]
+    """The rows of a model folder: its log.jsonl, and beside it the speeds. MediError where one is damaged."""
+    rows = list(read_lines(folder / LOG, AGAIN))
+    speeds = read_lines(folder / SPEEDS, AGAIN) if (folder / SPEEDS).exists() else ()
+    by_images = {row["images"]: row for row in speeds}
+    return [LogRow(**{**row, **by_images.get(row["images"], {})}) for row in rows]
 
 
 def write_log(folder: Path, log: Sequence[LogRow]) -> None:
-    write_text(folder / "log.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in log))
+    """Two files of a line each row: log.jsonl, the same bytes whenever the training is the same, and the speeds."""
+    for name, without in ((LOG, TIMED), (SPEEDS, REPEATED)):
+        rows = ({key: value for key, value in asdict(row).items() if key not in without} for row in log)
+        write_text(folder / name, "".join(map(line_of, rows)))
 
 
 def utilisation(gflop_per_second: float, processes: int = 1) -> float | None:

@@ -26,7 +26,7 @@ from medi.core.progress import Advance, unheard
 from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, model_hash, save_model, save_tensors
 from medi.models.network import NetworkSettings
-from medi.training.log import LogRow, check_collapse, check_finite, utilisation, write_log
+from medi.training.log import LOG, SPEEDS, LogRow, check_collapse, check_finite, utilisation, write_log
 from medi.training.recipe import Recipe
 from medi.training.sheet import Draw, sheet
 from medi.training.trainer import Trainer
@@ -51,13 +51,14 @@ def train(
 ) -> Path:
     """Train a denoiser conditioned on `schema` (the class alone: `cohort.schema.restrict([])`) on all of `cohort`.
 
-    Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl,
-    state.safetensors from which it goes on, the last `recipe.keep` averages in snapshots/ and that of
-    `recipe.early_average` images in early.safetensors. The same call goes on where an interrupted one stopped, and does
-    nothing where it ended; other settings or data are refused. With more images than a finished training had, all else
-    alike, it is continued for longer: the learning rate is from there on that of a training of so many images, weights,
-    optimisers, averages, log and the order of images go on. `progress(images, total)` is called after every update.
-    The state is saved when the recipe says so, every SAVE_SECONDS, and at Ctrl-C and SIGTERM, which end in `Stopped`.
+    Writes folder/model.safetensors (averaged weights, with vocabularies and recipe in its header), log.jsonl (the same
+    bytes whenever the training is the same), speed.jsonl, state.safetensors from which it goes on, the last
+    `recipe.keep` averages in snapshots/ and that of `recipe.early_average` images in early.safetensors. The same call
+    goes on where an interrupted one stopped, and does nothing where it ended; other settings or data are refused. With
+    more images than a finished training had, all else alike, it is continued for longer: the learning rate is from
+    there on that of a training of so many images, weights, optimisers, averages, log and the order of images go on.
+    `progress(images, total)` is called after every update. The state is saved when the recipe says so, every
+    SAVE_SECONDS, and at Ctrl-C and SIGTERM, which end in `Stopped`.
     `draw` makes the images on sheets, where the recipe wants any.
     """
     _check(cohort, settings, recipe, draw)
@@ -75,6 +76,7 @@ def train(
     model = folder / MODEL
     base = _base(folder, checkpoint)
     if model.exists() and not base:
+        _mend_log(folder)
         return model
     checkpoint = replace(checkpoint, base=base)
     trainer = Trainer(cohort, settings, recipe, schema, seed)
@@ -88,6 +90,12 @@ def train(
     if training.signal.number is not None:
         raise Stopped([(trainer.images, recipe.images)], training.signal.number)
     return model
+
+
+def _mend_log(folder: Path) -> None:
+    """Write the log of a finished training again where it is lost and the state, which holds it, is there."""
+    if (folder / STATE).exists() and not ((folder / LOG).exists() and (folder / SPEEDS).exists()):
+        write_log(folder, [LogRow(**row) for row in load_tensors(folder / STATE)[1]["log"]])
 
 
 def check_size(cohort: Cohort, settings: NetworkSettings) -> None:
@@ -176,8 +184,8 @@ class _Training:
         self.open = _Open.begun(trainer)
         self._note(loss, rate, images)
         self._keep_average()  # first: a resumed training does not come by here again
-        self._save()
         self._show()
+        self._save()
         if not self._is_done():
             self._save_if(False)
 
@@ -215,7 +223,7 @@ class _Training:
         check_finite(loss, trainer.is_finite(), trainer.images)
         use = utilisation(rate * self.gflop, trainer.accelerator.num_processes)
         validation = trainer.validation_loss(self.validation) if self.validation and len(self.validation) else None
-        row = LogRow(trainer.images, loss, rate, self.gflop, use, validation)
+        row = LogRow(trainer.images, loss, self.gflop, rate, use, validation)
         check_collapse([*self.log, row], images)
         self.log.append(row)
 

@@ -29,7 +29,7 @@ from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
 from medi.core.files import check_format, content_hash, write_atomic
 from medi.core.progress import Advance, unheard
-from medi.core.seals import KEY, UNSEALED, read_whole, seal
+from medi.core.seals import KEY, UNSEALED, read_whole, seal, sort_header
 from medi.evaluation.encoders import Encoder
 
 NAME = "learned"
@@ -177,6 +177,7 @@ def _save(path: Path, network: Network, settings: LearnSettings, cohort: Cohort)
 
     def write(temporary: Path) -> None:
         save_file(network.state_dict(), temporary, header)
+        sort_header(temporary)
         seal(temporary)
 
     return write_atomic(path, write)

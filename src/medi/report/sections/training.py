@@ -18,13 +18,12 @@ def training(run: Run) -> Section:
         figures.training_curves(run.training),
         f"Loss over the number of training images drawn. {ends}",
         f"Both models are trained alike. {ends} The losses of CLS and MeDi do not measure the quality of their images.",
-        table_of("Loss and speed along training", run.training, open=False),
+        table_of("Loss along training", run.training, open=False),
     )
     return Section(*section, blocks=[picture])
 
 
 def _end(model: str, rows: pd.DataFrame) -> str:
     last = rows.iloc[-1]
-    speed = f"{number(last['images_per_second'])} images a second"
-    end = f"after {number(last['images'])} images with a loss of {number(last['loss'])}, {speed}."
+    end = f"after {number(last['images'])} images with a loss of {number(last['loss'])}."
     return f"{arm_name(model)} ends {end}"
