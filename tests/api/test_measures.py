@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 import medi
 from medi.api.results import Fidelity, Utility
 from medi.cohort import phantom
+from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.core.progress import Silent
 from medi.core.tables import FIDELITY, UTILITY
 
 CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
@@ -118,3 +121,29 @@ def test_mistakes_are_medi_errors(real: Cohort, made: Cohort, tmp_path: Path) ->
         medi.utility(made)
     with pytest.raises(medi.MediError, match=r"'coal' is unknown.*did you mean 'coral'"):
         medi.utility(real, over=["class", "site"], arms="coal")
+
+
+class Lines(Silent):
+    """Keeps the lines that are shown."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_rows_without_a_class_are_no_class_and_are_counted(real: Cohort) -> None:
+    names = real.table["class"].mask(np.arange(len(real)) % 7 == 0, "").mask(np.arange(len(real)) % 11 == 0, "n/a")
+    schema = Schema.infer(real.table.assign(**{"class": names}), ["site"], missing={"class": ["", "n/a"]})
+    known = (names != "") & (names != "n/a")
+    gaps, shown = Cohort(real.table.assign(**{"class": names}), schema, real.pixels, real.info), Lines()
+    found = medi.utility(gaps, arms="none", head="medi", over=["class", "site"], progress=shown)
+    assert f"real: {(~known).sum()} of {len(known)} patches have no class and are left out" in shown.lines
+    assert set(found.tables["utility"]["class"]) == {"", *CLASSES}
+    whole = medi.utility(real.select(known.to_numpy()), arms="none", head="medi", over=["class", "site"])
+    pd.testing.assert_frame_equal(found.tables["utility"], whole.tables["utility"])
+    distances = medi.fidelity(gaps, over=["class", "site"], draws=0, n=20, progress=Lines())
+    assert set(distances.tables["fidelity"]["class"]) == {"", *CLASSES}
+    with pytest.raises(MediError, match="real: no patch has a class"):
+        medi.utility(real.with_columns(**{"class": ""}), arms="none")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
+from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
@@ -30,7 +31,18 @@ from medi.evaluation.encoders import encoder as named_encoder
 from medi.evaluation.features import FLOOR, REAL, Embedded
 from medi.evaluation.fidelity.compare import distances, halves
 from medi.evaluation.memorisation import Memorisation, Patches, memorisation
-from medi.evaluation.splits import ORACLE, RESERVE, TESTS, TRAIN, added, is_split, tested_parts, training_rows, unseen
+from medi.evaluation.splits import (
+    ORACLE,
+    RESERVE,
+    TESTS,
+    TRAIN,
+    added,
+    has_class,
+    is_split,
+    tested_parts,
+    training_rows,
+    unseen,
+)
 
 Given = Cohort | str | Path  # a packed cohort, or the folder that holds one
 ENCODER = "colour-texture"
@@ -90,7 +102,8 @@ def fidelity(
     >>> list(found.to_frame().columns)
     ['scope', 'split', 'floor', 'made']
     """
-    cohort, sets, show = _packed(real), _named(synthetic, named), progress or Silent()
+    show = progress or Silent()
+    cohort, sets = _with_class(REAL, _packed(real), show), _named(synthetic, named, show)
     columns, chosen, extractor = _over(cohort, over), _in_splits(cohort, splits), _encoder(encoder)
     _check_colour({REAL: cohort, **sets})
     rows = _embedded({REAL: cohort, **sets}, extractor, cache, show)
@@ -150,8 +163,9 @@ def utility(
     >>> found.to_frame()["arm"].tolist()
     ['real', 'made', 'pure_noise', 'chance']
     """
-    cohort, show = _packed(real), progress or Silent()
-    sets = {name: added(name, part) for name, part in _named(synthetic, named).items()}
+    show = progress or Silent()
+    cohort = _with_class(REAL, _packed(real), show)
+    sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
     columns, extractor, tests = _over(cohort, over), _encoder(encoder), tested_parts(cohort, _over(cohort, over))
     train = cohort.where(split=TRAIN)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
@@ -272,14 +286,25 @@ def _packed(given: Given) -> Cohort:
     return cohort
 
 
-def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given]) -> dict[str, Cohort]:
+def _with_class(name: str, cohort: Cohort, show: Show) -> Cohort:
+    """The patches that have a class; how many are left out is said."""
+    known = has_class(cohort)
+    if known.all():
+        return cohort
+    if not known.any():
+        raise MediError(f"{name}: no patch has a class; name its column when the source is read (--label)")
+    show.line(f"{name}: {(~known).sum():,} of {len(known):,} patches have no class and are left out")
+    return cohort.select(known)
+
+
+def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], show: Show) -> dict[str, Cohort]:
     """The synthetic sets of a call, names checked."""
     if twice := set(synthetic or {}) & set(named):
         raise MediError(f"the set {min(twice)!r} is given twice; call one of them something else")
     given = {**(synthetic or {}), **named}
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
-    return {name: _packed(part) for name, part in given.items()}
+    return {name: _with_class(name, _packed(part), show) for name, part in given.items()}
 
 
 def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
@@ -289,6 +314,7 @@ def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
         raise MediError(f"over {unknown[0]!r}: no condition of this cohort; known: {', '.join(sorted(known))}")
     if "class" not in columns:
         raise MediError(f"over {', '.join(columns)}: the class must be among these columns; add it")
+    check_names(columns)
     return tuple(columns)
 
 

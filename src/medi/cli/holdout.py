@@ -13,8 +13,8 @@ from medi.cli.next_step import next_step
 from medi.cli.options import TIMES, Over, Seed, check_fits, folder, given, one_of
 from medi.cli.source import Source, with_source
 from medi.cli.terminal import console, say, warn
-from medi.cli.values import split_commas
 from medi.core.errors import MediError
+from medi.core.lists import split_commas
 
 if TYPE_CHECKING:
     from medi.cohort.holdout import Holdout

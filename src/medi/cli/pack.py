@@ -10,7 +10,7 @@ from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import folder, one_of
 from medi.cli.source import Source, with_source
-from medi.cli.terminal import Terminal, say
+from medi.cli.terminal import Terminal, say, warn
 from medi.core.errors import MediError
 
 PRESETS = {32: "laptop32", 128: "patch128", 256: "patch256"}  # by size; for 64 px it is the usual one
@@ -37,6 +37,8 @@ def pack(
 
     Example: medi pack my-holdout --size 64 --out my-packed
     """
+    from medi.cohort.depth import UNSTATED
+
     cohort = source.read()
     if cohort.pixels is not None:
         raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; pack its source again")
@@ -48,6 +50,8 @@ def pack(
     skipped = packed.info["packing"]["skipped"]
     for found in skipped:
         say(f"left out: {found['image']}: {found['reason']}")
+    if dark := packed.info["packing"].get("dark", []):
+        warn(f"{len(dark):,} images of 16 bits are dark, the first {dark[0]}: {UNSTATED}")
     say(f"packed: {len(packed):,} patches of {size} px, {len(skipped):,} images left out: {out}")
     preset = ("--preset", PRESETS[size]) if size in PRESETS else ()
     next_step(*(("train", out, *preset) if "split" in packed.table else ("holdout", out)))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medi.cli.values import split_commas
 from medi.core.errors import MediError
+from medi.core.lists import split_commas
 
 if TYPE_CHECKING:
     from medi.cohort.schema import Schema

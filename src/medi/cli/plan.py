@@ -12,8 +12,8 @@ from medi.cli.help import add
 from medi.cli.next_step import model_beside, next_step
 from medi.cli.options import TIMES, HeldOut, Over, Seed, check_fits, folder, given, one_of
 from medi.cli.terminal import console, printable, say
-from medi.cli.values import split_commas
 from medi.core.errors import MediError
+from medi.core.lists import split_commas
 
 if TYPE_CHECKING:
     from medi.cohort.plan import Plan

@@ -10,8 +10,8 @@ import typer
 
 from medi.cli.options import one_of
 from medi.cli.terminal import say, warn
-from medi.cli.values import split_commas
 from medi.core.errors import MediError
+from medi.core.lists import split_commas
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ from medi.cli.next_step import next_step
 from medi.cli.options import Attribute, Seed, folder, model_file, with_device
 from medi.cli.patches import default_attribute, levels_of, read_patches
 from medi.cli.terminal import Terminal, say
-from medi.cli.values import split_commas, three_numbers
+from medi.cli.values import three_numbers
+from medi.core.lists import split_commas
 
 RGB = "R,G,B"
 

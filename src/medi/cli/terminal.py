@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WARNING = "warning: "
 LOG_WIDTH = 120  # of tables in a log
+AS_WRITTEN: Any = {"highlight": False, "markup": False, "emoji": False}  # a class `[/b]` or `:x:` is no markup
 
 
 class Log:
@@ -40,7 +41,7 @@ class Log:
         """What a console is asked to print, as plain text."""
         if self.path is None:
             return
-        plain = Console(file=StringIO(), width=LOG_WIDTH, no_color=True, highlight=False)
+        plain = Console(file=StringIO(), width=LOG_WIDTH, no_color=True, **AS_WRITTEN)
         plain.print(*shown, **style)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         lines = plain.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -57,7 +58,7 @@ class Screen(Console):
 
 
 log = Log()
-console = Screen(highlight=False)
+console = Screen(**AS_WRITTEN)
 
 
 def printable(text: str) -> str:
@@ -108,7 +109,7 @@ class Terminal:
     @contextmanager
     def bars(self, *titles: str, unit: str = "images") -> Iterator["list[Advance]"]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Rate(unit),

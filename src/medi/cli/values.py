@@ -4,17 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medi.core.errors import MediError
+from medi.core.lists import join_commas, split_commas
 
 RANGE = "LOW,HIGH"
-
-
-def split_commas(given: Sequence[str]) -> list[str]:
-    """a,b and repeated options are the same; blanks around a name are no part of it.
-
-    >>> split_commas(["a, b", "c"])
-    ['a', 'b', 'c']
-    """
-    return [name.strip() for text in given for name in text.split(",") if name.strip()]
 
 
 def columns(given: Sequence[str] | None) -> list[str] | None:
@@ -85,4 +77,4 @@ def folders(given: Sequence[str]) -> dict[str, Path]:
 
 def over_words(given: Sequence[str] | None) -> list[str]:
     """--over as it is typed again for the next verb."""
-    return ["--over", ",".join(split_commas(given))] if given else []
+    return ["--over", join_commas(split_commas(given))] if given else []

@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from medi.cohort.archives import members_of
+from medi.cohort.depth import FULL, UNSTATED, check_alone, check_colours, is_dark, is_deep, stated_range
 from medi.cohort.pixels import Box, cut, to_rgb
 from medi.core.errors import MediError
 from medi.core.files import content_hash
@@ -99,12 +101,17 @@ class Shared:
 
 @dataclass(frozen=True)
 class Done:
-    """A unit's result: the checksum of its rows, (image, reason) of those that failed, each image's packed mpp."""
+    """A unit's result: the checksum of its rows, (image, reason) of those that failed, each image's packed mpp.
+
+    deep: how many images of 16 bits do not state their range; dark: those of them without a value above 12 bits.
+    """
 
     unit: int
     checksum: str
     failed: list[list[str]]
     mpp: list[float]
+    deep: int = 0
+    dark: list[str] = field(default_factory=list)
 
 
 def count_unit(
@@ -140,20 +147,20 @@ def pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
     """Write the rows of a unit; those of failed images are 0."""
     size, first = shared.fit.size, jobs[0].row
     patches = np.zeros((jobs[-1].row + jobs[-1].count - first, size, size, 3), dtype=np.uint8)
-    failed, mpp = [], []
+    failed, mpp, deep = [], [], dict[str, bool]()
     for job in jobs:
         if not job.count:  # already listed when tiles were counted
             mpp.append(float("nan"))
             continue
         rows = patches[job.row - first : job.row - first + job.count]
         try:
-            mpp.append(_pack_image(job, shared, rows))
+            mpp.append(_pack_image(job, shared, rows, deep))
         except Exception as error:  # as above
             rows[:] = 0
             failed.append([job.image, _reason(error)])
             mpp.append(float("nan"))
     _write(shared.store, first, content := patches.tobytes())
-    return Done(number, content_hash(content), failed, mpp)
+    return Done(number, content_hash(content), failed, mpp, len(deep), [name for name in deep if deep[name]])
 
 
 def _write(store: Path, first: int, content: bytes) -> None:
@@ -164,15 +171,24 @@ def _write(store: Path, first: int, content: bytes) -> None:
         handle.write(content)
 
 
-def _pack_image(job: Job, shared: Shared, rows: Images) -> float:
-    """Decode and fit one image into its rows; its patches' micrometres per pixel."""
+def _pack_image(job: Job, shared: Shared, rows: Images, deep: dict[str, bool]) -> float:
+    """Decode and fit one image into its rows; its patches' micrometres per pixel. `deep`: is such an image dark?"""
     fit = shared.fit
     with _open(shared.root, job.image) as raw:
-        image = to_rgb(raw)
+        image, dark = _decoded(raw)
+        if dark is not None:
+            deep[job.image] = dark
         boxes = fit.boxes(image.width, image.height, job.mpp)
         for row, box in zip(rows, boxes, strict=True):
             row[:] = cut(image, box, fit.size)
         return fit.packed_mpp(image.width, job.mpp)
+
+
+def _decoded(raw: Image.Image) -> tuple[Image.Image, bool | None]:
+    """An opened image as RGB; and of 16 bits without a stated range, whether it is dark, None of others."""
+    unstated = is_deep(raw) and stated_range(raw) == FULL
+    image = to_rgb(raw)
+    return image, is_dark(image) if unstated else None
 
 
 def _reason(error: Exception) -> str:
@@ -182,7 +198,7 @@ def _reason(error: Exception) -> str:
         return f"over {MAX_PIXELS} pixels, possibly a decompression bomb"
     if isinstance(error, UnidentifiedImageError):
         return "no image format that is known here"
-    return str(error) if isinstance(error, ValueError) else f"not readable ({error})"
+    return str(error) if isinstance(error, (ValueError, MediError)) else f"not readable ({error})"
 
 
 def read_patches(paths: Sequence[Path], called: Sequence[str]) -> Images:
@@ -190,7 +206,10 @@ def read_patches(paths: Sequence[Path], called: Sequence[str]) -> Images:
 
     called: how messages name each file. MediError where one cannot be read, is not square, or has another size.
     """
-    images = [read_patch(path, name) for path, name in zip(paths, called, strict=True)]
+    found = [_read(path, name) for path, name in zip(paths, called, strict=True)]
+    images, dark = [image for image, _ in found], [name for name, (_, dark) in zip(called, found) if dark]
+    if dark and not any(is_dark is False for _, is_dark in found):
+        raise MediError(f"{dark[0]}: {UNSTATED}")
     size = len(images[0])
     if odd := [name for name, image in zip(called, images) if len(image) != size]:
         raise MediError(f"{odd[0]}: has another size than {called[0]} ({size} px); bring them to one size")
@@ -202,14 +221,20 @@ def read_patch(path: Path, called: str) -> UInt8[np.ndarray, "size size 3"]:
 
     called: how messages name the file. MediError where it cannot be read, or is not square.
     """
+    return read_patches([path], [called])[0]
+
+
+def _read(path: Path, called: str) -> tuple[UInt8[np.ndarray, "size size 3"], bool | None]:
+    """The pixels of a patch, and `_decoded`'s word on them."""
     try:
         with _checked(path) as raw:
-            pixels = np.asarray(to_rgb(raw))
+            image, dark = _decoded(raw)
+            pixels = np.asarray(image)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise MediError(f"{called}: not readable as an image ({_reason(error)}); choose PNG, JPEG or TIFF") from error
     if pixels.shape[0] != pixels.shape[1]:
         raise MediError(f"{called}: has {pixels.shape[1]} x {pixels.shape[0]} px, patches must be square; pack it")
-    return pixels
+    return pixels, dark
 
 
 def _open(root: Path, name: str) -> Image.Image:
@@ -218,10 +243,12 @@ def _open(root: Path, name: str) -> Image.Image:
 
 
 def _checked(file: str | Path | io.BytesIO) -> Image.Image:
-    """An image of a known format, header read, that is not too large."""
+    """An image of a known format, header read, that is not too large and alone in its file."""
     image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
+    check_alone(image)
+    check_colours(image)
     return image
 
 
@@ -239,5 +266,5 @@ def _bytes(root: Path, name: str) -> io.BytesIO:
 def _tar(path: str, changed: int) -> tuple[IO[bytes], dict[str, tuple[int, int]]]:
     """An open tar and where its regular members' bytes lie; read once per process, nothing is extracted."""
     with tarfile.open(path, "r:") as archive:
-        index = {member.name: (member.offset_data, member.size) for member in archive if member.isfile()}
+        index = {m.name: (m.offset_data, m.size) for m in members_of(Path(path), archive) if m.isfile()}
     return open(path, "rb"), index

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
+from medi.cohort.depth import UNSTATED
 from medi.cohort.image_fit import Done, Fit, Job, Mode, Shared, count_unit, pack_unit
 from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
@@ -58,14 +59,29 @@ def pack(
         done = _resume(log, units, store, on_error)
         _run(units, done, pool, Shared(root, store, fit), log, on_error, progress)
     results = [done[i] for i in range(len(units))]
+    dark = _dark(results, root, store.parent)
     skipped = unreadable + [pair for result in results for pair in result.failed]
     table, pixels = _without(skipped, cohort, jobs, results, store, fit, out)
     if not skipped and fit.mode != "tile":  # then a unit is a chunk of UNIT rows
         write_checksums(out / "pixels.npy", UNIT, [result.checksum for result in results])
     settings = {**asdict(fit), "recipe": recipe, "skipped": [{"image": i, "reason": r} for i, r in skipped]}
+    settings |= {"dark": dark} if dark else {}
     Cohort(table, cohort.schema, pixels, {**cohort.info, "packing": settings}).save(out)
     shutil.rmtree(store.parent)
     return Cohort.load(out)
+
+
+def _dark(results: list[Done], root: Path, work: Path) -> list[str]:
+    """Images of 16 bits without a value above 12 bits.
+
+    MediError where no other image of 16 bits has one; `work` then goes, so that the mended images are read.
+    """
+    dark = [name for result in results for name in result.dark]
+    if dark and len(dark) == sum(result.deep for result in results):
+        shutil.rmtree(work)
+        more = f" (and {len(dark) - 1:,} more, all of 16 bits)" if len(dark) > 1 else ""
+        raise MediError(f"{root / dark[0]}{more}: {UNSTATED}")
+    return dark
 
 
 def _units(jobs: list[Job]) -> list[list[Job]]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image, ImageOps
 
+from medi.cohort.depth import stated_range
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_atomic, write_json
 from medi.core.types import Images
@@ -181,10 +182,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no stated range; save it with 8 or 16 bits")
+    greatest = stated_range(image)
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image, dtype=np.uint32) * 255 // 65535).astype(np.uint8))
+        values = np.minimum(np.asarray(image, dtype=np.uint32), greatest)
+        image = Image.fromarray((values * 255 // greatest).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image if image.mode == "RGB" else image.convert("RGB")

@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 
 from medi.cohort.combinations import Combinations, level_ids
 from medi.cohort.combinations import over as columns_of
-from medi.cohort.schema import Attribute, Schema
+from medi.cohort.schema import Attribute, Schema, check_names
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, read_table, safe_name, write_json, write_table
@@ -248,6 +248,7 @@ class _Training:
             raise MediError("the table has no column 'split'; design a hold-out first, or mark all rows as train")
         train = table[table["split"] == "train"]
         columns = columns_of(schema, over)
+        check_names(a.name for a in schema.attributes)
         found = Combinations.of(train, columns)
         if not len(found):
             raise MediError(

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float32, Int64
 
 from medi.core.errors import MediError, did_you_mean
+from medi.core.tables import OWN_COLUMNS
 
 RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id")
 MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its own
@@ -165,6 +166,15 @@ class Schema:
             )
         found = [_infer(table[name], name, name in continuous, _tokens(missing, name)) for name in columns]
         return cls(found[0], tuple(found[1:]))
+
+
+def check_names(attributes: Iterable[str]) -> None:
+    """Refuse an attribute that is called like a column of our own tables: its figures would be others'."""
+    if taken := [name for name in attributes if name in OWN_COLUMNS]:
+        raise MediError(
+            f"attribute {taken[0]!r} has the name of a column of our own tables; read the source with another name "
+            f"for it, such as --attributes 'my_{taken[0]}={taken[0]}'"
+        )
 
 
 def group_rare(values: pd.Series, units: pd.Series, minimum: int, missing: Sequence[str] = ("",)) -> pd.Series:

@@ -75,6 +75,21 @@ UTILITY = ResultTable(
 )
 CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reason"), ("x", "seed", *INTERVAL))
 RESULTS = {table.name: table for table in (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES)}
+PLANNED = ("real", "n", "fill", "request", "count", "noise_id")  # columns of a plan and of its rows
+STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
+ADDED = (
+    "task",
+    "model",
+    "source",
+    "role",
+    "axis",
+    "hit",
+    "transfer",
+    "translated_from",
+)  # to rows of patches or tables
+OWN_COLUMNS = frozenset(  # beside columns of attributes in a table, so that no attribute can be called so
+    [*PLANNED, *STAMPS, *ADDED, *(column for table in RESULTS.values() for column in (*table.text, *table.numbers))]
+)
 
 
 def upgraded(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -22,6 +23,11 @@ def training_rows(table: pd.DataFrame) -> pd.DataFrame:
     """The rows for training where the table is split, else all."""
     split = table["split"].eq(TRAIN) if "split" in table else pd.Series(False, table.index)
     return table[split] if split.any() else table
+
+
+def has_class(cohort: Cohort) -> Bool[np.ndarray, " n"]:
+    """Which patches have a class: the others neither train nor test a classifier, and are no class of their own."""
+    return ~cohort.table["class"].isin(["", *cohort.schema.classes.missing]).to_numpy(dtype=bool)
 
 
 def combinations_of(table: pd.DataFrame, over: Sequence[str]) -> set[Combination]:

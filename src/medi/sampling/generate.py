@@ -26,6 +26,7 @@ from medi.core.outputs import refuse_images
 from medi.core.processes import Call, Summed, side_by_side
 from medi.core.progress import Advance, unheard
 from medi.core.sharding import WHOLE, Shard, process, share
+from medi.core.tables import STAMPS
 from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
@@ -33,7 +34,6 @@ from medi.sampling.sampler import SamplerSettings, sample_images
 
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
 RENAMED = {"weaker_model": "autoguidance_model", "transferred_from": "translated_from"}  # in folders of version 0.1
-STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
 
 
 class Task(TypedDict):

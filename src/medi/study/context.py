@@ -17,6 +17,7 @@ from medi.core.progress import Advance, Show, Silent
 from medi.evaluation.encoders import Encoder, encoder, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.memorisation import Patches
+from medi.evaluation.splits import has_class
 from medi.study.settings import StudySettings, read_study
 from medi.study.sources import Source, source_of
 
@@ -78,7 +79,11 @@ class Study:
         """The sets of patches that are measured: those of the source, and the samples of each model."""
         stores = self.stores()
         cohort = stores.pop("cohort")
-        return {name: cohort.select(rows) for name, rows in self.source.sets(cohort.table).items()} | stores
+        return {name: cohort.select(rows) for name, rows in self._sets_of(cohort).items()} | stores
+
+    def _sets_of(self, cohort: Cohort) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which patches are of each set of the source; those without a class are of none."""
+        return {name: rows & has_class(cohort) for name, rows in self.source.sets(cohort.table).items()}
 
     def unseen(self) -> set[tuple[str, ...]]:
         """The combinations without a training patch: held out, or never there."""
@@ -102,13 +107,13 @@ class Study:
 
     def embedded(self, encoder: str = "") -> dict[str, Embedded]:
         """Features and table of each set, of the study's first encoder or of the named one."""
-        home = embeddings_of(self.settings, encoder or self.settings.evaluation.encoders[0])
+        home, stores = embeddings_of(self.settings, encoder or self.settings.evaluation.encoders[0]), self.stores()
         found = {
             name: Embedded(read_table(self.path(f"{home}/{name}.parquet")).to_numpy(dtype=np.float64), cohort.table)
-            for name, cohort in self.stores().items()
+            for name, cohort in stores.items()
         }
         cohort = found.pop("cohort")
-        return {name: cohort.take(rows) for name, rows in self.source.sets(cohort.table).items()} | found
+        return {name: cohort.take(rows) for name, rows in self._sets_of(stores["cohort"]).items()} | found
 
     def patches(self) -> dict[str, Patches]:
         """Pixels and features of each set."""

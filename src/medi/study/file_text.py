@@ -72,7 +72,7 @@ def _read(made: Proposal, file: Path) -> Iterator[Line]:
     for name, value in made.look.options.items():
         if name != "attributes":
             yield _option(made, name, beside(Path(value), file) if name in PATHS else value)
-    yield f"    attributes: {_flow(list(made.attributes))}", _levels_of_attributes(made)
+    yield f"    attributes: {_flow(made.as_read)}", _levels_of_attributes(made)
     if made.others:
         yield f"    # further columns that can be attributes: {one_line(', '.join(made.others[:SHOWN]))}", ""
     if made.missing:

@@ -27,6 +27,7 @@ from medi.cohort.readers.rows import read_rows
 from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.tables import OWN_COLUMNS
 from medi.study.proposed_holdout import holdout_for
 
 ROLES = ("label", "image", "patient", "slide")  # columns of a table that are found by their names
@@ -87,6 +88,12 @@ class Proposal:
         return PRESETS.get(self.size, PRESETS[64])
 
     @property
+    def as_read(self) -> list[str]:
+        """The attributes as a reader is told them: NEW=OLD where the user named a column anew."""
+        texts = {text.partition("=")[0]: text for text in self.look.options.get("attributes", ())}
+        return [texts.get(name, name) for name in self.attributes]
+
+    @property
     def images_per_combination(self) -> int:
         """As many as the largest combination has, between 20 and 200."""
         found = self.cohort.table.groupby(["class", self.attributes[0]]).size()
@@ -125,7 +132,11 @@ def _pattern(folder: Path) -> str:
 
 def attributes_of(table: pd.DataFrame) -> list[str]:
     """The columns of a cohort's table that can be an attribute: those with a usual name first, then by levels."""
-    found = [str(name) for name in table.columns if name not in RESERVED and _can_be_attribute(table, str(name))]
+    found = [
+        str(name)
+        for name in table.columns
+        if name not in (*RESERVED, *OWN_COLUMNS) and _can_be_attribute(table, str(name))
+    ]
     return sorted(found, key=lambda name: (rank_of_attribute(name), table[name].nunique()))
 
 
@@ -178,12 +189,14 @@ def propose(found: Look, attribute: str = "", seed: int = 0) -> Proposal:
     first = attribute or (given or names)[0]
     chosen = tuple(given or own or together(bare.table, first))
     cohort = found.read(chosen)
+    read_as = [a.name for a in cohort.schema.attributes]
+    first = read_as[chosen.index(first)] if first in chosen else first
     size, mode = _size(cohort)
     return Proposal(
         look=found,
         cohort=cohort,
-        attributes=(first, *(name for name in chosen if name != first)),
-        others=tuple(name for name in attributes_of(cohort.table) if name not in chosen),
+        attributes=(first, *(name for name in read_as if name != first)),
+        others=tuple(name for name in attributes_of(cohort.table) if name not in read_as),
         size=size,
         mode=mode,
         holdout=holdout_for(cohort, first, seed),

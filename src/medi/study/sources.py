@@ -19,6 +19,7 @@ from medi.cohort import phantom, readers
 from medi.cohort.certificate import ASIDE
 from medi.cohort.image_fit import Fit
 from medi.cohort.packing import pack
+from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort, concatenate
 from medi.core.errors import MediError
 from medi.core.files import file_hash
@@ -125,7 +126,9 @@ class Collected:
                 f"cohort.source: {self.path} does not exist; it is relative to the study file, or --source names it"
             )
         Fit(c.size, c.mode, c.mpp)
-        self.read().schema.attribute(self.settings.attribute)
+        schema = self.read().schema
+        schema.attribute(self.settings.attribute)
+        check_names(a.name for a in schema.attributes)
 
     def key(self) -> object:
         known = self.path / "cohort.json" if (self.path / "cohort.json").exists() else self.path

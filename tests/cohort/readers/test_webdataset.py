@@ -127,3 +127,41 @@ def test_incomplete_samples(tmp_path: Path) -> None:
         readers.read(shard(path, ("a/0.jpg", jpeg()), ("a/0.json", b"[1]")), "webdataset")
     with pytest.raises(MediError, match="no tars named"):
         readers.read(tmp_path, "webdataset", shards="*.tgz")
+
+
+def members(path: Path) -> list[tarfile.TarInfo]:
+    with tarfile.open(path) as archive:
+        return archive.getmembers()
+
+
+@pytest.mark.parametrize("place", [0, 124, 150, 257], ids=["name", "size", "checksum", "magic"])
+def test_one_wrong_byte_in_a_header_loses_no_row_in_silence_p12(tmp_path: Path, place: int) -> None:
+    path = shard(tmp_path / "x.tar", *(part for i in range(4) for part in sample(f"a/{i}", "L")))
+    header = members(path)[4].offset
+    content = bytearray(path.read_bytes())
+    content[header + place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MediError, match=rf"x.tar: the header of a member at byte {header:,}, after 'a/1.json'"):
+        readers.read(path, "webdataset")
+
+
+def test_a_tar_that_is_cut_between_members_is_refused_p12(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", *sample("a/0", "L"), *sample("a/1", "L"))
+    whole, edge = path.read_bytes(), members(path)[2].offset
+    path.write_bytes(whole[:edge])
+    with pytest.raises(MediError, match=rf"x.tar: cut off at byte {edge:,}, after 'a/0.json'"):
+        readers.read(path, "webdataset")
+    path.write_bytes(whole[:edge] + bytes(tarfile.BLOCKSIZE) + whole[edge + tarfile.BLOCKSIZE :])
+    with pytest.raises(MediError, match=rf"more follows behind the end mark at byte {edge:,}"):
+        readers.read(path, "webdataset")
+    path.write_bytes(whole + whole)
+    with pytest.raises(MediError, match="two archives joined"):
+        readers.read(path, "webdataset")
+
+
+def test_packing_names_a_tar_that_was_damaged_since_it_was_read_p12(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", *sample("a/0", "L"), *sample("a/1", "L"))
+    cohort = readers.read(path, "webdataset")
+    path.write_bytes(path.read_bytes()[: members(path)[2].offset])
+    with pytest.raises(MediError, match=r"x.tar: cut off at byte"):
+        cohort.pack(tmp_path / "packed", 8, workers=1)

@@ -261,3 +261,10 @@ def test_validation_weighs_combinations_and_classes_alike() -> None:
     labels, combinations = np.array([0] * 10 + [1]), np.array([0] * 9 + [1, 2])
     hits = np.array([True] * 9 + [False, True])
     assert balanced_score(hits, labels, combinations) == pytest.approx(0.75)
+
+
+def test_two_patients_of_one_patch_each_leave_the_site_unread_with_a_reason_p7() -> None:
+    found = scored(ARMS[:1], {"seen": made("t", SEEN, per=2, slides=2)})
+    read = row(found, metric="site_readability", arm="real")
+    assert np.isnan(read["value"])
+    assert "more patches than sites" in read["reason"]

@@ -4,9 +4,8 @@ A reader calls `assemble` with the rows it found. Whatever was not said is guess
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,13 @@ import pandas as pd
 from medi.cohort import tcga
 from medi.cohort.readers.guess import likely_missing
 from medi.cohort.readers.identity import one_spelling
+from medi.cohort.readers.names import renamed
 from medi.cohort.readers.rows import read_rows
-from medi.cohort.schema import RESERVED, Schema, group_rare
+from medi.cohort.readers.settings import DEFAULTS as DEFAULTS
+from medi.cohort.readers.settings import Settings as Settings
+from medi.cohort.schema import RESERVED, Schema, check_names, group_rare
 from medi.cohort.table import Cohort
-from medi.core.errors import MediError
-from medi.core.settings import validated
+from medi.core.errors import MediError, did_you_mean
 
 MAX_LEVELS = 10_000  # more is an id, not an attribute
 KNOWN_ATTRIBUTES = (
@@ -38,38 +39,6 @@ KNOWN_ATTRIBUTES = (
 )
 SHOWN = 5  # names in a note
 LOOKED_AT = 1_000  # columns that are counted for the note on further attributes
-
-
-@validated
-@dataclass(frozen=True)
-class Settings:
-    """What a user may say to every reader; None means: guess, and note the guess.
-
-    attributes: columns to condition on; continuous: those of them that are numbers. missing: spellings of "not known",
-    for all columns or per column. group_rare: {column: n} turns levels with fewer than n patients into "other".
-    classes: keep only these (TCGA abbreviations and names both work). mpp: micrometres per pixel of the images.
-    clinical, sites: GDC's clinical table and site code table, for TCGA; merge_aliases: other names of one hospital
-    are one level, not its spellings alone. on_error: "skip" leaves bad rows out and lists them, "fail" stops at the
-    first.
-    """
-
-    attributes: Sequence[str] | None = None
-    continuous: Sequence[str] = ()
-    missing: Sequence[str] | Mapping[str, Sequence[str]] | None = None
-    group_rare: Mapping[str, int] = field(default_factory=dict)
-    classes: Sequence[str] | None = None
-    mpp: float | None = None
-    clinical: Path | None = None
-    sites: Path | None = None
-    merge_aliases: bool = False
-    on_error: Literal["fail", "skip"] = "fail"
-
-    def __post_init__(self) -> None:
-        if self.mpp is not None and not 0 < self.mpp < float("inf"):
-            raise MediError(f"mpp {self.mpp:g}: micrometres per pixel are a positive number")
-
-
-DEFAULTS = Settings()
 
 
 class Notes(list[str]):
@@ -109,13 +78,16 @@ def assemble(
     place of a row for messages ("metadata.csv line 7").
     """
     place = where or (lambda row: str(table["sample_id"].get(row, f"row {row}")))
+    table, settings = renamed(table, settings)
     table = _people(_identify(table), notes)
     if table["patient"].str.startswith("TCGA-").all():
         table = _add_tcga(table, notes, settings)
         settings = replace(settings, missing=_with_gdc(settings, table))
     _check_duplicates(table, place)
+    _check_missing(table, settings)
     table = _keep_classes(table, settings)
     attributes = _attributes(table, notes, settings)
+    check_names(attributes)
     table = _group_rare(table, settings, notes)
     schema = _schema(table, attributes, notes, settings, place)
     _note_oddities(table, schema, notes)
@@ -222,6 +194,19 @@ def _check_duplicates(table: pd.DataFrame, place: Callable[[int], str]) -> None:
             raise MediError(f"{place(row)}: {column} {name!r} was there already ({place(first)}); remove or rename one")
 
 
+def _check_missing(table: pd.DataFrame, settings: Settings) -> None:
+    """Spellings of a column that is not there would be taken in silence, and its rows stay levels."""
+    named = settings.missing if isinstance(settings.missing, Mapping) else {}
+    if unknown := [name for name in named if name not in table]:
+        raise MediError(f"missing names no column {unknown[0]!r}; {_known(table, unknown[0])}")
+
+
+def _known(table: pd.DataFrame, name: str) -> str:
+    """The columns that are there, and the nearest to a name."""
+    known = _columns(table)
+    return f"the columns are {some(known, most=30)}{did_you_mean(name, known)}"
+
+
 def _keep_classes(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     if settings.classes is None:
         return table
@@ -274,7 +259,7 @@ def _with_gdc(settings: Settings, table: pd.DataFrame) -> Sequence[str] | Mappin
 def _group_rare(table: pd.DataFrame, settings: Settings, notes: Notes) -> pd.DataFrame:
     for name, minimum in settings.group_rare.items():
         if name not in table:
-            raise MediError(f"group_rare names {name!r}; the columns are {', '.join(_columns(table))}")
+            raise MediError(f"group_rare names no column {name!r}; {_known(table, name)}")
         grouped = group_rare(table[name], table["patient"], minimum, _missing(settings, name))
         gone = table[name][grouped != table[name]].nunique()
         notes.append(f"{name}: {gone} levels of fewer than {minimum} patients became 'other'")
@@ -287,7 +272,7 @@ def _schema(
 ) -> Schema:
     columns = ["class", *attributes]
     if lacking := [name for name in columns if name not in table]:
-        raise MediError(f"no column {', '.join(lacking)}; the columns are {', '.join(_columns(table))}")
+        raise MediError(f"no column {', '.join(lacking)}; {_known(table, lacking[0])}")
     missing = {name: _missing(settings, name) for name in columns}
     continuous = _continuous(table, attributes, missing, notes, settings)
     for name in columns:

@@ -1,17 +1,28 @@
 """Any CSV, TSV or Parquet table with a row per patch, or per slide where there are no images (P6: all text)."""
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from medi.cohort.readers.guess import column_of
-from medi.cohort.readers.normalise import DEFAULTS, KNOWN_ATTRIBUTES, Notes, Settings, assemble, check_images, some
+from medi.cohort.readers.names import columns_named, in_our_words, renamed
+from medi.cohort.readers.normalise import (
+    DEFAULTS,
+    KNOWN_ATTRIBUTES,
+    Notes,
+    Settings,
+    assemble,
+    check_images,
+    some,
+)
 from medi.cohort.readers.rows import place_of, read_rows
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+
+OURS = {"label": "class", "patient": "patient", "slide": "slide", "id": "sample_id"}  # our column of each role
 
 
 def read(
@@ -32,8 +43,10 @@ def read(
     source = source / "metadata.csv" if source.is_dir() else source
     named = {"label": label, "patient": patient, "slide": slide, "id": id}
     rows, notes = read_rows(source, _asked_for(settings, [image, *named.values()])), Notes()
+    rows, settings = renamed(rows, settings)
     roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
     where = partial(place_of, source)
+    settings = in_our_words(settings, {column: OURS[role] for role, column in roles.items() if column})
     table = _renamed(rows, roles).assign(**_image_column(rows, image, notes), **_mpp_column(rows, settings, where))
     if "image" not in table:
         return assemble(_named_after_slide(table, source), source, None, notes, settings, where)
@@ -45,7 +58,9 @@ def read(
 def _asked_for(settings: Settings, named: Sequence[str | None]) -> set[str]:
     """The columns that options name, those of a template of paths too."""
     fields = [name for text in named if text for _, name, _, _ in string.Formatter().parse(text) if name]
-    return {*filter(None, named), *fields, *(settings.attributes or KNOWN_ATTRIBUTES), *settings.group_rare}
+    attributes = columns_named(settings.attributes or KNOWN_ATTRIBUTES)
+    missing = settings.missing if isinstance(settings.missing, Mapping) else ()
+    return {*filter(None, named), *fields, *attributes, *missing, *settings.group_rare}
 
 
 def _column(rows: pd.DataFrame, role: str, name: str | None, notes: Notes) -> str:
@@ -60,12 +75,11 @@ def _column(rows: pd.DataFrame, role: str, name: str | None, notes: Notes) -> st
 
 def _renamed(rows: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
     """The rows with our reserved names; columns of such a name that play another role go."""
-    ours = {"label": "class", "patient": "patient", "slide": "slide", "id": "sample_id"}
-    taken = {ours[role]: rows[column] for role, column in roles.items() if column}
+    taken = {OURS[role]: rows[column] for role, column in roles.items() if column}
     others = [
         c
         for c in rows.columns
-        if c not in (*roles.values(), *ours.values(), "image", "mpp", "split", "origin", "noise_id")
+        if c not in (*roles.values(), *OURS.values(), "image", "mpp", "split", "origin", "noise_id")
     ]
     return rows[others].assign(**taken)
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from medi.cohort.archives import members_of
 from medi.cohort.readers.files import SUFFIXES
+from medi.cohort.readers.names import in_our_words
 from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble
 from medi.cohort.readers.tcga_ut import PATCH, scan_mpp
 from medi.cohort.schema import RESERVED
@@ -40,6 +42,7 @@ def read(source: Path, shards: str = "*.tar", label: str = "label", settings: Se
         )
     reserved = set(RESERVED) - {label, "sample_id", "image", "patient", "slide"}
     rows = rows.drop(columns=[name for name in rows.columns if name in reserved])
+    settings = in_our_words(settings, {label: "class"})
     table = _with_slides(rows.rename(columns={label: "class"}), settings)
     return assemble(table, source, root, notes, settings, lambda row: str(rows["image"][row]))
 
@@ -69,7 +72,7 @@ def _members(path: Path, bad: list[str]) -> Iterator[tuple[tarfile.TarInfo, byte
     """Regular members of a tar in file order, the content of JSON ones; refused ones are added to `bad`."""
     try:
         with tarfile.open(path, "r:") as archive:
-            for member in archive:
+            for member in members_of(path, archive):
                 if member.isdir():
                     continue
                 if not member.isfile() or not is_safe(member.name):

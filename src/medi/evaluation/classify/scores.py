@@ -226,7 +226,7 @@ def site_readability(
     """Whether the site of each row can be read from its class scores, by rows of the same class and other patients.
 
     Cross-validated linear discriminants within each class, so that the class itself gives nothing away; NaN where a
-    class has fewer than two sites with two patients. Chance is one over the number of sites.
+    class has fewer than two sites with two patients, or no more other patches than sites. Chance is one over the sites.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
@@ -238,7 +238,7 @@ def site_readability(
         fold = folds(named, seed)
         for number in sorted(set(fold[fold >= 0])):
             train, test = rows[fold != number], rows[fold == number]
-            if len(np.unique(place[train])) > 1:
+            if len(train) > len(np.unique(place[train])) > 1:  # as many rows as sites spread in no direction
                 model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1e-3).fit(scores[train], place[train])
                 found[test] = model.predict(scores[test]) == place[test]
     return found

@@ -31,6 +31,7 @@ from medi.evaluation.statistics import Estimate, Statistic, cluster_draws, inter
 REAL, MEDI, CLS, ORACLE = "real", "medi", "cls", "oracle"
 EVERY = "all"  # the split of all test patches, seen and unseen combinations alike: there lies the primary endpoint
 CHANCE = "chance"  # metric and arm of what guessing reaches
+NO_READABILITY = "no class has two sites with two patients each, and more patches than sites"
 RECALL = Measure("recall", recalls, mean_recall)
 Row = dict[str, object]
 Rows = Bool[np.ndarray, " n"]
@@ -145,7 +146,7 @@ class Scorer:
             if _is_whole(answers):
                 hits = site_readability(answers, self.table, self.places, self.seed)
             rows = np.isfinite(hits)
-            found = Estimate(np.nan, reason=self.missing[arm] or "no class has two sites with two patients each")
+            found = Estimate(np.nan, reason=self.missing[arm] or NO_READABILITY)
             if rows.any():
                 members = np.eye(answers.groups.max() + 1)[answers.groups[rows]]
                 key = ("readability", self.seed, self.split)

@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from medi.core.errors import MediError
+from medi.core.lists import split_commas
 
 TASKS: dict[str, tuple[str, ...]] = {
     "nsclc": ("LUAD", "LUSC"),
@@ -24,12 +25,12 @@ class Task:
 
     @classmethod
     def of(cls, given: str) -> "Task":
-        """ "nsclc", "all", or classes with commas between them: "LUAD,LUSC"."""
+        """ "nsclc", "all", or classes with commas between them: "LUAD,LUSC"; see `split_commas`."""
         if given == "all":
             return cls("all")
         if given in TASKS:
             return cls(given, TASKS[given])
-        classes = tuple(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+        classes = tuple(dict.fromkeys(split_commas([given])))
         if len(classes) < 2:
             raise MediError(f"task {given!r}: expected all, {', '.join(TASKS)}, or two classes or more, as in A,B")
         return cls(given, classes)
