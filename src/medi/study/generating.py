@@ -30,11 +30,10 @@ def train_model(folder: Path, model: str, advance: Advance) -> None:
     train_split(study.split(), Preset(s.network, s.training), out, s.seed, model == MEDI, advance)
 
 
-def discard_models(output: Path, names: Iterable[str]) -> None:
+def discard_models(folder: Path, names: Iterable[str]) -> None:
     """Delete damaged files; a finished training's state makes model and log again, but not the average on its way."""
-    for name in names:
-        damaged = output.parent / name
-        discard(damaged.parent if damaged.name == EARLY else damaged)
+    for path in (folder / name for name in names):
+        discard(path.parent if path.name == EARLY else path)
 
 
 def sample_models(study: Study, path: Path) -> str:

@@ -30,8 +30,9 @@ class Stage(Generic[Study]):
 
     name: the folder or file of the run folder that it writes. work: called with the study and that path, and gives the
     line to show. reads: the stages whose output it reads. settings: what else decides the result. version: one more
-    whenever the code of this stage gives other results, so that run folders from before do it again. discard: deletes
-    what has to be made again where these files of its output, named from the run folder, are missing or damaged.
+    whenever the code of this stage gives other results, so that run folders from before do it again. also: what else
+    it writes into the run folder. discard: called with the run folder and the files of the output that are missing or
+    damaged, named from it, deletes what has to be made again; all of the output where there is none.
     """
 
     name: str
@@ -39,7 +40,21 @@ class Stage(Generic[Study]):
     reads: tuple[str, ...] = ()
     settings: object = None
     version: int = 1
-    discard: Callable[[Path, Iterable[str]], None] = lambda output, names: discard(output)
+    also: tuple[str, ...] = ()
+    discard: Callable[[Path, Iterable[str]], None] | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All that it writes, from the run folder."""
+        return (self.name, *self.also)
+
+    def clear(self, folder: Path, bad: Iterable[str]) -> None:
+        """Delete what has to be made again where these files are missing or damaged."""
+        if self.discard is not None:
+            self.discard(folder, bad)
+            return
+        for name in self.outputs:
+            discard(folder / name)
 
 
 @dataclass
@@ -68,19 +83,19 @@ class Run:
         """Do a stage unless it is done, and show its line."""
         record, output = self._record(stage), self.folder / stage.name
         if record.line is not None:
-            bad = altered(output, record.files)
+            bad = altered(self.folder, stage.outputs[:1], record.files)
             if not bad:
                 self.show.line(f"{stage.name}: {record.line} (done before)")
                 return
             (name, what), more = next(iter(bad.items())), len(bad) - 1
             self.show.line(f"{stage.name}: {name} is {what}{f' and {more} more' if more else ''}; made again")
-            stage.discard(output, bad)
+            stage.clear(self.folder, bad)
         record.line, record.files = None, {}
         self._write()
         before, started = record.seconds, time.perf_counter()
         try:
             record.line = stage.work(study, output)
-            record.files = contents(output)
+            record.files = contents(self.folder, stage.outputs)
         finally:
             record.seconds = round(before + time.perf_counter() - started, 2)
             self._write()
@@ -102,7 +117,8 @@ class Run:
                     f"{self.folder}: stage {stage.name!r} was run with other settings or by another version of medi; "
                     "choose another --out, or --redo to run it and what follows again"
                 )
-            discard(self.folder / stage.name)
+            for name in stage.outputs:
+                discard(self.folder / name)
             found = None
         if found is None:
             found = self.records[stage.name] = Record(key)
@@ -115,33 +131,32 @@ class Run:
             write_json(self.folder / name, {"format_version": RUN_FORMAT, "stages": stages})
 
 
-def contents(output: Path) -> dict[str, str]:
+def contents(folder: Path, outputs: Iterable[str]) -> dict[str, str]:
     """The files that a stage wrote, each with a hash; those that only an unfinished stage needs are left out."""
-    files = sorted(output.rglob("*")) if output.is_dir() else [output]
-    kept = (path for path in files if path.is_file() and not _passes(path.relative_to(output.parent)))
-    return {str(path.relative_to(output.parent)): _fingerprint(path) for path in kept}
+    places = [folder / name for name in outputs]
+    files = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    kept = (path for path in files if path.is_file() and not _passes(path.relative_to(folder)))
+    return {str(path.relative_to(folder)): _fingerprint(path) for path in kept}
 
 
-def altered(output: Path, known: Mapping[str, str]) -> dict[str, str]:
-    """What is "missing" or "damaged" of a stage's output, by file; of an older run only whether it is there at all."""
-    if not output.exists():
-        return {output.name: "missing"}
-    paths = {name: output.parent / name for name in known}
-    missing = {name: "missing" for name, path in paths.items() if not path.is_file()}
-    found = {name: path for name, path in paths.items() if path.is_file()}
-    return missing | {name: "damaged" for name, path in found.items() if _fingerprint(path) != known[name]}
+def altered(folder: Path, outputs: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """What is "missing" or "damaged" of a stage's outputs, by file; of an older run only whether they are there."""
+    lost = {name: "missing" for name in outputs if not (folder / name).exists()}
+    missing = {name: "missing" for name in known if not (folder / name).is_file()}
+    damaged = (name for name in known if name not in missing and _fingerprint(folder / name) != known[name])
+    return lost or missing | dict.fromkeys(damaged, "damaged")
 
 
-def discard_files(output: Path, names: Iterable[str]) -> None:
+def discard_files(folder: Path, names: Iterable[str]) -> None:
     """Delete these files alone: of a stage that goes on from what else is there."""
     for name in names:
-        (output.parent / name).unlink(missing_ok=True)
+        discard(folder / name)
 
 
-def discard_parts(output: Path, names: Iterable[str]) -> None:
+def discard_parts(folder: Path, names: Iterable[str]) -> None:
     """Delete the folders of the output that hold these files: of a stage whose parts do not need each other."""
-    for part in {Path(name).parts[1] for name in names if len(Path(name).parts) > 1}:
-        discard(output / part)
+    for part in {Path(*Path(name).parts[:2]) for name in names}:
+        discard(folder / part)
 
 
 def _passes(path: Path) -> bool:

@@ -52,7 +52,7 @@ def run(
 def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
     run_folder = Run(out, show, redo)
     kept = run_folder.records.get(SETTINGS)
-    if not redo and kept is not None and not altered(out / SETTINGS, kept.files):  # a damaged file is no setting
+    if not redo and kept is not None and not altered(out, [SETTINGS], kept.files):  # a damaged file is no setting
         refuse_changed(settings, out / SETTINGS)
     opened = Study(settings, run_folder.folder, run_folder.show)
     for stage in road(settings):
@@ -86,9 +86,29 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         *features,
         # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
         Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()], version=2),
-        Stage(table("control"), measuring.measure_control, (first,), [s.attribute, s.seed], version=2),
-        Stage(table("memorisation"), measuring.measure_memorisation, (first,), [s.attribute, s.seed]),
-        Stage(table("utility"), measuring.measure_utility, (first,), [*measured, list(registry("arm"))], version=2),
+        Stage(
+            table("control"),
+            measuring.measure_control,
+            (first,),
+            [s.attribute, s.seed],
+            version=2,
+            also=(table("confusion"),),
+        ),
+        Stage(
+            table("memorisation"),
+            measuring.measure_memorisation,
+            (first,),
+            [s.attribute, s.seed],
+            also=(table("suspects"), "suspects"),
+        ),
+        Stage(
+            table("utility"),
+            measuring.measure_utility,
+            (first,),
+            [*measured, list(registry("arm"))],
+            version=2,
+            also=(table("curves"),),
+        ),
     ]
     return [stage for stage in stages if asked.get(stage.name, True)]
 
