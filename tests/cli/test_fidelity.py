@@ -35,6 +35,23 @@ def test_fidelity_tells_fresh_patches_from_flat_ones(medi: Medi, folders: Path) 
     assert {"class", "site", "class_mean", "site_mean"} <= set(found["scope"])
 
 
+def test_the_tables_of_another_request_are_not_overwritten_p15(medi: Medi, folders: Path) -> None:
+    asked = ("--over", "class,site", "--n", "8", "--draws", "0", "--out", "f")
+    fine(medi("fidelity", folders / "real", *asked))
+    before = Path("f/fidelity.parquet").stat().st_mtime_ns
+    refused(
+        medi("fidelity", folders / "real", *asked, "--seed", "1"),
+        "f: holds another result of medi fidelity: seed 0, now 1;",
+    )
+    more = (f"good={folders / 'good'}",)
+    refused(
+        medi("fidelity", folders / "real", *more, *asked),
+        "cohorts ['real'], now ['real', 'good']; choose another --out",
+    )
+    assert Path("f/fidelity.parquet").stat().st_mtime_ns == before
+    fine(medi("fidelity", folders / "real", *asked))
+
+
 @pytest.mark.slow
 def test_fidelity_tells_who_obeys_and_who_copies(medi: Medi, folders: Path) -> None:
     real = Cohort.load(folders / "real")

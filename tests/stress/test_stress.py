@@ -135,6 +135,9 @@ def test_an_audit_from_the_command_line(verb: Medi) -> None:
     before = Path("o/transferred/pixels.npy").stat().st_mtime_ns
     fine(verb(*command))
     assert Path("o/transferred/pixels.npy").stat().st_mtime_ns == before
+    Path("other.py").write_text(MODULE)
+    other = verb("stress", "other.py:red", *command[2:])
+    refused(other, "o: holds another stress test: classifier mine.py:red, now other.py:red; choose another --out")
 
 
 @pytest.mark.parametrize(

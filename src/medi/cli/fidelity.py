@@ -1,7 +1,6 @@
 """The verb fidelity: are the images right, as asked and new?"""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, with_device
+from medi.cli.request import only
 from medi.cli.result_tables import NOTES, show_differences, show_places, with_interval
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders, over_words
@@ -45,9 +45,17 @@ def fidelity(
     from medi.api import measures
 
     sets = folders(synthetic or [])
-    measure = partial(measures.fidelity, n=n, draws=draws, encoder=encoder, cache=cache, seed=seed)
-    found = measure(real, sets, over=columns(over), splits=columns(split), progress=Terminal())
-    found.save(out)
+    asked: dict[str, Any] = {
+        "n": n,
+        "draws": draws,
+        "encoder": encoder,
+        "seed": seed,
+        "over": columns(over),
+        "splits": columns(split),
+    }
+    with only(out, "fidelity", {"real": real, **sets}, **asked):
+        found = measures.fidelity(real, sets, cache=cache, progress=Terminal(), **asked)
+        found.save(out)
     _show(found.tables, found.over, f"Frechet distance, {encoder}, n <= {n}")
     chosen = found.real.table[found.chosen]
     say(f"{len(chosen):,} real patches of {chosen['slide'].nunique():,} slides; tables: {out}")

@@ -1,14 +1,14 @@
 """The verb utility: what synthetic images are worth to a classifier."""
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import fidelity_beside, model_beside, next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
+from medi.cli.request import only
 from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders
@@ -51,11 +51,19 @@ def utility(
     """
     from medi.api import measures
 
-    measure = partial(measures.utility, head=head, seeds=seeds, encoder=encoder, cache=cache, seed=seed, task=task)
-    compared, more = columns(arms) or ["all"], columns(attribute) or []
-    sets, over_columns = folders(synthetic or []), columns(over)
-    found = measure(real, sets, over=over_columns, arms=compared, attributes=more, progress=Terminal())
-    found.save(out)
+    asked: dict[str, Any] = {
+        "head": head,
+        "seeds": seeds,
+        "encoder": encoder,
+        "seed": seed,
+        "task": task,
+        "over": columns(over),
+    }
+    asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or []}
+    sets = folders(synthetic or [])
+    with only(out, "utility", {"real": real, **sets}, **asked):
+        found = measures.utility(real, sets, cache=cache, progress=Terminal(), **asked)
+        found.save(out)
     rows, verdicts = found.to_frame(), found.verdicts()
     for name in verdicts:
         show_remedies(rows[rows["task"] == name], f"Mean recall over combinations, classes: {name}, head: {head}")

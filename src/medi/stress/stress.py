@@ -3,7 +3,7 @@
 They are translated back to their own as well: what changes there is the noise of the method, the floor.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort, slide_units
 from medi.core.errors import MediError
-from medi.core.files import STRESS_FORMAT, write_json, write_table
+from medi.core.files import STRESS_FORMAT, read_json, write_json, write_table
 from medi.core.locks import holding
+from medi.core.outputs import refuse_other
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
 from medi.core.showing import Shown
@@ -123,6 +124,7 @@ def stress(
     first, so that one that raises or returns the wrong shape stops at once.
     """
     out, schema = Path(out), load_checkpoint(Path(model)).schema
+    _refuse_another(out, {"classifier": classifier.name, "classes": classifier.classes, "attribute": attribute})
     before = classifier.probabilities(cohort.images[:])
     rows = _rows(cohort, schema, attribute, levels)
     made = transfer(Path(model), cohort, rows, out / "transferred", settings or TransferSettings(), progress)
@@ -140,6 +142,13 @@ def stress(
     _worst(asked, cohort, made, attribute).save(out / "worst")
     build(out)
     return results
+
+
+def _refuse_another(out: Path, asked: Mapping[str, object]) -> None:
+    """Refuse to overwrite the results of another question."""
+    if (out / "results.json").exists():
+        old = read_json(out / "results.json")
+        refuse_other(out, "stress test", {name: old.get(name) for name in asked}, asked)
 
 
 def _rows(cohort: Cohort, schema: Schema, attribute: str, levels: Sequence[str]) -> pd.DataFrame:

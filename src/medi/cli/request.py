@@ -1,0 +1,32 @@
+"""What a verb was asked to measure, kept beside its tables: another request does not overwrite them (P15)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from medi.core.outputs import refuse_other
+
+FILE = "request.json"
+HEADS = ("cohort.json", "table.parquet")  # files that tell one cohort from another
+
+
+@contextmanager
+def only(out: Path, verb: str, cohorts: Mapping[str, Path], **asked: object) -> Iterator[None]:
+    """Refuse a folder that holds the tables of another request of this verb; note this one at the end of the block.
+
+    cohorts: folders by name; they are the same as long as their tables are.
+    """
+    from medi.core.files import read_json, write_json
+
+    said = {name: "default" if value is None else value for name, value in asked.items()}
+    request = {"verb": verb, **said, "cohorts": list(cohorts), **{name: _hash(path) for name, path in cohorts.items()}}
+    if (out / FILE).exists():
+        refuse_other(out, f"result of medi {verb}", read_json(out / FILE), request)
+    yield
+    write_json(out / FILE, request)
+
+
+def _hash(folder: Path) -> str:
+    from medi.core.files import content_hash, file_hash
+
+    return content_hash(*(file_hash(folder / name) for name in HEADS if (folder / name).is_file()))
