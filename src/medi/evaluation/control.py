@@ -17,6 +17,7 @@ from medi.cohort.table import slide_units
 from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
 from medi.core.tables import CROSSED, PROBE, TRAINING
+from medi.core.threads import one_thread
 from medi.evaluation.classify.probes import Probe
 from medi.evaluation.features import REAL, Embedded, check_sets, scales
 from medi.evaluation.fidelity.matching import Combination
@@ -55,6 +56,7 @@ class _Seen:
     reason: str
 
 
+@one_thread
 def control(
     train: Embedded,
     test: Embedded,

@@ -19,6 +19,7 @@ from medi.cohort.turns import VIEWS, turned
 from medi.core.claims import LEAST_RESERVED
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
+from medi.core.threads import one_thread
 from medi.core.types import Images
 from medi.evaluation.features import Features, scales
 from medi.evaluation.statistics import Estimate, cluster_counts, interval
@@ -75,6 +76,7 @@ class _Judged:
     clusters: Sequence[str]
 
 
+@one_thread
 def memorisation(
     train: Patches,
     synthetic: Mapping[str, Patches],

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from medi.core.progress import Advance, unheard
+from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm, Material, arms_of
 from medi.evaluation.classify.regimes import curves
 from medi.evaluation.classify.scoring import ORACLE, REAL
@@ -12,6 +13,7 @@ from medi.evaluation.classify.utility import check, fit_arms, measure
 from medi.evaluation.features import Embedded
 
 
+@one_thread
 def study_arms(
     real: Embedded,
     synthetic: Mapping[str, Embedded],

@@ -14,6 +14,7 @@ from medi.cohort.table import slide_units
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
+from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, is_real, text
@@ -37,6 +38,7 @@ class Fitted:
     rows: int
 
 
+@one_thread
 def evaluate(
     arms: Sequence[Arm],
     tests: Mapping[str, Embedded],
