@@ -58,7 +58,8 @@ def embed(
 
     encoder: a name, a name with its weights ("uni:PATH"), timm:ARCHITECTURE:PATH, torchscript:PATH, or an `Encoder`.
     cache: a folder that keeps features by the hashes of cohort and encoder. progress: shows bars.
-    MediError where the cohort has no pixels or the encoder is unknown.
+    MediError where the cohort has no pixels or the encoder is unknown. Source of "colour-texture": this project
+    (`medi.evaluation.encoders.colour_texture`); of the others see the page on encoders.
 
     >>> from medi.cohort import phantom
     >>> rows = embed(phantom.fresh([("acinar", "Alder")], 4, 0, "embed"))
@@ -94,6 +95,8 @@ def fidelity(
     sets of any name.
 
     MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor).
+    Source: Heusel et al., NeurIPS 2017 (Frechet distance); Drexlin et al., MICCAI 2025, Figure 3 (per class); the other
+    measures name theirs in `medi.evaluation.fidelity`.
 
     >>> from medi.cohort import phantom
     >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
@@ -153,6 +156,8 @@ def utility(
     only above these, above the real patches alone and above chance.
 
     MediError where `real` has no split, a patient or patch trains and tests, or a name is unknown.
+    Source: Drexlin et al., MICCAI 2025 (classifiers on frozen features, real with generated images); the baselines name
+    theirs in `medi.evaluation.classify`.
 
     >>> from medi.cohort import phantom
     >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]

@@ -95,6 +95,7 @@ class Model(Shown):
         guidance=Guidance(autoguidance=0.5). workers: processes; by default one a core of a CPU where that pays.
         progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin` is this model's hash.
         MediError for unknown levels or settings, and where `out` holds images that were made otherwise.
+        Source: Lu et al., "DPM-Solver++", 2022 (the default solver); Ho and Salimans, 2022, equation 6 (guidance).
 
         >>> import medi
         >>> tissue = medi.phantom(patches=100, seed=0)
@@ -258,7 +259,9 @@ def sample(
     progress: Show | None = None,
     **settings: Any,
 ) -> Cohort:
-    """The synthetic cohort of a plan, from a model or the folder of one: see `Model.sample`.
+    """The synthetic cohort of a plan, from a model or the folder of one.
+
+    Arguments, errors and sources are those of `Model.sample`. Returns uint8 images [n, h, w, 3] with their table.
 
     >>> import medi
     >>> tissue = medi.phantom(patches=100, seed=0).with_columns(split="train")

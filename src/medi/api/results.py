@@ -29,6 +29,13 @@ class Fidelity(Shown):
     tables: "fidelity", "control", "confusion" and, with synthetic patches, "memorisation" and "suspects", as
     `medi.core.tables` describes them. real: the embedded real patches; chosen [n]: those
     that distances are measured to. suspects: the pairs most alike, as a cohort of patches.
+
+    >>> from medi.api.measures import fidelity
+    >>> from medi.cohort import phantom
+    >>> real = phantom.fresh([("acinar", "Alder"), ("solid", "Alder")], 16, 0, "real", patches_per_slide=4)
+    >>> found = fidelity(real, n=8, draws=0)
+    >>> sorted(found.tables), list(found.to_frame())
+    (['confusion', 'control', 'fidelity'], ['scope', 'split', 'floor'])
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -70,6 +77,14 @@ class Utility(Shown):
 
     tables: "utility" and "curves", as `medi.core.tables` describes them, with a column `task`. rows: real training
     patches.
+
+    >>> from medi.api.measures import utility
+    >>> from medi.cohort import phantom
+    >>> real = phantom.fresh([("acinar", "Alder"), ("solid", "Alder")], 16, 0, "real", patches_per_slide=4)
+    >>> odd = real.table["patient"].isin(sorted(set(real.table["patient"]))[::2])
+    >>> found = utility(real.with_columns(split=odd.map({True: "test_seen", False: "train"})), arms="none")
+    >>> found.to_frame()["arm"].tolist(), found.rows
+    (['real', 'chance'], 12)
     """
 
     tables: Mapping[str, pd.DataFrame]

@@ -81,7 +81,13 @@ class Cohort:
         return Cohort(self.table.iloc[rows], self.schema, pixels, self.info)
 
     def where(self, **values: str | Sequence[str]) -> "Cohort":
-        """The rows whose columns hold these values: cohort.where(split="train", site=["A", "B"])."""
+        """The rows whose columns hold these values: any of several.
+
+        >>> import medi
+        >>> tissue = medi.phantom(patches=100, seed=0)
+        >>> len(tissue.where(site=["Alder", "Birch"])) < len(tissue)
+        True
+        """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in values.items():
             keep &= self.table[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
@@ -96,6 +102,11 @@ class Cohort:
 
         seed: deals patients into folds. split: the patches of one split alone, such as "train": what is left after a
         hold-out can be far more skewed than the cohort was. MediError where no row has a class.
+        Source: Drexlin et al., MICCAI 2025, section 2 and Figure 2.
+
+        >>> import medi
+        >>> medi.phantom(patches=100, seed=0).audit().to_frame()["attribute"].tolist()
+        ['site', 'group', 'all attributes']
         """
         from medi.cohort.audit import audit
 
@@ -110,6 +121,12 @@ class Cohort:
         over: columns, by default the class and the first attribute; rate: share of the combinations; options: those of
         `Rule` (min_patients, test_seen, validation, reserve, ...); rule: a whole rule in place of all these. The
         certificate is `cohort.holdout.certificate`. MediError where the rule cannot be met, saying what can.
+        Source: Drexlin et al., MICCAI 2025 (combinations of class and hospital held out).
+
+        >>> import medi
+        >>> split = medi.phantom(patches=400, seed=0).hold_out(over=["class", "site"], rate=0.1, min_patients=1)
+        >>> len(split.holdout.held_out), split.where(split="train").table["patient"].nunique() > 0
+        (3, True)
         """
         from medi.cohort.holdout import design
         from medi.cohort.rule import Rule
@@ -142,6 +159,10 @@ class Cohort:
 
         mode, mpp: how an image becomes a patch, and at how many micrometres per pixel; workers: processes, by default
         one per core. The same call goes on after a kill. MediError names an image that cannot be read.
+
+        >>> import medi
+        >>> medi.phantom(patches=100, seed=0).pack("phantom-packed", size=32).images.size
+        32
         """
         from medi.cohort.packing import pack
 
@@ -162,7 +183,12 @@ class Cohort:
         """How many images to sample of every combination, so that training has `to` of each. See `medi.cohort.plan`.
 
         over: columns, by default the class and the first attribute; minimum: images of each to sample for measuring.
-        Counts come from the training split alone (P5), or from all rows where there is no split.
+        Counts come from the training split alone (P5), or from all rows where there is no split. MediError for unknown
+        columns, and for a target below what a combination has. Source: Drexlin et al., MICCAI 2025 (balanced sets).
+
+        >>> import medi
+        >>> len(medi.phantom(patches=100, seed=0).plan(to=20).expand(seed=0))
+        540
         """
         from medi.cohort.plan import balance
 
@@ -171,7 +197,15 @@ class Cohort:
         return balance(table, self.schema, tuple(over), to=to, minimum=minimum)
 
     def as_dataset(self) -> "PatchDataset":
-        """A torch Dataset of (image float32 [3, h, w] in [-1, 1], {condition: code}). See `medi.cohort.dataset`."""
+        """A torch Dataset of (image float32 [3, h, w] in [-1, 1], {condition: code}). See `medi.cohort.dataset`.
+
+        MediError where the cohort is not packed.
+
+        >>> import medi
+        >>> image, codes = medi.phantom(patches=100, seed=0).as_dataset()[0]
+        >>> tuple(image.shape), sorted(codes)
+        ((3, 32, 32), ['class', 'group', 'site'])
+        """
         from medi.cohort.dataset import PatchDataset
 
         return PatchDataset(self)
@@ -179,7 +213,13 @@ class Cohort:
     def show(self, synthetic: "Cohort | None" = None, over: Sequence[str] = (), each: int = 3) -> "Figure":
         """Patches by class and level of the first attribute, real ones beside synthetic ones where these are given.
 
-        over: the class and one attribute; each: patches of a combination. Returns a matplotlib figure (Figure 2).
+        over: the class and one attribute; each: patches of a combination. Returns a matplotlib figure. MediError where
+        the cohort is not packed. Source: Drexlin et al., MICCAI 2025, Figure 4.
+
+        >>> import medi
+        >>> medi.phantom(patches=100, seed=0).show(each=1)  # doctest: +ELLIPSIS
+        <... with 1 Axes>
+
         """
         from medi.cohort.picture import show
 
