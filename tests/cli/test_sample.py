@@ -28,6 +28,12 @@ def test_a_table_of_counts_becomes_a_cohort(verb: Medi) -> None:
     assert Path("s/pixels.npy").stat().st_mtime_ns == before, "done before"
 
 
+def test_a_condition_that_training_rows_never_lacked_is_not_sampled_without_it(verb: Medi) -> None:
+    """Its vector for "not known" has learned nothing."""
+    Path("empty.csv").write_text("class,site,n\nLUAD,NA,2\n,NA,3\n")
+    refused(verb("sample", "m", "empty.csv", *QUICK), "class is empty in row 2", "(3 in all)", "m/model.safetensors")
+
+
 def test_shards_are_joined_by_the_last_one(verb: Medi) -> None:
     """P3: a plan folder, sampled whole and in two shards."""
     train = pd.DataFrame({"class": ["LUAD", "LUSC"], "site": ["NA", "X"], "split": ["train"] * 2})

@@ -1,5 +1,7 @@
-"""Images of 9 to 16 bits, animations and files of several pages: read rightly, or refused by name (P12)."""
+"""Images of 9 to 16 bits, animations, files of several pages, bombs: read rightly, or refused by name (P12)."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from medi.cohort import readers
-from medi.cohort.image_fit import read_patch
+from medi.cohort.image_fit import read_patch, read_patches
+from medi.cohort.loose_images import read_any
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 
@@ -124,3 +127,30 @@ def test_gif_and_jpeg_2000_are_images_and_other_files_are_counted(tmp_path: Path
     assert cohort.table["image"].tolist() == ["A/0.gif", "A/1.jp2", "A/2.png"]
     assert "passed over, not of a kind of image that is read here: .xml (2), .svs (1)" in cohort.notes
     assert cohort.pack(tmp_path / "packed", 8, workers=1).images[:].std(axis=0).max() < 2
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_bombs_among_loose_images_are_never_decoded(tmp_path: Path, side: int) -> None:
+    """What transfer, adapt and the app read goes the same way."""
+    pages(tmp_path / "0.png", 1)
+    (tmp_path / "1.png").write_bytes(bomb(side))
+    with pytest.raises(MediError, match=r"1.png: not readable as an image \(over 89478485 pixels"):
+        read_any(tmp_path)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG whose header speaks of many pixels and which has none."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
+    )
+
+
+def test_patches_of_another_size_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    paths = [pages(tmp_path / "0.png", 1), tmp_path / "1.png"]
+    paths[1].write_bytes(bomb(9_000))
+    with pytest.raises(MediError, match=r"1.png: has another size than 0.png \(8 px\)"):
+        read_patches(paths, ["0.png", "1.png"])

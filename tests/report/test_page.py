@@ -6,6 +6,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from medi import figures
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table, write_json, write_table
 from medi.report.page import HERE, build, headlines
-from medi.report.parts import Section
+from medi.report.parts import Section, table_of
 from medi.report.run import Results, Run, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
@@ -398,6 +399,13 @@ def test_long_tables_are_cut_and_the_csv_holds_all(small: Path, tmp_path: Path) 
     assert "The first 200 of 600 rows" in outline.text
     csv = next(value for value in outline.values("href") if "images_per_second" in value)
     assert csv.count("%0A") == 601
+
+
+def test_a_csv_of_the_page_runs_nothing_in_a_spreadsheet_p11() -> None:
+    """Levels that look like formulas stay text; negative numbers stay numbers."""
+    table = table_of("t", pd.DataFrame({"=site": ["=cmd|' /C calc'!A0", "@x", "-"], "n": [-0.5, 1.0, 2.0]}))
+    lines = unquote(table.csv.partition(",")[2]).splitlines()
+    assert lines == ["'=site,n", "'=cmd|' /C calc'!A0,-0.5", "'@x,1", "'-,2"]
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])

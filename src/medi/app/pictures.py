@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from medi.app.jobs import Progress
 from medi.core.files import safe_name
+from medi.core.spreadsheets import csv_of
 from medi.figures import mosaic
 from medi.figures.patches import png_address
 
@@ -18,7 +19,6 @@ MAP_LEVELS = 40  # columns of the map; the lists beside it hold all
 NOT_KNOWN = "not known"
 ACROSS = 4  # patches in a row of a panel
 WHITE = 255
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet knows one
 
 
 def escape(text: object) -> str:
@@ -80,13 +80,8 @@ def saved_picture(images: Sequence[UInt8[np.ndarray, "h w 3"]], across: int, tit
 
 def saved_table(content: pd.DataFrame, title: str) -> str:
     """A link that saves a table as CSV; text that a spreadsheet would take for a formula is quoted."""
-    named = content.rename(columns=_no_formula).map(_no_formula)
-    text = base64.b64encode(named.to_csv(index=False).encode()).decode()
+    text = base64.b64encode(csv_of(content).encode()).decode()
     return _saved(f"{title}.csv", f"data:text/csv;base64,{text}", "Save as CSV")
-
-
-def _no_formula(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _saved(name: str, address: str, what: str) -> str:

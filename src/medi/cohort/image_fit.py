@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import tarfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from medi.core.types import Images
 
 MAX_PIXELS = 89_478_485  # of one image, Pillow's own limit: beyond it a small file may fill the memory
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # not those that run other programs (EPS)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is refused here, in one line
 
 Mode = Literal["resize", "crop", "tile"]
 
@@ -206,14 +208,14 @@ def read_patches(paths: Sequence[Path], called: Sequence[str]) -> Images:
 
     called: how messages name each file. MediError where one cannot be read, is not square, or has another size.
     """
-    found = [_read(path, name) for path, name in zip(paths, called, strict=True)]
-    images, dark = [image for image, _ in found], [name for name, (_, dark) in zip(called, found) if dark]
+    size, found = 0, []
+    for path, name in zip(paths, called, strict=True):
+        found.append(_read(path, name, size, called[0]))
+        size = len(found[0][0])
+    dark = [name for name, (_, dark) in zip(called, found) if dark]
     if dark and not any(is_dark is False for _, is_dark in found):
         raise MediError(f"{dark[0]}: {UNSTATED}")
-    size = len(images[0])
-    if odd := [name for name, image in zip(called, images) if len(image) != size]:
-        raise MediError(f"{odd[0]}: has another size than {called[0]} ({size} px); bring them to one size")
-    return np.stack(images)
+    return np.stack([image for image, _ in found])
 
 
 def read_patch(path: Path, called: str) -> UInt8[np.ndarray, "size size 3"]:
@@ -224,17 +226,22 @@ def read_patch(path: Path, called: str) -> UInt8[np.ndarray, "size size 3"]:
     return read_patches([path], [called])[0]
 
 
-def _read(path: Path, called: str) -> tuple[UInt8[np.ndarray, "size size 3"], bool | None]:
-    """The pixels of a patch, and `_decoded`'s word on them."""
+def _read(path: Path, called: str, size: int, first: str) -> tuple[UInt8[np.ndarray, "s s 3"], bool | None]:
+    """The pixels of a patch, and `_decoded`'s word on them. Its header is looked at before it is decoded.
+
+    size: in pixels, that of the patch `first`; 0: any.
+    """
     try:
         with _checked(path) as raw:
+            width, height = raw.size  # turned or not: Pillow decodes PNG before it tells
+            if width != height:
+                raise MediError(f"{called}: has {width} x {height} px, patches must be square; pack it")
+            if size and width != size:
+                raise MediError(f"{called}: has another size than {first} ({size} px); bring them to one size")
             image, dark = _decoded(raw)
-            pixels = np.asarray(image)
+            return np.asarray(image), dark
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise MediError(f"{called}: not readable as an image ({_reason(error)}); choose PNG, JPEG or TIFF") from error
-    if pixels.shape[0] != pixels.shape[1]:
-        raise MediError(f"{called}: has {pixels.shape[1]} x {pixels.shape[0]} px, patches must be square; pack it")
-    return pixels, dark
 
 
 def _open(root: Path, name: str) -> Image.Image:

@@ -77,19 +77,12 @@ CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reas
 RESULTS = {table.name: table for table in (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES)}
 PLANNED = ("real", "n", "fill", "request", "count", "noise_id")  # columns of a plan and of its rows
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
-ADDED = (
-    "task",
-    "model",
-    "source",
-    "role",
-    "axis",
-    "hit",
-    "transfer",
-    "translated_from",
-)  # to rows of patches or tables
-OWN_COLUMNS = frozenset(  # beside columns of attributes in a table, so that no attribute can be called so
-    [*PLANNED, *STAMPS, *ADDED, *(column for table in RESULTS.values() for column in (*table.text, *table.numbers))]
-)
+ADDED = ("task", "model", "source", "role", "axis", "hit", "transfer", "translated_from")  # to patches or figures
+COUNTED = ("patches", "slides", "patients", "stratum")  # of an audit and of a hold-out
+SCOPES = ("all", "combination", "class_mean", "combination_mean")  # a scope also is the name of an attribute
+MEASURED = tuple(column for table in RESULTS.values() for column in (*table.text, *table.numbers))
+# No attribute can be called so: all these stand beside columns of attributes in some table.
+OWN_COLUMNS = frozenset([*PLANNED, *STAMPS, *ADDED, *COUNTED, *SCOPES, *MEASURED])
 
 
 def upgraded(table: pd.DataFrame) -> pd.DataFrame:

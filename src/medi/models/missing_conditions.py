@@ -32,6 +32,22 @@ def condition_known(denoiser: Denoiser, checkpoint: Checkpoint, rows: pd.DataFra
     return z
 
 
+def check_met(name: str, checkpoint: Checkpoint, rows: pd.DataFrame) -> None:
+    """Refuse rows to sample that lack a condition which training rows never lacked: its vector has learned nothing.
+
+    name: how the message calls the model.
+    """
+    for attribute in checkpoint.schema.conditions:
+        if attribute.name not in rows or checkpoint.met_missing(attribute):
+            continue
+        empty = rows[attribute.name].isin(attribute.missing).to_numpy(dtype=bool)
+        if empty.any():
+            raise MediError(
+                f"{attribute.name} is empty in row {int(empty.argmax())} to sample ({empty.sum():,} in all), and "
+                f"{name} was trained on rows that all have it; write one of its levels there"
+            )
+
+
 def _untold(unknown: pd.Series) -> str:
     return (
         f"{unknown.name} is not known (row {int(unknown.to_numpy().argmax())}), and the model was trained on rows that "

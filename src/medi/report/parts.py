@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medi.core.spreadsheets import csv_of
 from medi.figures import to_svg
 from medi.figures.names import METRICS, known, number
 
@@ -101,7 +102,7 @@ def label(column: str) -> str:
 def table_of(title: str, frame: pd.DataFrame, open: bool = True, kind: str = "table") -> Table:
     """A table of a frame; empty columns are left to the CSV; an Entry is shown by its text, saved by its key."""
     keys = frame.map(lambda value: value.key if isinstance(value, Entry) else value)
-    csv = keys.to_csv(index=False, float_format=CSV)
+    csv = csv_of(keys, CSV)
     shown = frame.loc[:, ~(frame == "").all()] if len(frame) else frame
     rows = [[entry(value) for value in row] for row in shown.head(ROWS_SHOWN).astype(object).itertuples(index=False)]
     columns = [label(str(name)) for name in shown.columns]

@@ -30,6 +30,7 @@ from medi.core.tables import STAMPS
 from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
+from medi.models.missing_conditions import check_met
 from medi.sampling.sampler import SamplerSettings, sample_images
 
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
@@ -71,6 +72,7 @@ def generate(
     other, other_hash = _load_worse(worse, denoiser)
     settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None)
     _check(rows, denoiser.schema)
+    check_met(str(model), checkpoint, rows)
     made_by = {"model": checkpoint.hash, "autoguidance_model": other_hash, "seed": seed, "sampler": asdict(settings)}
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]

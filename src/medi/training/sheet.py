@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
+from medi.cohort.schema import Attribute
 from medi.models.denoiser import Denoiser
 
 LARGEST = 8  # classes and levels on a sheet
@@ -26,6 +27,11 @@ def sheet(denoiser: Denoiser, seed: int, draw: Draw) -> UInt8[np.ndarray, "rows 
     across = named.levels[:LARGEST] if named else tuple(map(str, range(LARGEST)))
     rows = pd.DataFrame([(c, level) for c in classes.levels[:LARGEST] for level in across], columns=["class", "across"])
     rows["noise_id"] = rows["class"] + " " + rows["across"]
-    rows = rows.assign(**{a.name: rows["across"] if a is named else "" for a in attributes})
+    rows = rows.assign(**{a.name: rows["across"] if a is named else _usual(a) for a in attributes})
     images = draw(denoiser.eval(), rows, seed)
     return mosaic(images.reshape(-1, len(across), *images.shape[1:]))
+
+
+def _usual(attribute: Attribute) -> str:
+    """The first level or the mean number: "not known" has a vector that has learned nothing where no row lacks it."""
+    return str(attribute.center) if attribute.kind == "continuous" else (*attribute.levels, "")[0]

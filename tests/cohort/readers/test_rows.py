@@ -41,7 +41,7 @@ def test_byte_order_mark_and_unnamed_index_column(tmp_path: Path) -> None:
         (b"a,b\n", "no rows"),
         (b"", "empty"),
         ("a,b\n1,2\nRenée,4\n".encode("latin1"), r"line 3: byte 0xe9 \(byte 4 of the line\) is not UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "not UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16"), "is UTF-16"),
         (b"a,b\n1,\0\n3,4\n5\n", "metadata.csv"),
     ],
 )
@@ -120,3 +120,9 @@ def test_of_a_very_wide_table_only_what_is_used_is_read(tmp_path: Path) -> None:
     names = ["image", *(f"c{i}" for i in range(3 * MOST)), "Slide_ID", "scanner type"]
     (tmp_path / "t.csv").write_text(",".join(names) + "\n" + ",".join(["x"] * len(names)) + "\n")
     assert list(read_rows(tmp_path / "t.csv", ["c2500"]))[MOST:] == ["c2500", "Slide_ID"]
+
+
+def test_rows_of_separators_alone_are_no_rows_and_lines_stay_right(tmp_path: Path) -> None:
+    path = write(tmp_path, b"a,b\n1,2\n,,\n".replace(b",,", b",") + b" , \n3,\n,4\n,\n")
+    assert read_rows(path).to_numpy().tolist() == [["1", "2"], ["3", ""], ["", "4"]]
+    assert [line_of(path, row) for row in (0, 1, 2)] == [2, 5, 6]

@@ -11,6 +11,7 @@ from medi.cohort.readers.guess import NAMES, plain
 from medi.core.errors import MediError
 
 PARQUET = (".parquet", ".pq")
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a text of UTF-16 begins
 MOST = 1_000  # columns of a table that are read without being named
 csv.field_size_limit(1 << 20)
 
@@ -64,7 +65,17 @@ def _read_csv(path: Path, named: Collection[str]) -> pd.DataFrame:
         skip_blank_lines=True,
         usecols=_kept(header, named),
     )
-    return table.set_axis([header[int(place)] for place in table.columns], axis=1)
+    return _without_blank_rows(table).set_axis([header[int(place)] for place in table.columns], axis=1)
+
+
+def _without_blank_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of separators alone, as spreadsheets leave them, are no rows; those that are left are numbered anew."""
+    blank = pd.Series(True, index=table.index)
+    for name in table.columns:
+        blank[blank] = table[name][blank].str.strip() == ""
+        if not blank.any():
+            return table
+    return table[~blank].reset_index(drop=True)
 
 
 def _kept(header: Sequence[str], named: Collection[str]) -> list[int] | None:
@@ -137,6 +148,9 @@ def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
 
 def _not_utf8(path: Path) -> MediError:
     with path.open("rb") as handle:
+        if handle.read(2) in UTF16:
+            return MediError(f"{path}: is UTF-16; save it as UTF-8, e.g. iconv -f UTF-16 -t UTF-8")
+        handle.seek(0)
         for number, line in enumerate(handle, start=1):
             try:
                 line.decode("utf-8")
