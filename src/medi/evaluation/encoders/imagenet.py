@@ -54,15 +54,16 @@ class Convolution(nn.Module):
         mean, variance = (state[f"{norm}.running_{name}"].double() for name in ("mean", "var"))
         scale = state[f"{norm}.weight"].double() / torch.sqrt(variance + EPSILON)
         folded = (found * scale.view(-1, 1, 1, 1)).float()
+        if (folded.shape[-1] - stride) % 2:  # TensorFlow pads an even side by one more at its end: by our first zeros
+            folded = functional.pad(folded, (1, 0, 1, 0))
         self.register_buffer("weight", folded.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", (state[f"{norm}.bias"].double() - mean * scale).float())
         self.stride, self.active = stride, active
         self.groups = len(found) if kernel.endswith("depthwise_conv") else 1
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k _ _"]:
-        wanted = self.weight.shape[-1] - self.stride  # TensorFlow's padding of an even side: the odd row is the last
-        x = functional.pad(x, (0, wanted % 2, 0, wanted % 2)) if wanted % 2 else x
-        x = functional.conv2d(x, self.weight, self.bias, self.stride, wanted // 2, groups=self.groups)
+        padding = (self.weight.shape[-1] - 1) // 2
+        x = functional.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
         return functional.relu6(x, inplace=True) if self.active else x
 
 
