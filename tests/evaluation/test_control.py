@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from medi.core.errors import MediError
-from medi.evaluation.control import Control, control
+from medi.evaluation.control import Control, _aurocs, control
 from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
@@ -148,3 +149,14 @@ def test_order_of_rows_does_not_matter() -> None:
         control(train, test, {"arm": each}, over=OVER, seed=3, encoder="e").figures for each in (arm, other)
     )
     pd.testing.assert_frame_equal(first, second)
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    dice = np.random.default_rng(0)
+    truth = dice.integers(0, 2, 60).astype(np.float64)
+    counts = dice.integers(0, 3, (20, 60)).astype(np.float64)
+    for scores in (dice.normal(size=60) + truth, np.round(dice.normal(size=60) + truth), np.zeros(60)):
+        wanted = [roc_auc_score(truth, scores, sample_weight=weights) for weights in counts]
+        np.testing.assert_allclose(_aurocs(truth, scores, counts), wanted, rtol=1e-12)
+    one_sided = np.where(truth == 1, counts, 0.0)
+    assert np.isnan(_aurocs(truth, dice.normal(size=60), one_sided)).all()

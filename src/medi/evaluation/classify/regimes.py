@@ -76,13 +76,14 @@ def _curve(
 ) -> Iterator[dict[str, object]]:
     """All points of an arm, for each seed at its C."""
     table, pool = arm.table, Pool.of(arm.rows, over=over)
+    owners = {split: groups(test.table) for split, test in tests.items()}
     for seed, c in penalties.items():
         found = list(points(table, over, seed))
         probes = tuned_at(pool, np.stack([point.rows for point in found]).astype(np.float64), c) if found else []
         for point, probe in zip(found, probes):
             lacking = sorted(set(pool.classes) - set(table["class"][point.rows]))
             reason = f"class {', '.join(lacking)} is not in these rows" if lacking else ""
-            for place, value in _scored(probe, arm, tests, over, seed):
+            for place, value in _scored(probe, arm, tests, owners, over, seed):
                 value = Estimate(np.nan, reason=reason) if reason else value
                 yield (
                     {"arm": arm.name, "against": "", "x_name": point.x_name, "x": point.x, "seed": seed}
@@ -92,7 +93,12 @@ def _curve(
 
 
 def _scored(
-    probe: Probe, arm: Arm, tests: Mapping[str, Embedded], over: Sequence[str], seed: int
+    probe: Probe,
+    arm: Arm,
+    tests: Mapping[str, Embedded],
+    owners: Mapping[str, pd.Series],
+    over: Sequence[str],
+    seed: int,
 ) -> Iterator[tuple[dict[str, str], Estimate]]:
     """What a probe is worth on each split, with the draws of the utility table."""
     for split, test in tests.items():
@@ -101,7 +107,7 @@ def _scored(
             found = Estimate(np.nan, reason="a class of the test has no training row")
             if np.isfinite(answers.votes).all():
                 values = measure.rows(answers)
-                found = cluster_bootstrap(measure.statistic, groups(test.table), values, draws=DRAWS, key=key)
+                found = cluster_bootstrap(measure.statistic, owners[split], values, draws=DRAWS, key=key)
                 found = found.noting("" if np.isfinite(found.value) else "one class in the test")
             yield {"split": split, "metric": measure.name}, found
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,14 @@ class Scorer:
     def _everything(self) -> Rows:
         return np.ones(len(self.table), dtype=bool)
 
+    @cached_property
+    def _slides(self) -> pd.Series:
+        return slide_units(self.table)
+
+    @cached_property
+    def _owners(self) -> pd.Series:
+        return groups(self.table)
+
     def _levels(self) -> Iterator[Row]:
         """Within each level of each column, and each combination."""
         for column in self.over:
@@ -151,9 +160,7 @@ class Scorer:
                 members = np.eye(answers.groups.max() + 1)[answers.groups[rows]]
                 key = ("readability", self.seed, self.split)
                 values = tallies(members, hits[rows])
-                value, draws = cluster_draws(
-                    MEAN_RECALL.statistic, groups(self.table[rows]), values, draws=DRAWS, key=key
-                )
+                value, draws = cluster_draws(MEAN_RECALL.statistic, self._owners[rows], values, draws=DRAWS, key=key)
                 found = interval(value, draws).noting(self.missing[arm])
             yield self._row("site_readability", arm, "all", {}, rows, found)
 
@@ -167,7 +174,7 @@ class Scorer:
             return Estimate(np.nan).noting(*notes), np.empty(0)
         values = [self._values(measure, arm, rows) for arm in arms]
         key = ("utility", self.seed, self.split, *place)
-        clusters = groups(self.table[rows])
+        clusters = self._owners[rows]
         value, draws = cluster_draws(statistic, clusters, *values, draws=DRAWS, key=key)
         if measure.extreme:
             return Estimate(value).noting(*notes), np.empty(0)
@@ -185,9 +192,8 @@ class Scorer:
 
     def _row(self, metric: str, arm: str, scope: str, labels: dict[str, str], rows: Rows, found: Estimate) -> Row:
         place = {"metric": metric, "arm": arm, "against": "", "split": self.split, "scope": scope, **labels}
-        table = self.table[rows]
-        slides = slide_units(table)
-        sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
+        slides, owners = self._slides[rows], self._owners[rows]
+        sizes = {"n_real": len(slides), "n_slides": slides.nunique(), "n_patients": owners.nunique()}
         return place | vars(found) | sizes
 
 

@@ -176,7 +176,7 @@ def _check_set(name: str, rows: Embedded, needed: set[str]) -> None:
 
 def _check_apart(arm: Arm, split: str, table: pd.DataFrame) -> None:
     for column in ("patient", "slide", "sample_id"):
-        if shared := (set(arm.table[column]) & set(table[column])) - {""}:
+        if shared := (set(text(arm.table[column])) & set(text(table[column]))) - {""}:
             raise MediError(f"{column} {min(shared)!r} trains in arm {arm.name} and tests in {split}; split them apart")
 
 
