@@ -110,3 +110,9 @@ def test_wrong_plans_are_refused_before_the_first_image(table: str, words: str, 
 def test_absent_model_or_plan(verb: Medi) -> None:
     refused(verb("sample", "none", "plan.csv"), "none: no such checkpoint; train the model first")
     refused(verb("sample", "m", "none.csv"), "none.csv: no such file")
+
+
+def test_an_id_that_occurs_twice_is_refused_before_an_image_is_made(verb: Medi) -> None:
+    Path("rows.csv").write_text("sample_id,noise_id,class,site\na,1,LUAD,NA\na,2,LUSC,NA\n")
+    refused(verb("sample", "m", "rows.csv", "--out", "twice", *QUICK), "sample_id 'a' occurs twice (row 1)")
+    assert not Path("twice").exists() or not list(Path("twice").glob("parts/*.npy"))

@@ -66,3 +66,24 @@ def test_mistakes_get_one_line(medi: Medi, folders: Path) -> None:
     refused(medi("utility", real, "--head", "best", "--over", "class,site"), "best", "tuned, medi, uni")
     refused(medi("utility", real, "--arms", "coal", "--over", "class,site"), "coal", "coral")
     refused(medi("utility", real, "--attribute", "race", "--over", "class,site"), "race")
+
+
+def test_what_cannot_be_compared_is_refused_before_a_patch_is_embedded(
+    medi: Medi, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embedded(*given: object) -> None:
+        raise AssertionError("patches were embedded first")
+
+    monkeypatch.setattr("medi.api.measures.cached", embedded)
+    real, over = folders / "real", ("--over", "class,site")
+    refused(medi("utility", real, "--arms", "coal", *over), "coal", "did you mean 'coral'?")
+    refused(medi("utility", real, "--arms", "macenk", *over), "did you mean 'macenko'?")
+    refused(medi("utility", real, "--head", "best", *over), "best", "tuned, medi, uni")
+    refused(medi("utility", real, "--task", "nsclc", *over), "task nsclc")
+    refused(medi("utility", real, "--attribute", "race", *over), "race")
+    cohort = Cohort.load(real)
+    both = cohort.with_columns(patient=cohort.table["patient"].mask(cohort.table.index < 200, "P"))
+    both.save("both")
+    refused(medi("utility", "both", *over), "'P' trains in arm real and tests")
+    Cohort(cohort.table.drop(columns="group"), cohort.schema, cohort.pixels).save("odd")
+    refused(medi("fidelity", real, "odd=odd", "--over", "class,group"), "the odd table lacks the columns group")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medi.api.refusing import bare, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
 from medi.cohort.schema import check_names
@@ -28,7 +29,7 @@ from medi.evaluation.classify.tasks import Task
 from medi.evaluation.control import control
 from medi.evaluation.encoders import Encoder, cached
 from medi.evaluation.encoders import encoder as named_encoder
-from medi.evaluation.features import FLOOR, REAL, Embedded
+from medi.evaluation.features import FLOOR, REAL, Embedded, check_sets
 from medi.evaluation.fidelity.compare import distances, halves
 from medi.evaluation.memorisation import Memorisation, Patches, memorisation
 from medi.evaluation.splits import (
@@ -37,7 +38,6 @@ from medi.evaluation.splits import (
     TESTS,
     TRAIN,
     added,
-    has_class,
     is_split,
     tested_parts,
     training_rows,
@@ -106,8 +106,9 @@ def fidelity(
     ['scope', 'split', 'floor', 'made']
     """
     show = progress or Silent()
-    cohort, sets = _with_class(REAL, _packed(real), show), _named(synthetic, named, show)
+    cohort, sets = with_class(REAL, _packed(real), show), _named(synthetic, named, show)
     columns, chosen, extractor = _over(cohort, over), _in_splits(cohort, splits), _encoder(encoder)
+    check_sets({name: bare(part) for name, part in {REAL: cohort, **sets}.items()}, columns)
     _check_colour({REAL: cohort, **sets})
     rows = _embedded({REAL: cohort, **sets}, extractor, cache, show)
     rows = {name: found.assign(encoder=extractor.label) for name, found in rows.items()}
@@ -169,16 +170,20 @@ def utility(
     ['real', 'made', 'pure_noise', 'chance']
     """
     show = progress or Silent()
-    cohort = _with_class(REAL, _packed(real), show)
+    cohort = with_class(REAL, _packed(real), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
     columns, extractor, tests = _over(cohort, over), _encoder(encoder), tested_parts(cohort, _over(cohort, over))
     train = cohort.where(split=TRAIN)
-    rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     names = [arms] if isinstance(arms, str) else arms
+    tasks = [Task.of(name) for name in ([task] if isinstance(task, str) else task or ["all"])]
+    for chosen in tasks:
+        chosen.check(train.table, "the training split")
+    refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE])
+    refuse_sets(train, sets, tests, columns, attributes)
+    rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
     tables, curves = [], []
-    for chosen in [Task.of(name) for name in ([task] if isinstance(task, str) else task or ["all"])]:
-        chosen.check(train.table, "the training split")
+    for chosen in tasks:
         own = {name: found.take(chosen.rows(found.table)) for name, found in rows.items()}
         patches = {name: part.select(chosen.rows(part.table)) for name, part in {TRAIN: train, **tests}.items()}
         table, points = asked(own, set(sets), patches, extractor, show, attributes=attributes, reference=reference)
@@ -291,17 +296,6 @@ def _packed(given: Given) -> Cohort:
     return cohort
 
 
-def _with_class(name: str, cohort: Cohort, show: Show) -> Cohort:
-    """The patches that have a class; how many are left out is said."""
-    known = has_class(cohort)
-    if known.all():
-        return cohort
-    if not known.any():
-        raise MediError(f"{name}: no patch has a class; name its column when the source is read (--label)")
-    show.line(f"{name}: {(~known).sum():,} of {len(known):,} patches have no class and are left out")
-    return cohort.select(known)
-
-
 def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], show: Show) -> dict[str, Cohort]:
     """The synthetic sets of a call, names checked."""
     if twice := set(synthetic or {}) & set(named):
@@ -309,7 +303,7 @@ def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], sh
     given = {**(synthetic or {}), **named}
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
-    return {name: _with_class(name, _packed(part), show) for name, part in given.items()}
+    return {name: with_class(name, _packed(part), show) for name, part in given.items()}
 
 
 def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -141,6 +141,7 @@ def produce(
     cohort; the others return None. A folder whose images were made by anything else than `made.made_by` is refused.
     """
     keep_freed_memory()
+    Cohort(made.table, made.denoiser.schema)  # refuses ids that occur twice before there is an image
     starts = np.cumsum([0, *map(len, chunks)])[:-1]
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
     mine = share(paths, shard)

@@ -4,7 +4,7 @@ An inductive arm is made of training rows and its generator; only arms of the tr
 Arms are made by functions of `Material` in the registry "arm": a user's stand beside those of this module.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,9 +75,7 @@ class Material:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reference", self.reference or reference_of(self.synthetic))
-        if self.reference not in (*self.synthetic, ""):
-            known = ", ".join(self.synthetic) or "none"
-            raise MediError(f"reference {self.reference!r} is no synthetic set; there are {known}")
+        check_reference(self.reference, self.synthetic)
 
     @property
     def compared(self) -> list[str]:
@@ -95,17 +93,29 @@ def arms_of(material: Material, names: Sequence[str] = (ALL,)) -> list[Arm]:
     the real rows agrees with) and NAME_only. An arm that is named but cannot be made here is a MediError, as is a name
     that is not known.
     """
+    check_arms(names, material.reference)
     makers: dict[str, Maker] = {name: registry("arm")[name] for name in registry("arm")}
-    own: dict[str, Maker] = {}
-    if material.reference:
-        own = {f"{material.reference}{FILTERED}": filtered_arm, f"{material.reference}{ONLY}": only_arm}
-    if unknown := [name for name in names if name not in (ALL, NONE, *makers, *own)]:
-        known = ", ".join([ALL, NONE, *makers, *own])
-        raise MediError(f"arm {unknown[0]!r} is unknown; known: {known}{did_you_mean(unknown[0], [*makers, *own])}")
+    makes: dict[str, Maker] = {FILTERED: filtered_arm, ONLY: only_arm}
+    own = {f"{material.reference}{end}": make for end, make in makes.items()} if material.reference else {}
     arms = [Arm(REAL, material.real), *_made(material, makers, names)]
     arms += [Arm(name, material.real.join(rows)) for name, rows in material.synthetic.items()]
     arms += _made(material, own, names)
     return [*arms, *([Arm(ORACLE, material.real.join(material.oracle))] if material.oracle is not None else [])]
+
+
+def check_arms(names: Sequence[str], reference: str, more: Sequence[str] = ()) -> None:
+    """Refuse a name that is no arm. reference: the set that others are compared with; more: names of other arms."""
+    own = [f"{reference}{FILTERED}", f"{reference}{ONLY}"] if reference else []
+    arms = [*registry("arm"), *own, *more]
+    if unknown := [name for name in names if name not in (ALL, NONE, *arms)]:
+        known = ", ".join([ALL, NONE, *arms])
+        raise MediError(f"arm {unknown[0]!r} is unknown; known: {known}{did_you_mean(unknown[0], arms)}")
+
+
+def check_reference(reference: str, synthetic: Collection[str]) -> None:
+    """Refuse a reference that is none of the sets; "" is none."""
+    if reference not in (*synthetic, ""):
+        raise MediError(f"reference {reference!r} is no synthetic set; there are {', '.join(synthetic) or 'none'}")
 
 
 def _made(material: Material, makers: Mapping[str, Maker], names: Sequence[str]) -> Iterator[Arm]:
@@ -120,7 +130,7 @@ def _made(material: Material, makers: Mapping[str, Maker], names: Sequence[str])
                 )
 
 
-def reference_of(synthetic: Mapping[str, Embedded]) -> str:
+def reference_of(synthetic: Collection[str]) -> str:
     """The synthetic set that others are compared with where none is named: "medi", else the first; "" without any."""
     return MEDI if MEDI in synthetic else next(iter(synthetic), "")
 

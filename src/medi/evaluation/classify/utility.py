@@ -113,14 +113,19 @@ def fit_arms(
     progress: Advance = unheard,
 ) -> dict[str, Fitted]:
     """The probes of each arm, one per seed. Arms of one matrix share its factors; progress: arms done, of how many."""
-    if head not in HEADS:
-        raise MediError(f"head {head!r} is unknown; known: {', '.join(HEADS)}{did_you_mean(head, HEADS)}")
+    check_head(head)
     shared: dict[tuple[int, int], Pool] = {}
     found: dict[str, Fitted] = {}
     for arm in arms:
         found[arm.name] = _fit(arm, shared, over, seeds, head)
         progress(len(found), len(arms))
     return found
+
+
+def check_head(head: str) -> None:
+    """Refuse a head that is not known."""
+    if head not in HEADS:
+        raise MediError(f"head {head!r} is unknown; known: {', '.join(HEADS)}{did_you_mean(head, HEADS)}")
 
 
 def _fit(arm: Arm, shared: dict[tuple[int, int], Pool], over: Sequence[str], seeds: Sequence[int], head: str) -> Fitted:

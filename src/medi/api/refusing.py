@@ -1,0 +1,49 @@
+"""What `fidelity` and `utility` refuse or leave out by tables and names alone, before a patch is embedded."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.core.progress import Show
+from medi.evaluation.classify.arms import Arm, check_arms, check_reference, reference_of
+from medi.evaluation.classify.stained import STAIN
+from medi.evaluation.classify.utility import check, check_head
+from medi.evaluation.features import REAL, Embedded
+from medi.evaluation.splits import has_class
+
+
+def refuse_unknown(arms: Sequence[str], head: str, reference: str, synthetic: Sequence[str]) -> None:
+    """Names that are not known, before a patch is embedded."""
+    check_head(head)
+    check_reference(reference, synthetic)
+    check_arms(arms, reference or reference_of(synthetic), ("stains", *STAIN))
+
+
+def refuse_sets(
+    train: Cohort,
+    sets: Mapping[str, Cohort],
+    tests: Mapping[str, Cohort],
+    over: Sequence[str],
+    attributes: Sequence[str],
+) -> None:
+    """Lacking columns, and patients or patches that train and test, before a patch is embedded (P5)."""
+    arms = [Arm(name, bare(part)) for name, part in {REAL: train, **sets}.items()]
+    check(arms, {name: bare(part) for name, part in tests.items()}, over, attributes)
+
+
+def bare(cohort: Cohort) -> Embedded:
+    """The table of a cohort beside no features."""
+    return Embedded(np.empty((len(cohort), 0)), cohort.table)
+
+
+def with_class(name: str, cohort: Cohort, show: Show) -> Cohort:
+    """The patches that have a class; how many are left out is said."""
+    known = has_class(cohort)
+    if known.all():
+        return cohort
+    if not known.any():
+        raise MediError(f"{name}: no patch has a class; name its column when the source is read (--label)")
+    show.line(f"{name}: {(~known).sum():,} of {len(known):,} patches have no class and are left out")
+    return cohort.select(known)
