@@ -1,6 +1,9 @@
 """Atomic writes, plain JSON, safe names, format versions (P7, P11, P12)."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from medi.core.files import (
     read_json,
     read_table,
     safe_name,
+    unfinished,
     write_atomic,
     write_json,
     write_table,
@@ -42,6 +46,18 @@ def test_killed_write_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "sub" / "a.json", kill)
     assert list((tmp_path / "sub").iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_the_same_file_is_deleted_p12(tmp_path: Path) -> None:
+    """And neither what a running one writes, nor what is left of other files."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = tmp_path / "a[1].json"
+    gone, alive, other = unfinished(path, ended.pid), unfinished(path, os.getppid()), unfinished(path.with_name("b"), 9)
+    for left in (gone, alive, other):
+        left.write_text("half")
+    write_json(path, {})
+    assert sorted(tmp_path.iterdir()) == sorted([path, alive, other])
 
 
 def test_undefined_numbers_are_null_in_json(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from command_line import Medi, refused
 from medi.cohort.packing import pack
 from medi.cohort.table import Cohort
-from medi.core import locks
+from medi.core import files, locks
 from medi.core.errors import MediError
 from medi.models.checkpoint import Checkpoint, save_model
 from medi.models.denoiser import Denoiser
@@ -54,7 +54,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, other: subpr
     other.kill()
     other.wait()
     (tmp_path / "tables").mkdir()
-    left = tmp_path / "tables" / f".utility.parquet.{other.pid}.tmp"
+    left = tmp_path / "tables" / files.unfinished(Path("utility.parquet"), other.pid).name
     left.write_text("half")
     with locks.locked(tmp_path):
         assert not left.exists(), "what it had not finished is gone"

@@ -1,13 +1,15 @@
 """Files that survive a kill: written aside, synced, renamed (P12); JSON and Parquet only (P11)."""
 
+import glob
 import hashlib
 import json
 import os
 import re
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,17 @@ STRESS_FORMAT = 1  # results.json of a stress test
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a temporary file beside `path`, sync it and rename it over `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Let `write` fill a temporary file beside `path`, sync it and rename it over `path`.
+
+    What processes of this machine that are gone have left of the same file is deleted.
+    """
+    temporary = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(unfinished(Path(glob.escape(path.name)), "*").name):
+            pid = left.stem.rpartition("-")[2]
+            if pid.isdigit() and not is_running(int(pid)):
+                left.unlink()
         write(temporary)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
@@ -41,6 +50,27 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
         with suppress(OSError):  # none was made, or not even its folder
             temporary.unlink()
     return path
+
+
+def unfinished(path: Path, pid: int | str | None = None) -> Path:
+    """Where a process of this machine, by default this one, writes a file or folder before it is whole."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid() if pid is None else pid}.tmp")
+
+
+@cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -189,7 +189,7 @@ def _clear_after(lock: Path) -> None:
     """Delete the lock of a process that is gone, and the files that it had not finished to write."""
     with suppress(OSError, ValueError, TypeError):
         gone = Holder(**json.loads(lock.read_text(encoding="utf-8")))
-        for path in list(lock.parent.rglob(f".*.{gone.pid}.tmp")):
+        for path in list(lock.parent.rglob(f".*-{gone.pid}.tmp")):
             path.unlink()
     with suppress(OSError):
         lock.unlink()

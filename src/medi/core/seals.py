@@ -6,7 +6,6 @@ other programs read these files as ever. A file without the marks is older and i
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 from medi.core.errors import MediError
@@ -56,18 +55,6 @@ def read_whole(path: Path, remedy: str) -> bytes:
     if not is_whole(data):
         raise MediError(f"{path}: is damaged, or was changed after it was written (its checksum differs); {remedy}")
     return data
-
-
-def sort_header(path: Path) -> None:
-    """Sort the entries of a safetensors header, whose order is another at every call: equal content, equal bytes."""
-    with path.open("rb+") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:  # the tensors begin where they did
-            file.seek(8)
-            file.write(text.ljust(length))
 
 
 def _digest(data: bytes) -> str:

@@ -1,7 +1,6 @@
 """Export: a folder that diffusers loads where this package is not installed, with a filled-in model card."""
 
 import json
-import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from medi.core.errors import MediError
-from medi.core.files import write_json, write_text
+from medi.core.files import unfinished, write_json, write_text
 from medi.core.locks import is_empty
 from medi.export.bundle import bundle
 from medi.export.card import card
@@ -35,7 +34,7 @@ def export(model: str | Path, folder: str | Path, class_name: str = "class_", da
     if folder.is_file() or (not is_empty(folder) and not (folder / INDEX).exists()):
         raise MediError(f"{folder}: holds something else; choose another --out")
     folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = unfinished(folder)
     try:
         _write(temporary, denoiser, checkpoint, class_name, data_licence)
         shutil.rmtree(folder, ignore_errors=True)

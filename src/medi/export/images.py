@@ -19,7 +19,7 @@ from PIL import Image
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.files import content_hash, safe_name
+from medi.core.files import content_hash, safe_name, unfinished
 from medi.core.locks import is_empty
 from medi.core.progress import Advance, unheard
 
@@ -42,7 +42,7 @@ def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unh
     if out.is_file() or not is_empty(out):
         raise MediError(f"{out}: is there already; choose another --out")
     images, out = cohort.images, out.resolve()
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = unfinished(out)
     write = _write_tars if form == "webdataset" else _write_files
     try:
         temporary.mkdir(parents=True)

@@ -15,8 +15,8 @@ from torch import Tensor
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.files import check_format, file_hash, write_atomic
-from medi.core.seals import sort_header
+from medi.core.files import check_format, file_hash
+from medi.core.tensors import write_tensors
 from medi.models.conditioning import Dropout, dropout_rates
 from medi.models.denoiser import Denoiser
 from medi.models.network import NETWORKS, UNET, NetworkSettings
@@ -34,17 +34,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: Mapping[str, An
     metadata = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config)}
     metadata["sum"] = _checksum(plain, metadata["config"])
 
-    def write(temporary: Path) -> None:
-        temporary.touch()  # with the permissions that any new file has here; safetensors makes its own narrower
-        mode = temporary.stat().st_mode
-        try:
-            save_file(plain, temporary, metadata)
-            sort_header(temporary)
-            temporary.chmod(mode)
-        except SafetensorError as error:  # what safetensors makes of a full disk
-            raise OSError(str(error)) from error
-
-    return write_atomic(path, write)
+    return write_tensors(path, lambda temporary: save_file(plain, temporary, metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:

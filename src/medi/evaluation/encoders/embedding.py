@@ -9,10 +9,11 @@ from jaxtyping import Float32
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.files import safe_name, write_atomic
+from medi.core.files import safe_name
 from medi.core.progress import Advance, Tally, unheard
-from medi.core.seals import KEY, UNSEALED, read_whole, seal
+from medi.core.seals import KEY, UNSEALED, read_whole
 from medi.core.sharding import WHOLE, Shard, share
+from medi.core.tensors import write_tensors
 from medi.evaluation.encoders.contract import Encoder, Features, Shown
 from medi.evaluation.features import Embedded
 
@@ -104,11 +105,7 @@ def _fill(cohort: Cohort, chosen: Encoder, parts: dict[Path, slice], mine: Seque
 def _write(path: Path, features: Features) -> None:
     from safetensors.numpy import save_file
 
-    def write(temporary: Path) -> None:
-        save_file({"features": features}, temporary, {KEY: UNSEALED})
-        seal(temporary)
-
-    write_atomic(path, write)
+    write_tensors(path, lambda temporary: save_file({"features": features}, temporary, {KEY: UNSEALED}))
 
 
 def _gather(parts: dict[Path, slice], chosen: Encoder) -> Features:

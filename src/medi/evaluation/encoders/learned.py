@@ -27,9 +27,10 @@ from medi.cohort.turns import VIEWS, turned
 from medi.core import seeds
 from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
-from medi.core.files import check_format, content_hash, write_atomic
+from medi.core.files import check_format, content_hash
 from medi.core.progress import Advance, unheard
-from medi.core.seals import KEY, UNSEALED, read_whole, seal, sort_header
+from medi.core.seals import KEY, UNSEALED, read_whole
+from medi.core.tensors import write_tensors
 from medi.evaluation.encoders import Encoder
 
 NAME = "learned"
@@ -175,12 +176,7 @@ def _save(path: Path, network: Network, settings: LearnSettings, cohort: Cohort)
     config = {"settings": asdict(settings), "levels": levels, "size": cohort.images.size, "data": cohort.digest()}
     header = {"format_version": str(FORMAT_VERSION), "config": json.dumps(config), KEY: UNSEALED}
 
-    def write(temporary: Path) -> None:
-        save_file(network.state_dict(), temporary, header)
-        sort_header(temporary)
-        seal(temporary)
-
-    return write_atomic(path, write)
+    return write_tensors(path, lambda temporary: save_file(network.state_dict(), temporary, header))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medi.core.errors import MediError
-from medi.core.files import write_atomic
-from medi.core.seals import KEY, UNSEALED, read_whole, seal
+from medi.core.seals import KEY, UNSEALED, read_whole
+from medi.core.tensors import write_tensors
 from medi.evaluation.encoders.published import Published
 
 if TYPE_CHECKING:
@@ -151,12 +151,8 @@ def _copied(copy: Path, source: str) -> State | None:
 def _copy(copy: Path, state: State, source: str) -> None:
     from safetensors.torch import save_file
 
-    def write(temporary: Path) -> None:
-        tensors = {name: value.contiguous() for name, value in state.items()}
-        save_file(tensors, temporary, {SOURCE: source, KEY: UNSEALED})
-        seal(temporary)
-
-    write_atomic(copy, write)
+    tensors = {name: value.contiguous() for name, value in state.items()}
+    write_tensors(copy, lambda temporary: save_file(tensors, temporary, {SOURCE: source, KEY: UNSEALED}))
 
 
 def read(path: Path) -> State:
