@@ -7,6 +7,9 @@ in a new folder, killed (SIGKILL) at a random moment, and started again, several
 the kills hit the command with all its workers, half the command alone. Then every file is compared with that of the
 undisturbed run. Recorded times are left out: they lie in the files TIMED, in the header of a training's state, and in
 one table of the report.
+
+Last, every file of the finished run is deleted, cut short or given one wrong bit, one file at a time. The same command
+must say so by the file's name and mend it.
 """
 
 import argparse
@@ -34,6 +37,8 @@ from medi.training.loop import STATE
 TIMED = {"run.json", ".run.json", "log.txt", "speed.jsonl"}
 TIMES_OF_STATE = {"open", "log"}
 TIMES_OF_REPORT = re.compile(r"Seconds per stage.*?</(?:table|dl|section)>", re.DOTALL)
+DONE_TO = ("SIGKILL at a random moment", "a file deleted, cut short or with one bit flipped")
+ANEW = {"results.json", "report.html", "tables/training.parquet", "sheet", "sheets"}  # written by every run
 FIRST = 1.0  # seconds that a command is left alone at least
 KILLS_EACH = 5  # of one run of a command
 PATIENCE = 900.0  # seconds for one command
@@ -165,6 +170,27 @@ def trial(verb: str, arguments: Sequence[str], made: Path, kills: int, seconds: 
     return found
 
 
+def damages(arguments: Sequence[str], out: Path) -> Found:
+    """Damage each file of a finished run in turn, in one of three ways, and run the same command again."""
+    found, whole, rng = Found(), contents(out), generator("trust", "damage")
+    for number, name in enumerate(sorted(whole)):
+        path, way = out / name, ("deleted", "cut", "flipped")[number % 3]
+        if path.name == STATE or path.suffix == ".html":
+            continue  # a state can be deleted by the user; the report is written by every run
+        data = bytearray(path.read_bytes())
+        data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+        path.unlink()
+        if way != "deleted":
+            path.write_bytes(data if way == "flipped" else data[: len(data) // 2])
+        process = start(arguments, "run", out)
+        said = process.communicate(timeout=PATIENCE)[0]
+        found.kills += 1
+        if process.returncode or (name not in " ".join(said.split()) and not ANEW & {name, Path(name).parts[0]}):
+            found.failed.append(f"{name} {way}: {said[-300:]}")
+        compare(found, whole, out)
+    return found
+
+
 def undisturbed(verb: str, lines: Mapping[str, Sequence[str]], made: Path) -> None:
     """Run a verb to its end; whatever stops it ends the benchmark."""
     found = Found()
@@ -176,10 +202,11 @@ def undisturbed(verb: str, lines: Mapping[str, Sequence[str]], made: Path) -> No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--verbs", nargs="*", default=VERBS, choices=VERBS, help="only these")
     parser.add_argument("--out", type=Path, help="keep what was made here")
     parser.add_argument("--quick", action="store_true", help="a kill of pack and one of train")
     asked = parser.parse_args()
-    verbs, scale = (VERBS[:2], 1) if asked.quick else (VERBS, 8)
+    verbs, scale = (VERBS[:2], 1) if asked.quick else (asked.verbs, 8)
     with tempfile.TemporaryDirectory() as temporary:
         made = asked.out or Path(temporary)
         lines = commands(images(made / "images", 200 * scale), made, scale)
@@ -190,11 +217,14 @@ def main() -> None:
             began = time.monotonic()
             undisturbed(verb, lines, made)
             seconds = time.monotonic() - began
-            found[verb] = trial(verb, lines[verb], made, 1 if asked.quick else asked.kills // len(verbs), seconds)
+            found[verb] = trial(verb, lines[verb], made, 1 if asked.quick else asked.kills // len(VERBS), seconds)
             print(f"{verb}: {found[verb]} ({seconds:.0f} s undisturbed)", flush=True)
+        if "run" in verbs:
+            found["damage"] = damages(lines["run"], made / "run")
+            print(f"damage: {found['damage']}", flush=True)
     figures = {}
     for verb, one in found.items():
-        figures[f"{verb}_kills"] = figure([one.kills], "kills", None, one.kills, "SIGKILL at a random moment")
+        figures[f"{verb}_kills"] = figure([one.kills], "times", None, one.kills, DONE_TO[verb == "damage"])
         for name, files in {"lost": one.lost, "other": one.other, "left_over": one.left, "failed": one.failed}.items():
             figures[f"{verb}_{name}"] = figure([len(files)], "files", "0", one.kills, "the undisturbed run")
     report("trust", figures, ["torch", "numpy"])
