@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -87,15 +88,29 @@ def test_colours_of_twelve_bits_are_refused_where_they_are_stated_and_where_not(
 
 
 def write_colours(path: Path, values: np.ndarray, greatest: int = 0) -> None:
-    """An uncompressed TIFF of 3 x 16 bits, which Pillow reads and does not write."""
-    found = ImageFileDirectory_v2()
     height, width, _ = values.shape
-    entries = {256: width, 257: height, 259: 1, 262: 2, 277: 3, 278: height, 279: values.nbytes}
-    for tag, value in (entries | ({MAX_SAMPLE: greatest} if greatest else {})).items():
+    write_tiff(path, (width, height), (16, 16, 16), values.tobytes(), {MAX_SAMPLE: greatest} if greatest else {})
+
+
+def write_tiff(
+    path: Path, size: tuple[int, int], bits: tuple[int, ...], content: bytes, more: Mapping[int, int] = {}
+) -> None:
+    """An uncompressed TIFF of kinds that Pillow reads and does not write."""
+    found = ImageFileDirectory_v2()
+    colour = 2 if len(bits) == 3 else 1  # RGB, or grey with 0 as black
+    entries = {256: size[0], 257: size[1], 259: 1, 262: colour, 277: len(bits), 278: size[1], 279: len(content)}
+    for tag, value in (entries | dict(more)).items():
         found[tag] = value
-    found[258] = (16, 16, 16)
+    found[258] = bits
     found[273] = 0  # Pillow adds where the pixels begin
-    path.write_bytes(b"II*\0\x08\0\0\0" + found.tobytes(8) + values.tobytes())
+    path.write_bytes(b"II*\0\x08\0\0\0" + found.tobytes(8) + content)
+
+
+def test_tiff_of_twelve_packed_bits_fills_the_range(tmp_path: Path) -> None:
+    """Two values in three bytes."""
+    bits = np.unpackbits(GREY.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 4:]
+    write_tiff(tmp_path / "0.tif", (8, 8), (12,), np.packbits(bits).tobytes())
+    np.testing.assert_array_equal(read_patch(tmp_path / "0.tif", "0.tif")[:, :, 0], EXPECTED)
 
 
 @pytest.mark.parametrize("name", ["0.gif", "0.png", "0.webp", "0.tif"])

@@ -67,7 +67,10 @@ TINY = STUDY | {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """Patches of 2 classes x 3 sites as PNG files, every patient with both classes, a table and a study file."""
+    """Patches of 2 classes x 3 sites as PNG files, every patient with both classes, a table and a study file.
+
+    The class of one patch of each combination is not known.
+    """
     folder = tmp_path_factory.mktemp("own")
     cells = [(name, site) for name in ("solid", "spindle") for site in SITES]
     cohort = phantom.fresh(cells, 40, 0, "own", 32, 4)
@@ -79,6 +82,7 @@ def home(tmp_path_factory) -> Path:
     table = table.assign(
         file=table["sample_id"] + ".png", patient=table["site"] + slide, slide=table["site"] + "s" + slide
     )
+    table["class"] = table["class"].mask(np.arange(len(table)) % 40 == 39, "")
     table.to_csv(folder / "patches" / "metadata.csv", index=False)
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
     return folder
@@ -111,6 +115,14 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     utility = read_table(run / "tables" / "utility.parquet")
     overall = utility[(utility["metric"] == "balanced_accuracy") & (utility["scope"] == "all")]
     trained = dict(zip(overall["arm"], overall["n_train"]))
+    assert set(utility["class"]) == {"", "solid", "spindle"}, "rows without a class are no class"
+    assert not (utility["class"].eq("") & utility["scope"].isin(["class", "combination"])).any()
+    known = table["class"] != ""
+    assert trained["real"] == (table["split"].eq("train") & known).sum()
+    assert (
+        overall.set_index(["arm", "split"])["n_real"]["real", "all"]
+        == (table["split"].isin(["test_seen", "test_unseen"]) & known).sum()
+    )
     aside = (table["split"] == "set_aside").sum()
     assert trained["real"] < trained["oracle"] <= trained["real"] + aside
     for model in ("cls", "medi"):

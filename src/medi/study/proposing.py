@@ -211,6 +211,9 @@ def _nothing(found: Look, cohort: Cohort) -> str:
     usual = [name for name in columns if rank_of_attribute(name) < len(ATTRIBUTES)]
     why = [f"{name} has one level" for name in usual if table[name].nunique() == 1]
     why += [f"{name} is the class in other words" for name in usual if _same(table, name, "class")]
+    why += [
+        f"{name} has the name of a column of ours: --attributes my_{name}={name}" for name in OWN_COLUMNS & {*usual}
+    ]
     return (
         f"no column can be the attribute that a study compares, of 2 to {MOST_LEVELS} levels (hospital, scanner, "
         f"laboratory): {'; '.join(why) or 'the columns are ' + _some(columns)}; name one with --attributes"

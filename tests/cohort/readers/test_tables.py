@@ -242,3 +242,11 @@ def test_hospitals_no_longer_determine_the_class() -> None:
     assert told("hospital") == pytest.approx(0.57, abs=0.03)
     lung = {name: set(table["hospital"][table["class"] == f"TCGA-{name}"]) for name in ("LUAD", "LUSC")}
     assert len(lung["LUAD"] & lung["LUSC"]) >= 20
+
+
+def test_patients_that_are_not_known_are_not_one_person_p5(source: Callable[..., Path]) -> None:
+    rows = [row.replace("P1", "unknown").replace("P2", "n/a") for row in ROWS]
+    cohort = readers.read(source(*rows), attributes=["site"], missing={"patient": ["unknown", "n/a"]})
+    assert cohort.table["patient"].tolist() == ["S1", "S2", "S3"]
+    assert "3 images have no patient: their slide stands for it" in notes(cohort)
+    assert readers.read(source(*rows), attributes=["site"], missing=["n/a"]).table["patient"].tolist()[2] == "S3"

@@ -79,7 +79,7 @@ def assemble(
     """
     place = where or (lambda row: str(table["sample_id"].get(row, f"row {row}")))
     table, settings = renamed(table, settings)
-    table = _people(_identify(table), notes)
+    table = _people(_known_ids(_identify(table), settings), notes)
     if table["patient"].str.startswith("TCGA-").all():
         table = _add_tcga(table, notes, settings)
         settings = replace(settings, missing=_with_gdc(settings, table))
@@ -128,6 +128,12 @@ def _identify(table: pd.DataFrame) -> pd.DataFrame:
     lacking = {name: "" for name in ("class", "patient", "slide", "image") if name not in table}
     names = {} if "sample_id" in table else {"sample_id": table["image"]}
     return table.assign(**lacking, **names)
+
+
+def _known_ids(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Ids that are spellings of "not known" are none: all patients called `unknown` are not one person."""
+    ids = {name: table[name].mask(table[name].isin(_missing(settings, name)), "") for name in ("patient", "slide")}
+    return table.assign(**ids)
 
 
 def _people(table: pd.DataFrame, notes: Notes) -> pd.DataFrame:

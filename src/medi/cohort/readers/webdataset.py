@@ -20,6 +20,7 @@ from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 
+REFUSED = "links, devices, names that are not UTF-8 and absolute or '..' paths are refused"
 MAX_JSON = 1 << 20  # bytes; a label file is some dozens
 
 
@@ -60,7 +61,7 @@ def _rows(path: Path, shard: str, notes: Notes, settings: Settings) -> list[dict
             raise MediError(f"{path}: {key!r} has two images, {images[key]!r} and {member.name!r}; keys are unique")
         elif f".{kind}" in SUFFIXES:
             images[key] = member.name
-    notes.reject(bad, "links, devices and absolute or '..' paths are refused", "publish the tar without it", settings)
+    notes.reject(bad, REFUSED, "publish the tar without it", settings)
     bare = [f"{path}!{name}" for key, name in images.items() if key not in fields]
     notes.reject(bare, "an image without its .json", "complete the shard", settings)
     alone = [f"{path}!{key}.json" for key in fields if key not in images]
@@ -84,9 +85,11 @@ def _members(path: Path, bad: list[str]) -> Iterator[tuple[tarfile.TarInfo, byte
 
 
 def is_safe(name: str) -> bool:
-    """Whether a member's name stays below the archive: relative, no "..", no drive, no backslash."""
-    path = PurePosixPath(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and not set(name) & set("\\:\0!")
+    """Whether a member's name is text that stays below the archive: relative, no "..", no drive, no backslash."""
+    path, is_text = PurePosixPath(name), not any("\ud800" <= letter <= "\udfff" for letter in name)  # is UTF-8
+    return (
+        bool(name) and is_text and not path.is_absolute() and ".." not in path.parts and not set(name) & set("\\:\0!")
+    )
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
