@@ -73,6 +73,12 @@ def test_a_cohort_that_was_read_before_is_refused_where_its_figures_would_be_oth
     refused(medi("plan", "old", "--to", "9"), "attribute 'scope' has the name")
 
 
+def test_a_set_is_not_called_like_an_attribute(medi: Medi, folders: Path) -> None:
+    given = (folders / "real", f"site={folders / 'good'}", "--over", "class,site")
+    refused(medi("fidelity", *given), "the name 'site' is that of a column")
+    refused(medi("utility", *given), "the name 'site' is that of a column")
+
+
 def test_every_column_of_a_result_table_is_taken() -> None:
     assert {name for table in RESULTS.values() for name in (*table.text, *table.numbers)} <= OWN_COLUMNS
     for name in sorted(OWN_COLUMNS):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medi.api.refusing import bare, refuse_sets, refuse_unknown, with_class
+from medi.api.refusing import bare, refuse_names, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
 from medi.cohort.schema import check_names
@@ -108,6 +108,7 @@ def fidelity(
     show = progress or Silent()
     cohort, sets = with_class(REAL, _packed(real), show), _named(synthetic, named, show)
     columns, chosen, extractor = _over(cohort, over), _in_splits(cohort, splits), _encoder(encoder)
+    refuse_names(sets, columns)
     check_sets({name: bare(part) for name, part in {REAL: cohort, **sets}.items()}, columns)
     _check_colour({REAL: cohort, **sets})
     rows = _embedded({REAL: cohort, **sets}, extractor, cache, show)
@@ -179,6 +180,7 @@ def utility(
     for chosen in tasks:
         chosen.check(train.table, "the training split")
     refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE])
+    refuse_names(sets, columns)
     refuse_sets(train, sets, tests, columns, attributes)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)

@@ -1,6 +1,6 @@
 """What `fidelity` and `utility` refuse or leave out by tables and names alone, before a patch is embedded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,12 @@ def refuse_sets(
     """Lacking columns, and patients or patches that train and test, before a patch is embedded (P5)."""
     arms = [Arm(name, bare(part)) for name, part in {REAL: train, **sets}.items()]
     check(arms, {name: bare(part) for name, part in tests.items()}, over, attributes)
+
+
+def refuse_names(sets: Collection[str], over: Sequence[str]) -> None:
+    """A set that is called like a column of the combinations: in tables both would be one column."""
+    if clash := set(sets) & set(over):
+        raise MediError(f"the name {min(clash)!r} is that of a column; call that set something else")
 
 
 def bare(cohort: Cohort) -> Embedded:

@@ -77,7 +77,18 @@ CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reas
 RESULTS = {table.name: table for table in (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES)}
 PLANNED = ("real", "n", "fill", "request", "count", "noise_id")  # columns of a plan and of its rows
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
-ADDED = ("task", "model", "source", "role", "axis", "hit", "transfer", "translated_from")  # to patches or figures
+ADDED = (
+    "task",
+    "model",
+    "source",
+    "role",
+    "floor",
+    "axis",
+    "hit",
+    "transfer",
+    "translated_from",
+    *("view", "pair", "predicted", "score"),
+)  # to patches or figures
 COUNTED = ("patches", "slides", "patients", "stratum")  # of an audit and of a hold-out
 SCOPES = ("all", "combination", "class_mean", "combination_mean")  # a scope also is the name of an attribute
 MEASURED = tuple(column for table in RESULTS.values() for column in (*table.text, *table.numbers))

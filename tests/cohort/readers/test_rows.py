@@ -126,3 +126,12 @@ def test_rows_of_separators_alone_are_no_rows_and_lines_stay_right(tmp_path: Pat
     path = write(tmp_path, b"a,b\n1,2\n,,\n".replace(b",,", b",") + b" , \n3,\n,4\n,\n")
     assert read_rows(path).to_numpy().tolist() == [["1", "2"], ["3", ""], ["", "4"]]
     assert [line_of(path, row) for row in (0, 1, 2)] == [2, 5, 6]
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t", "|"])
+def test_the_line_by_which_excel_names_its_separator_is_no_header(tmp_path: Path, mark: str) -> None:
+    path = write(
+        tmp_path, f"\ufeffsep={mark}\r\na,b\r\n1,2\r\n".replace(",b", f"{mark}b").replace(",2", f"{mark}2").encode()
+    )
+    assert read_rows(path).to_dict("list") == {"a": ["1"], "b": ["2"]}
+    assert line_of(path, 0) == 3

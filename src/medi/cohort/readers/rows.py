@@ -1,6 +1,7 @@
 """Tables as text, to the last field (P6): CSV, TSV and Parquet; a broken row is named by its line."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from medi.core.errors import MediError
 
 PARQUET = (".parquet", ".pq")
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # how a text of UTF-16 begins
+SEPARATOR = re.compile(r"sep=([,;\t|])", re.IGNORECASE)
 MOST = 1_000  # columns of a table that are read without being named
 csv.field_size_limit(1 << 20)
 
@@ -137,13 +139,18 @@ def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, int, list[str]]]:
         with path.open(encoding="utf-8-sig", newline="") as handle:
             reader, line = csv.reader(handle, delimiter=delimiter), 1
             for fields in reader:
-                if any(field.strip() for field in fields):
+                if any(field.strip() for field in fields) and not _names_separator(fields, delimiter, line):
                     yield line, reader.line_num, fields
                 line = reader.line_num + 1
     except UnicodeDecodeError as error:
         raise _not_utf8(path) from error
     except csv.Error as error:
         raise MediError(f"{path} line {line}: {error}; is this a text table?") from error
+
+
+def _names_separator(fields: Sequence[str], delimiter: str, line: int) -> bool:
+    """Whether these are "sep=;", a first line by which Excel tells itself what separates the fields."""
+    return line == 1 and SEPARATOR.fullmatch(delimiter.join(fields)) is not None
 
 
 def _not_utf8(path: Path) -> MediError:
@@ -164,6 +171,8 @@ def _delimiter(path: Path) -> str:
     """The one of tab, comma and semicolon that the header has most of; blank lines above it are passed over."""
     with path.open("rb") as handle:
         header = next((line for line in handle if line.strip()), b"")
+    if named := SEPARATOR.fullmatch(header.decode("utf-8-sig", errors="replace").strip()):
+        return named[1]
     return max(",\t;", key=lambda mark: header.count(mark.encode()))
 
 
