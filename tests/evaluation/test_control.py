@@ -151,6 +151,16 @@ def test_order_of_rows_does_not_matter() -> None:
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_crossed_probes_alone_say_what_they_say_beside_others() -> None:
+    parts = made("train"), made("test"), {"good": made("good")}
+    asked = {"over": OVER, "seed": 0, "encoder": "e", "crossed": made("crossed")}
+    both, alone = control(*parts, **asked).figures, control(None, *parts[1:], **asked).figures
+    kept = both[both["probe"] != "training"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, kept)
+    with pytest.raises(MediError, match="probes need real patches"):
+        control(None, *parts[1:], **(asked | {"crossed": None}))
+
+
 def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
     dice = np.random.default_rng(0)
     truth = dice.integers(0, 2, 60).astype(np.float64)

@@ -96,7 +96,7 @@ def test_the_road_has_what_the_settings_ask_for() -> None:
     names = [stage.name for stage in road(find_study("quick"))]
     assert names[:4] == ["study.yaml", "cohort", "audit", "holdout"]
     assert "references" in names
-    assert not {"translated", "encoders/learned.safetensors"} & set(names)
+    assert not {"translated", "encoders/learned.safetensors", "tables/by_encoder.parquet"} & set(names)
     asked = StudySettings.model_validate(
         {"evaluation": {"translated": True, "encoders": ["colour-texture", "learned"]}}
     )
@@ -104,6 +104,7 @@ def test_the_road_has_what_the_settings_ask_for() -> None:
     assert stages["embeddings"].reads == ("holdout", "samples", "references", "translated")
     assert "encoders/learned.safetensors" in stages["embeddings-learned"].reads
     assert stages["tables/fidelity.parquet"].reads == ("embeddings", "embeddings-learned")
+    assert stages["tables/by_encoder.parquet"].reads == ("embeddings-learned",)
 
 
 def test_run_takes_a_name_a_path_or_settings(own: Path, tmp_path: Path) -> None:

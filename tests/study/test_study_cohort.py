@@ -51,7 +51,7 @@ STUDY = {
     "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0]}},
     "evaluation": {
         "distance_images": 12,
-        "encoders": ["colour-texture", "learned"],
+        "encoders": ["colour-texture", "imagenet", "learned"],
         "learned_images": 512,
         "translated": True,
     },
@@ -104,7 +104,14 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     assert (run / "report.html").stat().st_size > 50_000
     assert {path.name for path in (run / "sheets").iterdir()} == {f"{site}.png" for site in SITES}
     measured = read_table(run / "tables" / "fidelity.parquet")
-    assert {label.split(" ")[0] for label in measured["encoder"]} == {"colour-texture", "learned"}
+    assert {label.split(" ")[0] for label in measured["encoder"]} == {"colour-texture", "imagenet", "learned"}
+    further = read_table(run / "tables" / "by_encoder.parquet")
+    assert {"as_asked", "detectability", "mean_recall", "mean_recall_difference"} <= set(further["metric"])
+    for found, name in zip(results["by_encoder"], ("imagenet", "learned"), strict=True):
+        assert found["encoder"]["name"] == name
+        assert set(found["frechet"]["unseen"]) == {"floor", "cls", "medi"}
+        assert {"real", "cls", "medi", "oracle", "translated"} == set(found["mean_recall"]["all"]) - {"chance"}
+        assert set(found["as_asked"]["class"]["unseen"]) == {"real", "cls", "medi"}
     split = read_table(run / "holdout" / "split.parquet").set_index("sample_id")["split"]
     table = Cohort.load(run / "cohort").table
     table = table.assign(split=table["sample_id"].map(split))

@@ -74,7 +74,13 @@ UTILITY = ResultTable(
     (*INTERVAL, *COUNTS, "n_slides", "n_patients", "n_train", "p_value", "p_adjusted"),
 )
 CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reason"), ("x", "seed", *INTERVAL))
-RESULTS = {table.name: table for table in (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES)}
+BY_ENCODER = ResultTable(  # rows of control and of utility, in the features of a study's further encoders
+    "by_encoder",
+    ("metric", "encoder", PROBE, ARM, AGAINST, "attribute", "split", "scope", "reason"),
+    (*INTERVAL, *COUNTS),
+)
+_ALL = (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES, BY_ENCODER)
+RESULTS = {table.name: table for table in _ALL}
 PLANNED = ("real", "n", "fill", "request", "count", "noise_id")  # columns of a plan and of its rows
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made
 ADDED = (

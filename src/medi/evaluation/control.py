@@ -57,7 +57,7 @@ class _Seen:
 
 @one_thread
 def control(
-    train: Embedded,
+    train: Embedded | None,
     test: Embedded,
     synthetic: Mapping[str, Embedded],
     *,
@@ -70,7 +70,8 @@ def control(
     """Probe of every column in `over`, trained on `train`, on each arm and on real patches `test` (arm "real").
 
     crossed: real patches of every combination, where there are any. Probes of these are not biased: they stand beside
-    the probes of `train` (column `probe`: "crossed", "training", "" for a figure without a probe).
+    the probes of `train` (column `probe`: "crossed", "training", "" for a figure without a probe). Either of the two
+    may be left out, not both.
 
     Metric "as_asked": the share of images in which the probe sees the requested level, per combination ("combination")
     and averaged over combinations ("all", and per level: the column's name as scope). The real arm's value is what the
@@ -79,13 +80,15 @@ def control(
     over slides, as many real as synthetic rows of every combination; 0.5 is undetectable. Intervals resample real
     slides and noise_ids. Raises MediError where a slide or patient trains and tests (P5).
     """
-    check_sets({REAL: train, "test": test, **synthetic}, over)
+    probed = {name: rows for name, rows in ((TRAINING, train), (CROSSED, crossed)) if rows is not None}
+    if not probed:
+        raise MediError("probes need real patches to learn from; give training patches, or crossed ones")
+    check_sets({REAL: next(iter(probed.values())), "test": test, **synthetic}, over)
     arms, rows, confusions = {REAL: test, **synthetic}, [], []
-    for probe, patches in ((TRAINING, train), (CROSSED, crossed)):
-        if patches is not None:
-            seen = _seen(patches, arms, over, seed, held_out)
-            rows += [row | {PROBE: probe} for row in _of_probes(seen, over, seed)]
-            confusions.append(_confusion(seen).assign(**{PROBE: probe}))
+    for probe, patches in probed.items():
+        seen = _seen(patches, arms, over, seed, held_out)
+        rows += [row | {PROBE: probe} for row in _of_probes(seen, over, seed)]
+        confusions.append(_confusion(seen).assign(**{PROBE: probe}))
     for arm, embedded in synthetic.items():
         rows += [row | {PROBE: ""} for row in _detectabilities(arm, test, embedded, over, seed, held_out)]
     figures = pd.DataFrame(rows).assign(encoder=encoder, against="")

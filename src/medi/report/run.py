@@ -130,6 +130,7 @@ class Run:
     curves: pd.DataFrame
     sheet: Cohort | None
     pairs: Cohort | None
+    by_encoder: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def crossed(self) -> list[str]:

@@ -9,6 +9,7 @@ from medi.core.claims import GUARD
 from medi.core.tables import RESULTS
 from medi.figures.names import interval, known, number, share, short
 from medi.report.run import Audit, Results, Run, pick
+from medi.report.sections.by_encoder import spoken_by_encoder
 from medi.report.verdict import verdict
 
 NAMED = 3  # combinations or classes that a sentence lists by name
@@ -24,6 +25,7 @@ def summary(run: Run) -> list[str]:
         *lost(run),
         *verdict(utility, control, fidelity),
         distance(run.results, fidelity, attribute),
+        *spoken_by_encoder(run),
         limits(run.results, fidelity, utility, attribute, control, run.memorisation, run.training_audit),
     ]
 

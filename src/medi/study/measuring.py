@@ -8,12 +8,22 @@ import pandas as pd
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
 from medi.core.progress import Tally
-from medi.core.tables import CONFUSION, CONTROL, CURVES, FIDELITY, MEMORISATION, SUSPECTS, UTILITY, of_main_probe
+from medi.core.tables import (
+    BY_ENCODER,
+    CONFUSION,
+    CONTROL,
+    CURVES,
+    FIDELITY,
+    MEMORISATION,
+    SUSPECTS,
+    UTILITY,
+    of_main_probe,
+)
 from medi.evaluation.classify.arms import Arm
-from medi.evaluation.classify.comparison import study_arms
+from medi.evaluation.classify.comparison import sets_alone, study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
-from medi.evaluation.control import control
+from medi.evaluation.control import Control, control
 from medi.evaluation.encoders import embed, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import distances
@@ -68,21 +78,26 @@ def _distances(study: Study, encoder: str) -> pd.DataFrame:
 
 def measure_control(study: Study, path: Path) -> str:
     """Does an image show the class and the level that were asked for?"""
-    s, sets = study.settings, study.embedded()
-    found = control(
-        sets["train"],
-        sets["reference"],
-        {model: sets[model] for model in MODELS},
-        held_out=frozenset(study.unseen()),
-        over=study.over,
-        seed=s.seed,
-        encoder=study.encoder().label,
-        crossed=_crossed(sets),
-    )
+    found = _control(study, study.embedded(), study.encoder().label)
     CONFUSION.write(path.parent, found.confusion)
     CONTROL.write(path.parent, found.figures)
     shown = pick(of_main_probe(found.figures), metric="as_asked", scope="all", split="unseen")
     return "; ".join(f"{name} as asked: {_listed(pick(shown, attribute=name))}" for name in study.over)
+
+
+def _control(study: Study, sets: Mapping[str, Embedded], encoder: str, every_probe: bool = True) -> Control:
+    """By the probes of training patches and of crossed ones, or by the latter alone where there are any."""
+    crossed = _crossed(sets)
+    return control(
+        sets["train"] if every_probe or crossed is None else None,
+        sets["reference"],
+        {model: sets[model] for model in MODELS},
+        held_out=frozenset(study.unseen()),
+        over=study.over,
+        seed=study.settings.seed,
+        encoder=encoder,
+        crossed=crossed,
+    )
 
 
 def _crossed(sets: Mapping[str, Embedded]) -> Embedded | None:
@@ -114,11 +129,7 @@ def measure_memorisation(study: Study, path: Path) -> str:
 def measure_utility(study: Study, path: Path) -> str:
     """One classifier on real patches, with each model's, with the oracle's, and on baselines without a generator."""
     s, sets = study.settings, study.embedded()
-    fill = sets[MEDI].table["fill"].to_numpy(dtype=bool)
-    added = {model: sets[model].take(fill) for model in MODELS}
-    if TRANSLATED in sets:
-        added[TRANSLATED] = sets[TRANSLATED]
-    tests = {name: sets["reference"].take(rows) for name, rows in study.tests(sets["reference"].table).items()}
+    added, tests = _added(sets), _tests(study, sets)
     with study.show.bars("classifiers") as (advance,):
         table, curves = study_arms(
             sets["train"],
@@ -126,7 +137,7 @@ def measure_utility(study: Study, path: Path) -> str:
             tests,
             over=study.over,
             seed=s.seed,
-            oracle=_like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None,
+            oracle=_oracle(study, sets, added),
             embedded=[*_stained(study, sets["train"], list(tests)), _noise(study, sets["train"], added[MEDI])],
             only=s.evaluation.arms,
             progress=advance,
@@ -137,6 +148,50 @@ def measure_utility(study: Study, path: Path) -> str:
     chance = pick(table, metric="chance", split="all")["value"].iloc[0]
     shown = _listed(overall[overall["arm"].isin(["real", NOISE, *MODELS, "oracle"])])
     return f"mean recall over all combinations: {shown} (chance {chance:.3f})"
+
+
+def measure_by_encoder(study: Study, path: Path) -> str:
+    """What is as asked and what a classifier gains, again in the features of every encoder but the first."""
+    names = study.settings.evaluation.encoders[1:]
+    table = pd.concat([_in_features_of(study, name) for name in names], ignore_index=True)
+    BY_ENCODER.write(path.parent, table)
+    shown = pick(table, metric="mean_recall", scope="all", split="all")
+    return "mean recall: " + "; ".join(f"{name}: {_listed(rows)}" for name, rows in shown.groupby("encoder"))
+
+
+def _in_features_of(study: Study, name: str) -> pd.DataFrame:
+    """The rows of control, and of utility for the study's own sets; texts that only one of them has are empty."""
+    sets, label = study.embedded(name), study.encoder(name).label
+    added = _added(sets)
+    gained = sets_alone(
+        sets["train"],
+        added,
+        _tests(study, sets),
+        over=study.over,
+        seed=study.settings.seed,
+        oracle=_oracle(study, sets, added),
+    )
+    asked = _control(study, sets, label, every_probe=False).figures
+    both = pd.concat([asked, gained.assign(encoder=label)], ignore_index=True)
+    texts = [column for column in both if not pd.api.types.is_numeric_dtype(both[column])]
+    return both.fillna(dict.fromkeys(texts, ""))
+
+
+def _added(sets: Mapping[str, Embedded]) -> dict[str, Embedded]:
+    """What each model adds to the training patches."""
+    fill = sets[MEDI].table["fill"].to_numpy(dtype=bool)
+    added = {model: sets[model].take(fill) for model in MODELS}
+    return added | ({TRANSLATED: sets[TRANSLATED]} if TRANSLATED in sets else {})
+
+
+def _tests(study: Study, sets: Mapping[str, Embedded]) -> dict[str, Embedded]:
+    """The test patches by split."""
+    return {name: sets["reference"].take(rows) for name, rows in study.tests(sets["reference"].table).items()}
+
+
+def _oracle(study: Study, sets: Mapping[str, Embedded], added: Mapping[str, Embedded]) -> Embedded | None:
+    """Real patches in place of those that MeDi adds, where there are any."""
+    return _like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None
 
 
 def _noise(study: Study, real: Embedded, synthetic: Embedded) -> Arm:

@@ -16,7 +16,8 @@ from medi.cohort import phantom
 from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, write_json, write_table
 from medi.core.showing import Shown
-from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, TRAINING, UTILITY, of_main_probe
+from medi.core.tables import BY_ENCODER, CONTROL, FIDELITY, MEMORISATION, TRAINING, UTILITY, of_main_probe
+from medi.evaluation.encoders import Encoder
 from medi.report.page import build
 from medi.report.pictures import figure_of
 from medi.report.remedies import called, records, remedies
@@ -172,12 +173,36 @@ def _content(study: Study) -> dict[str, Any]:
         "control": {str(split): _by_arm(rows) for split, rows in asked.groupby("split")},
         "as_asked": shares_as_asked(asked_of_all),
         "copy_rate": _by_arm(copies),
-        "encoder": {name: getattr(extractor, name) for name in ("name", "hash", "dimension", "licence")},
-        "licences": {"data": s.cohort.licence} if s.cohort.licence else {},
+        "encoder": _facts(extractor),
+        "by_encoder": [_in_features_of(study, name) for name in s.evaluation.encoders[1:]],
+        "licences": ({"data": s.cohort.licence} if s.cohort.licence else {}) | _licences(study),
         "phantom": "" if s.cohort.source else phantom.parameters_hash(),
         "versions": {"medi": __version__, "python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
         "settings": s.model_dump(mode="json"),
+    }
+
+
+def _facts(extractor: Encoder) -> dict[str, Any]:
+    return {name: getattr(extractor, name) for name in ("name", "hash", "dimension", "licence")}
+
+
+def _licences(study: Study) -> dict[str, str]:
+    """The terms of the further encoders; those of the first stand with it."""
+    return {f"encoder {name}": study.encoder(name).licence for name in study.settings.evaluation.encoders[1:]}
+
+
+def _in_features_of(study: Study, name: str) -> dict[str, Any]:
+    """The main figures in the features of a further encoder."""
+    extractor, tables = study.encoder(name), study.folder / "tables"
+    distances = pick(FIDELITY.read(tables), encoder=extractor.label, metric="frechet", scope="combination_mean")
+    rows = pick(BY_ENCODER.read(tables), encoder=extractor.label)
+    recall = pick(rows, metric="mean_recall", scope="all")
+    return {
+        "encoder": _facts(extractor),
+        "frechet": {split: _by_arm(pick(distances, split=split)) for split in SPLITS},
+        "mean_recall": {str(split): _by_arm(part) for split, part in recall.groupby("split", sort=False)},
+        "as_asked": shares_as_asked(rows),
     }
 
 

@@ -106,8 +106,8 @@ class PlanSettings(_Section):
 class EvaluationSettings(_Section):
     """Fresh real patches per combination and per slide in each reference set, images per distance, and encoders.
 
-    encoders: classifiers see the first, distances are measured in each; "learned" is trained on the training patches,
-    on so many draws of them (learned_images).
+    encoders: the first decides; distances, what is as asked and the gain of the study's own sets are measured in each;
+    "learned" is trained on the training patches, on so many draws of them (learned_images).
     arms: training sets to compare beside the study's own: all, none, or names; stains: those with other stains, which
     embed the training patches again each; translated: one of training patches that MeDi translates to the levels
     where the plan wants images.

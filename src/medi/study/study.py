@@ -63,6 +63,7 @@ def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
 def road(s: StudySettings) -> list[Stage[Study]]:
     """The stages of a study in their order, without those that its settings do not ask for."""
     asked = {"references": bool(source_of(s).drawn), TRANSLATED: s.evaluation.translated}
+    asked[table("by_encoder")] = len(s.evaluation.encoders) > 1
     asked[LEARNED] = learned.NAME in s.evaluation.encoders
     features = [_embedding(s, name, asked) for name in s.evaluation.encoders]
     first, every = features[0].name, tuple(stage.name for stage in features)
@@ -109,6 +110,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
             version=2,
             also=(table("curves"),),
         ),
+        Stage(table("by_encoder"), measuring.measure_by_encoder, every[1:], [s.attribute, s.seed]),
     ]
     return [stage for stage in stages if asked.get(stage.name, True)]
 

@@ -6,8 +6,9 @@ from medi import figures
 from medi.core.tables import CROSSED, of_main_probe
 from medi.figures import Axis
 from medi.figures.names import in_order, number, ordered, probed_name
-from medi.report.parts import Picture, Section, table_of
+from medi.report.parts import Picture, Section, Table, table_of
 from medi.report.run import Run, pick
+from medi.report.sections.by_encoder import asked_by_encoder
 from medi.report.sections.words import each_n, split_axes, spoken
 
 AS_ASKED = "as_asked"
@@ -32,9 +33,14 @@ def control(run: Run) -> Section:
             "These probes learned from crossed real patches: every combination of class and attribute is there. Probes "
             "of the training patches are biased as these are. Their figures stand in the last table alone."
         )
-    pictures = [_as_asked(rows), *_confusions(of_main_probe(run.confusion)), _kept(run, rows)]
-    table = table_of("All figures of the probes", run.control, open=False)
-    return Section(*section, text, blocks=[*filter(None, pictures), table])
+    blocks: list[Picture | Table | None] = [
+        _as_asked(rows),
+        asked_by_encoder(run),
+        *_confusions(of_main_probe(run.confusion)),
+        _kept(run, rows),
+        table_of("All figures of the probes", run.control, open=False),
+    ]
+    return Section(*section, text, blocks=[block for block in blocks if block])
 
 
 def _as_asked(rows: pd.DataFrame) -> Picture | None:

@@ -14,6 +14,7 @@ from medi.figures.names import arm_name, in_order, metric_name, split_title, spl
 from medi.report.parts import Picture, Section, Table, entry, label, table_of
 from medi.report.remedies import called
 from medi.report.run import Run, pick
+from medi.report.sections.by_encoder import recall_by_encoder
 from medi.report.sections.words import measures, split_axes, spoken, with_interval
 
 MAIN = "balanced_accuracy"  # within levels, and over all where version 0.1 measured it
@@ -56,6 +57,7 @@ def _blocks(run: Run) -> list[Table | Picture]:
     blocks = [
         accuracy_table(run, rows),
         _forest(run, rows),
+        recall_by_encoder(run),
         _differences(run),
         *_curves(run),
         *_levels(run),
