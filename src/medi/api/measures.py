@@ -173,25 +173,24 @@ def utility(
     show = progress or Silent()
     cohort = with_class(REAL, _packed(real), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
-    columns, extractor, tests = _over(cohort, over), _encoder(encoder), tested_parts(cohort, _over(cohort, over))
-    train = cohort.where(split=TRAIN)
-    names = [arms] if isinstance(arms, str) else arms
-    tasks = [Task.of(name) for name in ([task] if isinstance(task, str) else task or ["all"])]
-    for chosen in tasks:
-        chosen.check(train.table, "the training split")
+    columns, extractor = _over(cohort, over), _encoder(encoder)
+    train, tests, names = (
+        cohort.where(split=TRAIN),
+        tested_parts(cohort, columns),
+        [arms] if isinstance(arms, str) else arms,
+    )
     refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE])
-    refuse_names(sets, columns)
     refuse_sets(train, sets, tests, columns, attributes)
+    tasks = _tasks(task, train)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
-    tables, curves = [], []
+    made = []
     for chosen in tasks:
         own = {name: found.take(chosen.rows(found.table)) for name, found in rows.items()}
         patches = {name: part.select(chosen.rows(part.table)) for name, part in {TRAIN: train, **tests}.items()}
         table, points = asked(own, set(sets), patches, extractor, show, attributes=attributes, reference=reference)
-        tables.append(table.assign(task=chosen.name))
-        curves.append(points.assign(task=chosen.name))
-    found = {"utility": pd.concat(tables, ignore_index=True), "curves": pd.concat(curves, ignore_index=True)}
+        made.append({"utility": table.assign(task=chosen.name), "curves": points.assign(task=chosen.name)})
+    found = {name: pd.concat([part[name] for part in made], ignore_index=True) for name in ("utility", "curves")}
     return Utility(found, columns, extractor.label, head, len(train))
 
 
@@ -296,6 +295,14 @@ def _packed(given: Given) -> Cohort:
         where = "the cohort" if isinstance(given, Cohort) else str(given)
         raise MediError(f"{where}: not packed; `medi pack` or Cohort.pack decodes its images")
     return cohort
+
+
+def _tasks(given: str | Sequence[str] | None, train: Cohort) -> list[Task]:
+    """The tasks of a call; MediError where training lacks one of their classes."""
+    tasks = [Task.of(name) for name in ([given] if isinstance(given, str) else given or ["all"])]
+    for task in tasks:
+        task.check(train.table, "the training split")
+    return tasks
 
 
 def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], show: Show) -> dict[str, Cohort]:

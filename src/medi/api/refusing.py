@@ -29,6 +29,7 @@ def refuse_sets(
     attributes: Sequence[str],
 ) -> None:
     """Lacking columns, and patients or patches that train and test, before a patch is embedded (P5)."""
+    refuse_names(sets, over)
     arms = [Arm(name, bare(part)) for name, part in {REAL: train, **sets}.items()]
     check(arms, {name: bare(part) for name, part in tests.items()}, over, attributes)
 
