@@ -1,6 +1,7 @@
 """Hold-out: patients never split (P5), combinations held out as promised, a certificate that notices any change."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -343,3 +344,20 @@ def test_site_codes_cannot_be_held_out_but_hospitals_can(slides: pd.DataFrame) -
 def test_a_rule_is_checked_where_it_is_made(wrong: dict[str, object], words: str) -> None:
     with pytest.raises(MediError, match=words):
         Rule(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_a_small_reserve_is_told_helps() -> None:
+    """The remedy of the caution is tried: with it the test for memorisation can run."""
+    table = pd.DataFrame({"sample_id": [f"s{i}" for i in range(400)], "class": np.repeat(["a", "b"] * 25, 8)})
+    table = table.assign(site=np.repeat(["x", "y"], 200), slide=[f"w{i // 8}" for i in range(400)])
+    table = table.assign(patient=table["slide"], sex="f")
+    rule = Rule(test_seen=0.2, validation=0.0, reserve=0.01, rate=0.25, min_patients=1)
+    first = design(table, schema_of(table), rule, 0)
+    said = next(line for line in first.cautions() if "reserved" in line)
+    share = float(said.split("--reserve ")[1].split(" ")[0])
+    assert share == first.reserve_needed()
+    again = design(table, schema_of(table), replace(rule, reserve=share), 0)
+    assert not [line for line in again.cautions() if "reserved" in line]
+    alone = table.assign(slide=table["sample_id"], patient=table["sample_id"])
+    told = design(alone, schema_of(alone), replace(rule, reserve=share), 0).cautions()
+    assert any("0 training patches are reserved" in line and "name the column of the slide" in line for line in told)

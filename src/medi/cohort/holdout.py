@@ -76,6 +76,7 @@ class Holdout(Shown):
         """What a small cohort should be told: how little is left for training, and too few patches for a test."""
         rows, patients = self.certificate["rows"], self.certificate["patients"]
         train, total, kept = rows["train"], sum(rows.values()), rows["reserve"]
+        slides = self.certificate["slides"]["train"]
         found = []
         if train < HALF * total:
             found.append(
@@ -84,14 +85,26 @@ class Holdout(Shown):
                 "with --set-aside, so that patients with held-out patches may train without these"
             )
         if kept < LEAST_RESERVED:
-            share = math.ceil(100 * LEAST_RESERVED / max(train + kept, 1)) / 100
-            remedy = (
-                f"--reserve {share:g} keeps enough" if share <= MOST_RESERVED else "there are too few patches for it"
-            )
+            share, remedy = self.reserve_needed(), "the slides have too few patches for it"
+            if slides >= train + kept:
+                remedy = "name the column of the slide, as a reserved patch needs others of its slide in training"
+            elif share is not None:
+                remedy = f"--reserve {share:g} keeps enough"
             found.append(
                 f"{kept} training patches are reserved; the test for memorisation needs {LEAST_RESERVED}: {remedy}"
             )
         return found
+
+    def reserve_needed(self) -> float | None:
+        """The share of the training patches to reserve so that memorisation can be tested; None where none is enough.
+
+        Of a slide at most the smaller half of its patches is reserved.
+        """
+        rows, slides = (self.certificate[what] for what in ("rows", "slides"))
+        patches = rows["train"] + rows["reserve"]
+        share = math.ceil(100 * LEAST_RESERVED / max(patches, 1)) / 100
+        is_enough = share <= MOST_RESERVED and patches - slides["train"] >= 2 * LEAST_RESERVED
+        return share if is_enough else None
 
     def to_frame(self) -> pd.DataFrame:
         """A row per split: how many patches (rows), slides and patients it has."""

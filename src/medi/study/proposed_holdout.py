@@ -32,14 +32,15 @@ def holdout_for(cohort: Cohort, attribute: str, seed: int = 0) -> dict[str, Any]
     for asked in _candidates(cohort, over, seed):
         held = tuple(map(tuple, asked.get("held", ())))
         try:
-            split = design(cohort.table, cohort.schema, Rule(over=over, **(asked | {"held": held})), seed).split
+            found = design(cohort.table, cohort.schema, Rule(over=over, **(asked | {"held": held})), seed)
         except MediError as error:
             problem = error
             continue
+        split, share = found.split, found.reserve_needed()
         tested = cohort.table["class"][(split == "test_unseen").to_numpy()]
         enough = ENOUGH_ASIDE if asked.get("set_aside") else ENOUGH
         if (split == "train").mean() >= enough and tested.nunique() >= min(2, len(held) or 2):
-            return asked
+            return asked | ({"reserve": share} if share is not None and share > Rule.reserve else {})
     raise problem or MediError(f"no hold-out of class x {attribute} leaves enough to train on and to test")
 
 
