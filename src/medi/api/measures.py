@@ -174,23 +174,20 @@ def utility(
     cohort = with_class(REAL, _packed(real), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
     columns, extractor = _over(cohort, over), _encoder(encoder)
-    train, tests, names = (
-        cohort.where(split=TRAIN),
-        tested_parts(cohort, columns),
-        [arms] if isinstance(arms, str) else arms,
-    )
+    train, tests = cohort.where(split=TRAIN), tested_parts(cohort, columns)
+    names = [arms] if isinstance(arms, str) else arms
     refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE])
     refuse_sets(train, sets, tests, columns, attributes)
     tasks = _tasks(task, train)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
-    made = []
+    parts, made = {TRAIN: train, **tests}, []
     for chosen in tasks:
         own = {name: found.take(chosen.rows(found.table)) for name, found in rows.items()}
-        patches = {name: part.select(chosen.rows(part.table)) for name, part in {TRAIN: train, **tests}.items()}
-        table, points = asked(own, set(sets), patches, extractor, show, attributes=attributes, reference=reference)
-        made.append({"utility": table.assign(task=chosen.name), "curves": points.assign(task=chosen.name)})
-    found = {name: pd.concat([part[name] for part in made], ignore_index=True) for name in ("utility", "curves")}
+        patches = {name: part.select(chosen.rows(part.table)) for name, part in parts.items()}
+        tables = asked(own, set(sets), patches, extractor, show, attributes=attributes, reference=reference)
+        made.append([table.assign(task=chosen.name) for table in tables])
+    found = dict(zip(("utility", "curves"), (pd.concat(kind, ignore_index=True) for kind in zip(*made))))
     return Utility(found, columns, extractor.label, head, len(train))
 
 
