@@ -3,7 +3,7 @@
 Patches come as packed cohorts or as the folders that hold them; the results show themselves and keep tidy tables.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,13 +181,8 @@ def utility(
     tasks = _tasks(task, train)
     rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
-    parts, made = {TRAIN: train, **tests}, []
-    for chosen in tasks:
-        own = {name: found.take(chosen.rows(found.table)) for name, found in rows.items()}
-        patches = {name: part.select(chosen.rows(part.table)) for name, part in parts.items()}
-        tables = asked(own, set(sets), patches, extractor, show, attributes=attributes, reference=reference)
-        made.append([table.assign(task=chosen.name) for table in tables])
-    found = dict(zip(("utility", "curves"), (pd.concat(kind, ignore_index=True) for kind in zip(*made))))
+    asked = partial(asked, sets=set(sets), extractor=extractor, show=show, attributes=attributes, reference=reference)
+    found = _by_task(tasks, rows, {TRAIN: train, **tests}, asked)
     return Utility(found, columns, extractor.label, head, len(train))
 
 
@@ -253,11 +248,11 @@ def _part(real: Patches, splits: Sequence[str]) -> Patches | None:
 
 def _compared(
     rows: Mapping[str, Embedded],
+    *,
     sets: set[str],
     patches: Mapping[str, Cohort],
     extractor: Encoder,
     show: Show,
-    *,
     only: Sequence[str],
     **asked: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -292,6 +287,21 @@ def _packed(given: Given) -> Cohort:
         where = "the cohort" if isinstance(given, Cohort) else str(given)
         raise MediError(f"{where}: not packed; `medi pack` or Cohort.pack decodes its images")
     return cohort
+
+
+def _by_task(
+    tasks: Sequence[Task],
+    rows: Mapping[str, Embedded],
+    parts: Mapping[str, Cohort],
+    compare: Callable[..., tuple[pd.DataFrame, pd.DataFrame]],
+) -> dict[str, pd.DataFrame]:
+    """The tables of all tasks, one after another."""
+    made = []
+    for task in tasks:
+        own = {name: found.take(task.rows(found.table)) for name, found in rows.items()}
+        patches = {name: part.select(task.rows(part.table)) for name, part in parts.items()}
+        made.append([table.assign(task=task.name) for table in compare(own, patches=patches)])
+    return dict(zip(("utility", "curves"), (pd.concat(kind, ignore_index=True) for kind in zip(*made))))
 
 
 def _tasks(given: str | Sequence[str] | None, train: Cohort) -> list[Task]:
