@@ -1,11 +1,12 @@
 """Train a model, load it, sample from it, export it: what the command line and a study call, in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from medi.cohort.plan import Plan, images
@@ -16,10 +17,13 @@ from medi.core.errors import MediError
 from medi.core.files import read_table
 from medi.core.progress import Advance, Show, Silent, unheard
 from medi.core.showing import Shown
+from medi.evaluation.classify.probes import groups
+from medi.evaluation.statistics import cluster_bootstrap
 from medi.models.checkpoint import Checkpoint, load_checkpoint
 from medi.models.denoiser import Denoiser
 from medi.sampling.generate import generate, load_on_device, workers_worthwhile
 from medi.sampling.guidance import Guidance
+from medi.sampling.interaction import SIGMAS, interaction
 from medi.sampling.sampler import SamplerSettings, draw, sample_images
 from medi.training.loop import MODEL
 from medi.training.loop import train as train_in
@@ -127,6 +131,42 @@ class Model(Shown):
         from medi.export.export import export
 
         return export(self.path, Path(out), class_name, data_licence)
+
+    def interaction(
+        self,
+        patches: Cohort | str | Path,
+        over: Sequence[str] = (),
+        sigmas: Sequence[float] = SIGMAS,
+        seed: int = 0,
+        draws: int = 1000,
+    ) -> pd.DataFrame:
+        """Where the model fails to compose: the interaction energy of real patches under noise, by noise level.
+
+        0: what class and attributes do to D(x, sigma, z) adds up; 1: nothing of it does (`medi.sampling.interaction`).
+        over: the class and the columns by which a combination is "seen" or "unseen" in training, by default the class
+        and the first attribute. A row per split and sigma: energy, low and high (95 %, resampled patients), n patches.
+        MediError where the model was trained without conditioning dropout, or its file does not count combinations.
+        """
+        packed = _packed(patches)
+        found = interaction(self.denoiser, self.checkpoint, packed, sigmas, seed)
+        patients = groups(packed.table).to_numpy()
+        split = self._splits(packed, tuple(over))
+        rows = []
+        for (part, sigma), group in found.groupby([split.iloc[found["row"]].to_numpy(), found["sigma"]]):
+            values = (group[name].to_numpy(dtype=np.float64) for name in ("joint", "whole"))
+            energy = cluster_bootstrap(np.divide, patients[group["row"]], *values, draws=draws, key=("interaction",))
+            rows.append((part, sigma, energy.value, energy.low, energy.high, len(group)))
+        return pd.DataFrame(rows, columns=["split", "sigma", "energy", "low", "high", "n"])
+
+    def _splits(self, patches: Cohort, over: tuple[str, ...]) -> pd.Series:
+        """Whether training had its combination, "seen" or "unseen", for every patch."""
+        known, columns = self.checkpoint.combinations, over or ("class", self.schema.attributes[0].name)
+        if not known or not set(columns) <= set(known["columns"]):
+            raise MediError(f"{self.path}: does not say which combinations of {' x '.join(columns)} it was trained on")
+        places = [known["columns"].index(name) for name in columns]
+        seen = {tuple(row[place] for place in places) for row in known["rows"] if row[-1]}
+        asked = patches.table[list(columns)].itertuples(index=False, name=None)
+        return pd.Series(["seen" if row in seen else "unseen" for row in asked])
 
     def show(self, each: int = 3, seed: int = 0, steps: int = 16) -> "Figure":
         """A matplotlib figure of samples: a row per level of the first attribute, `each` images per class in it.
