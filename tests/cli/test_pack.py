@@ -1,10 +1,13 @@
 """The verb pack: crops, tiles, bad images, interruptions."""
 
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from command_line import Medi, fine, refused
+from medi.cohort import packing
 from medi.cohort.table import Cohort
 from shared_data import SHARED, real
 
@@ -22,15 +25,22 @@ def test_bad_images_fail_by_name_or_are_listed(medi: Medi, source: Path) -> None
 
 
 def test_interruption_says_how_to_go_on_p12(medi: Medi, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    whole, calls = packing.pack_unit, count()
+
+    def interrupted(*task: Any) -> object:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*task)
 
     with monkeypatch.context() as patched:
-        patched.setattr("medi.cohort.packing.pack_unit", interrupted)
+        patched.setattr(packing, "UNIT", 16)
+        patched.setattr(packing, "pack_unit", interrupted)
         code, shown = medi("pack", source, "--size", "8", "--workers", "1", "--out", "k")
-    assert code == 130
-    assert "the same command goes on" in shown
-    fine(medi("pack", source, "--size", "8", "--workers", "1", "--out", "k"))
+        assert code == 130
+        last = shown.splitlines()[-1]
+        assert last == "medi: stopped packing at 32 of 48 images; the same command goes on where it was"
+        fine(medi("pack", source, "--size", "8", "--workers", "1", "--out", "k"))
+    assert next(calls) == 4, "only the last unit was left"
     assert len(Cohort.load(Path("k")).images) == 48
 
 

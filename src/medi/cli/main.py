@@ -31,7 +31,7 @@ from medi.cli import (
 )
 from medi.cli import app as browser
 from medi.cli.help import CONTEXT, Verbs
-from medi.cli.terminal import log, printable
+from medi.cli.terminal import log, printable, stopped_at
 from medi.core.errors import MediError
 from medi.core.stopping import Stopped, ended_by_sigterm
 
@@ -87,7 +87,7 @@ def main() -> None:
     if code == INTERRUPTED:
         code = Stopped()
     if isinstance(code, Stopped):
-        _tell(str(code))
+        _tell(str(code) if code.saved else stopped_at() or str(code))
         code = SIGNALLED + code.number
     sys.exit(code)
 

@@ -117,8 +117,20 @@ class Terminal:
         )
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             tasks = [progress.add_task(title, total=None) for title in titles]
-            yield [partial(self._advance, progress, task) for task in tasks]
+            _under_way.clear()
+            yield [partial(self._advance, progress, task, title, unit) for task, title in zip(tasks, titles)]
+            _under_way.clear()  # not where it is interrupted
 
     @staticmethod
-    def _advance(progress: Progress, task: TaskID, count: int, total: int) -> None:
+    def _advance(progress: Progress, task: TaskID, title: str, unit: str, count: int, total: int) -> None:
         progress.update(task, completed=count, total=total)
+        _under_way[title] = (count, total, unit)
+
+
+_under_way: dict[str, tuple[int, int, str]] = {}  # what the bars show: done, of how many of what
+
+
+def stopped_at() -> str:
+    """Where the work was that bars showed when it was interrupted; "" where none was under way."""
+    reached = [f"{title} at {done:,} of {total:,} {unit}" for title, (done, total, unit) in _under_way.items()]
+    return f"stopped {' and '.join(reached)}; the same command goes on where it was" if reached else ""
