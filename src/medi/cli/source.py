@@ -34,7 +34,9 @@ OPTIONS: Mapping[str, Any] = {
     "kind": Annotated[
         str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder or auto.", "KIND", KINDS)
     ],
-    "attributes": Annotated[list[str] | None, _option("attributes", "What to condition on: a,b or repeated.")],
+    "attributes": Annotated[
+        list[str] | None, _option("attributes", "What to condition on: a,b or repeated; NEW=OLD renames.")
+    ],
     "continuous": Annotated[list[str] | None, _option("continuous", "Those of the attributes that are numbers.")],
     "label": Annotated[str | None, _option("label", "The class (webdataset: a field of the JSON).")],
     "patient": Annotated[str | None, _option("patient", "The patient; '' for none.")],
@@ -45,7 +47,9 @@ OPTIONS: Mapping[str, Any] = {
     "pattern": Annotated[str | None, _option("pattern", "folder: regular expression with named groups.", "REGEX")],
     "level": Annotated[str | None, _option("level", "tcga_ut: 0 to 5, or all.", "LEVEL")],
     "shards": Annotated[str | None, _option("shards", "webdataset: which tars of the folder.", "GLOB")],
-    "classes": Annotated[list[str] | None, _option("classes", "Keep only these: a,b or repeated.", "CLASS")],
+    "classes": Annotated[
+        list[str] | None, _option("classes", "Keep only these: a,b or repeated; '\"a, b\",c' quotes a comma.", "CLASS")
+    ],
     "clinical": Annotated[Path | None, _option("clinical", "GDC clinical table: race, gender, age.", "TABLE")],
     "sites": Annotated[Path | None, _option("sites", "GDC site code table: hospitals.", "TABLE")],
     "merge_aliases": Annotated[
