@@ -13,7 +13,7 @@ from medi.core.errors import MediError
 from medi.core.tables import OWN_COLUMNS, RESULTS
 
 ODD = {"a": "[/b]", "b": "[red]Adenocarcinoma, NOS"}
-SITES = {"NA": ":x:", "02": "[/x]", "X": "two, three"}
+SITES = {"NA": ":x:", "02": "10 x 10", "X": "two, three"}
 
 
 @pytest.fixture
@@ -44,6 +44,9 @@ def test_a_level_with_a_comma_can_be_given_in_every_list(medi: Medi, odd: Path) 
     fine(medi("holdout", odd, "--attributes", "[/i]", "--classes", classes, "--rate", "0.2", "--out", "h"))
     assert set(Cohort.load("h").table["class"]) == set(ODD.values())
     refused(medi("audit", odd, "--classes", '"[red]Adeno,[/b]'), "a quote is not closed")
+    fine(medi("holdout", odd, "--attributes", "[/i]", "--held", '[/b] x "10 x 10"', "--out", "h2"))
+    fine(medi("plan", "h2", "--wanted", '[/b] x "10 x 10"', "-n", "3", "--out", "p2"))
+    assert set(pd.read_parquet("p2/rows.parquet")["[/i]"]) == {"10 x 10"}
 
 
 def test_names_of_our_own_columns_are_refused_and_read_under_another(medi: Medi, source: Path) -> None:

@@ -14,7 +14,7 @@ from medi.cli.options import TIMES, Over, Seed, check_fits, folder, given, one_o
 from medi.cli.source import Source, with_source
 from medi.cli.terminal import console, say, warn
 from medi.core.errors import MediError
-from medi.core.lists import split_commas
+from medi.core.lists import split_at, split_commas
 
 if TYPE_CHECKING:
     from medi.cohort.holdout import Holdout
@@ -97,7 +97,7 @@ def _rule(kind: str | None, over: Sequence[str], held: Sequence[str], options: M
         if len(over) not in (0, 3):
             raise MediError("--rule published is over site, gender and race: name these three columns in --over")
         return replace(Rule.published(*over), **options)
-    combinations = tuple(tuple(text.split(TIMES)) for text in held)
+    combinations = tuple(tuple(split_at(text, TIMES)) for text in held)
     return Rule(kind, tuple(over), held=combinations, **options)  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ from medi.cli.next_step import model_beside, next_step
 from medi.cli.options import TIMES, HeldOut, Over, Seed, check_fits, folder, given, one_of
 from medi.cli.terminal import console, printable, say
 from medi.core.errors import MediError
-from medi.core.lists import split_commas
+from medi.core.lists import split_at, split_commas
 
 if TYPE_CHECKING:
     from medi.cohort.plan import Plan
@@ -99,7 +99,7 @@ def _plan(kind: str, cohort: "Cohort", folder: Path, over: Sequence[str], given:
         found = Holdout.load(folder)
         return plans.combinations(table, schema, found.held_out, over=found.certificate["columns"], **given)
     if kind == "combinations":
-        wanted = [tuple(text.split(TIMES)) for text in given.pop("wanted", [])]
+        wanted = [tuple(split_at(text, TIMES)) for text in given.pop("wanted", [])]
         return plans.combinations(table, schema, wanted, over=over, **given)
     rules: dict[str, Callable[..., Plan]] = {"balance": plans.balance, "union": plans.union, "match": plans.match}
     return rules[kind](table, schema, over=over, **given)

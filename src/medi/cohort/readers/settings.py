@@ -15,11 +15,11 @@ class Settings:
     """What a user may say to every reader; None means: guess, and note the guess.
 
     attributes: columns to condition on, NEW=OLD to read the column OLD as NEW; continuous: those of them that are
-    numbers. missing: spellings of "not known", for all columns or per column. group_rare: {column: n} turns levels with fewer than n patients into "other".
-    classes: keep only these (TCGA abbreviations and names both work). mpp: micrometres per pixel of the images.
-    clinical, sites: GDC's clinical table and site code table, for TCGA; merge_aliases: other names of one hospital
-    are one level, not its spellings alone. on_error: "skip" leaves bad rows out and lists them, "fail" stops at the
-    first.
+    numbers. missing: spellings of "not known", for all columns or per column. group_rare: {column: n} turns levels
+    with fewer than n patients into "other". classes: keep only these (TCGA abbreviations and names both work). mpp:
+    micrometres per pixel of the images. clinical, sites: GDC's clinical table and site code table, for TCGA;
+    merge_aliases: other names of one hospital are one level, not its spellings alone. on_error: "skip" leaves bad rows
+    out and lists them, "fail" stops at the first.
     """
 
     attributes: Sequence[str] | None = None
