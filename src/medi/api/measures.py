@@ -3,7 +3,7 @@
 Patches come as packed cohorts or as the folders that hold them; the results show themselves and keep tidy tables.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from medi.cohort.rule import Combination
 from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.progress import Show, Silent, Tally
+from medi.core.progress import Advance, Show, Silent, Tally
+from medi.core.sharding import Shard
 from medi.evaluation.classify.arms import reference_of
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
@@ -27,7 +28,7 @@ from medi.evaluation.classify.scoring import CHANCE, EVERY
 from medi.evaluation.classify.stained import STAIN, stain_arms
 from medi.evaluation.classify.tasks import Task
 from medi.evaluation.control import control
-from medi.evaluation.encoders import Encoder, cached
+from medi.evaluation.encoders import Encoder, cached, embed_share
 from medi.evaluation.encoders import encoder as named_encoder
 from medi.evaluation.features import FLOOR, REAL, Embedded, check_sets
 from medi.evaluation.fidelity.compare import distances, halves
@@ -371,10 +372,22 @@ def _embedded(
         raise MediError(
             f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
         )
-    folder, found = Path(cache) if cache else None, {}
-    with show.bars("embedding") as (advance,):
+    return dict(embed_sets(cohorts, extractor, cache, show))
+
+
+def embed_sets(
+    cohorts: Mapping[str, Cohort], extractor: Encoder, cache: str | Path | None = None, show: Show | None = None
+) -> Iterator[tuple[str, Embedded]]:
+    """What `embed` and a study call: the features of each set in turn, under one bar."""
+    folder = Path(cache) if cache else None
+    with (show or Silent()).bars("embedding") as (advance,):
         tally = Tally(advance, sum(map(len, cohorts.values())))
         for name, cohort in cohorts.items():
             features = cached(cohort, extractor, folder, tally.part())
-            found[name] = Embedded(features.astype(np.float64), cohort.table)
-    return found
+            yield name, Embedded(features.astype(np.float64), cohort.table)
+
+
+def embed_part(cohort: Cohort, extractor: Encoder, cache: Path, shard: Shard, advance: Advance) -> Embedded | None:
+    """What the verb calls: one part of the features, kept in `cache`; all of them to whom ends last."""
+    features = embed_share(cohort, extractor, cache, shard, advance)
+    return None if features is None else Embedded(features, cohort.table)

@@ -16,6 +16,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import read_table
 from medi.core.progress import Advance, Show, Silent, unheard
+from medi.core.sharding import WHOLE, Shard
 from medi.core.showing import Shown
 from medi.evaluation.classify.probes import groups
 from medi.evaluation.statistics import cluster_bootstrap
@@ -108,11 +109,9 @@ class Model(Shown):
         >>> len(model.sample(asked, out="tiny-two", steps=2))
         2
         """
-        chosen, rows = sampler_settings(**settings), rows_of(plan, seed)
-        other = None if worse is None else _as_model(worse).path
-        count = workers or workers_worthwhile(len(rows), chosen.batch)
+        chosen, other = sampler_settings(**settings), None if worse is None else _as_model(worse).path
         with (progress or Silent()).bars("sampling") as (advance,):
-            made = generate(self.path, rows, Path(out), seed, chosen, advance, worse=other, workers=count)
+            made = sample_part(self.path, plan, Path(out), chosen, seed, other, workers=workers, advance=advance)
         if made is None:
             raise MediError(f"{out}: other processes are still sampling; load the cohort when all are done")
         return made
@@ -312,6 +311,23 @@ def sample(
     (3, True)
     """
     return _as_model(model).sample(plan, out, seed, worse, workers, progress, **settings)
+
+
+def sample_part(
+    model: Path,
+    plan: Rows,
+    out: Path,
+    settings: SamplerSettings,
+    seed: int = 0,
+    worse: Path | None = None,
+    shard: Shard = WHOLE,
+    workers: int | None = None,
+    advance: Advance = unheard,
+) -> Cohort | None:
+    """What `sample`, the verb and a study call: one part of a synthetic cohort, the whole one to whom ends last."""
+    rows = rows_of(plan, seed)
+    count = workers or workers_worthwhile(len(rows) // max(shard[1], 1), settings.batch)
+    return generate(model, rows, out, seed, settings, advance, shard, worse, count)
 
 
 def sampler_settings(guidance: Guidance | Mapping[str, float] | None = None, **settings: Any) -> SamplerSettings:

@@ -35,13 +35,12 @@ def embed(
 
     Example: medi embed my-packed --encoder uni --cache embeddings
     """
+    from medi.api.measures import embed_part
     from medi.cohort.loose_images import read_packed
     from medi.core.locks import locked, part_of
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
-    from medi.evaluation.encoders import embed_share
     from medi.evaluation.encoders import encoder as named
-    from medi.evaluation.features import Embedded
 
     cohort, extractor, part = read_packed(packed), named(encoder, jpeg, precision), shard_of(shard)
     sharers = part[1] * process("WORLD_SIZE", 1)
@@ -50,12 +49,12 @@ def embed(
     store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
     show: Show = Silent() if process("RANK", 0) else Terminal()
     with locked(out.parent, f"{out.name}-{part_of(part)}"), show.bars("embedding") as (advance,):
-        features = embed_share(cohort, extractor, store, part, advance)
+        found = embed_part(cohort, extractor, store, part, advance)
     took = time.perf_counter() - started
-    if features is None:
+    if found is None:
         say(f"shard {shard} is done ({took:.0f} s); the last of the others writes all: {out}")
         return
-    Embedded(features, cohort.table).save(out)
+    found.save(out)
     if cache is None:
         shutil.rmtree(store, ignore_errors=True)
     rate = f"{len(cohort) / took:,.0f} images/s" if sharers == 1 else f"{took:.0f} s"

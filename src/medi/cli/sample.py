@@ -90,22 +90,20 @@ def sample(
 
     Example: medi sample my-model my-plan --out my-samples --steps 20
     """
-    from medi.api.model import rows_of
+    from medi.api.model import sample_part
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
-    from medi.sampling.generate import generate, workers_worthwhile
     from medi.sampling.sampler import SamplerSettings
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if autoguidance is None else autoguidance_weight)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
     kind: Any = precision  # SamplerSettings refuses what is unknown
     settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
-    rows, part, started = rows_of(plan), shard_of(shard), time.perf_counter()
-    workers = workers or workers_worthwhile(len(rows) // max(part[1], 1), batch)
+    part, started = shard_of(shard), time.perf_counter()
     worse = None if autoguidance is None else model_file(autoguidance)
     show: Show = Silent() if process("RANK", 0) else Terminal()
     with show.bars("sampling") as (advance,):
-        cohort = generate(model_file(model), rows, out, seed, settings, advance, part, worse, workers)
+        cohort = sample_part(model_file(model), plan, out, settings, seed, worse, part, workers, advance)
     took = f"{time.perf_counter() - started:.0f} s"
     if cohort is None:
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")

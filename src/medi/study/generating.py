@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medi.api.model import train_split
+from medi.api.model import sample_part, train_split
 from medi.core.files import read_table
 from medi.core.progress import Advance
-from medi.sampling.generate import generate
 from medi.sampling.transfer import TransferSettings, filling, transfer
 from medi.study.context import MEDI, MODELS, Study, reopen
 from medi.study.settings import StudySettings
@@ -46,9 +45,9 @@ def sample_model(folder: Path, model: str, advance: Advance) -> None:
     """Worker: the synthetic cohort of one model."""
     study = reopen(folder)
     s, checkpoint = study.settings, study.checkpoint(model)
-    rows = read_table(folder / "plan" / "rows.parquet")
     worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
-    generate(checkpoint, rows, folder / "samples" / model, s.seed, s.sampling, advance, worse=worse)
+    plan, out = folder / "plan", folder / "samples" / model
+    sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, workers=1, advance=advance)
 
 
 def translation_of(s: StudySettings) -> TransferSettings:

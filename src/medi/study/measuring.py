@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from medi.api.measures import embed_sets
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
-from medi.core.progress import Tally
 from medi.core.tables import (
     BY_ENCODER,
     CONFUSION,
@@ -24,7 +25,7 @@ from medi.evaluation.classify.comparison import sets_alone, study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import Control, control
-from medi.evaluation.encoders import embed, learned
+from medi.evaluation.encoders import learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
@@ -44,13 +45,10 @@ def learn_encoder(study: Study, path: Path) -> str:
 def embed_patches(study: Study, path: Path, encoder: str) -> str:
     """The features of all patches by one encoder."""
     sets, extractor = study.stores(), study.encoder(encoder)
-    total = sum(map(len, sets.values()))
-    with study.show.bars("embedding") as (advance,):
-        tally = Tally(advance, total)
-        for name, cohort in sets.items():
-            table = pd.DataFrame(embed(cohort, extractor, progress=tally.part())).add_prefix("f")
-            write_table(path / f"{name}.parquet", table)
-    return f"{total:,} patches, {extractor.dimension} numbers each"
+    for name, found in embed_sets(sets, extractor, show=study.show):
+        table = pd.DataFrame(found.features.astype(np.float32)).add_prefix("f")
+        write_table(path / f"{name}.parquet", table)
+    return f"{sum(map(len, sets.values())):,} patches, {extractor.dimension} numbers each"
 
 
 def measure_fidelity(study: Study, path: Path) -> str:
