@@ -53,4 +53,5 @@ def test_counts_of_combinations_keep_missing_values() -> None:
     assert counts(table, Schema.infer(table, ["site", "age"], continuous=["age"])) == {
         "columns": ["class", "site"],
         "rows": [["a", "x", 3], ["b", "", 2]],
+        "always": ["age"],
     }

@@ -8,10 +8,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from medi.cohort.combinations import counts
+from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.models import checkpoint
 from medi.models.checkpoint import Checkpoint, load_checkpoint, load_model, load_tensors, save_model, save_tensors
 from medi.models.denoiser import Denoiser
+from medi.models.missing_conditions import check_met
 
 
 def test_round_trip(denoiser: Denoiser, tmp_path) -> None:
@@ -108,3 +111,15 @@ def test_who_may_read_new_files_may_read_a_model(denoiser: Denoiser, tmp_path) -
     other.touch()
     save_model(tmp_path / "model.safetensors", denoiser, Checkpoint.of(denoiser))
     assert (tmp_path / "model.safetensors").stat().st_mode == other.stat().st_mode
+
+
+def test_a_number_that_every_training_row_had_was_never_met_missing(denoiser: Denoiser, cohort: Cohort) -> None:
+    age = denoiser.schema.attribute("age")
+    whole = cohort.with_columns(age="61")
+    met = Checkpoint.of(denoiser, combinations=counts(whole.table, cohort.schema))
+    assert not met.met_missing(age)
+    assert Checkpoint.of(denoiser, combinations=counts(cohort.table, cohort.schema)).met_missing(age)
+    assert Checkpoint.of(denoiser).met_missing(age), "taken for granted where the file does not say"
+    rows = whole.table.assign(age=["61", "", *["61"] * (len(whole) - 2)])
+    with pytest.raises(MediError, match="age is empty in row 1 to sample"):
+        check_met("m", met, rows)

@@ -109,8 +109,11 @@ class Combinations:
 
 def counts(table: pd.DataFrame, schema: Schema) -> dict[str, list]:
     """How many rows each combination of the categorical conditions has, missing ones as written: columns and rows
-    [level, ..., n], as plain lists for JSON."""
+    [level, ..., n], as plain lists for JSON; and under "always" the continuous ones that every row has, if any."""
     columns = [a.name for a in schema.conditions if a.kind == "categorical"]
     found = table.groupby(columns, sort=True, dropna=False, observed=True).size()
     keys = found.index.to_frame(index=False).astype("str").to_numpy().tolist()
-    return {"columns": columns, "rows": [[*key, int(n)] for key, n in zip(keys, found)]}
+    numbers = [a for a in schema.conditions if a.kind == "continuous"]
+    always = [a.name for a in numbers if not table[a.name].isin(a.missing).any()]
+    counted: dict[str, list] = {"columns": columns, "rows": [[*key, int(n)] for key, n in zip(keys, found)]}
+    return {**counted, "always": always} if always else counted

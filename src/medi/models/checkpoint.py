@@ -134,7 +134,7 @@ class Checkpoint:
         """Whether training had rows without this condition; taken for granted where the file does not say."""
         known = self.combinations or {"columns": []}
         if attribute.name not in known["columns"]:
-            return True
+            return attribute.name not in known.get("always", ())
         at = known["columns"].index(attribute.name)
         return any(row[at] in attribute.missing for row in known["rows"])
 
