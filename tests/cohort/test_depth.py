@@ -136,11 +136,11 @@ def test_a_smaller_copy_in_a_tiff_is_no_further_picture(tmp_path: Path) -> None:
 def test_gif_and_jpeg_2000_are_images_and_other_files_are_counted(tmp_path: Path) -> None:
     for name in ("0.gif", "1.jp2", "2.png"):
         pages(tmp_path / "in" / "A" / name, 1)
-    for name in ("notes.xml", "b.xml", "c.svs"):
+    for name in ("notes.xml", "b.xml", "c.svs", "d.heic"):
         (tmp_path / "in" / "A" / name).write_text("x")
     cohort = readers.read(tmp_path / "in", "folder")
     assert cohort.table["image"].tolist() == ["A/0.gif", "A/1.jp2", "A/2.png"]
-    assert "passed over, not of a kind of image that is read here: .xml (2), .svs (1)" in cohort.notes
+    assert "passed over, not of a kind of image that is read here: .xml (2), .svs (1), .heic (1)" in cohort.notes
     assert cohort.pack(tmp_path / "packed", 8, workers=1).images[:].std(axis=0).max() < 2
 
 

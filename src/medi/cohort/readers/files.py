@@ -23,7 +23,7 @@ def list_images(root: Path, notes: Notes, settings: Settings) -> list[str]:
         notes.append(f"links to folders are not followed: {some(folders)}")
     files = {name: entry for name, entry in entries.items() if not entry.is_dir()}
     images = {name: entry for name, entry in files.items() if name.lower().endswith(SUFFIXES)}
-    others = Counter(Path(name).suffix.lower() or "no suffix" for name in files.keys() - images.keys())
+    others = Counter(Path(name).suffix.lower() or "no suffix" for name in sorted(files.keys() - images.keys()))
     if not images:
         found = f"; its files: {_counted(others)}" if others else ""
         raise MediError(f"{root}: no images here ({', '.join(SUFFIXES)}){found}")
