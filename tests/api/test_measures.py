@@ -15,6 +15,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Silent
 from medi.core.tables import FIDELITY, UTILITY
+from medi.evaluation.splits import added
 
 CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
 CELLS = [(c, s) for c in CLASSES for s in SITES]
@@ -147,3 +148,13 @@ def test_rows_without_a_class_are_no_class_and_are_counted(real: Cohort) -> None
     assert set(distances.tables["fidelity"]["class"]) == {"", *CLASSES}
     with pytest.raises(MediError, match="real: no patch has a class"):
         medi.utility(real.with_columns(**{"class": ""}), arms="none")
+
+
+def test_what_fills_is_read_from_text_too(real: Cohort, made: Cohort) -> None:
+    """A cohort that went through a table has True and False as text, and any text counts as true."""
+    fills = np.arange(len(made)) % 4 == 0
+    flags, texts = made.with_columns(fill=fills), made.with_columns(fill=pd.Series(fills).map(str))
+    assert added("made", texts).table["sample_id"].tolist() == added("made", flags).table["sample_id"].tolist()
+    with pytest.raises(MediError, match="made: its column 'fill' says which patches are added"):
+        medi.utility(real, made=made.with_columns(fill="blue"))
+    medi.fidelity(real.with_columns(encoder=real.table["site"]), made=made, over=["class", "site"], n=20, draws=0)

@@ -41,8 +41,8 @@ def refuse_names(sets: Collection[str], over: Sequence[str]) -> None:
 
 
 def bare(cohort: Cohort) -> Embedded:
-    """The table of a cohort beside no features."""
-    return Embedded(np.empty((len(cohort), 0)), cohort.table)
+    """The table of a cohort beside no features; what made its features is not known yet."""
+    return Embedded(np.empty((len(cohort), 0)), cohort.table.drop(columns="encoder", errors="ignore"))
 
 
 def with_class(name: str, cohort: Cohort, show: Show) -> Cohort:

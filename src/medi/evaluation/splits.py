@@ -11,6 +11,7 @@ from medi.core.errors import MediError
 
 TRAIN, RESERVE, TESTS = "train", "reserve", ("test_seen", "test_unseen")
 ORACLE = "oracle"
+YES_OR_NO = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 Combination = tuple[str, ...]  # one level of each column of `over`
 
 
@@ -66,8 +67,21 @@ def added(name: str, cohort: Cohort) -> Cohort:
 
     They only train: where a generator's images were packed like any others, their origin is the set and not "real".
     """
-    part = cohort.select(cohort.table["fill"].to_numpy(dtype=bool)) if "fill" in cohort.table else cohort
+    part = cohort.select(_fills(name, cohort.table["fill"])) if "fill" in cohort.table else cohort
     if name == ORACLE:
         return part
     origin = part.table["origin"] if "origin" in part.table else pd.Series("real", part.table.index)
     return part.with_columns(origin=origin.where(origin != "real", name))
+
+
+def _fills(name: str, values: pd.Series) -> Bool[np.ndarray, " n"]:
+    """Which patches fill, also where a table of text says so; MediError where it says something else."""
+    if values.dtype == bool:
+        return values.to_numpy()
+    said = values.astype(str).str.strip().str.casefold().map(YES_OR_NO)
+    if said.isna().any():
+        odd = values[said.isna()].iloc[0]
+        raise MediError(
+            f"{name}: its column 'fill' says which patches are added, True or False, not {odd!r}; rename that column"
+        )
+    return said.to_numpy(dtype=bool)
