@@ -250,3 +250,12 @@ def test_patients_that_are_not_known_are_not_one_person_p5(source: Callable[...,
     assert cohort.table["patient"].tolist() == ["S1", "S2", "S3"]
     assert "3 images have no patient: their slide stands for it" in notes(cohort)
     assert readers.read(source(*rows), attributes=["site"], missing=["n/a"]).table["patient"].tolist()[2] == "S3"
+
+
+@pytest.mark.parametrize("path", ["./a.png", ".//a.png", "x/../a.png"])
+def test_one_image_under_two_spellings_of_its_path_is_refused_p5(
+    source: Callable[..., Path], tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(MediError, match=r"line 5: image '.*a.png' was there already \(metadata.csv line 2\)"):
+        readers.read(source(*ROWS, f"{path},tumor,P9,S9,X,2"), attributes=["site"])

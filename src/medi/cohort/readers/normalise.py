@@ -6,6 +6,7 @@ A reader calls `assemble` with the rows it found. Whatever was not said is guess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from posixpath import normpath
 
 import numpy as np
 import pandas as pd
@@ -192,12 +193,18 @@ def _counts(values: pd.Series) -> str:
 
 def _check_duplicates(table: pd.DataFrame, place: Callable[[int], str]) -> None:
     """An id names one row, and an image is in one row: a copy could come to lie on both sides of a split (P5)."""
-    for column in ("sample_id", "image"):
-        twice = table[column].duplicated() & (table[column] != "")
+    for column, names in (("sample_id", table["sample_id"]), ("image", _one_path(table["image"]))):
+        twice = names.duplicated() & (names != "")
         if twice.any():
             name, row = table[column][twice].iloc[0], table.index[twice][0]
-            first = table.index[table[column] == name][0]
+            first = table.index[names == names[row]][0]
             raise MediError(f"{place(row)}: {column} {name!r} was there already ({place(first)}); remove or rename one")
+
+
+def _one_path(images: pd.Series) -> pd.Series:
+    """Paths of images with one spelling each: "./a.png" is "a.png"."""
+    odd = images.str.contains(r"(?:^|/)\.{1,2}/|//", regex=True)
+    return images.mask(odd, images[odd].map(normpath)) if odd.any() else images
 
 
 def _check_missing(table: pd.DataFrame, settings: Settings) -> None:
