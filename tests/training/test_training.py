@@ -477,10 +477,10 @@ def test_balance_over_the_class_alone(cohort: Cohort) -> None:
 
 @pytest.mark.slow
 def test_sheet_has_a_row_per_class_and_a_column_per_site(cohort: Cohort, tiny, tmp_path, denoiser) -> None:
-    """Place (c, s) has the image of class c at site s; CLS, without sites, shows several images of each class."""
+    """Place (c, s) has the image of class c at site s and the mean age; CLS, without sites, several of each class."""
     grid = sheet(denoiser, 3, draw)
     assert grid.shape == (3 * 8, 2 * 8, 3)
-    rows = pd.DataFrame({"class": ["b"], "site": ["B"], "age": [""], "noise_id": ["b B"]})
+    rows = pd.DataFrame({"class": ["b"], "site": ["B"], "age": ["0.0"], "noise_id": ["b B"]})
     image = grid[8:16, 8:16].astype(int)
     assert abs(sample_images(denoiser, rows, 3, SamplerSettings(batch=6))[0].astype(int) - image).max() <= 1
     assert sheet(Denoiser(tiny, cohort.schema.restrict([])), 0, draw).shape == (3 * 8, 8 * 8, 3)
