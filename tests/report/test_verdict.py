@@ -119,6 +119,18 @@ def test_images_that_do_not_show_what_was_asked_for_come_first(attribute: str) -
     assert judge(utility(), control(made=0.6, attribute=attribute))[0].gains
 
 
+def test_a_probe_that_is_no_better_than_chance_on_real_images_judges_nothing() -> None:
+    """P13: a biased probe takes the attribute for the class, and knows 6 % of real images of unseen combinations."""
+    blind = control(made=0.03)
+    blind.loc[blind["arm"] == "real", ["value", "low", "high"]] = (0.06, 0.04, 0.08)
+    said = verdict(utility(), blind)
+    assert said[0].startswith("MeDi is a gain")
+    assert said[1] == (
+        "Whether images of unseen combinations show the class that was asked for is not known: the probe recognises "
+        "6 % of the real ones, where chance is 25 %."
+    )
+
+
 def test_cls_is_not_asked_for_an_attribute() -> None:
     rows = utility().replace({"arm": {"medi": "cls"}})
     assert judge(rows, control("cls", 0.3, "site"))[0].gains

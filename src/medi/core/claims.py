@@ -22,7 +22,7 @@ def rules() -> dict[str, str]:
         "images alone and to pure noise are above 0. The lower limit of the training set itself is above chance.",
         "usable images": f"The upper limit of the share as asked, of class and of attribute, is at least {HALF_WAY:g} "
         "of the way from chance to real images. Recall, the share of real patches near some image, is at least "
-        f"{LEAST_RECALL:g}.",
+        f"{LEAST_RECALL:g}. A probe that is no better than chance on real images does not judge.",
         "distance": f"Measured on at least {LEAST_IMAGES} images of each set; a dash stands for fewer.",
         "remedies": "No remedy is called the best: the test patches must not choose.",
     }

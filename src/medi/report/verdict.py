@@ -117,19 +117,38 @@ def _refused(reached: Figure, gain: Figure, over_noise: Figure, chance: float) -
 
 def _not_shown(arm: str, control: pd.DataFrame | None) -> Iterator[str]:
     """Where images clearly do not show the class or the level that was asked for."""
-    rows = pd.DataFrame() if control is None else pick(control, metric="as_asked", scope="all", arm=[REAL, arm])
-    for _, pair in rows.groupby(["attribute", "split"], sort=False) if len(rows) else ():
-        levels = _levels(control, str(pair["attribute"].iloc[0]))
-        real, made = (pair[pair["arm"] == name] for name in (REAL, arm))
-        if not (levels and len(real) and len(made)) or (arm == CLS and pair["attribute"].iloc[0] != "class"):
-            continue  # CLS is asked for a class alone
-        least = 1 / levels + HALF_WAY * (real["value"].iloc[0] - 1 / levels)
-        if made["high"].iloc[0] < least:
+    for attribute, split, chance, real, made in _asked_of(arm, control):
+        least = chance + HALF_WAY * (real - chance)
+        if real > chance and made.high < least:  # else the probe is blind there
             yield (
-                f"by a probe, {share(made['value'].iloc[0])} of the images of "
-                f"{split_title(str(pair['split'].iloc[0]))} show the {pair['attribute'].iloc[0]} that was asked for, "
-                f"real ones {share(real['value'].iloc[0])}; half-way from chance is {share(least)}"
+                f"by a probe, {share(made.value)} of the images of {split_title(split)} show the {attribute} that was "
+                f"asked for, real ones {share(real)}; half-way from chance is {share(least)}"
             )
+
+
+def _blind(judged: Sequence[Judged], control: pd.DataFrame | None) -> list[str]:
+    """Where the probe is no better than chance on real images, so that it judges nothing."""
+    control = None if control is None else of_main_probe(control)
+    found = {
+        f"Whether images of {split_title(split)} show the {attribute} that was asked for is not known: the probe "
+        f"recognises {share(real)} of the real ones, where chance is {share(chance)}.": None
+        for one in judged
+        for attribute, split, chance, real, _ in _asked_of(one.arm, control)
+        if real <= chance
+    }
+    return list(found)
+
+
+def _asked_of(arm: str, control: pd.DataFrame | None) -> Iterator[tuple[str, str, float, float, Figure]]:
+    """Attribute, split, chance, the share of real images that show what they are, and that of a set as asked."""
+    rows = pd.DataFrame() if control is None else pick(control, metric="as_asked", scope="all", arm=[REAL, arm])
+    for (attribute, split), pair in rows.groupby(["attribute", "split"], sort=False) if len(rows) else ():
+        levels = _levels(control, str(attribute))
+        real, made = (pair[pair["arm"] == name] for name in (REAL, arm))
+        if (
+            levels and len(real) and len(made) and (arm != CLS or attribute == "class")
+        ):  # CLS is asked for a class alone
+            yield str(attribute), str(split), 1 / levels, float(real["value"].iloc[0]), _figure(made)
 
 
 def _levels(control: pd.DataFrame | None, attribute: str) -> int:
@@ -165,6 +184,7 @@ def verdict(
     return [
         *unusable,
         f"{_claim(first)} {_numbers(first, rows)}",
+        *_blind(judged, control),
         " ".join(_remedies_beside(first, rows, utility)) or "No remedy without a generator was tried.",
         *(_claim(other) for other in others),
     ]
