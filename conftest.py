@@ -19,6 +19,7 @@ install_import_hook("medi", "beartype.beartype")
 from invariants import INVARIANTS, guarded  # noqa: E402
 
 SOURCE = Path(__file__).parent / "src"
+SLOW_EXAMPLES = ("medi.api.", "medi.cohort.table.Cohort", "medi.cohort.audit.Audit", "medi.cohort.holdout.Holdout")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,8 +36,13 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Markers of invariants; files of which more tests are slow go first, so that no process waits for another."""
+    """Markers of invariants; files of which more tests are slow go first, so that no process waits for another.
+
+    Examples that train a model or audit a cohort are slow as well: a docstring cannot carry the mark itself.
+    """
     for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.startswith(SLOW_EXAMPLES):
+            item.add_marker(pytest.mark.slow)
         for name in guarded(item.name, getattr(getattr(item, "function", None), "__doc__", None)):
             item.add_marker(name.lower())
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))

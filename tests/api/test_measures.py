@@ -41,6 +41,7 @@ def found(real: Cohort, made: Cohort) -> Fidelity:
     return medi.fidelity(real, {"my - model": made}, over=["class", "site"], n=20, draws=0)
 
 
+@pytest.mark.slow
 def test_classes_are_mixed_as_the_training_rows_are(found: Fidelity) -> None:
     """Defect: shares of all real rows here, shares of the training rows in `medi run`.
 
@@ -54,6 +55,7 @@ def test_classes_are_mixed_as_the_training_rows_are(found: Fidelity) -> None:
     assert list(zip(unseen["class"], unseen["site"])) == [HELD]
 
 
+@pytest.mark.slow
 def test_without_a_split_all_real_rows_give_the_shares(real: Cohort, made: Cohort) -> None:
     bare = Cohort(real.table.drop(columns="split"), real.schema, real.pixels)
     table = medi.fidelity(bare, made=made, over=["class", "site"], n=20, draws=0).tables["fidelity"]
@@ -91,6 +93,7 @@ def test_utility_by_name_by_mapping_and_by_folder(real: Cohort, made: Cohort, tm
     pd.testing.assert_frame_equal(UTILITY.read(tmp_path / "u"), table)
 
 
+@pytest.mark.slow
 def test_stains_are_compared_where_they_are_asked_for(real: Cohort) -> None:
     found = medi.utility(real, over=["class", "site"], arms=["reinhard", "dfr"])
     assert set(found.to_frame()["arm"]) == {"real", "dfr", "reinhard", "chance"}
@@ -134,6 +137,7 @@ class Lines(Silent):
         self.lines.append(text)
 
 
+@pytest.mark.slow
 def test_rows_without_a_class_are_no_class_and_are_counted(real: Cohort) -> None:
     names = real.table["class"].mask(np.arange(len(real)) % 7 == 0, "").mask(np.arange(len(real)) % 11 == 0, "n/a")
     schema = Schema.infer(real.table.assign(**{"class": names}), ["site"], missing={"class": ["", "n/a"]})

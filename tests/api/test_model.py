@@ -56,6 +56,7 @@ def test_plans_tables_of_counts_and_folders_say_the_same(packed: Cohort) -> None
     assert np.array_equal(one.images[:], other.images[:])
 
 
+@pytest.mark.slow
 def test_guidance_by_name_needs_dropout(packed: Cohort) -> None:
     rows = packed.table.head(2)
     dropped = medi.train(packed, preset=own(), out="d", dropout=0.2)

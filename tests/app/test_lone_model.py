@@ -17,6 +17,7 @@ from medi.core.errors import MediError
 GOLDEN = Path(__file__).parents[1] / "golden" / "model.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["models/medi", "models/medi/model.safetensors"])
 def test_a_model_alone_samples(name: str, run_folder: Path, tmp_path: Path) -> None:
     bench = LoneModel(run_folder / name, tmp_path)
@@ -40,6 +41,7 @@ def test_a_model_that_does_not_count_says_nothing_of_combinations(tmp_path: Path
     build(bench)
 
 
+@pytest.mark.slow
 def test_a_model_of_the_class_alone_is_refused(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MediError, match="knows the class alone"):
         LoneModel(run_folder / "models/cls", tmp_path)

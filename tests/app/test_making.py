@@ -79,6 +79,7 @@ def test_the_ends_of_a_mix_are_its_levels(bench: Workbench) -> None:
     assert quick(mix=("site", "NA", 0.5)).combinations() == [CELL, CELL | {"site": "NA"}]
 
 
+@pytest.mark.slow
 def test_images_are_sampled_as_the_run_samples(tmp_path: Path) -> None:
     """With the run's fresh noise and, where the model's early average lies beside it, guided by that."""
     home = tiny_run.write_run(tmp_path / "run")
@@ -108,6 +109,7 @@ def test_images_are_sampled_as_the_run_samples(tmp_path: Path) -> None:
     np.testing.assert_array_equal(alone, sample_images(model, rows, 0, replace(asked, guidance=Guidance())))
 
 
+@pytest.mark.slow
 def test_guidance_only_where_training_dropped_conditions(tmp_path: Path) -> None:
     bench = Workbench(tiny_run.write_run(tmp_path / "run", dropout=0.0), tmp_path)
     assert not bench.first.guidable
@@ -145,6 +147,7 @@ def pictures(tmp_path: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_a_new_level_is_learned_beside_the_old_model(
     bench: Workbench, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

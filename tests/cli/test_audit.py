@@ -18,6 +18,7 @@ from shared_data import SHARED, TCGA, real
 CODES = ["--clinical", TCGA / "slides.csv", "--sites", TCGA / "tissue_source_sites.tsv"]
 
 
+@pytest.mark.slow
 def test_alarm_is_seen_and_undefined_is_said_p7(medi: Medi, source: Path) -> None:
     lines = source.read_text().splitlines()
     coded = [lines[0] + ",code,one", *(f"{line},{line.split(',')[1]}{i % 2},same" for i, line in enumerate(lines[1:]))]
@@ -29,6 +30,7 @@ def test_alarm_is_seen_and_undefined_is_said_p7(medi: Medi, source: Path) -> Non
     assert "only one one occurs" in shown
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_p12(medi: Medi, source: Path) -> None:
     refused(medi("audit", "nowhere.csv"), "no such file or folder")
     refused(medi("audit", source, "--label", "diagnosis"), "no column 'diagnosis' for label")
@@ -59,6 +61,7 @@ def test_tar_with_a_path_outside_is_refused_p11(medi: Medi, tmp_path: Path) -> N
     assert not (tmp_path.parent / "evil.jpg").exists()
 
 
+@pytest.mark.slow
 def test_audit_starts_without_torch() -> None:
     code = "import sys; import medi.cli.main; from medi.cohort import audit, readers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -92,12 +95,14 @@ def test_real_folders_are_one_command(medi: Medi, command: list[str], rows: int)
     assert len(Cohort.load(Path("a"))) == rows
 
 
+@pytest.mark.slow
 @real
 def test_the_audit_says_that_site_and_scanner_of_ami_br_cannot_be_told_apart(medi: Medi) -> None:
     shown = fine(medi("audit", SHARED / "ami_br", "--attributes", "site,scanner", "--out", "a"))
     assert "site and scanner cannot be told apart: each scanner (nearly) belongs to one site" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_guesses_are_told_and_unknown_patients_warned_of_p5(medi: Medi, source: Path) -> None:
     """Defect 12: without a column for the patient every patch counts as a patient of its own, which is a leak."""
     shown = fine(medi("audit", source, "--out", "a"))

@@ -35,6 +35,7 @@ def test_fidelity_tells_fresh_patches_from_flat_ones(medi: Medi, folders: Path) 
     assert {"class", "site", "class_mean", "site_mean"} <= set(found["scope"])
 
 
+@pytest.mark.slow
 def test_the_tables_of_another_request_are_not_overwritten_p15(medi: Medi, folders: Path) -> None:
     asked = ("--over", "class,site", "--n", "8", "--draws", "0", "--out", "f")
     fine(medi("fidelity", folders / "real", *asked))

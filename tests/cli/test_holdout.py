@@ -18,6 +18,7 @@ from shared_data import TCGA, real
 CODES = ["--clinical", TCGA / "slides.csv", "--sites", TCGA / "tissue_source_sites.tsv"]
 
 
+@pytest.mark.slow
 def test_chain_from_a_csv_to_rows_and_pixels_p5(medi: Medi, source: Path) -> None:
     shown = fine(medi("audit", source, "--attributes", "site", "--out", "a"))
     assert "label from column 'label'" in shown, "guesses are printed"
@@ -106,6 +107,7 @@ def test_tcga_slides_raise_the_alarm_for_codes_not_for_hospitals(medi: Medi) -> 
         assert set(split["slide"][split["split"] == side]) == set(published["slide_submitter_id"])
 
 
+@pytest.mark.slow
 def test_another_result_is_not_overwritten_p15(medi: Medi, source: Path) -> None:
     """Before, a certificate vanished silently. What differs is named; the same again is fine."""
     made = (("audit", source), ("holdout", "a"), ("plan", "h", "--to", 9))

@@ -47,6 +47,7 @@ def said(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
     monkeypatch.setattr(sys, "stdin", keyboard)
 
 
+@pytest.mark.slow
 def test_a_table_with_names_that_people_use_becomes_a_study(medi: Medi) -> None:
     source = write(table())
     shown = fine(medi("init", source, "--yes", "--out", "my study.yaml"))
@@ -72,6 +73,7 @@ def test_patches_of_64_px_and_unknown_patients(medi: Medi) -> None:
     refused(medi("init", "own", "--yes"), "study.yaml: is there already", "--out")
 
 
+@pytest.mark.slow
 def test_what_a_person_answers_is_taken(medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {**table(), "ward": lambda i: "uvw"[i // 8 % 3]}
     said(monkeypatch, "Diagnose", "Case", "Case_ID", "none", "ward", "y")
@@ -133,6 +135,7 @@ def test_what_cannot_be_studied_is_said_in_one_line(
     assert not Path("study.yaml").exists()
 
 
+@pytest.mark.slow
 def test_patients_with_patches_of_every_combination_keep_them_set_aside(medi: Medi) -> None:
     """A hold-out at random would leave nothing to train on."""
     columns = table() | {"Case_ID": lambda i: f"P{i % 5}"}
@@ -143,6 +146,7 @@ def test_patients_with_patches_of_every_combination_keep_them_set_aside(medi: Me
     assert "set_aside" in fine(medi("run", "study.yaml", "--dry-run"))
 
 
+@pytest.mark.slow
 @real
 def test_white_blood_cells_in_three_laboratories(medi: Medi) -> None:
     shown = fine(medi("init", SHARED / "wbc", "--yes"))

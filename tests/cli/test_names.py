@@ -25,6 +25,7 @@ def odd(source: Path) -> Path:
     return source
 
 
+@pytest.mark.slow
 def test_names_are_shown_as_they_are_written_p11(medi: Medi, odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = fine(medi("audit", odd, "--attributes", "[/i]", "--out", "a"))
     assert "[/i]" in shown
@@ -39,6 +40,7 @@ def test_names_are_shown_as_they_are_written_p11(medi: Medi, odd: Path, capsys: 
     assert not [text for text in ("[/b]", "[/i]", ":x:", "[/m]", "[/r]", "[/t]", "[/n]") if text not in printed]
 
 
+@pytest.mark.slow
 def test_a_level_with_a_comma_can_be_given_in_every_list(medi: Medi, odd: Path) -> None:
     classes = '"[red]Adenocarcinoma, NOS",[/b]'
     fine(medi("holdout", odd, "--attributes", "[/i]", "--classes", classes, "--rate", "0.2", "--out", "h"))
@@ -49,6 +51,7 @@ def test_a_level_with_a_comma_can_be_given_in_every_list(medi: Medi, odd: Path) 
     assert set(pd.read_parquet("p2/rows.parquet")["[/i]"]) == {"10 x 10"}
 
 
+@pytest.mark.slow
 def test_names_of_our_own_columns_are_refused_and_read_under_another(medi: Medi, source: Path) -> None:
     text = source.read_text()
     for taken in ("arm", "n", "request", "scope", "count", "value", "source"):

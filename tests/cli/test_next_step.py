@@ -19,6 +19,7 @@ def following(shown: str) -> list[str]:
     return shlex.split(line)[2:]
 
 
+@pytest.mark.slow
 def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> None:
     """Folders with blanks in their names are quoted."""
     words = following(fine(medi("audit", source, "--attributes", "site", "--out", "my audit")))
@@ -52,6 +53,7 @@ def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> No
     assert "report: medi-report/report.html" in fine(medi(*words)), "again"
 
 
+@pytest.mark.slow
 def test_models_lead_on_to_what_lies_beside_them(medi: Medi, verb: Medi, source: Path) -> None:
     fine(medi("holdout", source, "--validation", "0", "--out", "h"))
     fine(medi("pack", "h", "--size", 32, "--workers", 1, "--out", "packed"))

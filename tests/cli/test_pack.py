@@ -12,6 +12,7 @@ from medi.cohort.table import Cohort
 from shared_data import SHARED, real
 
 
+@pytest.mark.slow
 def test_bad_images_fail_by_name_or_are_listed(medi: Medi, source: Path) -> None:
     (source.parent / "3.png").write_bytes(b"no image")
     (source.parent / "4.png").unlink()
@@ -44,6 +45,7 @@ def test_interruption_says_how_to_go_on_p12(medi: Medi, source: Path, monkeypatc
     assert len(Cohort.load(Path("k")).images) == 48
 
 
+@pytest.mark.slow
 def test_pack_crops_and_tiles_at_a_resolution_p5(medi: Medi, source: Path) -> None:
     """12-px images of 0.25 um a pixel: 6 px at 0.5, so one crop of 4 px or one tile of 4 and none of 8."""
     common = ["--mpp", "0.25", "--to-mpp", "0.5", "--workers", "1"]
@@ -58,6 +60,7 @@ def test_pack_crops_and_tiles_at_a_resolution_p5(medi: Medi, source: Path) -> No
     refused(medi("pack", source, "--to-mpp", "0.5", "--size", "4", "--mode", "crop", "--out", "big"), "mpp")
 
 
+@pytest.mark.slow
 @real
 def test_images_without_labels_are_one_command(medi: Medi) -> None:
     """Camelyon17's tiles have a hospital and no class: there is nothing to audit, but they can be packed."""

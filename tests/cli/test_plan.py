@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from command_line import Medi, fine, refused
 
 
+@pytest.mark.slow
 def test_plan_from_a_table_and_by_name(medi: Medi, source: Path) -> None:
     fine(medi("holdout", source, "--attributes", "site", "--held", "a x NA", "--out", "h"))
     Path("wanted.csv").write_text("class,site,n\na,NA,4\nb,02,1\n")

@@ -46,6 +46,7 @@ def test_a_study_that_cannot_teach_anything_says_so() -> None:
     assert embedded_study().note == ""
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, source: Path) -> None:
     """Defect 12: it printed 0.0 PFLOP, no guess, and no word about a cohort without patients."""
     study = {"attribute": "site", "cohort": {"source": str(source), "size": 8}, "network": {"size": 8, "fold": 2}}
@@ -64,6 +65,7 @@ def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, sourc
     assert "warning: no column is the patient: each of the 48 patches counts as a patient of its own" in shown
 
 
+@pytest.mark.slow
 def test_changed_settings_are_named_old_and_new_p15(medi: Medi) -> None:
     run = tiny_run.write_run(Path("run"))
     record = read_json(run / "run.json")

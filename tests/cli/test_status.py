@@ -30,6 +30,7 @@ def state(shown: str, stage: str) -> str:
     return line.split("│")[2].strip()
 
 
+@pytest.mark.slow
 def test_every_stage_has_its_state_and_size(medi: Medi, run: Path) -> None:
     shutil.rmtree(run / "samples")
     (run / ".app-7").mkdir()
@@ -65,6 +66,7 @@ def test_a_second_run_in_a_folder_is_refused_p15(medi: Medi, source: Path) -> No
     assert "stopped" in state(fine(medi("status", "run")), "cohort"), "the lock of a dead process is taken over"
 
 
+@pytest.mark.slow
 def test_results_are_never_deleted_p15(medi: Medi, run: Path) -> None:
     (run / "models/medi/state.safetensors").write_bytes(b"x" * 2000)
     (run / ".app-7").mkdir()

@@ -14,6 +14,7 @@ from medi.cohort.holdout import design
 from medi.cohort.rule import Rule
 from medi.cohort.table import Cohort
 from medi.models.checkpoint import load_model
+from medi.training.log import read_log
 from medi.training.trainer import Trainer
 
 
@@ -28,6 +29,7 @@ def packed(tmp_path: Path) -> Path:
     return Path("packed")
 
 
+@pytest.mark.slow
 def test_both_models_from_one_cohort(medi: Medi, packed: Path) -> None:
     """CLS is the same network with the class alone; a finished model is not trained again, a changed one is refused."""
     command = ["train", packed, "--preset", "demo", "--images", "32"]
@@ -38,7 +40,8 @@ def test_both_models_from_one_cohort(medi: Medi, packed: Path) -> None:
         assert checkpoint.images == 32
         row = json.loads((Path(name) / "log.jsonl").read_text().splitlines()[-1])
         assert row["validation_loss"] > 0
-        assert row["utilisation"] is None or 0 < row["utilisation"] < 1
+        use = read_log(Path(name))[-1].utilisation
+        assert use is None or 0 < use < 1
         fine(medi(*command, *more, "--out", name))
     refused(medi(*command, "--out", "cls"), "cls/model.safetensors: was trained with another conditions.site")
 
@@ -57,6 +60,7 @@ def test_dropout_by_name_stays_with_the_model(medi: Medi, packed: Path) -> None:
     assert load_model(Path("all/model.safetensors"))[1].dropout == 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_says_what_is_saved_and_the_same_command_continues_p12(
     medi: Medi, packed: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
@@ -81,6 +85,7 @@ def test_ctrl_c_says_what_is_saved_and_the_same_command_continues_p12(
     assert images == [16, 32, 48, 64, 80, 96]
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:
     cohort = Cohort.load(packed)
     Cohort(cohort.table, cohort.schema, None, cohort.info).save(Path("bare"))

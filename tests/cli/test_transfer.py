@@ -66,6 +66,7 @@ def test_one_image_at_all_levels(verb: Medi) -> None:
     np.testing.assert_array_equal(grid[:, 8:16], made.images[:][0])
 
 
+@pytest.mark.slow
 def test_a_common_change(verb: Medi) -> None:
     """For whole cohorts; a few patches have nothing in common."""
     shared = ("transfer", "m", "c", "--to", "all", *QUICK)

@@ -180,6 +180,7 @@ def test_alarm_says_what_to_do_and_only_when_due() -> None:
     assert any(line.startswith("ALARM") for line in found.summary())
 
 
+@pytest.mark.slow
 def test_attributes_that_determine_each_other_are_noted() -> None:
     table = cohort(0)
     table["scanner"] = table["site"].replace({"h0": "a", "h1": "b", "h2": "c", "h3": "d", "h4": "e"})
@@ -230,6 +231,7 @@ def test_the_same_audit_for_any_order_of_the_rows() -> None:
     assert json.dumps(first.to_dict(), default=float) == json.dumps(second.to_dict(), default=float)
 
 
+@pytest.mark.slow
 def test_saved_files_open_again(tmp_path: Path) -> None:
     table = cohort(0).replace({"site": {"h0": "St. $x$_{y <b>"}})  # names must not be read as markup (P11)
     found = audited(table)
@@ -250,6 +252,7 @@ def hospitals(slides: pd.DataFrame) -> pd.DataFrame:
     return slides.assign(site=slides["site"].map(codes.set_index("TSS Code")["Source Site"].str.strip()))
 
 
+@pytest.mark.slow
 def test_tcga_site_codes_raise_the_alarm(slides: pd.DataFrame) -> None:
     assert (slides["tissue_source_site"] == "").sum() == 11
     found = audit(slides, Schema.infer(slides, ["site", "gender"]))
@@ -268,6 +271,7 @@ def test_tcga_site_codes_raise_the_alarm(slides: pd.DataFrame) -> None:
     assert found.size["combinations"]["site"]["empty"] == 20_032 - 626
 
 
+@pytest.mark.slow
 def test_tcga_hospitals_do_not_and_span_lung_classes(slides: pd.DataFrame) -> None:
     found = audit(hospitals(slides), Schema.infer(hospitals(slides), ["site", "gender"]))
     row = found.association.query("attribute == 'site' and unit == 'slide'").iloc[0]

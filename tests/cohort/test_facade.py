@@ -22,6 +22,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "metadata.csv"
 
 
+@pytest.mark.slow
 def test_from_a_table_to_a_plan(table: Path, tmp_path: Path) -> None:
     named = {"label": "diagnosis", "patient": "case", "slide": "wsi", "image": "file"}
     cohort = medi.read(str(table), attributes=["site"], **named)
@@ -39,6 +40,7 @@ def test_from_a_table_to_a_plan(table: Path, tmp_path: Path) -> None:
     assert medi.Plan.load(str(tmp_path / "plan")).table.equals(plan.table)
 
 
+@pytest.mark.slow
 def test_results_show_themselves_and_escape_names_p11() -> None:
     cohort = medi.phantom(patches=100, seed=0)
     evil = cohort.with_columns(site=cohort.table["site"].replace("Alder", "<b>A"))
@@ -50,6 +52,7 @@ def test_results_show_themselves_and_escape_names_p11() -> None:
     assert shown.audit().figure().axes
 
 
+@pytest.mark.slow
 def test_patches_are_shown_real_beside_synthetic() -> None:
     cohort = medi.phantom(patches=100, seed=0)
     made = medi.phantom(patches=100, seed=1).with_columns(origin="abc", patient="")

@@ -214,6 +214,7 @@ def test_infeasible_rate_says_what_is_feasible() -> None:
         design(table, schema, Rule(rate=0.75, **bare), 0)
 
 
+@pytest.mark.slow
 def test_degenerate_tables_work_or_say_why() -> None:
     table = cohort(6)
     one = table.assign(site="h0")

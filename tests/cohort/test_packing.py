@@ -232,6 +232,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path, source: Callable[..., Cohort
         pack(cohort([""]), tmp_path / "images", tmp_path / "out", 8, workers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_decompression_bomb_is_never_decoded(tmp_path: Path) -> None:
     """P11: 10,000 x 10,000 pixels in 12 KiB; nothing of it may be allocated."""

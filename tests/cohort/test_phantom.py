@@ -51,6 +51,7 @@ def test_a_patch_is_the_same_whatever_was_asked_beside_it_p3() -> None:
     pd.testing.assert_frame_equal(same.table, few.table)
 
 
+@pytest.mark.slow
 def test_the_cohort_is_the_same_again_and_another_seed_changes_the_patches_only() -> None:
     one, again, other = (phantom.cohort(seed, patches=60) for seed in (1, 1, 2))
     assert one.digest() == again.digest()
@@ -58,6 +59,7 @@ def test_the_cohort_is_the_same_again_and_another_seed_changes_the_patches_only(
     assert (one.images[:] != other.images[:]).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.slow
 def test_streams_and_seeds_share_no_patient_p5(collected: Cohort) -> None:
     sets = [collected] + [
         phantom.fresh([("solid", "Elm")], 2, seed, name) for seed, name in ((0, "a"), (1, "a"), (0, "b"))

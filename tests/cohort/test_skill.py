@@ -70,6 +70,7 @@ def test_a_patient_counts_once_however_many_patches() -> None:
     assert skills_of(often, "site") == skills_of(table, "site")
 
 
+@pytest.mark.slow
 def test_all_together_never_know_less_than_the_best_alone_and_more_where_there_is_more() -> None:
     for seed in range(4):
         found = skills_of(table_of(seed), "site", "scanner")
@@ -109,6 +110,7 @@ def test_folds_hold_whole_patients_p5() -> None:
     assert set(people.fold) == set(range(FOLDS))
 
 
+@pytest.mark.slow
 @real
 def test_grades_of_real_cohorts() -> None:
     """TCGA's site code is an alarm and its hospital a caution; AMi-Br's domain says nothing of the whole cohort."""

@@ -115,6 +115,7 @@ def test_errors_come_through_and_end_the_others(workers, tmp_path: Path) -> None
         assert not alive(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("everyone", [False, True])
 def test_a_signal_reaches_all_workers_and_they_tell_what_they_saved_p12(

@@ -141,6 +141,7 @@ def test_leaks_and_strange_sets_are_refused() -> None:
         )
 
 
+@pytest.mark.slow
 def test_order_of_rows_does_not_matter() -> None:
     """P3."""
     train, test, arm = made("train"), made("test"), made("good", shared=True)
@@ -151,6 +152,7 @@ def test_order_of_rows_does_not_matter() -> None:
     pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.slow
 def test_crossed_probes_alone_say_what_they_say_beside_others() -> None:
     parts = made("train"), made("test"), {"good": made("good")}
     asked = {"over": OVER, "seed": 0, "encoder": "e", "crossed": made("crossed")}

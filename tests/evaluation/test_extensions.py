@@ -48,6 +48,7 @@ def test_an_encoder_of_the_users(real: Cohort) -> None:
         medi.register("encoder", "uni")(mean_colour)
 
 
+@pytest.mark.slow
 def test_an_arm_of_the_users(real: Cohort) -> None:
     @medi.register("arm", "every_second")
     def every_second(material: Material) -> Arm:
@@ -61,6 +62,7 @@ def test_an_arm_of_the_users(real: Cohort) -> None:
     assert rows.loc["every_second", "n_train"] * 2 == rows.loc["real", "n_train"]
 
 
+@pytest.mark.slow
 def test_a_metric_of_the_users(real: Cohort) -> None:
     @medi.register("metric", "mean_shift")
     def mean_shift(x: np.ndarray, y: np.ndarray) -> float:

@@ -61,6 +61,7 @@ def value(found: Memorisation, metric: str, arm: str) -> pd.Series:
     return rows.iloc[0]
 
 
+@pytest.mark.slow
 def test_turned_and_noisy_copies_are_found_and_fresh_patches_are_none(found: Memorisation) -> None:
     assert value(found, "copy_rate", "copies")["value"] >= 0.99
     assert value(found, "copy_rate", "fresh")["value"] <= 0.05

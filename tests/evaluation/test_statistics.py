@@ -47,6 +47,7 @@ def test_matches_a_plain_loop_over_resampled_clusters() -> None:
     assert [found.low, found.high] == pytest.approx(np.percentile(loop, [2.5, 97.5]), abs=0.05)
 
 
+@pytest.mark.slow
 def test_clusters_cover_where_patches_do_not() -> None:
     """P9: on a hierarchical null the interval over slides holds the truth, the one over patches mostly not."""
     covered = {"slides": 0, "patches": 0}

@@ -121,6 +121,7 @@ def test_export_gives_our_images_where_the_package_is_not_there(
     assert (theirs["guided"] != theirs["plain"]).any()
 
 
+@pytest.mark.slow
 def test_generator_and_single_levels(pipe: DiffusionPipeline) -> None:
     """A single level stands for every image of a list; a generator makes images repeatable."""
 

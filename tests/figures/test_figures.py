@@ -50,6 +50,7 @@ def fidelity(run: Path, scope: str) -> pd.DataFrame:
     return table[(table["scope"] == scope) & (table["metric"] == "frechet")]
 
 
+@pytest.mark.slow
 def test_maps_show_every_number_and_frame_the_held_out(fabricate: Fabricate) -> None:
     rows = fidelity(fabricate(), "combination")
     svg = to_svg(figures.distance_maps(rows, "site", HELD))
@@ -69,6 +70,7 @@ def test_counts_are_capped_in_colour_not_in_number() -> None:
     assert frames(svg) == 0
 
 
+@pytest.mark.slow
 def test_undefined_distances_are_dashes(fabricate: Fabricate) -> None:
     """P7: NaN is a dash in the maps and over the bars, never a zero."""
     run = fabricate()
@@ -231,6 +233,7 @@ def test_any_name_is_plain_text(name: str) -> None:
     assert texts(figures.count_map(counts, name, {(name, name)})).count(name) >= 2
 
 
+@pytest.mark.slow
 def test_colours_are_the_pages_and_ids_do_not_clash(fabricate: Fabricate) -> None:
     """The same arm has the same colour in light and dark: no stand-in is left, and drawings share no id."""
     run = fabricate()

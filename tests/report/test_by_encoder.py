@@ -64,6 +64,7 @@ def test_shares_as_asked_stand_for_both_encoders(folder: Path) -> None:
     assert [float(text) for text in second] == pytest.approx([float(text) - 0.1 for text in first], abs=0.006)
 
 
+@pytest.mark.slow
 def test_the_page_says_both_and_the_verdict_stays(folder: Path) -> None:
     before = summary(read(folder))
     after = summary(with_second(folder))

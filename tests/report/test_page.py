@@ -229,6 +229,7 @@ def test_headlines_are_those_of_results_json(small: Path) -> None:
     assert headlines(read(small))[1].value == "none"
 
 
+@pytest.mark.slow
 def test_the_first_screen_has_every_training_set_and_chance(small: Path) -> None:
     """P13: every remedy stands beside the generated images, noise and chance too."""
     _, outline = page(small)
@@ -275,6 +276,7 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.slow
 def test_a_stage_that_has_not_run_is_said(small: Path) -> None:
     """One part after another goes, down to the audit alone; each section says what is missing, and the page stands."""
     write_more(small, classes=CLASSES[:2], sites=SITES[:2])

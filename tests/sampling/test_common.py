@@ -48,6 +48,7 @@ def test_many_slides_rather_than_many_patches(known: Cohort) -> None:
     assert len(spread(known, "site", 99, seed=0)) == len(known)
 
 
+@pytest.mark.slow
 def test_all_patches_of_a_pair_change_alike(known: Cohort, denoiser: Denoiser, tmp_path: Path) -> None:
     """P12: a finished folder is read again; a patch at its own level stays as it is."""
     model = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, images=0))

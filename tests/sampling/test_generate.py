@@ -70,6 +70,7 @@ def test_done_before_is_not_done_again(model: Path, cohort: Cohort, whole: Cohor
     assert (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_rows_say_how_they_were_made(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
     """Two cohorts joined stay honest about model, sampler, guidance and seed."""
     settings = SamplerSettings(steps=4, batch=8, solver="heun", guidance=Guidance({"class": 1.5}))
@@ -166,6 +167,7 @@ def test_another_setting_is_refused_and_named(finished: bool, model, cohort, tmp
     assert generate(model, cohort.table, tmp_path / "x", 1, SETTINGS) is not None
 
 
+@pytest.mark.slow
 def test_mixes_are_sampled_and_kept_as_text(model, cohort, whole, tmp_path: Path) -> None:
     rows = cohort.table.head(8)
     mixed = generate(model, rows.assign(site=[Mix({"A": 1.0, "B": 1.0})] * 8), tmp_path / "mixed", 1, SETTINGS)

@@ -62,6 +62,7 @@ def test_without_dropout_or_attributes_it_is_refused(cohort: Cohort, denoiser: D
         interaction(denoiser, alone, cohort)
 
 
+@pytest.mark.slow
 def test_a_model_tells_seen_from_unseen_combinations(cohort: Cohort, denoiser: Denoiser, tmp_path: Path) -> None:
     name = SCHEMA.attributes[0].name
     first = cohort.table[["class", name]].iloc[0].tolist()

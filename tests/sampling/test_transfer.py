@@ -85,6 +85,7 @@ def test_strength_is_the_share_of_the_way(known: Cohort) -> None:
         assert np.abs(to_float(moved) - to_float(images) - 0.7 * share).max() < 0.02
 
 
+@pytest.mark.slow
 def test_without_a_change_the_patch_comes_back(denoiser: Denoiser, known: Cohort) -> None:
     """A network of random weights, a hundred steps: within a grey level."""
     bridge = Bridge(denoiser, Checkpoint.of(denoiser), TransferSettings(steps=100, batch=8))
@@ -93,6 +94,7 @@ def test_without_a_change_the_patch_comes_back(denoiser: Denoiser, known: Cohort
     assert np.abs(back.astype(int) - images).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_cohort_at_other_levels(model: Path, known: Cohort, tmp_path: Path) -> None:
     """Rows say what they were, patients stay (P5), and one patch alone is the same image (P3)."""
     rows = at_levels(known, known.schema, "site", ["A", "B"])

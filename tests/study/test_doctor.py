@@ -28,6 +28,7 @@ def broken(path: Path) -> list[doctor.Finding]:
     return [finding for finding in doctor.contents(path) if finding.state == "broken"]
 
 
+@pytest.mark.slow
 def test_a_sound_machine_and_run(medi: Medi, run_folder: Path) -> None:
     shown = fine(medi("doctor", run_folder, run_folder / "cohort", run_folder / "models" / "medi"))
     for words in ("all is well", "packages: PyYAML", "processor: ", "encoders here: colour-texture"):

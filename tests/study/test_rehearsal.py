@@ -10,6 +10,7 @@ from medi.study.rehearsal import rehearse
 from medi.study.settings import embedded_study, parse_study
 
 
+@pytest.mark.slow
 def test_time_memory_disk_and_passes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = rehearse(embedded_study(quick=True))
@@ -29,6 +30,7 @@ def test_what_the_run_refuses_the_dry_run_refuses() -> None:
         rehearse(parse_study({"evaluation": {"encoders": ["torchscript:nowhere.pt"]}}, "x.yaml"))
 
 
+@pytest.mark.slow
 def test_small_cohorts_are_warned() -> None:
     """30 % of the combinations can take most of the patches; a few reserved patches cannot tell copies."""
     warned = [line for line in rehearse(embedded_study(quick=True)) if line.startswith("warning: ")]

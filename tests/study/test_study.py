@@ -45,6 +45,7 @@ def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
     assert set(results["copy_rate"]) == {"real", "cls", "medi"}
 
 
+@pytest.mark.slow
 def test_terminal_shows_every_stage_the_summary_and_the_report(quick: tuple[Path, str]) -> None:
     out, printed = quick
     for stage in read_json(out / "run.json")["stages"]:

@@ -201,6 +201,7 @@ def test_a_packed_cohort_is_taken_as_it_is(run: Path, home: Path, tmp_path: Path
         )
 
 
+@pytest.mark.slow
 def test_dry_run_says_what_would_be_done_and_writes_nothing(medi: Medi, home: Path, tmp_path: Path) -> None:
     shown = fine(medi("run", home / "study.yaml", "--dry-run", "--out", tmp_path / "none"))
     assert "cohort: 240 patches of 30 patients" in shown
@@ -208,6 +209,7 @@ def test_dry_run_says_what_would_be_done_and_writes_nothing(medi: Medi, home: Pa
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("LUAD", "LUSC", "UCS"):
@@ -308,6 +310,7 @@ def test_a_preset_replaces_network_and_training_of_the_base(tmp_path: Path) -> N
     assert found.training == replace(chosen.recipe, batch=32)
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_same_name_hides_no_study(medi: Medi, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "quick").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -114,6 +114,7 @@ def test_each_method_leaves_a_plain_model(method: str, model, patches, cohort, t
         assert torch.equal(torch.cat([old[:2], old[3:]]), base.state_dict()[TABLE]), "old levels' vectors"
 
 
+@pytest.mark.slow
 def test_levels_are_joined_from_small_files(model: Path, patches: Cohort, tmp_path: Path) -> None:
     """Both vectors as learned, all else as in the base; other models' levels are refused."""
     for name in ("X", "Y"):

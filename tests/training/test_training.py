@@ -72,6 +72,7 @@ def test_interrupted_equals_uninterrupted_bitwise(
     assert [row["images"] for row in logs[1]] == [16, 32, 48, 64, 80, 96]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_continued_for_longer(cohort: Cohort, tiny, tmp_path) -> None:
     """P4: cut or not, bitwise; the log goes on, the model names the one that it was made from."""
     short, long = replace(RECIPE, images=48), RECIPE
@@ -107,6 +108,7 @@ def test_a_finished_training_is_continued_for_longer(cohort: Cohort, tiny, tmp_p
         train(cohort, tmp_path / "cut", tiny, replace(long, images=192), cohort.schema, 5)
 
 
+@pytest.mark.slow
 def test_lost_files_of_a_finished_training_come_back_from_its_state_p12(cohort: Cohort, tiny, tmp_path) -> None:
     """Bitwise, and without training."""
     arguments = (cohort, tmp_path, tiny, RECIPE, cohort.schema, 5)
@@ -118,6 +120,7 @@ def test_lost_files_of_a_finished_training_come_back_from_its_state_p12(cohort: 
         assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["log.jsonl", "speed.jsonl"])
 def test_a_damaged_log_is_named(cohort: Cohort, tiny, tmp_path, name: str) -> None:
     train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 5)
@@ -139,6 +142,7 @@ def test_training_learns_and_seeds_differ(cohort: Cohort, tiny, tmp_path) -> Non
     assert not torch.equal(weights(one)["network.conv_in.weight"], weights(two)["network.conv_in.weight"])
 
 
+@pytest.mark.slow
 def test_checkpoint_carries_vocabularies_and_recipe(cohort: Cohort, tiny, tmp_path) -> None:
     """P1: labels travel with weights; CLS is the same network with the class alone."""
     path = train(cohort, tmp_path / "cls", tiny, RECIPE, cohort.schema.restrict([]), 0)
@@ -238,6 +242,7 @@ def test_learning_rate_warms_up_holds_and_decays_to_zero() -> None:
     assert recipe.rate(1000) == 0.0
 
 
+@pytest.mark.slow
 def test_a_collapse_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     """Seen on real patches: the loss jumped from 0.25 to 0.75 and stayed there, finite to the end."""
     step, recipe = Trainer.step, Recipe(images=3_000, batch=100, save_every=1_000)
@@ -247,6 +252,7 @@ def test_a_collapse_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tm
     assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 1_000
 
 
+@pytest.mark.slow
 def test_a_collapse_shows_in_the_validation_loss_first(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     """Seen on real patches: within 8,000 images 0.46 became 0.63 in training, 0.30 became 0.77 in validation."""
     monkeypatch.setattr(Trainer, "validation_loss", lambda self, patches: 0.3 if self.images < 2_000 else 0.77)
@@ -255,6 +261,7 @@ def test_a_collapse_shows_in_the_validation_loss_first(cohort: Cohort, tiny, tmp
         train(cohort, tmp_path, tiny, recipe, cohort.schema, 0, cohort)
 
 
+@pytest.mark.slow
 def test_divergence_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     step = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self: step(self) * (float("nan") if self.images > 40 else 1.0))
@@ -284,6 +291,7 @@ def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, 
     assert (tmp_path / "state.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_finished_model_is_left_alone(cohort: Cohort, tiny, tmp_path) -> None:
     """The same call does nothing; another one is refused and the model stays usable."""
     model = train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
@@ -296,6 +304,7 @@ def test_a_finished_model_is_left_alone(cohort: Cohort, tiny, tmp_path) -> None:
     assert (model.stat().st_mtime_ns, model.read_bytes()) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_state_p12(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     sync, calls = os.fsync, []
 
@@ -391,6 +400,7 @@ def test_dropout_by_name_leaves_all_other_draws(cohort: Cohort, tiny, tmp_path) 
         train(cohort, tmp_path, tiny, replace(RECIPE, dropout={"stain": 0.1}), cohort.schema, 0)
 
 
+@pytest.mark.slow
 def test_a_model_of_an_older_version_without_a_newer_setting_is_the_same(cohort: Cohort, tiny, tmp_path) -> None:
     """A setting that the file does not know stood at its default: nothing is trained again."""
     model = train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
@@ -438,6 +448,7 @@ def test_broken_weights_stop_before_they_are_saved(cohort: Cohort, tiny, tmp_pat
     assert load_tensors(tmp_path / "state.safetensors")[1]["images"] == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "raised", "message"),
     [
@@ -516,6 +527,7 @@ def stopped_at(update: int, number: int):
     return lambda images, total: os.kill(os.getpid(), number) if next(updates) == update else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("update", "number"), [(1, signal.SIGINT), (6, signal.SIGTERM), (8, signal.SIGINT)])
 def test_a_signal_saves_and_the_same_call_ends_bitwise_alike_p4(
     cohort: Cohort, tiny, tmp_path, update: int, number: int
@@ -539,6 +551,7 @@ def test_a_signal_saves_and_the_same_call_ends_bitwise_alike_p4(
     ]
 
 
+@pytest.mark.slow
 def test_the_clock_saves_between_rows_of_the_log_p12(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     """A kill loses at most some minutes, however long it takes to the next row."""
     monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
@@ -555,6 +568,7 @@ def test_the_clock_saves_between_rows_of_the_log_p12(cohort: Cohort, tiny, tmp_p
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(again).items())
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_last_update_leaves_a_finished_model(cohort: Cohort, tiny, tmp_path) -> None:
     with pytest.raises(Stopped, match="96 of 96 images \\(100 %\\)"):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 5, None, stopped_at(24, signal.SIGTERM))

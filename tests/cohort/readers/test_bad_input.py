@@ -175,6 +175,7 @@ def test_missing_image(medi: Medi, source: Path, layout: Layout) -> None:
     assert len(Cohort.load(Path("out"))) == 7
 
 
+@pytest.mark.slow
 @each_layout
 @pytest.mark.parametrize("content", [b"no image", picture()[:40], bomb()], ids=["garbage", "cut off", "bomb"])
 def test_unreadable_image(medi: Medi, source: Path, layout: Layout, content: bytes) -> None:
@@ -213,6 +214,7 @@ def test_attribute_without_a_value(medi: Medi, source: Path, layout: Layout) -> 
     refused(medi("audit", *command, "--out", "out"), str(command[-1]) if layout in TABLES else "site", "every row")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [table, pathorob])
 def test_a_million_levels(medi: Medi, source: Path, layout: Layout) -> None:
     """Also where the images are lacking: one line, at once."""

@@ -149,6 +149,7 @@ def test_declared_missing_is_per_column_p1(source: Callable[..., Path]) -> None:
     assert cohort.schema.attribute("site").levels == ("NA", "X")
 
 
+@pytest.mark.slow
 def test_an_id_is_no_attribute(tmp_path: Path) -> None:
     path = tmp_path / "slides.csv"
     numbers = np.arange(100_000).astype(str)
@@ -211,6 +212,7 @@ def test_tcga_fields_is_one_call() -> None:
     assert np.isnan(cohort.schema.encode(table)["age"]).sum() == (table["age"] == "").sum() > 0
 
 
+@pytest.mark.slow
 @real
 def test_slides_csv_recovers_the_site_that_pandas_lost_p6() -> None:
     path = TCGA / "slides.csv"

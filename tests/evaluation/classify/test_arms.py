@@ -218,6 +218,7 @@ def test_curves_are_nested_and_end_at_the_whole(compared: tuple[pd.DataFrame, pd
     assert all((small <= large).all() for small, large in pairwise(few))
 
 
+@pytest.mark.slow
 def test_classes_that_few_sites_lack_are_no_number() -> None:
     """P7: one random site that has one class."""
     rows = REAL.table["site"].eq("z") | REAL.table["class"].eq("A")
@@ -264,6 +265,7 @@ def test_other_heads_take_every_arm_but_group_dro(head: str, other: str) -> None
         evaluate([own], TESTS, seed=0, head=head)
 
 
+@pytest.mark.slow
 def test_stain_arms_embed_what_they_change() -> None:
     cells = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
     train, test = (phantom.fresh(cells, 12, seed=0, stream=name) for name in ("stain train", "stain test"))

@@ -35,6 +35,7 @@ def noise(like: Cohort) -> Cohort:
     return Cohort(table.drop(columns="split"), like.schema, Pixels.of(pixels))
 
 
+@pytest.mark.slow
 def test_noise_below_chance_is_no_gain(confounded: Cohort) -> None:
     """Fault: a cohort of coloured static was called a gain where real images alone are below chance."""
     found = medi.utility(confounded, static=noise(confounded), over=OVER, arms="none")
@@ -46,6 +47,7 @@ def test_noise_below_chance_is_no_gain(confounded: Cohort) -> None:
     assert "No gain is claimed for static" in found.title
 
 
+@pytest.mark.slow
 def test_a_rule_that_sees_the_site_alone_gets_chance_on_the_primary_endpoint(confounded: Cohort) -> None:
     """STATISTICS: 1 / K whatever the rule; on unseen combinations alone the reversed rule is always right."""
     found = medi.utility(confounded, over=OVER, arms="none").tables["utility"]

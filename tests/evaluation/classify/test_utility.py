@@ -93,6 +93,7 @@ def test_a_feature_constant_but_for_rounding_changes_nothing() -> None:
     assert (found.predict(test) == plain.predict(TESTS["unseen"].features)).mean() > 0.98
 
 
+@pytest.mark.slow
 def test_scores_are_scikit_learns(table: pd.DataFrame) -> None:
     probe = Probe.fit(ARMS[0].rows, over=OVER, seed=0)
     embeddings, test = TESTS["seen"].features, TESTS["seen"].table
@@ -143,6 +144,7 @@ def test_equal_arms_differ_by_exactly_nothing() -> None:
     assert (found["value"], found["low"], found["high"]) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_no_gap_to_close_is_no_number() -> None:
     """P7: an oracle no better than real leaves gap_closed undefined."""
     table = scored([ARMS[0], ARMS[1], Arm("oracle", REAL.join(made("q", SEEN)))])
@@ -198,6 +200,7 @@ def test_what_was_made_of_a_patient_is_left_out_with_the_patient() -> None:
     assert set(dealt) == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_without_real_patients_c_is_a_default_and_says_so() -> None:
     found = scored([Arm("synthetic", made("m", COMBINATIONS, origin="hash"))])
     overall = row(found, metric="balanced_accuracy", split="unseen", scope="all")

@@ -105,6 +105,7 @@ def test_features_of_photographs_too(ours: Encoder, oracle: torch.nn.Module) -> 
     np.testing.assert_allclose(ours.encode(images), middle_means(oracle, shown(images)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_patch_gives_the_same_whatever_is_beside_it_p3(ours: Encoder, patches: np.ndarray) -> None:
     whole = ours.encode(patches)
     assert ours.encode(patches).tobytes() == whole.tobytes()

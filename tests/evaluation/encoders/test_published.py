@@ -201,6 +201,7 @@ def test_the_second_h_optimus_differs_from_the_first_in_name_and_licence_alone()
     assert set(PUBLISHED) == {*FACTS, *others}, "each of these has tests of its own"
 
 
+@pytest.mark.slow
 def test_phikon_is_the_class_token_of_transformers_dinov2(image: np.ndarray, tmp_path: Path) -> None:
     from transformers import Dinov2Config, Dinov2Model
 
@@ -252,6 +253,7 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     return network, folder / PUBLISHED["inception"].files[0]
 
 
+@pytest.mark.slow
 def test_inception_is_torch_fidelitys(inception: tuple[Any, Path], image: np.ndarray) -> None:
     network, path = inception
     found = encoder(f"inception:{path}")

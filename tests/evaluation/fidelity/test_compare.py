@@ -47,6 +47,7 @@ def without(data: Embedded, c: str, s: str, keep: int) -> Embedded:
     return data.take(rows)
 
 
+@pytest.mark.slow
 def test_whole_cells_give_the_plain_distance_and_every_row_its_place() -> None:
     real, floor, medi, cls = made("real"), made("floor"), made("medi", shift=0.1), made("cls", shift=2.0)
     table = combination(real, floor, cls=cls, medi=medi)
@@ -59,6 +60,7 @@ def test_whole_cells_give_the_plain_distance_and_every_row_its_place() -> None:
             assert np.isnan(found["low"])
 
 
+@pytest.mark.slow
 def test_differences_and_means() -> None:
     real, floor, medi, cls = made("real"), made("floor"), made("medi"), made("cls", shift=3.0)
     table = combination(real, floor, cls=cls, medi=medi)
@@ -73,6 +75,7 @@ def test_differences_and_means() -> None:
     assert 0 < one["low"] < one["high"]
 
 
+@pytest.mark.slow
 def test_counts_are_matched_to_the_smallest_supply() -> None:
     """P8: one n for all arms and the floor, and the reason names who was short."""
     real, floor, cls = made("real"), made("floor"), made("cls")
@@ -85,6 +88,7 @@ def test_counts_are_matched_to_the_smallest_supply() -> None:
     assert (table[(table["site"] == "x")]["n_real"] == 20).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [0, 1])
 def test_an_arm_without_images_is_undefined_and_spares_the_others(held: int) -> None:
     """P7."""
@@ -146,6 +150,7 @@ def test_order_of_rows_does_not_matter() -> None:
     assert (again["value"] != first["value"])[distances].all()
 
 
+@pytest.mark.slow
 def test_arms_of_one_plan_give_the_same_rows() -> None:
     """Equal images under other ids in the same order have exactly the same distance: the draw holds no arm."""
     medi = made("medi", 40)

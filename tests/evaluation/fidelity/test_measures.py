@@ -33,6 +33,7 @@ def pair(table: pd.DataFrame, metric: str = "frechet_difference") -> pd.Series:
     return table[(table["metric"] == metric) & (table["scope"] == "combination")].iloc[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shift"), [({"spread": 0.7}, 0.6), ({"copies": 5}, 1.2), ({"copies": 2}, 1.2)])
 def test_the_guard_fires_on_little_spread_and_on_duplicates(kind: dict, shift: float) -> None:
     """Against a generator that is right but for a shift, so that the collapsed one is nearer in Frechet distance."""
