@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A process for each core, 4 at most, of one thread; a file's tests stay together, files with slow tests come first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
+# A process for each core, 4 at most, of one thread; compiled modules are kept, as tests start many processes; a file's
+# tests stay together, files with slow tests come first.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
 	--no-loadscope-reorder
 
 .PHONY: demo check test lint browser docs clean

@@ -92,6 +92,7 @@ class Bars(Silent):
         return nullcontext([lambda count, total: self.told.append((count, total)) for _ in titles])
 
 
+@pytest.mark.slow
 def test_what_a_library_prints_disturbs_nothing(workers, capfd: pytest.CaptureFixture[str]) -> None:
     """A print was read as progress (ValueError), and 4,000 lines on standard error filled its pipe for good."""
     shown, started = Bars(), time.monotonic()

@@ -64,6 +64,19 @@ def test_resumes_after_a_kill(model: Path, cohort: Cohort, whole: Cohort, tmp_pa
     assert Cohort.load(tmp_path / "cut").digest() == again.digest() == whole.digest()
 
 
+def test_a_damaged_batch_is_named_and_made_again(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
+    """P12: one wrong bit among batches that wait to be joined."""
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS, stop_after(16))
+    part = tmp_path / "cut" / "parts" / "000000000.npy"
+    data = part.read_bytes()
+    part.write_bytes(data[:400] + bytes([data[400] ^ 1]) + data[401:])
+    with pytest.raises(MediError, match="000000000.npy: is damaged.*delete it and run the same command again"):
+        generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS)
+    part.unlink()
+    assert generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS).digest() == whole.digest()
+
+
 def test_done_before_is_not_done_again(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
     before = (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns
     assert generate(model, cohort.table, tmp_path / "whole", 1, SETTINGS).digest() == whole.digest()

@@ -56,6 +56,7 @@ def test_terminal_shows_every_stage_the_summary_and_the_report(quick: tuple[Path
     assert (out / "report.html").stat().st_size > 100_000
 
 
+@pytest.mark.slow
 def test_held_out_combinations_have_no_training_patch(quick: tuple[Path, str]) -> None:
     """P5: no patch, patient or slide of a held-out combination in training; tests share no patient with it."""
     out = quick[0]
@@ -72,6 +73,7 @@ def test_held_out_combinations_have_no_training_patch(quick: tuple[Path, str]) -
         assert not set(Cohort.load(out / "references" / name).table["patient"]) & set(table["patient"])
 
 
+@pytest.mark.slow
 def test_both_models_are_asked_for_the_same_images(quick: tuple[Path, str]) -> None:
     out = quick[0]
     cls, medi_ = (Cohort.load(out / "samples" / model) for model in ("cls", "medi"))
@@ -85,6 +87,7 @@ def test_both_models_are_asked_for_the_same_images(quick: tuple[Path, str]) -> N
     assert counts.min() >= 20
 
 
+@pytest.mark.slow
 def test_balanced_set_fills_every_combination_alike(quick: tuple[Path, str]) -> None:
     """Real plus filling synthetic images reach the plan's count everywhere; the oracle has as many."""
     plan = read_table(quick[0] / "plan" / "plan.parquet")
@@ -95,6 +98,7 @@ def test_balanced_set_fills_every_combination_alike(quick: tuple[Path, str]) -> 
     assert sizes.max()["oracle"] == sizes.max()["medi"] == sizes.max()["cls"] > sizes.max()["real"]
 
 
+@pytest.mark.slow
 def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Path, str]) -> None:
     """20 reference patches a combination, 5 a slide: its three real patches are of three slides."""
     shown = Cohort.load(quick[0] / "sheet").table
@@ -192,6 +196,7 @@ def test_gap_is_undefined_where_the_oracle_gains_nothing() -> None:
     assert np.isclose(gap_closed({"real": 0.6, "medi": 0.5, "oracle": 0.7}), -1.0)
 
 
+@pytest.mark.slow
 def test_damage_of_any_file_of_a_run_is_noticed(quick: tuple[Path, str], tmp_path: Path) -> None:
     """P15: every file that a stage wrote, deleted, cut short, or with a bit flipped."""
     copy = shutil.copytree(quick[0], tmp_path / "run")

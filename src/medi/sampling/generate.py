@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -25,6 +26,7 @@ from medi.core.memory import keep_freed_memory
 from medi.core.outputs import refuse_images
 from medi.core.processes import Call, Summed, side_by_side
 from medi.core.progress import Advance, unheard
+from medi.core.seals import UNSEALED, read_whole, sealed
 from medi.core.sharding import WHOLE, Shard, process, share
 from medi.core.tables import STAMPS
 from medi.models.checkpoint import Checkpoint, load_model
@@ -230,7 +232,7 @@ def _merge(folder: Path, paths: Sequence[Path], table: pd.DataFrame, denoiser: D
         if not all(path.exists() for path in paths):
             return None
         try:
-            write_store(folder / "pixels.npy", (np.load(path) for path in paths), len(table), denoiser.settings.size)
+            write_store(folder / "pixels.npy", map(_load_array, paths), len(table), denoiser.settings.size)
             made_by = read_json(folder / "parts" / "made_by.json")
             Cohort(table, denoiser.schema, Pixels.open(folder / "pixels.npy"), made_by).save(folder)
         except MediError:
@@ -247,5 +249,11 @@ def _table(rows: pd.DataFrame, model: str, seed: int, settings: SamplerSettings)
 
 
 def _save_array(array: UInt8[np.ndarray, "n h w 3"], path: Path) -> None:
-    with path.open("wb") as handle:
-        np.save(handle, array)
+    """A batch as .npy, with its checksum behind the numbers."""
+    file = BytesIO()
+    np.save(file, array)
+    path.write_bytes(sealed(file.getvalue() + UNSEALED.encode()))
+
+
+def _load_array(path: Path) -> UInt8[np.ndarray, "n h w 3"]:
+    return np.load(BytesIO(read_whole(path, "delete it and run the same command again")))
