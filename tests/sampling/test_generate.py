@@ -71,7 +71,7 @@ def test_a_damaged_batch_is_named_and_made_again(model: Path, cohort: Cohort, wh
     part = tmp_path / "cut" / "parts" / "000000000.npy"
     data = part.read_bytes()
     part.write_bytes(data[:400] + bytes([data[400] ^ 1]) + data[401:])
-    with pytest.raises(MediError, match="000000000.npy: is damaged.*delete it and run the same command again"):
+    with pytest.raises(MediError, match=r"000000000\.npy: is damaged.*delete it and run the same command again"):
         generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS)
     part.unlink()
     assert generate(model, cohort.table, tmp_path / "cut", 1, SETTINGS).digest() == whole.digest()
