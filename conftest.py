@@ -19,7 +19,13 @@ install_import_hook("medi", "beartype.beartype")
 from invariants import INVARIANTS, guarded  # noqa: E402
 
 SOURCE = Path(__file__).parent / "src"
-SLOW_EXAMPLES = ("medi.api.", "medi.cohort.table.Cohort", "medi.cohort.audit.Audit", "medi.cohort.holdout.Holdout")
+SLOW_EXAMPLES = (
+    "medi.api.",
+    "medi.cohort.table.Cohort",
+    "medi.cohort.audit.Audit",
+    "medi.cohort.holdout.Holdout",
+    "medi.cohort.plan.Plan",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

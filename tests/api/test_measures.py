@@ -154,6 +154,7 @@ def test_rows_without_a_class_are_no_class_and_are_counted(real: Cohort) -> None
         medi.utility(real.with_columns(**{"class": ""}), arms="none")
 
 
+@pytest.mark.slow
 def test_what_fills_is_read_from_text_too(real: Cohort, made: Cohort) -> None:
     """A cohort that went through a table has True and False as text, and any text counts as true."""
     fills = np.arange(len(made)) % 4 == 0

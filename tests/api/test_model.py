@@ -26,6 +26,7 @@ def own(**changes: object) -> Preset:
     return Preset(NetworkSettings(size=8, fold=2, channels=(8, 8)), recipe)
 
 
+@pytest.mark.slow
 def test_train_sample_and_load_with_paths_as_text(packed: Cohort) -> None:
     """The same from a folder as from memory; validation patches are not learned."""
     packed.save("packed")
@@ -47,6 +48,7 @@ def test_the_class_alone_is_the_baseline(packed: Cohort) -> None:
     assert list(model.to_frame()["condition"]) == ["class"]
 
 
+@pytest.mark.slow
 def test_plans_tables_of_counts_and_folders_say_the_same(packed: Cohort) -> None:
     model = medi.train(packed, preset=own(), out="m")
     plan = packed.plan(to=4)

@@ -68,6 +68,7 @@ def test_a_seed_gives_its_images_and_another_site_shares_their_noise(bench: Work
     assert other.rows()["noise_id"].tolist() == quick().rows()["noise_id"].tolist()
 
 
+@pytest.mark.slow
 def test_the_ends_of_a_mix_are_its_levels(bench: Workbench) -> None:
     """Names that look like mixes or code are levels all the same."""
     evil = CELL | {"site": tiny_run.EVIL}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from safetensors.numpy import load_file, save_file
 
 from command_line import Medi, fine, refused
@@ -11,6 +12,7 @@ from medi.cohort.table import Cohort
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 
 
+@pytest.mark.slow
 def test_embeddings_are_the_encoders_own_and_cached(medi: Medi, folders: Path) -> None:
     shown = fine(medi("embed", folders / "good", "--out", "e.parquet", "--cache", "kept"))
     assert "160 patches" in shown
@@ -26,6 +28,7 @@ def test_embeddings_are_the_encoders_own_and_cached(medi: Medi, folders: Path) -
     assert pd.read_parquet("flat.parquet").drop(columns="sample_id").to_numpy().any(), "another cohort, another entry"
 
 
+@pytest.mark.slow
 def test_embedding_in_shards(medi: Medi, folders: Path) -> None:
     whole = ["embed", folders / "good", "--out", "e.parquet", "--jpeg", "80"]
     fine(medi(*whole))

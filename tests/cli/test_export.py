@@ -50,6 +50,7 @@ def check_same(found: Cohort, odd: Cohort, named: bool = True) -> None:
         np.testing.assert_array_equal(packed.images[:], odd.images[:][places.to_numpy()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "csv"])
 def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi: Medi) -> None:
     shown = fine(medi("export", "samples", "--as", form, "--out", "images"))

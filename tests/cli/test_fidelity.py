@@ -82,6 +82,7 @@ def test_fidelity_tells_who_obeys_and_who_copies(medi: Medi, folders: Path) -> N
     assert (confusion.groupby(["arm", "attribute", "requested"])["share"].sum() - 1).abs().max() < 1e-9
 
 
+@pytest.mark.slow
 def test_fidelity_of_real_patches_alone_is_the_floor(medi: Medi, folders: Path) -> None:
     fine(
         medi(
@@ -111,6 +112,7 @@ def test_fidelity_of_real_patches_alone_is_the_floor(medi: Medi, folders: Path) 
     assert (known < across).all(), "halves of one class are nearer than two classes"
 
 
+@pytest.mark.slow
 def test_mistakes_get_one_line(medi: Medi, folders: Path, tmp_path: Path) -> None:
     real, good = folders / "real", folders / "good"
     refused(medi("fidelity", real, good), "NAME=COHORT")

@@ -71,6 +71,7 @@ def test_phantom_chain_in_place(medi: Medi, tmp_path: Path) -> None:
     fine(medi("holdout", "verify", "s"))
 
 
+@pytest.mark.slow
 def test_certificate_that_does_not_hold(medi: Medi, source: Path) -> None:
     fine(medi("holdout", source, "--attributes", "site", "--out", "h"))
     source.write_text(source.read_text().replace("0.png,a,", "0.png,b,"))
@@ -79,6 +80,7 @@ def test_certificate_that_does_not_hold(medi: Medi, source: Path) -> None:
     assert "does not hold: labels have changed" in shown
 
 
+@pytest.mark.slow
 def test_control_characters_are_escaped_p11(medi: Medi, source: Path) -> None:
     text = source.read_text().replace(",site\n", ",si\x1b[2Jte\n").replace(",X\n", ",[red]\x1b]0;X\n")
     source.write_text(text)
@@ -132,6 +134,7 @@ def test_another_result_is_not_overwritten_p15(medi: Medi, source: Path) -> None
         Cohort.load("a").select(np.arange(24)).audit().save("a")
 
 
+@pytest.mark.slow
 def test_nothing_is_written_among_images_p15(medi: Medi, source: Path) -> None:
     folder = source.parent
     before = sorted(path.name for path in folder.iterdir())

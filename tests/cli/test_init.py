@@ -62,6 +62,7 @@ def test_a_table_with_names_that_people_use_becomes_a_study(medi: Medi) -> None:
     assert "holdout: " in fine(medi("run", "my study.yaml", "--dry-run")), "as it is"
 
 
+@pytest.mark.slow
 def test_patches_of_64_px_and_unknown_patients(medi: Medi) -> None:
     columns = {name: text for name, text in table().items() if name != "Case_ID"}
     shown = fine(medi("init", write(columns, side=70), "--yes"))
@@ -96,6 +97,7 @@ def test_folders_of_classes_and_sites(medi: Medi) -> None:
     assert study.cohort.source == "patches"
 
 
+@pytest.mark.slow
 def test_folders_of_classes_alone_become_a_table_to_fill_in(medi: Medi) -> None:
     """A study compares the levels of an attribute; nothing is written into the folder of images."""
     for c in "ab":

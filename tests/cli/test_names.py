@@ -93,6 +93,7 @@ def test_every_column_of_a_result_table_is_taken() -> None:
     check_names(["site", "group", "scanner", "hospital"])
 
 
+@pytest.mark.slow
 def test_a_column_that_is_not_there_is_not_missing_in_silence(medi: Medi, source: Path) -> None:
     refused(medi("audit", source, "--missing", "sitee=X"), "no column 'sitee'", "did you mean 'site'?")
     refused(medi("audit", source, "--attributes", "sites"), "no column sites", "did you mean 'site'?")

@@ -34,6 +34,7 @@ def test_a_condition_that_training_rows_never_lacked_is_not_sampled_without_it(v
     refused(verb("sample", "m", "empty.csv", *QUICK), "class is empty in row 2", "(3 in all)", "m/model.safetensors")
 
 
+@pytest.mark.slow
 def test_shards_are_joined_by_the_last_one(verb: Medi) -> None:
     """P3: a plan folder, sampled whole and in two shards."""
     train = pd.DataFrame({"class": ["LUAD", "LUSC"], "site": ["NA", "X"], "split": ["train"] * 2})
@@ -48,6 +49,7 @@ def test_shards_are_joined_by_the_last_one(verb: Medi) -> None:
     assert Cohort.load(Path("shards")).digest() == Cohort.load(Path("whole")).digest()
 
 
+@pytest.mark.slow
 def test_workers_make_the_same_cohort(verb: Medi) -> None:
     """P3: two processes share two batches; what they left is the same to the bit."""
     guidance = ("--guidance", "class=0.5", "--guidance-interval", "0.1,5")
@@ -63,6 +65,7 @@ def test_workers_make_the_same_cohort(verb: Medi) -> None:
     refused(verb(*shared, "--workers", 2, "--out", "two", "--seed", 5), "holds images of another seed")
 
 
+@pytest.mark.slow
 def test_guidance_reaches_the_rows(verb: Medi) -> None:
     options = ("--guidance", "class=1.5", "--guidance", "site=0.5", "--guidance-interval", "0.1,5")
     fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, *options))

@@ -85,6 +85,7 @@ def test_results_are_never_deleted_p15(medi: Medi, run: Path) -> None:
     assert "there is nothing to delete" in fine(medi("clean", run))
 
 
+@pytest.mark.slow
 def test_all_that_a_run_shows_is_kept_with_its_time(medi: Medi, source: Path) -> None:
     """Also what stopped it, and the command that goes on."""
     study = {

@@ -47,6 +47,7 @@ def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
     assert set(gaps["scope"]) == {"site", "group"}
 
 
+@pytest.mark.slow
 def test_a_site_that_training_never_saw_is_a_split_of_its_own(medi: Medi, folders: Path, tmp_path: Path) -> None:
     real = Cohort.load(folders / "real")
     gone = (real.table["site"] == SITES[0]).to_numpy()
@@ -68,6 +69,7 @@ def test_mistakes_get_one_line(medi: Medi, folders: Path) -> None:
     refused(medi("utility", real, "--attribute", "race", "--over", "class,site"), "race")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused_before_a_patch_is_embedded(
     medi: Medi, folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_share_of_rows_in_levels_of_one_class() -> None:
     assert found == (table["site"] == "h3").mean() > 0
 
 
+@pytest.mark.slow
 def test_slide_and_patient_units_count_each_once() -> None:
     """Repeating every patch tenfold changes nothing at slide and patient level."""
     table = cohort(1)
@@ -171,6 +172,7 @@ def test_ceiling_of_two_attributes_sees_what_neither_shows_alone() -> None:
     assert max(found["site"], found["scanner"]) < 0.6
 
 
+@pytest.mark.slow
 def test_alarm_says_what_to_do_and_only_when_due() -> None:
     assert not audited(cohort(0)).alarms
     found = audited(cohort(0, skew=1.0))
@@ -225,6 +227,7 @@ def test_degenerate_tables_work_or_say_why() -> None:
         audit(cohort(0).drop(columns="slide"), Schema.infer(cohort(0), ["site"]))
 
 
+@pytest.mark.slow
 def test_the_same_audit_for_any_order_of_the_rows() -> None:
     table = cohort(3)
     first, second = audited(table), audited(table.sample(frac=1, random_state=0).reset_index(drop=True))

@@ -145,6 +145,7 @@ def test_twins_share_tissue_and_take_the_other_sites_colour(crossed: Cohort) -> 
     assert set(at_elm.table["site"]) == {"Elm"}
 
 
+@pytest.mark.slow
 def test_nuclei_are_darker_than_what_surrounds_them(crossed: Cohort) -> None:
     _, masks = phantom.twins(crossed, "Alder")
     red = crossed.images[:][..., 0].astype(float)

@@ -102,6 +102,7 @@ def test_what_a_library_prints_disturbs_nothing(workers, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_errors_come_through_and_end_the_others(workers, tmp_path: Path) -> None:
     def failing(function: Callable[..., None]) -> dict[str, Call]:
         return {"bad": (function, ()), "good": (workers.waits, (str(tmp_path / "pid"),))}

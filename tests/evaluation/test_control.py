@@ -110,6 +110,7 @@ def test_a_detector_finds_other_spread_and_not_fresh_patches(found: Control) -> 
     assert value(table, metric="detectability", arm="deaf", split="") > 0.75
 
 
+@pytest.mark.slow
 def test_what_no_probe_can_judge_is_undefined_with_a_reason() -> None:
     """P7."""
     train, test, arm = made("train"), made("test"), made("odd")

@@ -76,6 +76,7 @@ def test_a_metric_of_the_users(real: Cohort) -> None:
     assert (measured["value"] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_metric_that_fails_is_named_and_one_that_is_undefined_has_a_reason(real: Cohort) -> None:
     """P7."""
     medi.register("metric", "nothing")(lambda x, y: float("nan"))

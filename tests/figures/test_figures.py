@@ -129,6 +129,7 @@ def test_panels_show_each_level(fabricate: Fabricate) -> None:
     )
 
 
+@pytest.mark.slow
 def test_curves_have_a_line_per_arm_and_a_panel_per_split(fabricate: Fabricate) -> None:
     curves = read_table(write_more(fabricate()) / "tables" / "curves.parquet")
     svg = to_svg(figures.curves(curves[curves["x_name"] == "n_train"], "n train", "balanced accuracy", 0.25))

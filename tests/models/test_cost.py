@@ -19,6 +19,7 @@ def test_shapes_alone_cost_what_the_network_costs(parameterisation, schema: Sche
     assert {weight.device.type for weight in counted.parameters()} == {"meta"}
 
 
+@pytest.mark.slow
 def test_the_papers_network_is_counted_at_once(schema: Schema) -> None:
     """415 million parameters of 4 bytes are never made."""
     made = weightless(preset("paper").network, schema)

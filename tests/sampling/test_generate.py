@@ -119,6 +119,7 @@ def test_processes_of_a_shard_take_parts(model, cohort, whole, tmp_path: Path, m
     assert made.digest() == whole.digest()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_the_same_cohort(model, cohort, whole, tmp_path: Path) -> None:
     """P3, P12: started together, whoever finishes last writes it."""
     rows, out = tmp_path / "rows.parquet", tmp_path / "both"

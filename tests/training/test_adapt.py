@@ -38,6 +38,7 @@ def patches(cohort: Cohort) -> Cohort:
     return Cohort(table, cohort.schema, Pixels.of(pixels))
 
 
+@pytest.mark.slow
 def test_old_levels_stay_as_they_were(model: Path, patches: Cohort, tmp_path: Path) -> None:
     """Bitwise: every tensor but the table, and every row of the table but the new one."""
     made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK)
@@ -60,6 +61,7 @@ def test_the_vector_learns(denoiser: Denoiser, patches: Cohort, tmp_path: Path) 
     assert long.record["held_back_loss"]["vector"] < short.record["held_back_loss"]["vector"]
 
 
+@pytest.mark.slow
 def test_provenance_stands_in_the_checkpoint(model: Path, patches: Cohort, tmp_path: Path) -> None:
     made = adapt(model, patches, "site", "Neu", tmp_path / "new", QUICK)
     found = load_checkpoint(made.path)

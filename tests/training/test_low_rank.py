@@ -1,11 +1,13 @@
 """Low-rank changes: nothing at the start, few numbers, the same model once they are in the weights."""
 
+import pytest
 import torch
 
 from medi.models.denoiser import Denoiser
 from medi.training.adaptation.low_rank import RANK, changes_of, merged, weights_of, with_changes
 
 
+@pytest.mark.slow
 def test_changes_start_at_nothing_and_merge_into_plain_weights(denoiser: Denoiser) -> None:
     g = torch.Generator().manual_seed(0)
     x, sigma = torch.randn(4, 3, 8, 8, generator=g), torch.tensor([0.1, 0.5, 1.0, 5.0])

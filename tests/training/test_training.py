@@ -272,6 +272,7 @@ def test_divergence_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tm
     train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
 
 
+@pytest.mark.slow
 def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, tmp_path) -> None:
     def kill(images: int, total: int) -> None:
         if images == 20:
@@ -432,6 +433,7 @@ def test_snapshots_are_models_and_only_the_last_stay(cohort: Cohort, tiny, tmp_p
     assert all(torch.equal(value, weights(model)[name]) for name, value in weights(kept[1]).items())
 
 
+@pytest.mark.slow
 def test_broken_weights_stop_before_they_are_saved(cohort: Cohort, tiny, tmp_path, monkeypatch) -> None:
     """The loss of a step is of the weights before it: what a step breaks is seen in the weights first."""
     step = Trainer.step

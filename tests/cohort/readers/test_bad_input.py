@@ -153,6 +153,7 @@ def pack(medi: Medi, command: list[object], *more: object) -> tuple[int, str]:
     return medi("pack", *command, "--size", "8", "--workers", "1", "--out", "out", *more)
 
 
+@pytest.mark.slow
 @each_layout
 def test_sound_source(medi: Medi, source: Path, layout: Layout) -> None:
     """The ground that the faults stand on: every layout is read and packed."""
@@ -164,6 +165,7 @@ def test_sound_source(medi: Medi, source: Path, layout: Layout) -> None:
     assert found.table["patient"].nunique() == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LISTING)
 def test_missing_image(medi: Medi, source: Path, layout: Layout) -> None:
     given = patches()
@@ -257,6 +259,7 @@ def test_links_to_folders_are_named(medi: Medi, source: Path, layout: Layout) ->
     assert len(Cohort.load(Path("out"))) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [table, folder, tcga_ut])
 def test_broken_link(medi: Medi, source: Path, layout: Layout) -> None:
     command = layout(source, patches())
@@ -282,6 +285,7 @@ def test_tar_member_outside(medi: Medi, source: Path, name: str) -> None:
     assert not list(source.parent.rglob("evil*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_tar_link(medi: Medi, source: Path, kind: bytes) -> None:
     command = webdataset(source, patches())

@@ -229,6 +229,7 @@ def test_slides_csv_recovers_the_site_that_pandas_lost_p6() -> None:
     assert np.isnan(cohort.schema.encode(table)["age"]).sum() == (table["age_at_index"] == "'--").sum() > 0
 
 
+@pytest.mark.slow
 @real
 def test_hospitals_no_longer_determine_the_class() -> None:
     """1 - H(class | attribute) / H(class): 1.00 for codes, about 0.6 for hospitals."""

@@ -137,6 +137,7 @@ def test_differences_and_gap_closed_are_those_of_the_scores(table: pd.DataFrame)
     assert set(table[table["metric"] == "gap_closed"]["split"]) == {"unseen"}
 
 
+@pytest.mark.slow
 def test_equal_arms_differ_by_exactly_nothing() -> None:
     """P9: both arms see the same draws."""
     table = scored([ARMS[2], Arm("cls", ARMS[2].rows)])
@@ -162,6 +163,7 @@ def test_a_patient_on_both_sides_is_refused() -> None:
             scored([arm])
 
 
+@pytest.mark.slow
 def test_the_tests_do_not_touch_the_fit() -> None:
     """P5: other test rows, shifted and relabelled, leave the predictions on the first rows as they were."""
     seen = TESTS["seen"]

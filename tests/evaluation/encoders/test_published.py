@@ -394,6 +394,7 @@ def test_any_timm_model_by_path(timm_file: Path, image: np.ndarray) -> None:
         encoder(f"timm:vit_tinny:{timm_file}")
 
 
+@pytest.mark.slow
 def test_precision_and_jpeg_are_part_of_name_and_hash_p2(timm_file: Path, image: np.ndarray) -> None:
     spelling = f"timm:test_vit:{timm_file}"
     plain, mixed = encoder(spelling), encoder(spelling, precision="bf16")
@@ -444,6 +445,7 @@ def test_numbers_that_are_not_finite_are_refused_p7(timm_file: Path, tmp_path: P
         encoder(f"timm:test_vit:{tmp_path / 'nan.safetensors'}").encode(image)
 
 
+@pytest.mark.slow
 def test_networks_through_the_command(medi: Medi, timm_file: Path, empty_caches: Path) -> None:
     cohort = phantom.fresh([("acinar", "Alder"), ("solid", "Maple")], 5, 0, "published")
     cohort.save(Path("patches"))

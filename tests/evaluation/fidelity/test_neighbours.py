@@ -68,6 +68,7 @@ def test_reach_counts_other_rows() -> None:
     assert reach(distances, 2).tolist() == [9, 4, 9, 36]
 
 
+@pytest.mark.slow
 def test_jackknife_is_about_the_spread_over_fresh_synthetic_rows() -> None:
     rng = np.random.default_rng(1)
     real = rng.normal(size=(100, 4))
