@@ -183,3 +183,13 @@ def test_the_library_refuses_a_folder_in_use_p15(
     }
     with pytest.raises(MediError, match=f"is in use by process {other.pid} on "):
         calls[call]()
+
+
+def test_locks_of_killed_shards_are_cleared_by_whoever_comes_next(tmp_path: Path) -> None:
+    gone = {"host": locks.Holder.of_this_process().host, "pid": 2**22 + 1, "born": "1", "command": "medi sample"}
+    for name in ("0-of-2", "1-of-2"):
+        (tmp_path / f"{locks.NAME}-{name}").write_text(json.dumps(gone))
+    with locks.locked(tmp_path, "0-of-1"), locks.locked(tmp_path, "1-of-3"):
+        left = sorted(path.name for path in tmp_path.iterdir())
+        assert left == [f"{locks.NAME}-0-of-1", f"{locks.NAME}-1-of-3"], "those that are held stay"
+    assert not list(tmp_path.iterdir())

@@ -62,6 +62,7 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
     if lock not in _held:
         _refuse_beside(place, part)
         _take(lock)
+        _clear_stale(place)
         _keep_renewed()
     _held[lock] = _held.get(lock, 0) + 1
     try:
@@ -183,6 +184,13 @@ def _take(lock: Path) -> None:
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def _clear_stale(folder: Path) -> None:
+    """Delete what killed processes left of other parts: whoever comes next may cut the work into other ones."""
+    for path in folder.glob(f"{NAME}-*-of-*"):
+        if path.suffix == "" and _holder(path) is None:  # one in the making has a suffix
+            _clear_after(path)
 
 
 def _clear_after(lock: Path) -> None:

@@ -227,6 +227,12 @@ def _numbers(found: Judged, rows: pd.DataFrame) -> str:
     )
 
 
+def beside(utility: pd.DataFrame) -> list[str]:
+    """The remedies that need no generator against the first set of generated images, a sentence or a few."""
+    judged = judge(utility)
+    return list(_remedies_beside(judged[0], remedies(utility), utility)) if judged else []
+
+
 def _remedies_beside(found: Judged, rows: pd.DataFrame, utility: pd.DataFrame) -> Iterator[str]:
     """The remedies that need no generator: above the set, not told apart from it, below it. None is called the best."""
     gaps = pick(utility, metric=f"{PRIMARY}{DIFFERENCE}", scope="all", split=EVERY, arm=found.arm)

@@ -21,11 +21,11 @@ from medi.core.tables import (
     of_main_probe,
 )
 from medi.evaluation.classify.arms import Arm
-from medi.evaluation.classify.comparison import sets_alone, study_arms
+from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import Control, control
-from medi.evaluation.encoders import learned
+from medi.evaluation.encoders import Encoder, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
@@ -126,26 +126,36 @@ def measure_memorisation(study: Study, path: Path) -> str:
 
 def measure_utility(study: Study, path: Path) -> str:
     """One classifier on real patches, with each model's, with the oracle's, and on baselines without a generator."""
-    s, sets = study.settings, study.embedded()
-    added, tests = _added(sets), _tests(study, sets)
+    table, curves = _gained(study, study.settings.evaluation.encoders[0])
+    CURVES.write(path.parent, curves)
+    UTILITY.write(path.parent, table)
+    overall = pick(table, metric="mean_recall", scope="all", split="all")
+    chance = pick(table, metric="chance", split="all")["value"].iloc[0]
+    return f"mean recall over all combinations: {_main_sets(overall)} (chance {chance:.3f})"
+
+
+def _gained(study: Study, encoder: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Utility and curves of every training set in the features of an encoder."""
+    s, sets, extractor = study.settings, study.embedded(encoder), study.encoder(encoder)
+    added, tests, real = _added(sets), _tests(study, sets), sets["train"]
+    like = Cohort.load(study.folder / "samples" / MEDI)
+    own = [*_stained(study, real, list(tests), extractor), noise_arm(real, added[MEDI], like, extractor, s.seed)]
     with study.show.bars("classifiers") as (advance,):
-        table, curves = study_arms(
-            sets["train"],
+        return study_arms(
+            real,
             added,
             tests,
             over=study.over,
             seed=s.seed,
             oracle=_oracle(study, sets, added),
-            embedded=[*_stained(study, sets["train"], list(tests)), _noise(study, sets["train"], added[MEDI])],
+            embedded=own,
             only=s.evaluation.arms,
             progress=advance,
         )
-    CURVES.write(path.parent, curves)
-    UTILITY.write(path.parent, table)
-    overall = pick(table, metric="mean_recall", scope="all", split="all")
-    chance = pick(table, metric="chance", split="all")["value"].iloc[0]
-    shown = _listed(overall[overall["arm"].isin(["real", NOISE, *MODELS, "oracle"])])
-    return f"mean recall over all combinations: {shown} (chance {chance:.3f})"
+
+
+def _main_sets(rows: pd.DataFrame) -> str:
+    return _listed(rows[rows["arm"].isin(["real", NOISE, *MODELS, "oracle"])])
 
 
 def measure_by_encoder(study: Study, path: Path) -> str:
@@ -154,23 +164,14 @@ def measure_by_encoder(study: Study, path: Path) -> str:
     table = pd.concat([_in_features_of(study, name) for name in names], ignore_index=True)
     BY_ENCODER.write(path.parent, table)
     shown = pick(table, metric="mean_recall", scope="all", split="all")
-    return "mean recall: " + "; ".join(f"{name}: {_listed(rows)}" for name, rows in shown.groupby("encoder"))
+    return "mean recall: " + "; ".join(f"{name}: {_main_sets(rows)}" for name, rows in shown.groupby("encoder"))
 
 
 def _in_features_of(study: Study, name: str) -> pd.DataFrame:
-    """The rows of control, and of utility for the study's own sets; texts that only one of them has are empty."""
-    sets, label = study.embedded(name), study.encoder(name).label
-    added = _added(sets)
-    gained = sets_alone(
-        sets["train"],
-        added,
-        _tests(study, sets),
-        over=study.over,
-        seed=study.settings.seed,
-        oracle=_oracle(study, sets, added),
-    )
-    asked = _control(study, sets, label, every_probe=False).figures
-    both = pd.concat([asked, gained.assign(encoder=label)], ignore_index=True)
+    """The rows of control and of utility; texts that only one of them has are empty."""
+    label = study.encoder(name).label
+    asked = _control(study, study.embedded(name), label, every_probe=False).figures
+    both = pd.concat([asked, _gained(study, name)[0].assign(encoder=label)], ignore_index=True)
     texts = [column for column in both if not pd.api.types.is_numeric_dtype(both[column])]
     return both.fillna(dict.fromkeys(texts, ""))
 
@@ -192,21 +193,15 @@ def _oracle(study: Study, sets: Mapping[str, Embedded], added: Mapping[str, Embe
     return _like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None
 
 
-def _noise(study: Study, real: Embedded, synthetic: Embedded) -> Arm:
-    """Images of noise in place of those that MeDi adds."""
-    like = Cohort.load(study.folder / "samples" / MEDI)
-    return noise_arm(real, synthetic, like, study.encoder(), study.settings.seed)
-
-
-def _stained(study: Study, real: Embedded, splits: Sequence[str]) -> list[Arm]:
-    """The stain arms that the study asks for, on its first encoder's features."""
+def _stained(study: Study, real: Embedded, splits: Sequence[str], encoder: Encoder) -> list[Arm]:
+    """The stain arms that the study asks for, in the features of an encoder."""
     s = study.settings
     if not s.evaluation.stains:
         return []
     sets = study.sets()
     masks = study.tests(sets["reference"].table)
     tests = {split: sets["reference"].select(masks[split]) for split in splits}
-    return stain_arms(sets["train"], real, tests, study.encoder(), s.seed, s.evaluation.stains)
+    return stain_arms(sets["train"], real, tests, encoder, s.seed, s.evaluation.stains)
 
 
 def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedded:

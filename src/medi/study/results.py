@@ -21,6 +21,8 @@ from medi.evaluation.encoders import Encoder
 from medi.report.page import build
 from medi.report.pictures import figure_of
 from medi.report.remedies import called, records, remedies
+from medi.report.run import read as read_run
+from medi.report.sections.by_encoder import spoken_by_encoder
 from medi.report.sheets import write_sheets
 from medi.report.verdict import OLDER, verdict, worst_class
 from medi.study.context import CLS, MEDI, MODELS, Study
@@ -166,7 +168,7 @@ def _content(study: Study) -> dict[str, Any]:
         "title": s.title,
         "seed": s.seed,
         "note": s.note,
-        "verdict": verdict(utility, asked_of_all, distances),
+        "verdict": [*verdict(utility, asked_of_all, distances), *spoken_by_encoder(read_run(study.folder))],
         "remedies": records(remedies(utility)),
         **measured,
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),

@@ -110,7 +110,9 @@ def road(s: StudySettings) -> list[Stage[Study]]:
             version=2,
             also=(table("curves"),),
         ),
-        Stage(table("by_encoder"), measuring.measure_by_encoder, every[1:], [s.attribute, s.seed]),
+        Stage(
+            table("by_encoder"), measuring.measure_by_encoder, every[1:], [*measured, list(registry("arm"))], version=2
+        ),
     ]
     return [stage for stage in stages if asked.get(stage.name, True)]
 

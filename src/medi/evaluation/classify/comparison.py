@@ -6,10 +6,10 @@ import pandas as pd
 
 from medi.core.progress import Advance, unheard
 from medi.core.threads import one_thread
-from medi.evaluation.classify.arms import NONE, Arm, Material, arms_of
+from medi.evaluation.classify.arms import Arm, Material, arms_of
 from medi.evaluation.classify.regimes import curves
 from medi.evaluation.classify.scoring import ORACLE, REAL
-from medi.evaluation.classify.utility import check, evaluate, fit_arms, measure
+from medi.evaluation.classify.utility import check, fit_arms, measure
 from medi.evaluation.features import Embedded
 
 
@@ -46,17 +46,3 @@ def study_arms(
     table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes, compared=material.compared)
     drawn = [arm for arm in arms if arm.name in (REAL, ORACLE, *synthetic) and head == "tuned"]
     return table, curves(drawn, tests, over=over, seeds=seeds or (seed,), fitted=fitted)
-
-
-def sets_alone(
-    real: Embedded,
-    synthetic: Mapping[str, Embedded],
-    tests: Mapping[str, Embedded],
-    *,
-    over: Sequence[str],
-    seed: int,
-    oracle: Embedded | None = None,
-) -> pd.DataFrame:
-    """The utility of `study_arms` for real rows alone, with each synthetic set and with the oracle's; no baselines."""
-    material = Material(real, synthetic, tests, tuple(over), seed, oracle=oracle)
-    return evaluate(arms_of(material, [NONE]), tests, over=over, seed=seed, compared=material.compared)

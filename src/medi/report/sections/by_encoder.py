@@ -10,7 +10,7 @@ from medi.core.tables import of_main_probe
 from medi.figures.names import in_order, known, number
 from medi.report.parts import Table, table_of
 from medi.report.run import Run, pick
-from medi.report.verdict import worst_class
+from medi.report.verdict import beside, worst_class
 
 AS_ASKED = "as_asked"
 
@@ -52,7 +52,8 @@ def _said(run: Run, encoder: str, rows: pd.DataFrame) -> str:
         _pair(recall, "medi", "real", "Mean recall over all combinations is {0} with MeDi, {1} with real images alone"),
         _pair(distance, "medi", "floor", "MeDi is {0} from real images of unseen combinations, at a floor of {1}"),
     )
-    return " ".join([f"In the features of {_short(encoder)}:", *(f"{part}." for part in parts if part)])
+    said = [*(f"{part}." for part in parts if part), *beside(pick(rows, attribute=""))]
+    return " ".join([f"In the features of {_short(encoder)}:", *said])
 
 
 def _pair(rows: pd.DataFrame, first: str, second: str, text: str) -> str:
