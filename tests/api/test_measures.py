@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import medi
+from medi.api.measures import _over
 from medi.api.results import Fidelity, Utility
 from medi.cohort import phantom
 from medi.cohort.schema import Schema
@@ -163,3 +164,13 @@ def test_what_fills_is_read_from_text_too(real: Cohort, made: Cohort) -> None:
     with pytest.raises(MediError, match="made: its column 'fill' says which patches are added"):
         medi.utility(real, made=made.with_columns(fill="blue"))
     medi.fidelity(real.with_columns(encoder=real.table["site"]), made=made, over=["class", "site"], n=20, draws=0)
+
+
+def test_the_combinations_are_those_of_the_holdout_by_default() -> None:
+    """Of all attributes crossed a rule that sees them reaches far more than chance, and combinations have few rows."""
+    patches = phantom.cohort(seed=0, patches=400)
+    assert _over(patches, None) == ("class", "site", "group")
+    held = patches.hold_out(over=["class", "site"], rate=0.1, min_patients=1)
+    assert _over(held, None) == ("class", "site")
+    with pytest.raises(MediError, match="no column 'hospital'; there are"):
+        patches.where(hospital="Alder")

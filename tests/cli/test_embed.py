@@ -34,6 +34,13 @@ def test_embedding_in_shards(medi: Medi, folders: Path) -> None:
     fine(medi(*whole))
     assert [path.name for path in Path().iterdir()] == ["e.parquet"], "parts go when the table is written"
     expected = pd.read_parquet("e.parquet")
+    refused(medi("embed", folders / "flat", "--out", "e.parquet"), "holds embeddings of another cohort or encoder")
+    Path("mine.csv").write_text("image,class\na.png,a\n")
+    for taken in ("mine.csv", folders / "good" / "table.parquet"):
+        before = Path(taken).read_bytes()
+        refused(medi("embed", folders / "good", "--out", taken), "is no table of embeddings; choose another --out")
+        assert Path(taken).read_bytes() == before
+    Path("mine.csv").unlink()
     Path("e.parquet").unlink()
     refused(medi(*whole, "--shard", "0/2"), "--cache")
     assert "shard 1/2 is done" in fine(medi(*whole, "--shard", "1/2", "--cache", "kept"))

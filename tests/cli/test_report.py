@@ -6,6 +6,7 @@ import pytest
 
 import tiny_run
 from command_line import Medi, fine, refused
+from medi.cohort.table import Cohort
 
 
 @pytest.mark.slow
@@ -47,6 +48,15 @@ def test_parts_that_do_not_belong_together_are_refused(medi: Medi, folders: Path
     refused(medi("report", "--real", real, f"mine={good}", "--utility", "u"), "u: knows no set 'mine'", "real, medi")
     refused(medi("report", "--real", real, "--fidelity", "u"), "u: has no table fidelity.parquet", "medi fidelity")
     refused(medi("report", "--real", real, "--out", "u"), "u: holds something else")
+    other = Cohort.load(real)
+    other.with_columns(slide=other.table["slide"] + "x").save("other")
+    told = medi("report", "--real", "other", f"medi={good}", "--utility", "u")
+    refused(told, "u: was measured on another cohort than other; name that one, or measure again")
+    told = medi("report", "--real", real, f"medi={folders / 'flat'}", "--utility", "u")
+    refused(told, "u: was measured on another cohort than", "flat")
+    fine(medi("fidelity", real, f"medi={good}", "--over", "class", "--n", "8", "--draws", "0", "--out", "f"))
+    told = medi("report", "--real", real, f"medi={good}", "--utility", "u", "--fidelity", "f")
+    refused(told, "were measured with another --over; measure one again")
     refused(medi("report", real, "--utility", "u"), "--utility goes with --real COHORT")
     refused(medi("report"), "expected one run folder")
     assert not Path("medi-report").exists()

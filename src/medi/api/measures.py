@@ -88,12 +88,12 @@ def fidelity(
     """Distances, control and memorisation of synthetic patches, by their names, against real ones.
 
     The slides of `real` are split in halves: one is the reference for all sets, the other the real-vs-real floor.
-    Distances are compared at one n per combination of `over` (class and categorical attributes by default), at most
-    `n`, and per level at the shares of the training rows (of all real rows where the cohort is not split). Probes of
-    real training patches tell whether a patch shows what was asked for; nearest training patches tell copies. Without
-    synthetic sets the floor and the probes' accuracy are all there is. draws: resamples behind each interval, 0 for
-    none. splits: distances to these splits of `real` only. A mapping takes
-    sets of any name.
+    Distances are compared at one n per combination of `over` (by default the columns of the hold-out, else the class
+    and all categorical attributes), at most `n`, and per level at the shares of the training rows (of all real rows
+    where the cohort is not split). Probes of real training patches tell whether a patch shows what was asked for;
+    nearest training patches tell copies. Without synthetic sets the floor and the probes' accuracy are all there is.
+    draws: resamples behind each interval, 0 for none. splits: distances to these splits of `real` only. A mapping
+    takes sets of any name.
 
     MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor).
     Source: Heusel et al., NeurIPS 2017 (Frechet distance); Drexlin et al., MICCAI 2025, Figure 3 (per class); the other
@@ -324,7 +324,7 @@ def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], sh
 
 
 def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
-    columns = given or [a.name for a in cohort.schema.conditions if a.kind == "categorical"]
+    columns = given or _of_the_holdout(cohort)
     known = {a.name for a in cohort.schema.conditions}
     if unknown := [name for name in columns if name not in known]:
         raise MediError(f"over {unknown[0]!r}: no condition of this cohort; known: {', '.join(sorted(known))}")
@@ -332,6 +332,13 @@ def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
         raise MediError(f"over {', '.join(columns)}: the class must be among these columns; add it")
     check_names(columns)
     return tuple(columns)
+
+
+def _of_the_holdout(cohort: Cohort) -> list[str]:
+    """The class and the columns that were held out; of a cohort without a hold-out all that have levels."""
+    levels = [a.name for a in cohort.schema.conditions if a.kind == "categorical"]
+    held = [name for name in cohort.info.get("certificate", {}).get("columns", []) if name in levels]
+    return list(dict.fromkeys(["class", *held])) if held else levels
 
 
 def _in_splits(cohort: Cohort, given: Sequence[str] | None) -> Mask:

@@ -46,6 +46,7 @@ def embed(
     sharers = part[1] * process("WORLD_SIZE", 1)
     if cache is None and sharers > 1:
         raise MediError("shards need --cache, one folder for all of them")
+    _refuse_other(out, cohort.table["sample_id"].tolist(), extractor.dimension)
     store, started = cache or out.with_name(f".{out.name}.parts"), time.perf_counter()
     show: Show = Silent() if process("RANK", 0) else Terminal()
     with locked(out.parent, f"{out.name}-{part_of(part)}"), show.bars("embedding") as (advance,):
@@ -60,6 +61,22 @@ def embed(
     rate = f"{len(cohort) / took:,.0f} images/s" if sharers == 1 else f"{took:.0f} s"
     say(f"{len(cohort):,} patches, {extractor.dimension} numbers each by {extractor.label} ({rate}): {out}")
     next_step("fidelity", packed)
+
+
+def _refuse_other(out: Path, ids: list[str], dimension: int) -> None:
+    """Refuse to write over a file that holds anything but embeddings of these patches in as many numbers."""
+    from medi.core.files import read_table
+
+    if not out.exists():
+        return
+    try:
+        found = read_table(out)
+    except MediError:
+        found = None
+    if found is None or not {"sample_id", "f0"} <= set(found.columns):
+        raise MediError(f"{out}: is no table of embeddings; choose another --out")
+    if found["sample_id"].tolist() != ids or len(found.columns) != dimension + 1:
+        raise MediError(f"{out}: holds embeddings of another cohort or encoder; choose another --out, or delete it")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,10 +9,10 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, with_device
-from medi.cli.request import only
 from medi.cli.result_tables import NOTES, show_differences, show_places, with_interval
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders, over_words
+from medi.core.requests import only
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import fidelity_beside, model_beside, next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
-from medi.cli.request import only
 from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders
+from medi.core.requests import only
 
 HEADS = ("tuned", "medi", "uni")
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 
 from medi.cohort.pixels import Pixels, verify
 from medi.cohort.schema import Schema
-from medi.core.errors import MediError
+from medi.core.errors import MediError, did_you_mean
 from medi.core.files import check_format, content_hash, read_json, read_table, write_json, write_table
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Cohort:
         return Cohort(self.table.iloc[rows], self.schema, pixels, self.info)
 
     def where(self, **values: str | Sequence[str]) -> "Cohort":
-        """The rows whose columns hold these values: any of several.
+        """The rows whose columns hold these values: any of several. MediError where there is no such column.
 
         >>> import medi
         >>> tissue = medi.phantom(patches=100, seed=0)
@@ -90,6 +90,9 @@ class Cohort:
         """
         keep = np.ones(len(self), dtype=bool)
         for column, wanted in values.items():
+            if column not in self.table:
+                near = did_you_mean(column, self.table.columns)
+                raise MediError(f"no column {column!r}; there are {', '.join(self.table.columns)}{near}")
             keep &= self.table[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
         return self.select(keep)
 

@@ -193,12 +193,21 @@ def _clear_stale(folder: Path) -> None:
             _clear_after(path)
 
 
+def _unfinished(folder: Path, gone: Holder) -> list[Path]:
+    """What a process of this machine was writing in a folder."""
+    from medi.core.files import unfinished  # not above: it loads pandas
+
+    ending = unfinished(Path("any"), gone.pid).name.removeprefix(".any")
+    return list(folder.rglob(f".*{ending}")) if gone.host == socket.gethostname() else []
+
+
 def _clear_after(lock: Path) -> None:
     """Delete the lock of a process that is gone, and the files that it had not finished to write."""
     with suppress(OSError, ValueError, TypeError):
         gone = Holder(**json.loads(lock.read_text(encoding="utf-8")))
-        for path in list(lock.parent.rglob(f".*-{gone.pid}.tmp")):
-            path.unlink()
+        for path in _unfinished(lock.parent, gone):
+            with suppress(OSError):
+                path.unlink()
     with suppress(OSError):
         lock.unlink()
 

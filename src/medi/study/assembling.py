@@ -17,6 +17,7 @@ from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, write_json, write_table
 from medi.core.locks import holding, is_empty
+from medi.core.requests import cohort_hash, request_of
 from medi.core.tables import CONTROL, FIDELITY, MEMORISATION, RESULTS, TRAINING, UTILITY
 from medi.evaluation.splits import TESTS
 from medi.models.checkpoint import load_checkpoint
@@ -54,6 +55,9 @@ def assemble(parts: Parts, out: Path) -> Path:
     tables = dict(_tables(parts))
     _check(tables, sets, parts)
     over = _over(cohort, tables)
+    for name, part in sets.items():
+        if over[1] not in part.table:
+            raise MediError(f"{parts.samples[name]}: has no column {over[1]}; sample again from a plan of this cohort")
     cohort.audit().save(out / "audit")
     if "certificate" in cohort.info:
         Holdout(cohort.table[["sample_id", "split"]], cohort.info["certificate"]).save(out / "holdout")
@@ -83,6 +87,19 @@ def _check(tables: Mapping[str, pd.DataFrame], sets: Iterable[str], parts: Parts
         measured = list(dict.fromkeys(tables[name]["arm"])) if name in tables else list(sets)
         if unknown := [one for one in sets if one not in measured]:
             raise MediError(f"{folder}: knows no set {unknown[0]!r}; it was measured with {', '.join(measured)}")
+        if folder is not None:
+            _check_request(folder, {REAL: parts.real, **parts.samples})
+    asked = [request_of(folder).get("over") for folder in (parts.fidelity, parts.utility) if folder is not None]
+    if len({str(over) for over in asked if over is not None}) > 1:
+        raise MediError(f"{parts.fidelity} and {parts.utility}: were measured with another --over; measure one again")
+
+
+def _check_request(folder: Path, cohorts: Mapping[str, Path]) -> None:
+    """The cohorts are those that the tables of a folder were measured on."""
+    asked = request_of(folder)
+    for name, cohort in cohorts.items():
+        if asked.get(name, "") not in ("", cohort_hash(cohort)):
+            raise MediError(f"{folder}: was measured on another cohort than {cohort}; name that one, or measure again")
 
 
 def _over(cohort: Cohort, tables: Mapping[str, pd.DataFrame]) -> tuple[str, str]:

@@ -28,8 +28,16 @@ def audit(run: Run) -> Section:
     if "ceiling" in run.training_audit.tables:
         title = "The same of the training patches, after the hold-out: the shortcut that a classifier can learn"
         blocks.append(table_of(title, run.training_audit.tables["ceiling"]))
-    calm = [] if run.audit.alarms else ["The audit raised no alarm."]
+    calm = [] if run.audit.alarms else [_without_alarm(run)]
     return Section(*section, [*run.audit.notes, *calm], run.audit.alarms, blocks)
+
+
+def _without_alarm(run: Run) -> str:
+    """No alarm is no all-clear: attributes that give much of the class away are named."""
+    found = run.audit.tables.get("ceiling", pd.DataFrame())
+    rows = found[found["grade"].isin(["caution", "strong"])] if "grade" in found else found.iloc[:0]
+    named = [f"{name} ({grade})" for name, grade in zip(rows["attribute"], rows["grade"])] if len(rows) else []
+    return f"Part of the class is given away by {', '.join(named)}." if named else "The audit raised no alarm."
 
 
 def _counted(run: Run, attribute: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from medi.core.outputs import refuse_other
 
@@ -19,14 +20,27 @@ def only(out: Path, verb: str, cohorts: Mapping[str, Path], **asked: object) -> 
     from medi.core.files import read_json, write_json
 
     said = {name: "default" if value is None else value for name, value in asked.items()}
-    request = {"verb": verb, **said, "cohorts": list(cohorts), **{name: _hash(path) for name, path in cohorts.items()}}
+    request = {
+        "verb": verb,
+        **said,
+        "cohorts": list(cohorts),
+        **{name: cohort_hash(path) for name, path in cohorts.items()},
+    }
     if (out / FILE).exists():
         refuse_other(out, f"result of medi {verb}", read_json(out / FILE), request)
     yield
     write_json(out / FILE, request)
 
 
-def _hash(folder: Path) -> str:
+def request_of(folder: Path) -> dict[str, Any]:
+    """What the tables in a folder were asked for; empty where it does not say: of the library, or an older version."""
+    from medi.core.files import read_json
+
+    return read_json(folder / FILE) if (folder / FILE).exists() else {}
+
+
+def cohort_hash(folder: Path) -> str:
+    """Names a packed cohort by its head and table."""
     from medi.core.files import content_hash, file_hash
 
     return content_hash(*(file_hash(folder / name) for name in HEADS if (folder / name).is_file()))
