@@ -110,7 +110,7 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     for found, name in zip(results["by_encoder"], ("imagenet", "learned"), strict=True):
         assert found["encoder"]["name"] == name
         assert set(found["frechet"]["unseen"]) == {"floor", "cls", "medi"}
-        compared = {"real", "cls", "medi", "oracle", "translated", "pure_noise", "group_dro", "site_centred", "chance"}
+        compared = {"real", "cls", "medi", "oracle", "translated", "pure_noise", "group_dro", "site_centred"}
         assert compared <= set(found["mean_recall"]["all"]), "every training set, also those that need no generator"
         assert set(found["as_asked"]["class"]["unseen"]) == {"real", "cls", "medi"}
     split = read_table(run / "holdout" / "split.parquet").set_index("sample_id")["split"]
