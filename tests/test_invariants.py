@@ -2,6 +2,7 @@
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from invariants import INVARIANTS, guarded
 TESTS = Path(__file__).parent
 
 
+@cache
 def guards() -> dict[str, list[str]]:
     """The tests of each invariant, as "file::name"."""
     found = defaultdict(list)
