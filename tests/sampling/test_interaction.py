@@ -54,6 +54,12 @@ def test_the_definition_by_hand(cohort: Cohort, denoiser: Denoiser, monkeypatch)
     assert found["row"].tolist() == list(range(len(cohort)))
 
 
+def test_the_batch_is_none_of_what_decides_a_patch_p3(cohort: Cohort, denoiser: Denoiser) -> None:
+    whole, small = (interaction(denoiser, told(denoiser), cohort, sigmas=(0.5,), batch=n) for n in (64, 7))
+    np.testing.assert_allclose(whole["joint"], small["joint"], rtol=1e-3)
+    np.testing.assert_allclose(whole["whole"], small["whole"], rtol=1e-3)
+
+
 def test_without_dropout_or_attributes_it_is_refused(cohort: Cohort, denoiser: Denoiser) -> None:
     with pytest.raises(MediError, match="without conditioning dropout of class"):
         interaction(denoiser, Checkpoint.of(denoiser), cohort)

@@ -145,6 +145,12 @@ class Model(Shown):
         over: the class and the columns by which a combination is "seen" or "unseen" in training, by default the class
         and the first attribute. A row per split and sigma: energy, low and high (95 %, resampled patients), n patches.
         MediError where the model was trained without conditioning dropout, or its file does not count combinations.
+
+        >>> import medi
+        >>> tissue = medi.phantom(patches=100, seed=0)
+        >>> model = medi.train(tissue, preset="tiny", out="tiny-dropped", seed=0, dropout=0.1)
+        >>> list(model.interaction(tissue, sigmas=(0.5,), draws=10))
+        ['split', 'sigma', 'energy', 'low', 'high', 'n']
         """
         packed = _packed(patches)
         found = interaction(self.denoiser, self.checkpoint, packed, sigmas, seed)

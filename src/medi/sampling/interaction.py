@@ -57,13 +57,19 @@ def interaction(
         part = patches.select(rows)
         images = torch.from_numpy(to_float(part.images[:])).to(denoiser.device)
         for sigma in sigmas:
-            noise = seeds.generator("interaction", seed, start, f"{sigma:g}").standard_normal(images.shape, np.float32)
-            noisy = images + sigma * torch.from_numpy(noise).to(images)
+            noisy = images + sigma * _noise(part, sigma, seed).to(images)
             dropped: list[list[str]] = [[], names, ["class"], ["class", *names]]
             estimates = [bare(denoiser, condition(denoiser, part.table, out))(noisy, sigma) for out in dropped]
             joint, whole = energies(*estimates)
             found.append(pd.DataFrame({"row": rows, "sigma": sigma, "joint": joint.cpu(), "whole": whole.cpu()}))
     return pd.concat(found, ignore_index=True)
+
+
+def _noise(patches: Cohort, sigma: float, seed: int) -> Float[Tensor, "n 3 h w"]:
+    """Noise of each patch by its own name, so that it is the same in any batch (P3)."""
+    shape = (3, patches.images.size, patches.images.size)
+    keys = (("interaction", seed, name, f"{sigma:g}") for name in patches.table["sample_id"])
+    return torch.from_numpy(np.stack([seeds.generator(*key).standard_normal(shape, np.float32) for key in keys]))
 
 
 def energies(

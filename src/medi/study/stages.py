@@ -147,12 +147,6 @@ def altered(folder: Path, outputs: Iterable[str], known: Mapping[str, str]) -> d
     return lost or missing | dict.fromkeys(damaged, "damaged")
 
 
-def discard_files(folder: Path, names: Iterable[str]) -> None:
-    """Delete these files alone: of a stage that goes on from what else is there."""
-    for name in names:
-        discard(folder / name)
-
-
 def discard_parts(folder: Path, names: Iterable[str]) -> None:
     """Delete the folders of the output that hold these files: of a stage whose parts do not need each other."""
     for part in {Path(*Path(name).parts[:2]) for name in names}:
