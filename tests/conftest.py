@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,29 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             printed = fine(here("demo", "--quick", "--out", place / "seed0"))
             (place / "printed.txt").write_text(printed)
     return place / "seed0", (place / "printed.txt").read_text()
+
+
+SMALL = 50_000  # bytes: a file that is copied and not linked; logs, which grow in place, are small
+
+
+@pytest.fixture
+def linked_run(quick_run: tuple[Path, str]) -> Iterator[Callable[..., Path]]:
+    """linked_run(FOLDER): `quick_run` again, its large files as hard links, which must be replaced and never edited."""
+
+    def _link(to: Path, *left_out: str) -> Path:
+        return shutil.copytree(quick_run[0], to, ignore=shutil.ignore_patterns(*left_out), copy_function=_link_or_copy)
+
+    def _large() -> dict[Path, tuple[int, int]]:
+        found = {path: path.stat() for path in quick_run[0].rglob("*") if path.is_file()}
+        return {path: (about.st_size, about.st_mtime_ns) for path, about in found.items() if about.st_size >= SMALL}
+
+    before = _large()
+    yield _link
+    assert _large() == before, "a file that other tests read was edited in place"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    (os.link if os.stat(source).st_size >= SMALL else shutil.copy2)(source, target)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import importlib
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,9 +65,9 @@ def test_every_benchmark_is_run() -> None:
 
 
 @pytest.fixture
-def runs(quick_run: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runs(linked_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own that holds a finished run as seed0, and the same where `amibr` and `study` look for it."""
-    shutil.copytree(quick_run[0], tmp_path / "runs" / "seed0")
+    linked_run(tmp_path / "runs" / "seed0")
     model = tmp_path / "runs" / "seed0" / "models" / "medi"
     shutil.copy(model / "model.safetensors", model / EARLY)
     for name in ("quick-0", "seed0"):

@@ -1,7 +1,8 @@
 """The whole road through the CLI with a tiny budget: `medi demo --quick`, run again, killed, given wrong input."""
 
 import json
-import shutil
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,18 +110,19 @@ def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Pat
 
 @pytest.mark.slow
 def test_running_again_skips_everything_and_gives_the_same_numbers(
-    quick: tuple[Path, str], medi: Medi, tmp_path: Path
+    linked_run: Callable[..., Path], medi: Medi, tmp_path: Path
 ) -> None:
-    out = tmp_path / "again"
-    shutil.copytree(quick[0], out)
+    out = linked_run(tmp_path / "again")
     before, models = (out / "results.json").read_text(), (out / "run.json").read_text()
     assert fine(medi("demo", "--quick", "--out", out)).count("(done before)") == len(json.loads(models)["stages"])
     assert (out / "results.json").read_text() == before
 
 
 @pytest.mark.slow
-def test_report_is_written_again_from_the_folder_alone(quick: tuple[Path, str], medi: Medi, tmp_path: Path) -> None:
-    shutil.copytree(quick[0], tmp_path / "moved", ignore=shutil.ignore_patterns("models", "samples", "embeddings"))
+def test_report_is_written_again_from_the_folder_alone(
+    linked_run: Callable[..., Path], medi: Medi, tmp_path: Path
+) -> None:
+    linked_run(tmp_path / "moved", "models", "samples", "embeddings")
     (tmp_path / "moved" / "report.html").unlink()
     fine(medi("report", tmp_path / "moved"))
     assert (tmp_path / "moved" / "report.html").exists()
@@ -197,9 +199,9 @@ def test_gap_is_undefined_where_the_oracle_gains_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_damage_of_any_file_of_a_run_is_noticed(quick: tuple[Path, str], tmp_path: Path) -> None:
+def test_damage_of_any_file_of_a_run_is_noticed(linked_run: Callable[..., Path], tmp_path: Path) -> None:
     """P15: every file that a stage wrote, deleted, cut short, or with a bit flipped."""
-    copy = shutil.copytree(quick[0], tmp_path / "run")
+    copy = linked_run(tmp_path / "run")
     records = read_records(copy / "run.json")
     assert sum(len(record.files) for record in records.values()) > 60
     known = {file: name for name, record in records.items() for file in record.files}
@@ -210,20 +212,23 @@ def test_damage_of_any_file_of_a_run_is_noticed(quick: tuple[Path, str], tmp_pat
         assert f"{file}" in known or path.name in passing or {f"{file}", file.parts[0]} & anew
     for file, name in known.items():
         path, files = copy / file, records[name].files
-        data = path.read_bytes()
-        for changed in (data[: len(data) // 2], data[:-1] + bytes([data[-1] ^ 4])):
-            path.write_bytes(changed)
-            assert altered(copy, [name], files) == {file: "damaged"}
-        path.unlink()
+        whole = path.rename(tmp_path / "whole")
         assert altered(copy, [name], files) == {file: "missing"}
-        path.write_bytes(data)
+        data = whole.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 4]))
+        assert altered(copy, [name], files) == {file: "damaged"}
+        os.truncate(path, len(data) // 2)
+        assert altered(copy, [name], files) == {file: "damaged"}
+        whole.rename(path)
     assert not any(altered(copy, [name], record.files) for name, record in records.items())
 
 
 @pytest.mark.slow
-def test_the_same_command_repairs_a_damaged_run(quick: tuple[Path, str], tmp_path: Path, medi: Medi) -> None:
+def test_the_same_command_repairs_a_damaged_run(
+    quick: tuple[Path, str], linked_run: Callable[..., Path], tmp_path: Path, medi: Medi
+) -> None:
     """P12, P15: one file of a few stages each, all at once; every result is then as it was."""
-    copy = shutil.copytree(quick[0], tmp_path / "run")
+    copy = linked_run(tmp_path / "run")
     before = read_json(copy / "results.json")
     damaged = ["study.yaml", "holdout/certificate.json", "plan/rows.parquet", "samples/medi/pixels.npy"]
     damaged += ["embeddings/medi.parquet", "tables/utility.parquet", "tables/suspects.parquet"]
@@ -234,6 +239,7 @@ def test_the_same_command_repairs_a_damaged_run(quick: tuple[Path, str], tmp_pat
     untouched = [path.stat().st_mtime_ns for path in kept]
     for name in damaged:
         data = (copy / name).read_bytes()
+        (copy / name).unlink()  # the file itself may be a link
         (copy / name).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     for name in ("results.json", "report.html", "audit/audit.json"):
         (copy / name).unlink()

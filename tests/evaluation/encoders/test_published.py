@@ -1,5 +1,5 @@
-"""Pretrained encoders, offline: random weights under the published names, at published width and a depth of one block,
-against an independent forward pass behind the published transform. P2, P10, P11."""
+"""Pretrained encoders, offline: random weights under the published names against an independent forward pass behind the
+published transform, one block deep and at a quarter of the published width; and the published shapes. P2, P10, P11."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,11 +18,12 @@ from torchvision import transforms
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
 from medi.core.errors import MediError
-from medi.evaluation.encoders import available, embed, encoder, weights
+from medi.evaluation.encoders import available, embed, encoder, networks, weights
 from medi.evaluation.encoders.published import PUBLISHED, Published
 from medi.evaluation.encoders.registry import pretrained
 
 State = dict[str, torch.Tensor]
+Shapes = dict[str, tuple[int, ...]]
 BILINEAR, BICUBIC = transforms.InterpolationMode.BILINEAR, transforms.InterpolationMode.BICUBIC
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5,) * 3, (0.5,) * 3)
@@ -69,14 +70,29 @@ FACTS = {
 }
 
 
+NARROWER = 4  # the published width needs up to 113 MB for a single block
+
+
 def shallow(name: str) -> Published:
     return replace(PUBLISHED[name], arguments=dict(PUBLISHED[name].arguments) | {"depth": 1})
 
 
-def random_vit(facts: Facts) -> State:
-    """Random tensors of a transformer of one block, under the names that its publishers use."""
+def narrow(name: str) -> tuple[Published, Facts]:
+    """A published model of one block and a quarter of its width: as many heads, all else as published."""
+    model, facts = shallow(name), FACTS[name]
+    width, dimension = facts.width // NARROWER, facts.dimension // NARROWER
+    smaller = replace(facts, width=width, dimension=dimension, hidden=facts.hidden // NARROWER)
+    return replace(model, dimension=dimension, arguments=dict(model.arguments) | {"embed_dim": width}), smaller
+
+
+def random_state(name: str, facts: Facts) -> State:
+    return randoms(conch_shapes(facts) if name == "conch" else vit_shapes(facts))
+
+
+def vit_shapes(facts: Facts) -> Shapes:
+    """The tensors of a transformer of one block, under the names that its publishers use."""
     w, inner = facts.width, facts.hidden // (2 if facts.gated else 1)
-    shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, w), "pos_embed": (1, facts.positions, w)}
+    shapes: Shapes = {"cls_token": (1, 1, w), "pos_embed": (1, facts.positions, w)}
     shapes |= {"patch_embed.proj.weight": (w, 3, facts.patch, facts.patch), "patch_embed.proj.bias": (w,)}
     shapes |= {"blocks.0.attn.qkv.weight": (3 * w, w), "blocks.0.attn.qkv.bias": (3 * w,)}
     shapes |= {"blocks.0.attn.proj.weight": (w, w), "blocks.0.attn.proj.bias": (w,)}
@@ -88,17 +104,17 @@ def random_vit(facts: Facts) -> State:
         shapes["reg_token"] = (1, facts.registers, w)
     if facts.scale:
         shapes |= {"blocks.0.ls1.gamma": (w,), "blocks.0.ls2.gamma": (w,)}
-    return randoms(shapes)
+    return shapes
 
 
-def randoms(shapes: dict[str, tuple[int, ...]]) -> State:
+def randoms(shapes: Shapes) -> State:
     """Matrices of a size that keeps a signal's size."""
     dice = torch.Generator().manual_seed(0)
     scales = {name: shape[-1] ** -0.5 if len(shape) == 2 else 0.5 for name, shape in shapes.items()}
     return {name: torch.randn(shape, generator=dice) * scales[name] for name, shape in shapes.items()}
 
 
-def random_conch(facts: Facts) -> State:
+def conch_shapes(facts: Facts) -> Shapes:
     """The whole of CONCH's checkpoint, as far as this matters: its visual tower, and parts that are not read."""
     w, d = facts.width, facts.dimension
     pool = {"query": (1, d), "attn.q_proj_weight": (d, d), "attn.k_proj_weight": (d, w), "attn.v_proj_weight": (d, w)}
@@ -106,12 +122,10 @@ def random_conch(facts: Facts) -> State:
     pool |= {"ln_q.weight": (d,), "ln_q.bias": (d,), "ln_k.weight": (w,), "ln_k.bias": (w,)}
     rest = {f"attn_pool_contrast.{name}": shape for name, shape in pool.items()}
     rest |= {"ln_contrast.weight": (d,), "ln_contrast.bias": (d,), "proj_contrast": (d, d)}
-    rest |= {"attn_pool_caption.query": (256, 768), "ln_caption.weight": (768,)}
-    trunk = {f"visual.trunk.{name}": value for name, value in random_vit(facts).items()}
-    others = randoms(
-        {"logit_scale": (), "text.positional_embedding": (128, 768)} | {f"visual.{n}": rest[n] for n in rest}
-    )
-    return trunk | others
+    rest |= {"attn_pool_caption.query": (256, w), "ln_caption.weight": (w,)}
+    trunk = {f"visual.trunk.{name}": shape for name, shape in vit_shapes(facts).items()}
+    others: Shapes = {"logit_scale": (), "text.positional_embedding": (128, w)}
+    return trunk | others | {f"visual.{name}": shape for name, shape in rest.items()}
 
 
 def shown(facts: Facts, image: np.ndarray) -> torch.Tensor:
@@ -160,13 +174,14 @@ def features_of(name: str, facts: Facts, state: State, image: torch.Tensor) -> t
         return torch.cat([tokens[:, 0], mean], dim=1) if facts.mean_too else tokens[:, 0]
     trunk = {n.removeprefix("visual.trunk."): v for n, v in state.items() if n.startswith("visual.trunk.")}
     s = {n.removeprefix("visual.attn_pool_contrast."): v for n, v in state.items()}
-    keys = F.layer_norm(tokens_of(facts, trunk, image), (768,), s["ln_k.weight"], s["ln_k.bias"], 1e-5)
-    query = F.layer_norm(s["query"], (512,), s["ln_q.weight"], s["ln_q.bias"], 1e-5)
+    w, d, head = facts.width, facts.dimension, facts.dimension // 8
+    keys = F.layer_norm(tokens_of(facts, trunk, image), (w,), s["ln_k.weight"], s["ln_k.bias"], 1e-5)
+    query = F.layer_norm(s["query"], (d,), s["ln_q.weight"], s["ln_q.bias"], 1e-5)
     parts = zip((query[None], keys, keys), "qkv", s["attn.in_proj_bias"].chunk(3))
-    q, k, v = ((x @ s[f"attn.{n}_proj_weight"].T + b).view(1, -1, 8, 64).transpose(1, 2) for x, n, b in parts)
-    pooled = ((q @ k.transpose(-1, -2) / 8).softmax(dim=-1) @ v).transpose(1, 2).reshape(1, 512)
+    q, k, v = ((x @ s[f"attn.{n}_proj_weight"].T + b).view(1, -1, 8, head).transpose(1, 2) for x, n, b in parts)
+    pooled = ((q @ k.transpose(-1, -2) * head**-0.5).softmax(dim=-1) @ v).transpose(1, 2).reshape(1, d)
     pooled = pooled @ s["attn.out_proj.weight"].T + s["attn.out_proj.bias"]
-    return F.layer_norm(pooled, (512,), state["visual.ln_contrast.weight"], state["visual.ln_contrast.bias"], 1e-5)
+    return F.layer_norm(pooled, (d,), state["visual.ln_contrast.weight"], state["visual.ln_contrast.bias"], 1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -182,16 +197,30 @@ def image() -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FACTS)
 def test_published_weights_give_the_published_features(name: str, image: np.ndarray, tmp_path: Path) -> None:
-    facts = FACTS[name]
-    state = random_conch(facts) if name == "conch" else random_vit(facts)
+    model, facts = narrow(name)
+    state = random_state(name, facts)
     save_file(state, tmp_path / "model.safetensors")
-    found = pretrained(shallow(name), str(tmp_path))
+    found = pretrained(model, str(tmp_path))
     features = found.encode(image)
     expected = features_of(name, facts, state, shown(facts, image[0])).numpy()
     assert features.shape == (1, facts.dimension) == (1, found.dimension)
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=2e-3)
     assert found.label.endswith("unverified")
     assert found.prepared(image).shape == (1, facts.crop, facts.crop, 3)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_the_network_has_the_published_shapes(name: str) -> None:
+    """At the published width, without weights."""
+    facts = FACTS[name]
+    named = conch_shapes(facts) if name == "conch" else vit_shapes(facts)
+    expected = networks.KEYS[PUBLISHED[name].keys]({n: torch.empty(s, device="meta") for n, s in named.items()})
+    assert built_shapes(name) == {part: tuple(value.shape) for part, value in expected.items()}
+    assert PUBLISHED[name].dimension == facts.dimension
+
+
+def built_shapes(name: str) -> Shapes:
+    return {part: tuple(value.shape) for part, value in networks.unfilled(shallow(name)).state_dict().items()}
 
 
 def test_the_second_h_optimus_differs_from_the_first_in_name_and_licence_alone() -> None:
@@ -206,26 +235,29 @@ def test_phikon_is_the_class_token_of_transformers_dinov2(image: np.ndarray, tmp
     from transformers import Dinov2Config, Dinov2Model
 
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 1, "num_attention_heads": 16}
+    facts = replace(narrow("uni")[1], mode=BICUBIC)
+    sizes: dict[str, Any] = {"hidden_size": facts.width, "num_hidden_layers": 1, "num_attention_heads": facts.heads}
     model = Dinov2Model(Dinov2Config(**sizes, patch_size=16, image_size=224)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.05)
     model.save_pretrained(tmp_path)
     assert "encoder.layer.0.attention.attention.query.weight" in weights.read(tmp_path / "model.safetensors")
-    facts = replace(FACTS["uni"], mode=BICUBIC)
     with torch.no_grad():
         expected = model(shown(facts, image[0])).last_hidden_state[:, 0].numpy()
-    found = pretrained(shallow("phikon-v2"), str(tmp_path))
+    arguments = dict(shallow("phikon-v2").arguments) | {"embed_dim": facts.width}
+    smaller = replace(shallow("phikon-v2"), arguments=arguments, dimension=facts.dimension)
+    assert built_shapes("phikon-v2") == built_shapes("uni")
+    found = pretrained(smaller, str(tmp_path))
     np.testing.assert_allclose(found.encode(image), expected, rtol=1e-3, atol=2e-4)
 
 
 def test_dinov2_as_its_authors_saved_it(image: np.ndarray, tmp_path: Path) -> None:
     """A mask token more, and w12 and w3 in the giant's SwiGLU."""
-    facts = replace(FACTS["dinov2-s"], gated=True)
-    model = replace(shallow("dinov2-s"), arguments=dict(shallow("dinov2-s").arguments) | {"mlp_layer": "SwiGLUPacked"})
-    model = replace(model, arguments=dict(model.arguments) | {"act_layer": "silu"})
-    state = random_vit(facts)
+    model, facts = narrow("dinov2-s")
+    model = replace(model, arguments=dict(model.arguments) | {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"})
+    facts = replace(facts, gated=True)
+    state = random_state("dinov2-s", facts)
     theirs = {n.replace("fc1", "w12").replace("fc2", "w3"): v for n, v in state.items()} | {"mask_token": torch.ones(1)}
     torch.save(theirs, tmp_path / "dinov2_vits14_pretrain.pth")
     expected = features_of("dinov2-s", facts, state, shown(facts, image[0])).numpy()
@@ -238,7 +270,7 @@ def test_dinov2_as_its_authors_saved_it(image: np.ndarray, tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """torch-fidelity's network with random weights, and the file of them."""
+    """torch-fidelity's network with random weights of half precision, and the file of them."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Unfilled(FeatureExtractorInceptionV3):
@@ -249,8 +281,9 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     torch.save({}, folder / "none.pth")
     torch.manual_seed(0)
     network = Unfilled("test", ["2048"], feature_extractor_weights_path=folder / "none.pth")
+    network.half()
     torch.save(network.state_dict(), folder / PUBLISHED["inception"].files[0])
-    return network, folder / PUBLISHED["inception"].files[0]
+    return network.float(), folder / PUBLISHED["inception"].files[0]
 
 
 @pytest.mark.slow
@@ -318,13 +351,13 @@ def in_hub_cache(root: Path, repo: str, file: str, state: State) -> None:
 def test_weights_in_the_hub_cache_are_found_in_any_case_p10(empty_caches: Path, image: np.ndarray) -> None:
     assert [found.name for found in available() if found.loadable] == ["colour-texture"]
     assert all(found.remedy for found in available() if not found.loadable)
-    state = random_vit(FACTS["kaiko-s16"])
+    model, facts = narrow("kaiko-s16")
+    state = random_state("kaiko-s16", facts)
     repo = PUBLISHED["kaiko-s16"].hub
     in_hub_cache(empty_caches, repo.upper(), "pytorch_model.bin", {"state_dict": state})  # type: ignore[dict-item]
     assert [found.name for found in available() if found.loadable] == ["colour-texture", "kaiko-s16"]
-    facts = FACTS["kaiko-s16"]
     expected = features_of("kaiko-s16", facts, state, shown(facts, image[0])).numpy()
-    np.testing.assert_allclose(pretrained(shallow("kaiko-s16")).encode(image), expected, rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(pretrained(model).encode(image), expected, rtol=1e-3, atol=2e-3)
 
 
 def drop(state: State) -> State:
@@ -340,9 +373,10 @@ def drop(state: State) -> State:
     ],
 )
 def test_keys_are_strict(change: Callable[[State], State], words: str, tmp_path: Path, image: np.ndarray) -> None:
-    save_file(change(random_vit(FACTS["kaiko-s16"])), tmp_path / "w.safetensors")
+    model, facts = narrow("kaiko-s16")
+    save_file(change(random_state("kaiko-s16", facts)), tmp_path / "w.safetensors")
     with pytest.raises(MediError, match=words):
-        pretrained(shallow("kaiko-s16"), str(tmp_path / "w.safetensors")).encode(image)
+        pretrained(model, str(tmp_path / "w.safetensors")).encode(image)
 
 
 class Harm:

@@ -162,11 +162,16 @@ def published(model: Published, path: Path) -> nn.Module:
     state = weights.read(path)
     if model.keys == "inception":
         return _inception(state, path)
-    with init_empty_weights(include_buffers=False):  # no random weights are drawn for what is replaced at once
-        trunk = _timm(model.architecture, **model.arguments)
-        body = Conch(trunk, model.dimension) if model.keys == "conch" else trunk
+    body = unfilled(model)
     _fill(body, KEYS[model.keys](state), path)
     return Normalised(TokenAndMean(body) if model.pool == "token+mean" else body, model.transform.normalisation)
+
+
+def unfilled(model: Published) -> nn.Module:
+    """The architecture of a published model of timm or of CONCH, its parameters without storage."""
+    with init_empty_weights(include_buffers=False):  # no random weights are drawn for what is replaced at once
+        trunk = _timm(model.architecture, **model.arguments)
+        return Conch(trunk, model.dimension) if model.keys == "conch" else trunk
 
 
 def _need(model: Published) -> None:
