@@ -393,8 +393,13 @@ def test_checksums_that_are_lost_are_missed(tmp_path: Path, source: Callable[...
     out = tmp_path / "out"
     pack(source(10), tmp_path / "images", out, 8, workers=1)
     (out / "pixels.sums.json").unlink()
-    with pytest.raises(MediError, match=r"pixels\.sums\.json is missing; pack or write the cohort again"):
+    with pytest.raises(MediError, match=r"pixels\.sums\.json is missing; run the same `medi pack` command again"):
         Cohort.load(out)
+    with pytest.raises(MediError, match=r"pixels\.sums\.json is missing"):
+        pack(source(9), tmp_path / "images", out, 8, workers=1)
+    again = pack(source(10), tmp_path / "images", out, 8, workers=1)
+    assert len(again) == 10
+    (out / "pixels.sums.json").unlink()
     write_json(out / "cohort.json", {key: v for key, v in read_json(out / "cohort.json").items() if key != "checksums"})
     assert len(Cohort.load(out)) == 10
 

@@ -72,5 +72,5 @@ def test_pixels_are_checked_when_they_are_first_used(tmp_path: Path) -> None:
     path.write_bytes(data)
     pixels = Pixels.open(path)
     np.testing.assert_array_equal(pixels[:10], images[:10])
-    with pytest.raises(MediError, match=r"pixels.npy: rows 1364 to 1499 are damaged; pack the cohort again"):
+    with pytest.raises(MediError, match=r"pixels.npy: rows 1364 to 1499 are damaged; write it again"):
         pixels.select(np.arange(1490, 1500))[:]

@@ -173,3 +173,14 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
         np.testing.assert_allclose(_aurocs(truth, scores, counts), wanted, rtol=1e-12)
     one_sided = np.where(truth == 1, counts, 0.0)
     assert np.isnan(_aurocs(truth, dice.normal(size=60), one_sided)).all()
+
+
+def test_images_of_unknown_site_are_of_no_combination() -> None:
+    """Defect: a class at site "" counted as one combination more in the share as asked."""
+    test = made("test")
+    lost = test.take(np.arange(6)).assign(site="", sample_id=[f"lost{i}" for i in range(6)])
+    given = {"over": OVER, "seed": 0, "encoder": "d6"}
+    plain = control(made("train"), test, {}, **given).figures
+    found = control(made("train"), test.join(lost), {}, **given).figures
+    pd.testing.assert_frame_equal(found.drop(columns="reason"), plain.drop(columns="reason"))
+    assert "6 of 150 images without a level to judge" in found["reason"].iloc[0]

@@ -260,6 +260,17 @@ def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
     assert "nan" not in outline.text.lower().split()
 
 
+def test_patches_that_belong_to_no_combination_are_counted(small: Path) -> None:
+    """A mean over combinations leaves them out, and the page says how many."""
+    path = small / "tables" / "utility.parquet"
+    assert "belong" not in " ".join(utility(read(small)).text)
+    note = "12 patches of unknown site belong to no combination"
+    table = read_table(path)
+    table.loc[(table["metric"] == "mean_recall") & (table["split"] == "all"), "reason"] = f"{note}; and more"
+    write_table(path, table)
+    assert f"{note}; means over combinations leave them out." in utility(read(small)).text
+
+
 PARTS: dict[str, tuple[Callable[[Run], Section], str]] = {
     "tables/utility.parquet": (utility, "No classifier has been trained yet"),
     "tables/memorisation.parquet": (memorisation, "The images have not been tested for memorisation yet"),

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,29 @@ def test_done_before_is_not_done_again(model: Path, cohort: Cohort, whole: Cohor
     before = (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns
     assert generate(model, cohort.table, tmp_path / "whole", 1, SETTINGS).digest() == whole.digest()
     assert (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "pixels.sums.json", "table.parquet"])
+def test_a_lost_file_is_made_again_by_the_same_command(name, model, cohort, whole, tmp_path: Path) -> None:
+    """Defect: "pack the cohort again" of samples, and the same `medi sample` only said so again."""
+    folder = tmp_path / "whole"
+    (folder / name).unlink()
+    with pytest.raises(MediError, match=rf"{re.escape(name)} is missing; run the same `medi sample` command again"):
+        Cohort.load(folder)
+    with pytest.raises(MediError):
+        generate(model, cohort.table, folder, 2, SETTINGS)
+    assert generate(model, cohort.table, folder, 1, SETTINGS).digest() == whole.digest()
+    assert not (folder / "parts").exists()
+
+
+def test_damaged_samples_are_to_be_sampled_again(whole: Cohort, tmp_path: Path) -> None:
+    (tmp_path / "whole" / "pixels.npy").write_bytes(b"no store")
+    with pytest.raises(MediError, match="delete this file and run the same `medi sample` command again"):
+        Cohort.load(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "run" / "samples" / "medi")
+    (tmp_path / "run" / "run.json").touch()
+    with pytest.raises(MediError, match="run the same `medi run` command again"):
+        Cohort.load(tmp_path / "run" / "samples" / "medi")
 
 
 @pytest.mark.slow

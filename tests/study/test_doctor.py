@@ -1,16 +1,22 @@
 """medi doctor: what is there, and whether folders are sound; every finding has its remedy."""
 
+import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny_run
 from command_line import Medi, fine
 from medi.core.files import read_json, write_json
+from medi.core.locks import NAME, locked
+from medi.models.checkpoint import save_tensors
 from medi.study import doctor
 
 
@@ -84,9 +90,7 @@ def other(path: Path) -> None:
         ("models/cls/model.safetensors", lambda path: flip(path, -5), "not those that were written"),
         ("models/cls/model.safetensors", lambda path: other(path), "the samples were made by another model"),
         ("holdout/split.parquet", lambda path: _mix_up(path), "the certificate does not hold"),
-        ("run.json", unfinished, "unfinished run: stage samples is not finished"),
         ("run.json", newer, "format_version 99 is newer"),
-        ("results.json", Path.unlink, "unfinished run: results.json is not there yet"),
         ("audit", shutil.rmtree, "audit is gone although its stage is done"),
     ],
 )
@@ -95,6 +99,70 @@ def test_damage_is_found_and_has_a_remedy(name: str, harm, words: str, run_folde
     found = broken(run_folder)
     assert any(words in finding.text for finding in found), found
     assert all(finding.remedy for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "words"),
+    [
+        ("run.json", unfinished, "unfinished run: stage samples is not finished"),
+        ("results.json", Path.unlink, "unfinished run: results.json is not there yet"),
+    ],
+)
+def test_a_run_that_was_stopped_is_not_broken(name: str, harm, words: str, medi: Medi, run_folder: Path) -> None:
+    """Defect: BROKEN and exit code 1, although the same command goes on. A killed run keeps a copy of its record."""
+    harm(run_folder / name)
+    (run_folder / "run.json").rename(run_folder / ".run.json")
+    (run_folder / "log.txt").write_text("2026-01-01  $ medi run my.yaml --out run\n")
+    shown = fine(medi("doctor", run_folder))
+    assert f"note    {run_folder}: {words}" in shown
+    assert "-> the same command goes on where it stopped: medi run my.yaml --out run" in shown
+    assert "nothing is broken; what is not finished goes on" in shown
+    assert f"next: medi status {run_folder}" in shown
+    shutil.rmtree(run_folder / "audit")
+    assert any("audit is gone although its stage is done" in finding.text for finding in broken(run_folder))
+
+
+def gone() -> str:
+    """What a process of this machine that was killed leaves in its lock."""
+    held = {"host": socket.gethostname(), "pid": 1, "born": "never", "command": "medi train packed --out here"}
+    return json.dumps(held)
+
+
+def test_a_training_that_was_stopped_is_not_broken(run_folder: Path, tmp_path: Path) -> None:
+    """Defect: a folder with a lock or a state alone held "no model" and was BROKEN."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / NAME).write_text(gone())
+    (found,) = doctor.contents(folder)
+    assert (found.state, found.text) == ("stopped", "nothing was saved before it stopped")
+    assert found.remedy == "the same command goes on where it stopped: medi train packed --out here"
+    save_tensors(
+        folder / "state.safetensors", {"weights": torch.zeros(3)}, {"images": 8000, "recipe": {"images": 30000}}
+    )
+    (found,) = doctor.contents(folder)
+    assert (found.state, found.text.split(", ")[1]) == ("stopped", "saved at 8,000 of 30,000 images")
+    shutil.copytree(folder, run_folder / "models" / "third")
+    assert not broken(run_folder)
+    for place in (folder, run_folder):
+        cut(next(place.rglob("state.safetensors")))
+        assert "not a whole checkpoint" in broken(place)[0].text
+
+
+def test_who_works_in_a_folder_is_waited_for(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        (found,) = doctor.contents(tmp_path)
+    assert (found.state, found.remedy.split("; ")[1]) == ("stopped", "wait until it ends")
+    assert str(os.getpid()) in found.remedy
+
+
+def test_a_packing_and_a_sampling_that_were_stopped_are_not_broken(tmp_path: Path) -> None:
+    write_json(tmp_path / "pack" / "unfinished" / "recipe.json", {"recipe": "r", "rows": 1200})
+    (tmp_path / "sample" / "parts").mkdir(parents=True)
+    (tmp_path / "sample" / "parts" / "000000000.npy").touch()
+    found = [next(doctor.contents(tmp_path / name)) for name in ("pack", "sample")]
+    assert [one.state for one in found] == ["stopped", "stopped"]
+    assert found[0].text == "a packing of 1,200 patches that is not finished"
+    assert found[1].text == "a sampling that is not finished, batches of images so far: 1"
 
 
 def _mix_up(path: Path) -> None:

@@ -11,7 +11,7 @@ from medi.evaluation.classify.arms import Arm, check_arms, check_reference, refe
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.classify.utility import check, check_head
 from medi.evaluation.features import REAL, Embedded
-from medi.evaluation.splits import has_class
+from medi.evaluation.splits import has_class, spelled_alike
 
 
 def refuse_unknown(arms: Sequence[str], head: str, reference: str, synthetic: Sequence[str]) -> None:
@@ -46,7 +46,8 @@ def bare(cohort: Cohort) -> Embedded:
 
 
 def with_class(name: str, cohort: Cohort, show: Show) -> Cohort:
-    """The patches that have a class; how many are left out is said."""
+    """The patches that have a class, unknown levels all spelled ""; how many are left out is said."""
+    cohort = spelled_alike(cohort)
     known = has_class(cohort)
     if known.all():
         return cohort

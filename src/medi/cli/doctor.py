@@ -12,7 +12,7 @@ from medi.cli.terminal import say
 if TYPE_CHECKING:
     from medi.study.doctor import Finding
 
-MARKS = {"fine": "ok    ", "note": "note  ", "broken": "BROKEN"}
+MARKS = {"fine": "ok    ", "note": "note  ", "stopped": "note  ", "broken": "BROKEN"}
 
 
 def doctor(
@@ -29,20 +29,27 @@ def doctor(
     """
     from medi.study.doctor import examine
 
-    broken = [_tell(finding) for finding in examine(paths or [])].count("broken")
-    say(f"{broken} of these are broken" if broken else "all is well")
-    if broken:
+    found = [_tell(finding) for finding in examine(paths or [])]
+    if broken := found.count("broken"):
+        say(f"{broken} of these are broken")
         raise typer.Exit(1)
+    say("nothing is broken; what is not finished goes on" if "stopped" in found else "all is well")
     _say_next(paths or [])
 
 
 def _say_next(paths: list[Path]) -> None:
     for path in paths:
-        for file, verb in {"run.json": "status", "cohort.json": "audit", "model.safetensors": "export"}.items():
+        for file, verb in {
+            "run.json": "status",
+            ".run.json": "status",
+            "cohort.json": "audit",
+            "model.safetensors": "export",
+        }.items():
             if (path / file).exists():
                 next_step(verb, path)
                 return
-    next_step("demo", "--quick")
+    if not paths:
+        next_step("demo", "--quick")
 
 
 def _tell(finding: "Finding") -> str:

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from medi.cli.terminal import console, printable, say
+from medi.core.claims import of_no_combination
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,8 @@ def show_remedies(found: "pd.DataFrame", title: str) -> None:
         shown = [f"{row.value:.3f}{limits}", *(f"{value:.3f}" for value in (row.unseen, row.seen, row.worst_five))]
         table.add_row(printable(called(row.arm)), row.needs, *(text.replace("nan", "-") for text in shown))
     console.print(table)
+    for note in of_no_combination(found["reason"]):
+        say(f"  note: {note}")
 
 
 def show_differences(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Int64
 
 from medi.cohort.depth import UNSTATED
 from medi.cohort.image_fit import Done, Fit, Job, Mode, Shared, count_unit, pack_unit
+from medi.cohort.lost import lost_file
 from medi.cohort.pixels import Pixels, write_checksums
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -50,7 +51,7 @@ def pack(
     """
     fit, out = Fit(size, mode, mpp), Path(out)
     recipe = _recipe(cohort, fit)
-    if (out / "cohort.json").exists():
+    if (out / "cohort.json").exists() and not _has_lost(out, recipe):
         return _finished(out, recipe)
     with Pool(os.cpu_count() or 1 if workers is None else workers) as pool:
         jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
@@ -97,6 +98,15 @@ def _units(jobs: list[Job]) -> list[list[Job]]:
 def _recipe(cohort: Cohort, fit: Fit) -> str:
     """What decides the packed cohort: table, schema and fit."""
     return content_hash(cohort.digest(), asdict(fit))
+
+
+def _has_lost(out: Path, recipe: str) -> bool:
+    """Whether a finished packing of this recipe has lost a file: then it is no longer called finished."""
+    head = read_json(out / "cohort.json")
+    is_lost = head.get("info", {}).get("packing", {}).get("recipe") == recipe and bool(lost_file(out, head))
+    if is_lost:
+        (out / "cohort.json").unlink()
+    return is_lost
 
 
 def _finished(out: Path, recipe: str) -> Cohort:

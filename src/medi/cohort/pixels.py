@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image, ImageOps
 
 from medi.cohort.depth import stated_range
+from medi.cohort.lost import damaged
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_atomic, write_json
 from medi.core.types import Images
@@ -38,7 +39,7 @@ class Sums:
         known = read_json(_sums_path(path))
         if known["shape"] != list(store.shape):
             raise MediError(
-                f"{path}: holds {list(store.shape)}, its checksums are of {known['shape']}; pack the cohort again"
+                f"{path}: holds {list(store.shape)}, its checksums are of {known['shape']}; {damaged(path.parent)}"
             )
         return cls(path, known["rows_per_chunk"], known["sums"], np.zeros(len(known["sums"]), dtype=bool))
 
@@ -52,7 +53,7 @@ class Sums:
             chunk = store[first : first + self.per]
             if content_hash(chunk.tobytes()) != self.known[number]:
                 last = first + len(chunk) - 1
-                raise MediError(f"{self.path}: rows {first} to {last} are damaged; pack the cohort again")
+                raise MediError(f"{self.path}: rows {first} to {last} are damaged; {damaged(self.path.parent)}")
             self.checked[number] = True
 
 
@@ -126,7 +127,7 @@ def _mapped(path: Path) -> UInt8[np.ndarray, "N h w 3"]:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise MediError(f"{path}: not a whole pixel store ({error}); pack the cohort again") from error
+        raise MediError(f"{path}: not a whole pixel store ({error}); {damaged(path.parent)}") from error
 
 
 def write_store(path: Path, chunks: Iterable[Images], count: int, size: int) -> Path:

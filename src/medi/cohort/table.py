@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
+from medi.cohort.lost import lost_file, remedy
 from medi.cohort.pixels import Pixels, verify
 from medi.cohort.schema import Schema
 from medi.core.errors import MediError, did_you_mean
@@ -274,13 +275,16 @@ class Cohort:
         """The cohort that `save` wrote to a folder. MediError names what is missing or damaged."""
         folder = Path(folder)
         if not (folder / "cohort.json").exists():
-            raise MediError(f"{folder}: no cohort here (cohort.json is missing); write it again")
+            raise MediError(
+                f"{folder}: no cohort here (cohort.json is missing); name the folder of one, or run the command that "
+                "wrote it again"
+            )
         head = read_json(folder / "cohort.json")
         check_format(head.get("format_version"), FORMAT_VERSION, folder / "cohort.json")
+        if lost := lost_file(folder, head):
+            raise MediError(f"{folder}: {lost} is missing; {remedy(folder)}")
         pixels = Pixels.open(folder / "pixels.npy") if head["pixels"] else None
         if pixels is not None:
-            if pixels.sums is None and head.get("checksums"):
-                raise MediError(f"{folder}: pixels.sums.json is missing; pack or write the cohort again")
             verify(folder / "pixels.npy", whole=False)
         table = read_table(folder / "table.parquet")
         if len(table) != head["rows"]:

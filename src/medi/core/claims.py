@@ -5,12 +5,21 @@ sees the attribute alone reaches one over the number of classes on it, whatever 
 such a rule can be right every time, and real images that teach the attribute are worse than chance there.
 """
 
+from collections.abc import Iterable
+
 PRIMARY = "mean_recall"  # metric of the primary endpoint, on the split of all test patches
 HALF_WAY = 0.5  # of the way from chance to real images: below it, images do not show what was asked for
 LEAST_RECALL = 0.05  # share of real patches whose neighbourhood holds an image; below it, the images are of few kinds
 GUARD = "collapse guard"  # begins the reason of a difference in distance whose nearer set is of few kinds
 LEAST_RESERVED = 19  # training patches kept from the models: with fewer no threshold tells copies
+NOWHERE = "to no combination"  # ends the reason of a mean that leaves out patches whose level is not known
 LEAST_IMAGES = 20  # of each set for a distance; with fewer there is none
+
+
+def of_no_combination(reasons: Iterable[str]) -> list[str]:
+    """What reasons say of patches that belong to no combination, each once."""
+    parts = [part for reason in reasons for part in str(reason).split("; ")]
+    return [part for part in dict.fromkeys(parts) if part.endswith(NOWHERE)]
 
 
 def rules() -> dict[str, str]:

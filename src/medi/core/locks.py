@@ -130,13 +130,25 @@ def holder(folder: Path) -> Holder | None:
     return next(filter(None, map(_holder, [folder / NAME, *sorted(folder.glob(f"{NAME}-*"))])), None)
 
 
+def last_holder(folder: Path) -> Holder | None:
+    """Who holds a folder, or held it until a kill; None where a lock was never written, or was given back."""
+    return next(filter(None, map(_read, [folder / NAME, *sorted(folder.glob(f"{NAME}-*"))])), None)
+
+
 def _holder(path: Path) -> Holder | None:
+    found = _read(path)
     try:
         age = time.time() - path.stat().st_mtime
-        found = Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        return None
+    return found if found is not None and found.is_alive(age) else None
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    return found if found.is_alive(age) else None
 
 
 def _refuse_beside(folder: Path, part: str) -> None:

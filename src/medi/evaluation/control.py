@@ -18,7 +18,7 @@ from medi.core.seeds import Key, generator
 from medi.core.tables import CROSSED, PROBE, TRAINING
 from medi.core.threads import one_thread
 from medi.evaluation.classify.probes import Probe
-from medi.evaluation.features import REAL, Embedded, check_sets, scales
+from medi.evaluation.features import REAL, Embedded, check_sets, placed, scales
 from medi.evaluation.fidelity.matching import Combination
 from medi.evaluation.statistics import Estimate, cluster_bootstrap, cluster_counts, cluster_index, interval
 
@@ -130,10 +130,12 @@ def _looks(
     seed: int,
     held_out: frozenset[Combination],
 ) -> Iterator[_Seen]:
-    """Every arm under the probe of this attribute, rows of levels that no training patch has left out."""
+    """Every arm under the probe of this attribute; rows of levels that no training patch has, or of no combination,
+    are left out."""
     probe, reason = _probe(train, attribute, over, seed)
     for arm, given in arms.items():
         known = np.isin(given.table[attribute].to_numpy(dtype=object), probe.classes if probe else ()) & given.whole
+        known &= placed(given.table, over)
         rows = given.take(known).table
         combinations = rows[list(over)].itertuples(index=False, name=None)
         place = rows[list(over)].assign(

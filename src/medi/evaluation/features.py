@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float64, Int64
 
+from medi.core.claims import NOWHERE
 from medi.core.errors import MediError
 from medi.core.files import write_table
 
@@ -66,6 +67,29 @@ class Embedded:
     def whole(self) -> Bool[np.ndarray, " n"]:
         """Which rows have finite numbers alone."""
         return np.isfinite(self.features).all(axis=1)
+
+
+def placed(table: pd.DataFrame, over: Sequence[str]) -> Bool[np.ndarray, " n"]:
+    """Which rows have a level in each of these columns: the others belong to no combination.
+
+    >>> placed(pd.DataFrame({"class": ["A", "B"], "site": ["x", ""]}), ["class", "site"]).tolist()
+    [True, False]
+    """
+    return (table[list(over)] != "").all(axis=1).to_numpy(dtype=bool)
+
+
+def unplaced(table: pd.DataFrame, over: Sequence[str]) -> str:
+    """How many rows belong to no combination of these columns, in words; "" where all belong to one.
+
+    >>> unplaced(pd.DataFrame({"class": ["A", "B"], "site": ["x", ""]}), ["class", "site"])
+    '1 patch of unknown site belongs to no combination'
+    """
+    number = int((~placed(table, over)).sum())
+    if not number:
+        return ""
+    names = " or ".join(name for name in over if (table[name] == "").any())
+    what = "patch" if number == 1 else "patches"
+    return f"{number:,} {what} of unknown {names} belong{'s' if number == 1 else ''} {NOWHERE}"
 
 
 def spreads(x: Features) -> Float64[np.ndarray, " d"]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.evaluation.features import placed
 
 TRAIN, RESERVE, TESTS = "train", "reserve", ("test_seen", "test_unseen")
 ORACLE = "oracle"
@@ -31,8 +32,17 @@ def has_class(cohort: Cohort) -> Bool[np.ndarray, " n"]:
     return ~cohort.table["class"].isin(["", *cohort.schema.classes.missing]).to_numpy(dtype=bool)
 
 
+def spelled_alike(cohort: Cohort) -> Cohort:
+    """The cohort with "" wherever a level is not known, whatever its spelling there: what measures take for unknown."""
+    columns = [one for one in cohort.schema.conditions if one.kind == "categorical" and one.name in cohort.table]
+    odd = {one.name: cohort.table[one.name].isin(set(one.missing) - {""}) for one in columns}
+    found = {name: cohort.table[name].mask(rows, "") for name, rows in odd.items() if rows.any()}
+    return cohort.with_columns(**found) if found else cohort
+
+
 def combinations_of(table: pd.DataFrame, over: Sequence[str]) -> set[Combination]:
-    """The combinations that some row has."""
+    """The combinations that some row has, known levels alone."""
+    table = table[placed(table, over)]
     return set(table[list(over)].itertuples(index=False, name=None))
 
 
@@ -55,7 +65,7 @@ def tested_parts(cohort: Cohort, over: Sequence[str]) -> dict[str, Cohort]:
     if places := [column for column in over if column != "class"]:
         known, rest = combinations_of(training_rows(cohort.table), places), tests["unseen"]
         new = [place not in known for place in rest.table[places].itertuples(index=False, name=None)]
-        which = np.array(new, dtype=bool)
+        which = np.array(new, dtype=bool) & placed(rest.table, places)
         tests |= {"unseen": rest.select(~which), "unseen_sites": rest.select(which)}
     if found := {name: part for name, part in tests.items() if len(part)}:
         return found

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from jaxtyping import UInt8
 
+from medi.cohort.lost import lost_file
 from medi.cohort.pixels import Pixels, write_store
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
@@ -186,6 +187,7 @@ def _claim(folder: Path, made_by: Mapping[str, object]) -> None:
     refuse_images(folder)
     made_by = json.loads(json.dumps(made_by))
     record = folder / "parts" / "made_by.json"
+    _begin_again_where_lost(folder, record, made_by)
     if _finished(folder):
         found = read_json(folder / "cohort.json")["info"]
     elif record.exists():
@@ -197,6 +199,15 @@ def _claim(folder: Path, made_by: Mapping[str, object]) -> None:
         raise MediError(
             f"{folder}: holds images of another {' and '.join(changed)}; choose another folder or the old settings"
         )
+
+
+def _begin_again_where_lost(folder: Path, record: Path, made_by: Mapping[str, object]) -> None:
+    """A finished folder of the same images that has lost a file is no longer called finished: they are made again."""
+    head = read_json(folder / "cohort.json") if _finished(folder) else {}
+    info = _in_words_of_today(head.get("info", {}))
+    if head and lost_file(folder, head) and all(info.get(name) == value for name, value in made_by.items()):
+        write_json(record, made_by)
+        (folder / "cohort.json").unlink()
 
 
 def _in_words_of_today(made_by: Mapping[str, Any]) -> Mapping[str, Any]:

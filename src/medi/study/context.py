@@ -17,7 +17,7 @@ from medi.core.progress import Advance, Show, Silent
 from medi.evaluation.encoders import Encoder, encoder, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.memorisation import Patches
-from medi.evaluation.splits import has_class
+from medi.evaluation.splits import has_class, spelled_alike
 from medi.study.settings import StudySettings, read_study
 from medi.study.sources import Source, source_of
 
@@ -73,7 +73,7 @@ class Study:
         samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
         if self.settings.evaluation.translated:
             samples[TRANSLATED] = Cohort.load(self.path(TRANSLATED))
-        return {"cohort": self.split(), **drawn, **samples}
+        return {name: spelled_alike(cohort) for name, cohort in {"cohort": self.split(), **drawn, **samples}.items()}
 
     def sets(self) -> dict[str, Cohort]:
         """The sets of patches that are measured: those of the source, and the samples of each model."""

@@ -24,12 +24,13 @@ DISTRIBUTION = "medi-histo"
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 CPU_INFO = Path("/proc/cpuinfo")
 MODEL_FILE = "model.safetensors"
-State = Literal["fine", "note", "broken"]
+RECORDS = ("run.json", ".run.json")  # of a run, the second a copy of the first
+State = Literal["fine", "note", "stopped", "broken"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about `topic`; a note or something broken says what to do."""
+    """What was found about `topic`; a note, something that was stopped or is broken says what to do."""
 
     topic: str
     text: str
@@ -142,21 +143,31 @@ def contents(path: Path) -> Iterator[Finding]:
     """What a path holds, and whether it is sound."""
     if not path.exists():
         yield Finding(str(path), "no such file or folder", "broken", "correct the path")
-    elif (path / "run.json").is_file():
+    elif any((path / name).is_file() for name in RECORDS):
         yield from run(path)
     elif (path / "cohort.json").is_file():
         yield from cohort(path)
     elif path.suffix == ".safetensors" or (path / MODEL_FILE).is_file():
         yield _checked(path, "train it again", lambda: _model(path / MODEL_FILE if path.is_dir() else path))
     else:
-        remedy = "name the folder of a run, a cohort or a model"
-        yield Finding(str(path), "holds no run.json, cohort.json or model.safetensors", "broken", remedy)
+        yield _checked(path, "delete it and run the same command again", lambda: _stopped(path))
 
 
-def _checked(path: Path, remedy: str, check: Callable[[], str]) -> Finding:
+def _stopped(path: Path) -> Finding:
+    """What a process left that did not come to its end, or that there is nothing of ours."""
+    from medi.study.stopped import how_it_goes_on, what_is_left
+
+    if path.is_dir() and (left := what_is_left(path)):
+        return Finding(str(path), left, "stopped", how_it_goes_on(path))
+    nothing = "holds no run.json, cohort.json or model.safetensors"
+    return Finding(str(path), nothing, "broken", "name the folder of a run, a cohort or a model")
+
+
+def _checked(path: Path, remedy: str, check: Callable[[], str | Finding]) -> Finding:
     """What a check says, or its error, which names the remedy behind its semicolon where it has one."""
     try:
-        return Finding(str(path), check())
+        found = check()
+        return found if isinstance(found, Finding) else Finding(str(path), found)
     except MediError as error:
         text, mark, own = str(error).removeprefix(f"{path}: ").partition("; ")
         return Finding(str(path), text, "broken", own if mark else remedy)
@@ -209,6 +220,11 @@ def _model(path: Path) -> str:
 def run(path: Path) -> Iterator[Finding]:
     """Stages, then what they left: cohorts, hold-out, models, samples, tables."""
     yield _checked(path, "the same `medi` command goes on where it stopped", lambda: _stages(path))
+    for state in sorted(path.glob("models/*/state.safetensors")):
+        if not state.with_name(MODEL_FILE).is_file():
+            yield _checked(
+                state.parent, "delete the folder and run the same command again", partial(_stopped, state.parent)
+            )
     for head in sorted(path.glob("**/cohort.json")):
         yield from cohort(head.parent)
     if (path / "holdout" / "certificate.json").is_file():
@@ -223,16 +239,18 @@ def run(path: Path) -> Iterator[Finding]:
         yield Finding(str(left), "left over from an app that was killed", "note", "delete it unless an app is running")
 
 
-def _stages(path: Path) -> str:
-    from medi.study.stages import RECORD, read_records
+def _stages(path: Path) -> str | Finding:
+    from medi.study.stages import read_records
+    from medi.study.stopped import how_it_goes_on
+    from medi.study.upkeep import command_of
 
-    stages = read_records(path / RECORD)
+    stages = read_records(next(path / name for name in RECORDS if (path / name).exists()))
     unfinished = [name for name, stage in stages.items() if stage.line is None]
+    if gone := [name for name in stages if name not in unfinished and not (path / name).exists()]:
+        raise MediError(f"{path}: {gone[0]} is gone although its stage is done; run the same command again")
     if unfinished or not (path / "results.json").is_file():
         where = f"stage {unfinished[0]} is not finished" if unfinished else "results.json is not there yet"
-        raise MediError(f"{path}: unfinished run: {where}; the same `medi` command goes on where it stopped")
-    if gone := [name for name in stages if not (path / name).exists()]:
-        raise MediError(f"{path}: {gone[0]} is gone although its stage is done; run the same command again")
+        return Finding(str(path), f"unfinished run: {where}", "stopped", how_it_goes_on(path, command_of(path)))
     check_format(read_json(path / "results.json").get("format_version"), RESULTS_FORMAT, path / "results.json")
     return f"run: all {len(stages)} stages are finished"
 

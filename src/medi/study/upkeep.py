@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medi.core.errors import MediError
 from medi.core.locks import Holder, holder, is_lock, locked
-from medi.study.stages import RECORD, Record, read_records
+from medi.study.stages import COPY, RECORD, Record, read_records
 
 DONE, MISSING, WORKING, STOPPED, TO_DO = "done", "output missing", "in work", "stopped", "to do"
 LOG = "log.txt"  # in a run folder: all that was shown, below the commands that were typed
@@ -112,9 +112,10 @@ def _sizes(paths: Iterable[Path]) -> Iterator[int]:
 
 
 def _records(folder: Path) -> dict[str, Record]:
-    if not (folder / RECORD).exists():
-        raise MediError(f"{folder}: holds no run of medi (no {RECORD}); name the folder that `medi run --out` wrote")
-    return read_records(folder / RECORD)
+    for name in (RECORD, COPY):
+        if (folder / name).exists():
+            return read_records(folder / name)
+    raise MediError(f"{folder}: holds no run of medi (no {RECORD}); name the folder that `medi run --out` wrote")
 
 
 def _expected(folder: Path) -> list[str]:

@@ -273,3 +273,31 @@ def test_two_patients_of_one_patch_each_leave_the_site_unread_with_a_reason_p7()
     read = row(found, metric="site_readability", arm="real")
     assert np.isnan(read["value"])
     assert "more patches than sites" in read["reason"]
+
+
+def test_patches_of_unknown_site_belong_to_no_combination() -> None:
+    """Defect: a class at site "" was a combination more in the primary endpoint, and a site of its own in the rest."""
+    lost = made("w", [("A", "y"), ("B", "y")], per=6)
+    nowhere = Embedded(lost.features, lost.table.assign(site=""))
+    table = scored(ARMS[:1], {**TESTS, "seen": TESTS["seen"].join(nowhere)})
+    plain = scored(ARMS[:1])
+    for metric in ("mean_recall", "worst_five", "site_readability", "robustness_index", "chance"):
+        values = [frame.loc[frame["metric"] == metric, "value"].tolist() for frame in (table, plain)]
+        assert values[0] == pytest.approx(values[1], nan_ok=True), metric
+    found = row(table, metric="mean_recall", arm="real", split="seen", scope="all")
+    assert found["n_real"] == len(TESTS["seen"])
+    assert "12 patches of unknown site belong to no combination" in found["reason"]
+    whole = row(table, metric="balanced_accuracy", arm="real", split="seen", scope="all")
+    assert whole["n_real"] == found["n_real"] + 12
+    by_site = table["scope"].eq("combination") | (table["scope"].eq("site") & table["metric"].eq("balanced_accuracy"))
+    assert by_site.any()
+    assert (table.loc[by_site, "site"] != "").all()
+    assert row(plain, metric="mean_recall", arm="real", split="seen", scope="all")["reason"] == ""
+
+
+def test_where_no_site_is_known_there_is_no_mean_over_combinations() -> None:
+    unknown = {name: part.assign(site="") for name, part in TESTS.items()}
+    table = scored(ARMS[:1], unknown)
+    found = row(table, metric="mean_recall", arm="real", split="all", scope="all")
+    assert np.isnan(found["value"])
+    assert found["reason"] == "216 patches of unknown site belong to no combination"

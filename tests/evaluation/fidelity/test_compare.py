@@ -6,7 +6,7 @@ import pytest
 
 from medi.core.errors import MediError
 from medi.evaluation.features import Embedded
-from medi.evaluation.fidelity.compare import halves, per_class, per_combination
+from medi.evaluation.fidelity.compare import distances, halves, per_class, per_combination
 from medi.evaluation.fidelity.frechet import frechet_distance
 
 OVER = ["class", "site"]
@@ -229,3 +229,24 @@ def test_halves_share_no_slide_and_every_combination_evenly(seed: int) -> None:
     assert shares.between(0.35, 0.65).all(), shares
     shuffled = table.sample(frac=1, random_state=seed)
     assert (halves(shuffled, ("class", "site"), seed) == first[shuffled.index]).all(), "whatever the order of rows"
+
+
+def test_patches_of_unknown_site_are_of_no_combination() -> None:
+    """Defect: a class at site "" was a combination more in the means, and left its class without a distance."""
+    real, floor, medi = made("real"), made("floor"), made("medi", shift=0.1)
+    lost = made("lost", {("A", "x"): 6})
+    nowhere = Embedded(lost.features, lost.table.assign(site=""))
+    given = {"over": OVER, "n": 20, "seed": 3, "encoder": "d4", "draws": 50}
+    plain = distances(real, floor, {"medi": medi}, training=real.table, **given)
+    more = real.join(nowhere)
+    table = distances(more, floor, {"medi": medi}, training=more.table, **given)
+    pd.testing.assert_frame_equal(table.drop(columns="reason"), plain.drop(columns="reason"))
+    means = table["scope"].eq("combination_mean")
+    assert table["reason"][means].str.contains("6 patches of unknown site belong to no combination").all()
+    assert not table["reason"][~means].str.contains("unknown").any()
+
+
+def test_where_no_level_is_known_nothing_can_be_compared() -> None:
+    real = made("real").assign(site="")
+    with pytest.raises(MediError, match="no patch has a known class and site"):
+        combination(real, real)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from medi.cohort.table import slide_units
 from medi.core.seeds import generator
 from medi.evaluation.classify.probes import codes, folds, groups
-from medi.evaluation.features import Features
+from medi.evaluation.features import Features, placed
 from medi.evaluation.statistics import CALIBRATION_BINS, Estimate, cluster_bootstrap, confidence_bins
 
 DRAWS = 1000
@@ -56,12 +56,14 @@ class Measure:
     """rows: numbers per row of an arm's answers; statistic: figures from their sums.
 
     extreme: the statistic is of the worst groups. A resample finds worse ones by chance, so there is no interval.
+    grouped: the statistic is of combinations, to which rows without a level in one of their columns do not belong.
     """
 
     name: str
     rows: Callable[[Answers], Float64[np.ndarray, "n *k"]]
     statistic: Callable[[Sums], Figures]
     extreme: bool = False
+    grouped: bool = False
 
     def minus(self) -> Callable[[Sums, Sums], Figures]:
         """The statistic of a paired difference."""
@@ -165,15 +167,15 @@ def _mean(totals: Float[np.ndarray, "draws 2 g"]) -> Figures:
 
 
 BALANCED_ACCURACY = Measure("balanced_accuracy", recalls, mean_recall)
-MEAN_RECALL = Measure("mean_recall", _of_groups, _mean)  # over all combinations: the primary endpoint
+MEAN_RECALL = Measure("mean_recall", _of_groups, _mean, grouped=True)  # over all combinations: the primary endpoint
 OVERALL = (
     BALANCED_ACCURACY,
     Measure("auroc", _placements, _auroc),
     Measure("mcc", _confusion, _mcc),
     Measure("calibration_error", _confidences, _calibration),
     MEAN_RECALL,
-    Measure("worst_five", _of_groups, partial(_worst, number=5), extreme=True),
-    Measure("worst_group", _of_groups, _worst, extreme=True),
+    Measure("worst_five", _of_groups, partial(_worst, number=5), extreme=True, grouped=True),
+    Measure("worst_group", _of_groups, _worst, extreme=True, grouped=True),
 )
 
 
@@ -226,14 +228,15 @@ def site_readability(
     """Whether the site of each row can be read from its class scores, by rows of the same class and other patients.
 
     Cross-validated linear discriminants within each class, so that the class itself gives nothing away; NaN where a
-    class has fewer than two sites with two patients, or no more other patches than sites. Chance is one over the sites.
+    class has fewer than two sites with two patients, or no more other patches than sites, and where the site is not
+    known. Chance is one over the sites.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     scores = np.log(np.maximum(answers.probabilities, 1e-9))
-    place, found = codes(table, places), np.full(len(table), np.nan)
+    place, found, known = codes(table, places), np.full(len(table), np.nan), placed(table, places)
     for label in np.unique(answers.labels):
-        rows = np.flatnonzero(answers.labels == label)
+        rows = np.flatnonzero((answers.labels == label) & known)
         named = table.iloc[rows].assign(origin="real", **{"class": place[rows].astype(str)}).reset_index(drop=True)
         fold = folds(named, seed)
         for number in sorted(set(fold[fold >= 0])):
@@ -248,9 +251,10 @@ def robustness_index(embeddings: Features, table: pd.DataFrame, over: Sequence[s
     """PathoROB's index: of the neighbours that share class or site but not both, the share that shares the class.
 
     Neighbours by cosine in other slides, k the one that tells classes best, as many patches of every combination.
-    1: neighbours go by class; 0: they go by site (Koemen et al. 2025).
+    1: neighbours go by class; 0: they go by site (Koemen et al. 2025). Patches of unknown site are left out.
     """
-    rows = _evenly(table, over, seed)
+    known = np.flatnonzero(placed(table, over))
+    rows = known[_evenly(table.iloc[known], over, seed)]
     table = table.iloc[rows].reset_index(drop=True)
     label, place = codes(table, ["class"]), codes(table, [column for column in over if column != "class"])
     if min(len(set(label)), len(set(place))) < 2:
@@ -274,6 +278,8 @@ def _share(totals: Float[np.ndarray, "draws 2"]) -> Figures:
 def _evenly(table: pd.DataFrame, over: Sequence[str], seed: int) -> Index:
     """Rows with equally many of every combination, `QUERIES` at most."""
     combination = pd.Series(codes(table, over))
+    if combination.empty:
+        return combination.to_numpy(dtype=np.int64)
     size = min(int(combination.value_counts().min()), max(1, QUERIES // combination.nunique()))
     order = combination.iloc[generator("robustness", seed).permutation(len(combination))]
     return np.sort(order.index[order.groupby(order).cumcount() < size].to_numpy(dtype=np.int64))

@@ -27,6 +27,7 @@ from medi.evaluation.classify.scores import (
     site_readability,
     tallies,
 )
+from medi.evaluation.features import placed, unplaced
 from medi.evaluation.statistics import Estimate, Statistic, cluster_draws, interval, p_value
 
 REAL, MEDI, CLS, ORACLE = "real", "medi", "cls", "oracle"
@@ -54,7 +55,7 @@ class Scorer:
 
     def rows(self) -> Iterator[Row]:
         for measure in OVERALL:
-            yield from self._figures(measure, "all", {}, self._everything)
+            yield from self._figures(measure, "all", {}, self._rows_of(measure))
         for column in (*self.places, *self.attributes):
             yield from self._fairness(column)
         yield from self._levels()
@@ -69,7 +70,7 @@ class Scorer:
     def overall(self) -> Iterator[Row]:
         """Over all rows alone: every measure, the paired differences, and chance."""
         for measure in OVERALL:
-            yield from self._figures(measure, "all", {}, self._everything)
+            yield from self._figures(measure, "all", {}, self._rows_of(measure))
             yield from self._differences(measure)
         yield self._chance()
 
@@ -79,9 +80,9 @@ class Scorer:
         One over the number of classes where every class is tested at every level. Where combinations lack test patches,
         such a rule is right at each level for one of the classes that are left there.
         """
-        found = Estimate(1 / self.table["class"].nunique())
-        if self.places and self.split == EVERY:
-            levels, combinations = (codes(self.table, names).max() + 1 for names in (self.places, self.over))
+        found, known = Estimate(1 / self.table["class"].nunique()), self.table[self._placed]
+        if self.places and self.split == EVERY and len(known):
+            levels, combinations = (codes(known, names).max() + 1 for names in (self.places, self.over))
             found = Estimate(max(found.value, levels / combinations))
             if combinations < levels * self.table["class"].nunique():
                 names = " and ".join(self.places)
@@ -95,6 +96,15 @@ class Scorer:
     @property
     def _everything(self) -> Rows:
         return np.ones(len(self.table), dtype=bool)
+
+    @cached_property
+    def _placed(self) -> Rows:
+        """The rows that belong to a combination."""
+        return placed(self.table, self.over)
+
+    def _rows_of(self, measure: Measure) -> Rows:
+        """The rows that a measure over all of them is of."""
+        return self._placed if measure.grouped else self._everything
 
     @cached_property
     def _slides(self) -> pd.Series:
@@ -126,7 +136,8 @@ class Scorer:
         for arm in self.answers:
             if measure.name != "recall" and len(classes) < 2:
                 name = measure.name.replace("_", " ")
-                found = Estimate(np.nan, reason=f"{len(classes)} class ({', '.join(classes)}): no {name}")
+                why = f"{len(classes)} class ({', '.join(classes)}): no {name}" if classes else ""
+                found = Estimate(np.nan, reason=why).noting(self._left_out(measure))
             else:
                 found, _ = self._estimate(measure, measure.statistic, rows, [arm], tuple(labels.values()))
             yield self._row(measure.name, arm, scope, labels, rows, found)
@@ -134,8 +145,9 @@ class Scorer:
     def _differences(self, measure: Measure) -> Iterator[Row]:
         """One arm less another, with a p-value; none of the worst combinations, which are others in each arm."""
         for pair in [] if measure.extreme else self.pairs:
-            found, draws = self._estimate(measure, measure.minus(), self._everything, pair)
-            row = self._row(f"{measure.name}{DIFFERENCE}", pair[0], "all", {}, self._everything, found)
+            rows = self._rows_of(measure)
+            found, draws = self._estimate(measure, measure.minus(), rows, pair)
+            row = self._row(f"{measure.name}{DIFFERENCE}", pair[0], "all", {}, rows, found)
             yield row | {"against": pair[1], "p_value": p_value(draws)}
 
     def _gaps_closed(self) -> Iterator[Row]:
@@ -168,9 +180,11 @@ class Scorer:
         self, measure: Measure, statistic: Statistic, rows: Rows, arms: Sequence[str], place: tuple[Key, ...] = ()
     ) -> tuple[Estimate, Figures]:
         notes = [self.missing[arm] for arm in arms]
+        notes += [self._left_out(measure)]
         if measure.extreme:
             notes.append("no interval: resamples find worse combinations by chance")
-        if measure.statistic is not mean_recall and not all(_is_whole(self.answers[arm]) for arm in arms):
+        whole = measure.statistic is mean_recall or all(_is_whole(self.answers[arm]) for arm in arms)
+        if not whole or not rows.any():
             return Estimate(np.nan).noting(*notes), np.empty(0)
         values = [self._values(measure, arm, rows) for arm in arms]
         key = ("utility", self.seed, self.split, *place)
@@ -182,6 +196,9 @@ class Scorer:
         found = interval(value, draws) if len(draws) else Estimate(value, reason=alone)
         undefined = f"{measure.name.replace('_', ' ')} is undefined here" if not np.isfinite(value) else ""
         return found.noting(*notes, "" if any(notes) else undefined), draws
+
+    def _left_out(self, measure: Measure) -> str:
+        return unplaced(self.table, self.over) if measure.grouped else ""
 
     def _values(self, measure: Measure, arm: str, rows: Rows) -> Float[np.ndarray, "_m *k"]:
         if not rows.all() or measure not in OVERALL:
@@ -212,8 +229,9 @@ def _is_whole(answers: Answers) -> bool:
 
 
 def _groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], Rows]]:
-    index = codes(table, columns)
-    for number in range(index.max(initial=-1) + 1):
+    """The known levels of these columns, and the rows of each."""
+    index = np.where(placed(table, columns), codes(table, columns), -1)
+    for number in np.unique(index[index >= 0]):
         rows = index == number
         yield dict(zip(columns, table[list(columns)].iloc[int(rows.argmax())])), rows
 

@@ -93,8 +93,9 @@ def measure(
         found = scorer.overall() if split == EVERY else scorer.rows()
         rows += [row | counts[str(row["arm"])] for row in found]
     rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
-    table = pd.DataFrame(rows)
     labels = list(over)
+    table = pd.DataFrame(rows)
+    table = table.assign(**dict.fromkeys((name for name in labels if name not in table), ""))  # where none is known
     return adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
 
 

@@ -17,7 +17,7 @@ from medi.cohort.table import slide_units
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import generator
 from medi.core.tables import DIFFERENCE
-from medi.evaluation.features import FLOOR, REAL, Embedded
+from medi.evaluation.features import FLOOR, REAL, Embedded, placed
 from medi.evaluation.fidelity.matching import (
     Combination,
     Matching,
@@ -29,6 +29,7 @@ from medi.evaluation.fidelity.measures import Pair, Result, difference, guarded,
 from medi.evaluation.statistics import Estimate, holm
 
 DRAWS = 1000
+COMBINATION = "combination"  # scope of one; and of their mean, with "_mean"
 FIRST = ("metric", "encoder", "scope", "arm", "against")
 LAST = ("split", "value", "low", "high", "p_value", "p_adjusted", "n_real", "n_synthetic", "reason")
 
@@ -62,7 +63,7 @@ def per_combination(
         Target(dict(zip(over, combination)), {combination: 1.0}, "unseen" if combination in held else "seen")
         for combination in combinations
     ]
-    return _table(matching, targets, "combination", encoder, draws, progress)
+    return _table(matching, targets, COMBINATION, encoder, draws, progress)
 
 
 def per_class(
@@ -108,14 +109,17 @@ def distances(
     """`per_combination`, and `per_class` for each column of `levels` at the shares of the rows `training`.
 
     training: the table of the training patches, or of all real patches where nothing was held out. Per level only the
-    combinations that it has count, so that the levels of all sets are mixed as a classifier would meet them.
+    combinations that it has count, so that the levels of all sets are mixed as a classifier would meet them. Patches
+    whose level is not known in one of the columns are of no combination and left out; the means say how many.
     """
+    training = training[placed(training, over)]
     shares = training.groupby(list(over)).size()
     marginal = (shares / shares.sum()).rename("share").reset_index()
     sets = (real, floor, *synthetic.values())
-    combinations = set().union(*(set(rows.table[list(over)].itertuples(index=False, name=None)) for rows in sets))
+    tables = [rows.table[placed(rows.table, over)] for rows in sets]
+    combinations = set().union(*(set(table[list(over)].itertuples(index=False, name=None)) for table in tables))
     tally = Tally(progress, len(combinations) + sum(marginal[column].nunique() for column in levels))
-    tables = [
+    parts = [
         per_combination(
             real,
             floor,
@@ -144,7 +148,7 @@ def distances(
             for column in levels
         ),
     ]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)
 
 
 def halves(table: pd.DataFrame, over: Sequence[str], seed: int) -> Bool[np.ndarray, " n"]:
@@ -170,7 +174,8 @@ def _table(
     results, slides = _results(matching, targets, draws, progress)
     rows = [row for result in results for row in _result_rows(result, scope)]
     for split in sorted({target.split for target in targets}):
-        rows += _mean_rows([result for result in results if result.target.split == split], slides, scope)
+        means = _mean_rows([result for result in results if result.target.split == split], slides, scope)
+        rows += [_noting(row, matching.left_out) for row in means] if scope == COMBINATION else means
     table = pd.DataFrame(rows).assign(encoder=encoder, p_adjusted=np.nan)
     compared = table["metric"].str.endswith(DIFFERENCE) | table["metric"].eq("mmd2")
     adjusted = table[compared].groupby(["metric", "scope"])["p_value"].transform(lambda p: holm(p.to_numpy()))
@@ -226,6 +231,11 @@ def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterato
         yield from _figures((arm, ""), place | size, found)
     for pair, found in guarded(values, gaps).items():
         yield from _figures(pair, place | size, found, DIFFERENCE)
+
+
+def _noting(row: dict[str, object], note: str) -> dict[str, object]:
+    """A row with this note before its reason."""
+    return row | {"reason": "; ".join(filter(None, (note, str(row["reason"]))))}
 
 
 def _figures(

@@ -13,9 +13,10 @@ from jaxtyping import Float64, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from medi.core.errors import MediError
 from medi.core.seeds import Key, generator
 from medi.core.shares import apportion, largest_total
-from medi.evaluation.features import REAL, Embedded, check_sets
+from medi.evaluation.features import REAL, Embedded, check_sets, placed, unplaced
 from medi.evaluation.statistics import cluster_counts, cluster_index
 
 Combination = tuple[str, ...]  # one level of each column of `over`
@@ -48,12 +49,18 @@ class Matching:
     positions: dict[str, dict[Combination, list[int]]]
     n: int
     seed: int
+    left_out: str = ""  # how many rows belong to no combination
 
     @classmethod
     def of(cls, sets: dict[str, Embedded], over: Sequence[str], n: int, seed: int) -> "Matching":
         """Raises MediError for sets whose tables or features do not go together."""
         check_sets(sets, over)
-        return cls(sets, {name: _positions(rows.table, over) for name, rows in sets.items()}, n, seed)
+        positions = {name: _positions(rows.table, over) for name, rows in sets.items()}
+        if not any(positions.values()):
+            names = " and ".join(over)
+            raise MediError(f"no patch has a known {names}: there are no combinations to compare; fill these columns")
+        columns = pd.concat([rows.table[list(over)] for rows in sets.values()])
+        return cls(sets, positions, n, seed, unplaced(columns, over))
 
     @property
     def arms(self) -> list[str]:
@@ -159,11 +166,15 @@ class Slides:
 
 
 def _positions(table: pd.DataFrame, over: Sequence[str]) -> dict[Combination, list[int]]:
-    """Row positions of each combination in the order of sample_id: the order of the table does not matter."""
+    """Row positions of each combination in the order of sample_id: the order of the table does not matter.
+
+    Rows whose level is not known in one of the columns belong to none.
+    """
     found: dict[Combination, list[int]] = defaultdict(list)
-    combinations = list(zip(*(table[column] for column in over)))
+    combinations, known = list(zip(*(table[column] for column in over))), placed(table, over)
     for row in np.argsort(table["sample_id"].to_numpy(dtype=object), kind="stable"):
-        found[combinations[row]].append(int(row))
+        if known[row]:
+            found[combinations[row]].append(int(row))
     return dict(found)
 
 

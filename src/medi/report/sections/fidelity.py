@@ -7,7 +7,7 @@ from medi.figures import Axis
 from medi.figures.names import SPLITS, in_order, metric_name, split_title, splits_of
 from medi.report.parts import Picture, Section, Table, table_of
 from medi.report.run import Run, pick
-from medi.report.sections.words import each_n, spoken
+from medi.report.sections.words import each_n, left_out, spoken
 from medi.report.sentences import guarded
 
 DISTANCES = ("frechet", "frechet_difference")
@@ -42,7 +42,11 @@ def fidelity(run: Run) -> Section:
     dimension = f", {encoder['dimension']} numbers a patch" if encoder.get("dimension") else ""
     name = f"The encoder is {encoder['name']}{dimension}." if encoder.get("name") else ""
     return Section(
-        *section, [text, *filter(None, [name])], _guard(measured), [block for block in blocks if block], "Caution"
+        *section,
+        [text, *filter(None, [name]), *left_out(measured)],
+        _guard(measured),
+        [block for block in blocks if block],
+        "Caution",
     )
 
 

@@ -12,10 +12,10 @@ from medi.core.tables import DIFFERENCE
 from medi.figures import Axis
 from medi.figures.names import arm_name, in_order, metric_name, split_title, splits_of
 from medi.report.parts import Picture, Section, Table, entry, label, table_of
-from medi.report.remedies import called
+from medi.report.remedies import EVERY, called
 from medi.report.run import Run, pick
 from medi.report.sections.by_encoder import recall_by_encoder
-from medi.report.sections.words import measures, split_axes, spoken, with_interval
+from medi.report.sections.words import left_out, measures, split_axes, spoken, with_interval
 
 MAIN = "balanced_accuracy"  # within levels, and over all where version 0.1 measured it
 MAIN_ARMS = ("real", "cls", "medi", "oracle")
@@ -42,7 +42,8 @@ def utility(run: Run) -> Section:
         return Section(*section, ["No classifier has been trained yet, so there is no accuracy to show."])
     text = "The same head on the same frozen features is trained on each training set and tested on real patches only."
     blocks = [_titled(block, task) for task in run.tasks for block in _blocks(run.of_task(task))]
-    return Section(*section, [text], blocks=blocks)
+    whole = pick(run.utility, metric=PRIMARY, scope="all", split=EVERY)
+    return Section(*section, [text, *left_out(whole)], blocks=blocks)
 
 
 def _titled(block: Table | Picture, task: str) -> Table | Picture:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from medi.core.claims import of_no_combination
 from medi.figures import Axis
 from medi.figures.names import DASH, arm_name, in_order, interval, known, metric_name, number, split_title, splits_of
 from medi.report.parts import Entry
@@ -29,6 +30,11 @@ def each_n(rows: Rows) -> str:
             low, high = number(counts.min()), number(counts.max())
             texts.append(f"{low} {what}" if low == high else f"{low} to {high} {what}")
     return f"n = {' and '.join(texts)} images each." if texts else ""
+
+
+def left_out(rows: Rows) -> list[str]:
+    """How many patches belong to no combination, as the reasons of means over combinations have it: a sentence each."""
+    return [f"{text}; means over combinations leave them out." for text in of_no_combination(rows.get("reason", []))]
 
 
 def spoken(rows: Rows, by: str, what: str, called: Callable[[str], str] = arm_name) -> str:
