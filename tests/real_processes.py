@@ -60,3 +60,15 @@ def medi(*arguments: object) -> None:
 
     sys.argv = ["medi", *map(str, arguments)]
     main()
+
+
+def medi_into(file: Path, *arguments: object) -> None:
+    """`medi ARGUMENTS` in the folder of a file, to which all that it prints goes."""
+    import sys
+
+    os.chdir(file.parent)
+    with file.open("wb", buffering=0) as out:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(out.fileno(), stream.fileno())
+            stream.reconfigure(line_buffering=True)
+    medi(*arguments)

@@ -1,15 +1,16 @@
 """A browser with what its tests ask again and again, and the app as a process of its own."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from real_processes import begin, ended, medi_into
 
 ROOT = Path(__file__).parents[2]
 ARTEFACTS = ROOT / "test-artefacts" / "browser"
@@ -96,16 +97,22 @@ class Browser:
 
 
 @contextmanager
-def serving(run: Path | None, folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`medi app RUN` as a process of its own, started in `folder`, and its URL."""
-    command = [sys.executable, "-m", "medi.cli", "app", *([str(run)] if run else [])]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder)
-    assert process.stdout is not None
+def serving(run: Path | None, folder: Path) -> Iterator[tuple[str, BaseProcess]]:
+    """`medi app RUN` as a process of its own, in a new folder of `folder`, and its URL."""
+    said = Path(tempfile.mkdtemp(dir=folder)) / "said.txt"
+    process = begin(medi_into, said, "app", *([run] if run else []), NO_COLOR="1")
     try:
-        found = next((m for line in process.stdout if (m := re.search(r"open (http://\S+) in a browser", line))), None)
-        assert found, "the app did not start"
-        yield found[1].rstrip("/"), process
+        yield url_of(process, said), process
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        process.terminate()
+        assert ended(process, 30) is not None, "the app does not end"
+
+
+def url_of(process: BaseProcess, said: Path) -> str:
+    """The address that the app prints once it serves."""
+    while process.is_alive():
+        text = said.read_text(encoding="utf-8") if said.exists() else ""
+        if found := re.search(r"open (http://\S+) in a browser", text):
+            return found[1].rstrip("/")
+        time.sleep(0.05)
+    raise AssertionError(f"the app did not start: {said.read_text(encoding='utf-8')}")

@@ -288,5 +288,5 @@ def test_what_it_wrote_is_gone_when_it_ends(tmp_path: Path) -> None:
     with serving(run, tmp_path) as (url, process):
         assert answer(url)[0] == 200
         assert list(run.glob(".app-*"))
-    assert process.returncode == 0
+    assert process.exitcode == 0
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before

@@ -1,8 +1,6 @@
 """A study of one's own cohort through the CLI: images on disk and a table, or packed; held-out patches set aside."""
 
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from operator import attrgetter
@@ -26,6 +24,7 @@ from medi.study.settings import CohortSettings, find_study, read_study
 from medi.study.sources import source_of
 from medi.training.loop import EARLY
 from medi.training.presets import preset
+from real_processes import begin, ended, medi_into
 
 SITES = ("Alder", "Birch", "Cedar")
 HELD = [["solid", "Alder"], ["spindle", "Birch"]]
@@ -150,12 +149,12 @@ def test_killed_run_goes_on_and_ends_with_the_same_numbers(home: Path, tmp_path:
     """P4, P12: SIGKILL in the middle; the same command gives the figures of an uninterrupted run."""
     (home / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    command = [sys.executable, "-m", "medi.cli", "run", str(home / "tiny.yaml"), "--out", str(cut)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        log, deadline = cut / "models" / "medi" / "log.jsonl", time.monotonic() + 300
-        while not log.exists() and time.monotonic() < deadline and running.poll() is None:
-            time.sleep(0.01)
-        running.send_signal(signal.SIGKILL)
+    running = begin(medi_into, tmp_path / "said.txt", "run", home / "tiny.yaml", "--out", cut)
+    log, deadline = cut / "models" / "medi" / "log.jsonl", time.monotonic() + 300
+    while not log.exists() and time.monotonic() < deadline and running.is_alive():
+        time.sleep(0.01)
+    running.kill()
+    assert ended(running) == -signal.SIGKILL, (tmp_path / "said.txt").read_text()
     assert log.exists()
     assert not (cut / "models" / "medi" / "model.safetensors").exists(), "killed in the middle of training"
     while any(holder(cut / "models" / name) for name in ("cls", "medi")) and time.monotonic() < deadline:
@@ -172,15 +171,14 @@ def test_a_stopped_run_has_saved_both_models_p12(home: Path, tmp_path: Path) -> 
     """SIGTERM goes to the command alone; both processes that train save, and the last line says so."""
     long = TINY | {"training": TINY["training"] | {"images": 200_000, "save_every": 64, "early_average": 64}}
     (home / "long.yaml").write_text(yaml.safe_dump(long))
-    command = [sys.executable, "-m", "medi.cli", "run", str(home / "long.yaml"), "--out", str(tmp_path / "cut")]
     states = [tmp_path / "cut" / "models" / name / "state.safetensors" for name in ("cls", "medi")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
-        deadline = time.monotonic() + 300
-        while not all(map(Path.exists, states)) and time.monotonic() < deadline and running.poll() is None:
-            time.sleep(0.01)
-        running.send_signal(signal.SIGTERM)
-        told = running.communicate(timeout=60)[1]
-    assert running.returncode == 143, told
+    running = begin(medi_into, tmp_path / "said.txt", "run", home / "long.yaml", "--out", tmp_path / "cut")
+    deadline = time.monotonic() + 300
+    while not all(map(Path.exists, states)) and time.monotonic() < deadline and running.is_alive():
+        time.sleep(0.01)
+    running.terminate()
+    code, told = ended(running, 60), (tmp_path / "said.txt").read_text()
+    assert code == 143, told
     reached = [load_tensors(state)[1]["images"] for state in states]
     counts = " and ".join(f"{n:,}" for n in dict.fromkeys(reached))
     assert f"medi: stopped; last saved at {counts} of 200,000 images" in told
@@ -228,7 +226,8 @@ def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> 
     assert "cohort: 36 patches of 36 patients" in shown
     assert "415.0 M parameters, 51,200,000 images" in shown
     refused(medi("run", "tcga_ut", "--dry-run"), "does not exist", "--source")
-    (tmp_path / "ours.yaml").write_text("base: tcga_ut\nevaluation: {encoders: [colour-texture]}\n")
+    small = "network: {channels: [32, 32]}\ntraining: {batch: 4}\n"
+    (tmp_path / "ours.yaml").write_text(f"base: tcga_ut\nevaluation: {{encoders: [colour-texture]}}\n{small}")
     refused(medi("run", tmp_path / "ours.yaml", "--source", tmp_path / "tree", "--dry-run"), "tissue_source_sites.tsv")
     codes = "".join(f"{code}\tHospital {i % 2}\tStudy\n" for i, code in enumerate(("18", "NA", "44", "05")))
     (tmp_path / "tissue_source_sites.tsv").write_text("TSS Code\tSource Site\tStudy Name\n" + codes)
