@@ -2,14 +2,22 @@
 
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tiny_run
 from command_line import Medi, fine
 from medi.cli.next_step import program
+from medi.cohort.combinations import counts
+from medi.cohort.table import Cohort
+from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.denoiser import Denoiser
+from medi.models.network import NetworkSettings
+from small_cohorts import MODEL_SCHEMA
 
 
 def following(shown: str) -> list[str]:
@@ -31,9 +39,47 @@ def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> No
     words = following(fine(medi(*words[:2], "--size", 8, "--workers", 1, "--out", "my packed")))
     assert words == ["train", "my packed"]
     assert following(fine(medi("plan", "my holdout"))) == ["sample", "medi-model", "medi-plan"]
-    Path("my model").mkdir()
-    Path("my model/model.safetensors").touch()
-    assert following(fine(medi("plan", "my holdout"))) == ["sample", "my model", "medi-plan"]
+
+
+def model(folder: str, **said: Any) -> None:
+    """A tiny model whose header says this of its training."""
+    denoiser = Denoiser(NetworkSettings(size=8, fold=4, channels=(8,), layers=1), MODEL_SCHEMA)
+    save_model(Path(folder) / "model.safetensors", denoiser, Checkpoint.of(denoiser, **said))
+
+
+def trained_on(folder: str) -> dict[str, Any]:
+    """What a model that was trained on a packed cohort says."""
+    cohort = Cohort.load(folder)
+    train = cohort.where(split="train")
+    return {"info": cohort.info, "combinations": counts(train.table, cohort.schema), "data": train.digest()}
+
+
+@pytest.mark.slow
+def test_a_plan_names_only_a_model_of_its_own_cohort(medi: Medi, source: Path) -> None:
+    """Defect: the newest model that lay nearby was named, whatever it was trained on."""
+    fine(medi("holdout", source, "--validation", "0", "--out", "h"))
+    fine(medi("pack", "h", "--size", 8, "--workers", 1, "--out", "packed"))
+    assert following(fine(medi("plan", "h"))) == ["sample", "medi-model", "medi-plan"]
+    own = trained_on("packed")
+    other = {**own, "info": {"packing": {**own["info"]["packing"], "recipe": "of another cohort"}}}
+    for name, said in (("medi-model", other), ("old", {}), ("own model", own), ("less", {**own, "combinations": {}})):
+        model(name, **said)
+    Path("torn").mkdir()
+    Path("torn/model.safetensors").write_bytes(b"torn")
+    assert following(fine(medi("plan", "packed"))) == ["sample", "own model", "medi-plan"]
+    shutil.rmtree("less")
+    assert following(fine(medi("plan", "h"))) == ["sample", "own model", "medi-plan"]
+    shutil.rmtree("own model")
+    assert following(fine(medi("plan", "h"))) == ["sample", "MODEL", "medi-plan"]
+
+
+@pytest.mark.slow
+def test_tables_of_other_cohorts_are_not_named(medi: Medi, folders: Path) -> None:
+    """Defect: `medi utility` led on to the newest tables of `medi fidelity`, also of other cohorts."""
+    asked = (folders / "real", f"good={folders / 'good'}")
+    fine(medi("fidelity", folders / "good", "--over", "class,site", "--n", 8, "--draws", 0))
+    words = following(fine(medi("utility", *asked, "--over", "class,site", "--arms", "none")))
+    assert words == ["report", "--real", *map(str, asked), "--utility", "medi-utility"]
 
 
 @pytest.mark.slow
@@ -61,7 +107,9 @@ def test_models_lead_on_to_what_lies_beside_them(medi: Medi, verb: Medi, source:
     assert words == ["plan", "packed"]
     assert following(fine(medi(*words))) == ["sample", "medi-model", "medi-plan"]
     words = following(fine(verb("sample", "m", "plan.csv", "--steps", 2, "--batch", 8)))
-    assert words == ["fidelity", "packed", "medi=medi-samples"]
+    assert words == ["fidelity", "medi-packed", "medi=medi-samples"], "m was trained on another cohort"
+    words = following(fine(medi("sample", "medi-model", "medi-plan", "--steps", 1, "--out", "mine")))
+    assert words == ["fidelity", "packed", "medi=mine"]
 
 
 @pytest.mark.slow

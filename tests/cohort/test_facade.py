@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import medi
+from medi.core.errors import MediError
 
 
 @pytest.fixture
@@ -108,3 +109,28 @@ def test_what_is_printed_tells_the_alarms() -> None:
     alarmed = medi.Cohort(found.table, medi.Schema.infer(found.table, ["site"])).audit()
     assert alarmed.alarms
     assert f"ALARM: {alarmed.alarms[0]}" in str(alarmed)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda cohort: cohort.where(site="Aldr"), "no site 'Aldr'; there are Alder, .*; did you mean 'Alder'?"),
+        (lambda cohort: cohort.where(site=["Alder", "Brch"]), "no site 'Brch'; .*; did you mean 'Birch'?"),
+        (
+            lambda cohort: cohort.where(split="trane"),
+            "no split 'trane'; there are .*test_unseen.*; did you mean 'train'?",
+        ),
+        (lambda cohort: cohort.audit(split="trane"), "no split 'trane'"),
+        (lambda cohort: cohort.where(patient="nobody"), r"no patient 'nobody'; there are .*, and \d+ more"),
+        (lambda cohort: cohort.plan(to=10, minimum=-3), "minimum = -3: give a whole number of images, 0 or more"),
+    ],
+)
+def test_what_is_misspelled_is_refused_with_what_is_known(ask, words: str) -> None:
+    """Defect: a level that no row has gave 0 rows, a plan for -1 images a plan of nothing, in silence."""
+    cohort = medi.phantom(patches=200, seed=0)
+    split = cohort.with_columns(split="train")
+    with pytest.raises(MediError, match=words.replace("?", r"\?")):
+        ask(split)
+    assert len(split.where(split="validation")) == 0
+    assert len(split.select(np.arange(1)).where(site=["Alder", "Birch"])) <= 1
+    assert len(split.where(site="")) == 0

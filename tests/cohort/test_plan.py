@@ -209,7 +209,7 @@ def test_nothing_to_plan_is_one_clear_error(schema: Schema) -> None:
     with pytest.raises(MediError, match="nothing to plan"):
         balance(cohort().assign(split="test_seen"), schema)
     with pytest.raises(MediError, match="asks for no image"):
-        balance(cohort(), schema, to=0).expand(0)
+        balance(cohort(), schema, ["class"], to=1).expand(0)
 
 
 def test_too_many_combinations_are_refused_before_memory_is_gone(

@@ -14,6 +14,7 @@ import pytest
 from fabricated import CLASSES, SITES, Fabricate, write_more, write_run
 
 from medi import figures
+from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import read_json, read_table, write_json, write_table
 from medi.report.page import HERE, build, headlines
@@ -444,3 +445,27 @@ def luminance(color: str) -> float:
     parts = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.slow
+def test_a_study_without_cls_does_not_ask_for_it(small: Path) -> None:
+    """Defect: the page of a study done verb by verb showed "CLS –" and "n = 0" for a model that was never trained."""
+    write_more(small, CLASSES[:2], SITES[:2])
+    tables = small / "tables"
+    shutil.rmtree(small / "suspects")
+    for path in tables.glob("*.parquet"):
+        table = read_table(path)
+        named = [column for column in ("arm", "against", "model") if column in table]
+        write_table(path, table[~table[named].eq("cls").any(axis=1)])
+    edit(small / "results.json", lambda content: [part.pop("cls") for part in content["frechet"].values()])
+    sheet = Cohort.load(small / "sheet")
+    sheet.where(source=["real", "medi"]).save(small / "sheet")
+    _, outline = page(small)
+    assert "CLS" not in outline.text
+    assert "The mean Fréchet distance on unseen combinations is" in outline.text
+    assert "Fréchet distance of MeDi’s images, unseen combinations" in outline.text
+    for path in tables.glob("fidelity.parquet"):
+        write_table(path, read_table(path).assign(value=np.nan, n_real=0, reason="too few images"))
+    edit(small / "results.json", lambda content: content.update(frechet={}))
+    assert not [one for one in headlines(read(small)) if "distance" in one.name]
+    assert "on unseen combinations is not known (too few images)" in page(small)[1].text

@@ -69,7 +69,9 @@ def test_medi_farther() -> None:
 
 def test_the_closer_combinations_are_counted() -> None:
     table = fidelity(("COAD", 90, 6), ("LUAD", 80, 95), ("LUSC", np.nan, 5))
-    assert "MeDi is closer in 1 of the 2 unseen combinations" in distance(results(), table, "site")
+    assert "MeDi is closer in 1 of the 2 unseen combinations that are measured." in distance(results(), table, "site")
+    text = distance(results(), table, "site", {("LUAD", "Duke"), ("LUSC", "Duke")})
+    assert "of the 2 unseen combinations that are measured (1 held out, 1 that the cohort lacks)." in text
     assert "no closer than CLS in 1 of 2 combinations (LUAD at Duke)" in limits(results(), table, EMPTY, "site")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from medi.core.tables import CONTROL, FIDELITY, UTILITY
-from medi.report.remedies import remedies
+from medi.report.remedies import headline_table, remedies
 from medi.report.verdict import judge, verdict, worst_class
 
 CHANCE = 0.25
@@ -191,3 +191,18 @@ def test_the_worst_class_is_that_with_the_lowest_share_of_what_real_images_reach
     name, made, real = worst_class(control(), "medi") or ("", None, None)
     assert (name, made.value if made else 0, real.value if real else 0) == ("level 3", pytest.approx(0.6), 0.95)
     assert worst_class(None, "medi") is None
+
+
+def test_whole_sites_that_training_never_had_are_said_where_there_are_any() -> None:
+    """Defect: the verdict and the table named seen and unseen combinations alone, not the split of unseen sites."""
+    rows = [
+        figure("mean_recall", arm, (value, 0.2, 0.8), split=split)
+        for arm, value in (("real", 0.31), ("medi", 0.47))
+        for split in ("unseen", "unseen_sites")
+    ]
+    assert "unseen_sites" not in remedies(utility())
+    found = pd.concat([utility(), table(UTILITY, rows)], ignore_index=True)
+    assert remedies(found).set_index("arm").loc["medi", "unseen_sites"] == 0.47
+    said = "Of these combinations: unseen 0.470 (real only 0.310), at sites unseen as a whole 0.470 (real only 0.310), "
+    assert said in " ".join(verdict(found))
+    assert "unseen sites" in headline_table(remedies(found)).columns

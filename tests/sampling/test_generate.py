@@ -199,9 +199,9 @@ def test_another_setting_is_refused_and_named(finished: bool, model, cohort, tmp
     stop = stop_after(24 if not finished else -1)
     with pytest.raises(KeyboardInterrupt) if not finished else pytest.MonkeyPatch.context():
         generate(model, cohort.table, tmp_path / "x", 1, SETTINGS, stop)
-    with pytest.raises(MediError, match="holds images of another seed; choose another folder"):
+    with pytest.raises(MediError, match=r"holds images of another seed \(1, now 2\); choose another folder"):
         generate(model, cohort.table, tmp_path / "x", 2, SETTINGS)
-    with pytest.raises(MediError, match="another sampler and plan"):
+    with pytest.raises(MediError, match=r"another sampler\.batch \(8, now 9\), plan;"):
         generate(model, cohort.table.head(9), tmp_path / "x", 1, SamplerSettings(steps=3, batch=9))
     assert generate(model, cohort.table, tmp_path / "x", 1, SETTINGS) is not None
 

@@ -285,7 +285,7 @@ def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, 
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
     with pytest.raises(MediError, match=r"another recipe.images \(96, now 128\)"):
         train(cohort, tmp_path, tiny, Recipe(images=128, batch=4, save_every=16), cohort.schema, 0)
-    with pytest.raises(MediError, match=r"another conditions.site \(\['A', 'B'\], now None\), conditions.age"):
+    with pytest.raises(MediError, match=r"another conditions.site \(\['A', 'B'\], now not set\), conditions.age"):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema.restrict([]), 0)
     with pytest.raises(MediError, match=r"another network.channels \(\[8, 8\], now \[8, 16\]\)"):
         train(cohort, tmp_path, replace(tiny, channels=(8, 16)), RECIPE, cohort.schema, 0)
@@ -302,6 +302,9 @@ def test_a_finished_model_is_left_alone(cohort: Cohort, tiny, tmp_path) -> None:
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 1)
     with pytest.raises(MediError, match=r"another conditions\.site"):
         train(cohort, tmp_path, tiny, RECIPE, cohort.schema.restrict(["age"]), 0)
+    other = cohort.select(np.arange(len(cohort) - 1))
+    with pytest.raises(MediError, match=r"another cohort \(other rows, pixels or hold-out\); use a new folder"):
+        train(replace(other, info={"root": "elsewhere"}), tmp_path, tiny, RECIPE, cohort.schema, 0)
     assert (model.stat().st_mtime_ns, model.read_bytes()) == before
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medi.cli.help import add_several
-from medi.cli.next_step import next_step, packed_beside
+from medi.cli.next_step import named, next_step
 from medi.cli.options import Attribute, Model, Seed, folder, model_file, with_device
 from medi.cli.patches import Known, Patches, default_attribute, read_patches
 from medi.cli.terminal import Terminal, say
@@ -37,6 +37,7 @@ def learn(
     """
     from medi.cohort.table import Cohort
     from medi.models.checkpoint import load_checkpoint
+    from medi.study.beside import packed_for
     from medi.training.adaptation import adapt
     from medi.training.adaptation.learning import AdaptSettings
 
@@ -52,7 +53,7 @@ def learn(
     if made.record["old_loss"]:
         say("loss on old patches: " + _listed(made.record["old_loss"]))
     say(f"adapted ({made.record['seconds']:.0f} s): {made.path}")
-    next_step("transfer", out, packed_beside(out), "--to", name)
+    next_step("transfer", out, named(packed_for(model_file(model), out), "medi-packed"), "--to", name)
 
 
 def _listed(losses: dict[str, float]) -> str:
@@ -74,10 +75,11 @@ def join(
 
     Example: medi adapt join my-model a/level.safetensors b/level.safetensors
     """
+    from medi.study.beside import packed_for
     from medi.training.adaptation import adapt
 
     say(f"joined {len(levels)} levels: {adapt.join(model_file(model), levels, out)}")
-    next_step("transfer", out, packed_beside(out), "--to", "all")
+    next_step("transfer", out, named(packed_for(model_file(model), out), "medi-packed"), "--to", "all")
 
 
 def register(app: typer.Typer) -> None:

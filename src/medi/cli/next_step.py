@@ -1,11 +1,9 @@
 """The last line of a verb that wrote something: the verb that usually follows, ready to paste."""
 
-import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from medi.cli.terminal import say
@@ -27,30 +25,8 @@ def program() -> str:
     return os.path.relpath(called) if called.absolute().is_relative_to(Path.cwd()) else str(called.absolute())
 
 
-def model_beside(folder: Path) -> Path:
-    """The newest trained model beside a folder; the usual name where there is none yet."""
-    found = _newest(folder.parent.glob("*/model.safetensors"))
-    return found.parent if found else Path("medi-model")
-
-
-def packed_beside(folder: Path) -> Path:
-    """The newest packed cohort beside a folder; the usual name where there is none yet."""
-    found = _newest(path for path in folder.parent.glob("*/cohort.json") if _is_packed(path))
-    return found.parent if found else Path("medi-packed")
-
-
-def fidelity_beside(folder: Path) -> Path | None:
-    """The newest tables of `medi fidelity` beside a folder."""
-    found = _newest(folder.parent.glob("*/fidelity.parquet"))
-    return found.parent if found else None
-
-
-def _newest(paths: Iterable[Path]) -> Path | None:
-    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
-
-
-def _is_packed(head: Path) -> bool:
-    try:
-        return "packing" in json.loads(head.read_text(encoding="utf-8")).get("info", {})
-    except (OSError, ValueError):
-        return False
+def named(found: Path | None, usual: str) -> Path:
+    """What was found; else the usual name, or a placeholder where something else has that name."""
+    if found is not None:
+        return found
+    return Path(usual.removeprefix("medi-").upper() if Path(usual).exists() else usual)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medi.cli.help import add
-from medi.cli.next_step import model_beside, next_step
+from medi.cli.next_step import named, next_step
 from medi.cli.options import TIMES, HeldOut, Over, Seed, check_fits, folder, given, one_of
 from medi.cli.terminal import console, printable, say
 from medi.core.errors import MediError
@@ -68,6 +68,7 @@ def plan(
     """
     from medi.cohort.plan import write_rows
     from medi.cohort.table import Cohort
+    from medi.study.beside import model_of
 
     options = given(to=to, cap=cap, minimum=minimum or None, n=n, wanted=wanted or None, table=table)
     options |= given(allow_unseen=allow_unseen or None)
@@ -77,13 +78,14 @@ def plan(
         raise MediError(f"--rule {kind} needs --{NEEDED[kind]}")
     if not (holdout / "cohort.json").exists():
         raise MediError(f"{holdout}: no cohort folder; `medi holdout SOURCE --out {holdout}` writes one with a split")
-    made = _plan(kind, Cohort.load(holdout), holdout, split_commas(over or []), options)
+    cohort = Cohort.load(holdout)
+    made = _plan(kind, cohort, holdout, split_commas(over or []), options)
     rows = made.expand(seed)
     made.save(out)
     write_rows(out, rows)
     _show(made)
     say(f"plan: {out}")
-    next_step("sample", model_beside(out), out)
+    next_step("sample", named(model_of(cohort, out), "medi-model"), out)
 
 
 def _plan(kind: str, cohort: "Cohort", folder: Path, over: Sequence[str], given: dict[str, Any]) -> "Plan":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NOTES = 8  # shown; the tables have all
+SHORT = {"worst_five": "five worst", "unseen_sites": "unseen sites"}
 LONGEST = 16  # letters of a heading that is never broken
 
 
@@ -40,17 +41,18 @@ def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
 
 def show_remedies(found: "pd.DataFrame", title: str) -> None:
     """The headline table: a row per training set, as `medi.report.remedies.remedies` gives it; chance is the last."""
-    from medi.report.remedies import called
+    from medi.report.remedies import NEW_SITES, called
 
     table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("training set", overflow="fold")
     table.add_column("needs", overflow="fold")
-    for name in ("all combinations", "unseen", "seen", "five worst"):
+    beside = [name for name in ("unseen", "seen", NEW_SITES, "worst_five") if name in found]
+    for name in ("all combinations", *(SHORT.get(name, name) for name in beside)):
         table.add_column(name, justify="right", no_wrap=True)
     row: Any
     for row in found.itertuples():
         limits = f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""
-        shown = [f"{row.value:.3f}{limits}", *(f"{value:.3f}" for value in (row.unseen, row.seen, row.worst_five))]
+        shown = [f"{row.value:.3f}{limits}", *(f"{getattr(row, name):.3f}" for name in beside)]
         table.add_row(printable(called(row.arm)), row.needs, *(text.replace("nan", "-") for text in shown))
     console.print(table)
     for note in of_no_combination(found["reason"]):
@@ -61,6 +63,9 @@ def show_differences(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) 
     """The paired differences, with their intervals."""
     rows: Any = found[(found["metric"] == metric) & found["scope"].isin(scopes)].itertuples()
     for row in rows:
+        if row.value != row.value:
+            say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {with_interval(row)}")
+            continue
         interval = "no interval" if row.low != row.low else f"95 % [{row.low:.3g}, {row.high:.3g}]"
         say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {row.value:.3g}, {interval}")
 

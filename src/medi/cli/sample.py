@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medi.cli.help import add
-from medi.cli.next_step import next_step, packed_beside
+from medi.cli.next_step import named, next_step
 from medi.cli.options import Compile, Model, Seed, Shard, folder, model_file, one_of, with_device
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import RANGE, interval, named_numbers, shard_of
@@ -94,6 +94,7 @@ def sample(
     from medi.core.progress import Show, Silent
     from medi.core.sharding import process
     from medi.sampling.sampler import SamplerSettings
+    from medi.study.beside import packed_for
 
     asked = _guidance(guidance or [], guidance_interval, 0.0 if autoguidance is None else autoguidance_weight)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
@@ -109,7 +110,7 @@ def sample(
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
         return
     say(f"sampled: {len(cohort):,} images, {settings} ({took}): {out}")
-    next_step("fidelity", packed_beside(out), f"medi={out}")
+    next_step("fidelity", named(packed_for(model_file(model), out), "medi-packed"), f"medi={out}")
 
 
 def _guidance(given: list[str], within: str | None, autoguidance: float) -> "Guidance":

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from medi.cli.help import add
-from medi.cli.next_step import fidelity_beside, model_beside, next_step
+from medi.cli.next_step import named, next_step
 from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
 from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import Terminal, say
@@ -70,12 +70,20 @@ def utility(
         for sentence in verdicts[name]:
             say(sentence)
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
-    if len(found.over) < 2:  # no attribute whose levels a report could compare
-        next_step("export", model_beside(out))
+    _lead_on(real, synthetic or [], out, len(found.over) > 1)
+
+
+def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool) -> None:
+    """The report; without an attribute whose levels it could compare the export of the model."""
+    from medi.study.beside import measured_beside, model_that_made
+
+    sets = folders(synthetic)
+    if not has_levels:
+        next_step("export", named(model_that_made(sets.values(), out), "medi-model"))
         return
-    measured = fidelity_beside(out)
+    measured = measured_beside(out, {"real": real, **sets})
     words = ["--fidelity", measured] if measured else []
-    next_step("report", "--real", real, *(synthetic or []), *words, "--utility", out)
+    next_step("report", "--real", real, *synthetic, *words, "--utility", out)
 
 
 def register(app: typer.Typer) -> None:

@@ -50,7 +50,7 @@ def pack(
     is left out and listed in info["packing"]["skipped"].
     """
     fit, out = Fit(size, mode, mpp), Path(out)
-    recipe = _recipe(cohort, fit)
+    recipe = recipe_of(cohort, fit)
     if (out / "cohort.json").exists() and not _has_lost(out, recipe):
         return _finished(out, recipe)
     with Pool(os.cpu_count() or 1 if workers is None else workers) as pool:
@@ -95,7 +95,7 @@ def _units(jobs: list[Job]) -> list[list[Job]]:
     return units
 
 
-def _recipe(cohort: Cohort, fit: Fit) -> str:
+def recipe_of(cohort: Cohort, fit: Fit) -> str:
     """What decides the packed cohort: table, schema and fit."""
     return content_hash(cohort.digest(), asdict(fit))
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +142,10 @@ def balance(
     images of every combination, for measuring; only the first `fill` of them enter the training set. With
     `allow_unseen` the combinations of levels that training never saw are filled as well.
     """
+    _check_number("minimum", minimum, 0)
+    for name, number in (("to", to), ("cap", cap)):
+        if number not in (None, "largest"):
+            _check_number(name, number, 1)
     real = _Training.of(table, schema, over)
     target = max(real.counts.values()) if to == "largest" else to
     target = target if cap is None else min(target, cap)
@@ -155,6 +160,7 @@ def balance(
 
 def union(table: pd.DataFrame, schema: Schema, n: int, over: Sequence[str] = ()) -> Plan:
     """n images of every class at every combination of the other columns that any class has in training."""
+    _check_number("n", n, 1)
     real = _Training.of(table, schema, over)
     if "class" not in real.names:
         raise MediError(f"a union of sites needs the class among its columns, not only {', '.join(real.names)}")
@@ -172,6 +178,7 @@ def match(table: pd.DataFrame, schema: Schema, n: int | None = None, over: Seque
     real = _Training.of(table, schema, over)
     if n is None:
         return real.plan(dict(real.counts))
+    _check_number("n", n, 1)
     counts = np.array(list(real.counts.values()), dtype=np.float64)
     group = np.array([key[real.names.index("class")] if "class" in real.names else "" for key in real.counts])
     share = np.zeros(len(counts), dtype=np.int64)
@@ -189,6 +196,7 @@ def combinations(
     allow_unseen: bool = False,
 ) -> Plan:
     """n images of each of these combinations, for instance the held-out ones."""
+    _check_number("n", n, 1)
     return _Training.of(table, schema, over).plan({tuple(found): n for found in wanted}, allow_unseen=allow_unseen)
 
 
@@ -290,6 +298,13 @@ class _Training:
         if found in self.counts:
             return SEEN
         return NEW if all(level in seen for level, seen in zip(found, self.seen)) else UNSEEN
+
+
+def _check_number(name: str, value: object, least: int) -> None:
+    """Refuse what is no whole number of images, or too small a one: it would be a plan of nothing."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        also = ", or 'largest'" if name == "to" else ""
+        raise MediError(f"{name} = {value!r}: give a whole number of images, {least} or more{also}")
 
 
 def _counts(wanted: pd.DataFrame) -> Int64[np.ndarray, " n"]:

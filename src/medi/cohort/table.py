@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from medi.core.progress import Advance
 
 FORMAT_VERSION = 1
+LISTED = 20  # known values that a message names
 SPLITS = ("train", "validation", "test_seen", "test_unseen", "reserve", "set_aside")
 
 
@@ -82,7 +83,9 @@ class Cohort:
         return Cohort(self.table.iloc[rows], self.schema, pixels, self.info)
 
     def where(self, **values: str | Sequence[str]) -> "Cohort":
-        """The rows whose columns hold these values: any of several. MediError where there is no such column.
+        """The rows whose columns hold these values: any of several. MediError where there is no such column or value.
+
+        A split and a level of the schema are known also where no row has them.
 
         >>> import medi
         >>> tissue = medi.phantom(patches=100, seed=0)
@@ -94,8 +97,21 @@ class Cohort:
             if column not in self.table:
                 near = did_you_mean(column, self.table.columns)
                 raise MediError(f"no column {column!r}; there are {', '.join(self.table.columns)}{near}")
-            keep &= self.table[column].isin([wanted] if isinstance(wanted, str) else list(wanted)).to_numpy()
+            values_of = [wanted] if isinstance(wanted, str) else list(wanted)
+            self._check_known(column, values_of)
+            keep &= self.table[column].isin(values_of).to_numpy()
         return self.select(keep)
+
+    def _check_known(self, column: str, wanted: Sequence[str]) -> None:
+        """Refuse a value that no row has and that is no split and no level: it is misspelled."""
+        found, said = self.table[column], [a for a in self.schema.conditions if a.name == column]
+        known = {"", *(SPLITS if column == "split" else ()), *(text for a in said for text in (*a.levels, *a.missing))}
+        strange = [value for value in wanted if value not in known and not (found == value).any()]
+        if strange:
+            names = sorted(map(str, {*known, *found.unique()} - {""}))
+            more = f", and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+            near = did_you_mean(str(strange[0]), names)
+            raise MediError(f"no {column} {strange[0]!r}; there are {', '.join(names[:LISTED])}{more}{near}")
 
     def with_columns(self, **columns: Any) -> "Cohort":
         """The cohort with these columns of its table set: one value for all rows, or n values."""

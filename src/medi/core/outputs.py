@@ -1,7 +1,8 @@
 """What a folder may be written into: nothing of the user's is overwritten, nothing lands among his images (P15)."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,19 @@ OURS = (
 )
 DRAWN = frozenset({"counts.png", "attributes.png", "grid.png"})  # by us, perhaps before a file of OURS was there
 LOOKED_AT = 2_000  # entries of a folder, and of each folder in it
+HASH = re.compile(r"[0-9a-f]{12,64}")
+OTHER_COHORT = "(other rows, pixels or hold-out)"
+HASHED = {  # what a hash stands for, by the first part of its name
+    **dict.fromkeys(("data", "info", "cohort"), f"cohort {OTHER_COHORT}"),
+    "model": "model",
+    "autoguidance_model": "model of autoguidance",
+    "base": "model to begin with",
+    "plan": "plan",
+    "ids": "choice of patches",
+    "labels": "set of labels",
+    "real": f"cohort {OTHER_COHORT}",
+}
+Change = tuple[str, Any, Any]  # the name of an entry, its old and its new value
 SHOWN, LONGEST = 3, 60  # differences in a message, letters of a value
 
 
@@ -49,16 +63,43 @@ def refuse_other(folder: Path, what: str, old: object, new: object) -> None:
     medi.core.errors.MediError: out: holds another hold-out: seed 0, now 1; choose another --out, or delete it
     """
     changes = [change for change in differences("", plain(old), plain(new)) if change[1] is not None]
-    found = [f"{name.removeprefix('.')} {_short(before)}, now {_short(after)}" for name, before, after in changes]
-    if found:
+    cohorts = new.get("cohorts", ()) if isinstance(new, dict) else ()
+    if found := in_words(changes, "{name} {old}, now {new}", "another ", cohorts):
         more = f", and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise MediError(
             f"{folder}: holds another {what}: {'; '.join(found[:SHOWN])}{more}; choose another --out, or delete it"
         )
 
 
+def in_words(changes: Iterable[Change], form: str, another: str = "", cohorts: Collection[str] = ()) -> list[str]:
+    """Changes as a user reads them, each text once: the name of the setting with its old and new value.
+
+    A hash tells a reader nothing: in its place stands what became another one, after `another`. form: with name, old
+    and new. cohorts: names whose hashes are of cohorts.
+
+    >>> in_words([("seed", None, 1), ("data", "0" * 16, "f" * 16)], "{name} {old}, now {new}", "another ")
+    ['seed not set, now 1', 'another cohort (other rows, pixels or hold-out)']
+    """
+    texts: list[str] = []
+    for path, old, new in changes:
+        name = path.removeprefix(".")
+        if any(isinstance(value, str) and HASH.fullmatch(value) for value in (old, new)):
+            what = (
+                f"cohort {name} {OTHER_COHORT}" if name in cohorts else HASHED.get(name.split(".")[0], f"{name} (hash)")
+            )
+            texts.append(another + what)
+        else:
+            texts.append(form.format(name=name, old=_short(old), new=_short(new)))
+    return list(dict.fromkeys(texts))
+
+
+def shown(value: object) -> str:
+    """A value of a setting as a user would write it."""
+    return "not set" if value is None else repr(value)
+
+
 def _short(value: object) -> str:
-    text = str(value)
+    text = "not set" if value is None else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
@@ -69,7 +110,7 @@ def plain(content: Any) -> Any:
     return json.loads(json.dumps(as_plain(content)))
 
 
-def differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+def differences(name: str, old: Any, new: Any) -> list[Change]:
     """What differs between two plain values, entry by entry: ("recipe.batch", 8, 16)."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from medi.core.errors import MediError
 from medi.core.files import write_atomic
 from medi.core.seals import UNSEALED, seal
 
@@ -27,6 +29,22 @@ def write_tensors(path: Path, save: Callable[[Path], None]) -> Path:
         temporary.chmod(mode)
 
     return write_atomic(path, write)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint of ours says of itself, without its tensors: its config, and its checksum as `hash`.
+
+    MediError where the file is none.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("it is cut short")
+            entries = json.loads(file.read(length))["__metadata__"]
+        return {**json.loads(entries["config"]), "hash": entries.get("sum", "")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MediError(f"{path}: not a checkpoint of medi ({error}); train it again") from error
 
 
 def _sort_header(path: Path) -> bool:

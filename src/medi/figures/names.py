@@ -98,6 +98,11 @@ def metric_name(metric: str) -> str:
     return METRICS.get(metric, metric.replace("_", " "))
 
 
+def of_arm(arm: str) -> str:
+    """'MeDi’s' for 'medi'."""
+    return f"{arm_name(arm)}’s"
+
+
 def split_title(split: str) -> str:
     """'unseen combinations' for 'unseen'."""
     return f"{split} combinations" if split in SPLITS else split.replace("_", " ")

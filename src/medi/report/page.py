@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from medi.core.files import write_text
-from medi.figures.names import DASH, arm_name, interval, known, number
+from medi.figures.names import DASH, arm_name, interval, known, number, of_arm
 from medi.report.parts import Section, Table
 from medi.report.remedies import headline_table, remedies
 from medi.report.run import Run, pick, read
@@ -90,9 +90,14 @@ def fill(
 
 
 def asked(run: Run) -> str:
-    return (
+    begin = (
         f"A classifier learns from some combinations of class and {run.attribute}. It is tested on others that "
-        f"training never saw. Do images generated from class and {run.attribute} (MeDi) fill this gap better than "
+        "training never saw. "
+    )
+    if not {"cls", "medi"} <= set(run.sets):
+        return f"{begin}Do generated images ({', '.join(map(arm_name, run.sets))}) fill this gap, as real ones would?"
+    return (
+        f"{begin}Do images generated from class and {run.attribute} (MeDi) fill this gap better than "
         "images generated from the class alone (CLS)? Do they fill it as well as real images would?"
     )
 
@@ -113,7 +118,8 @@ def headlines(run: Run) -> list[Headline]:
     utility, control = run.of_task(run.tasks[0]).utility, run.main(run.control)
     judged = judge(utility, control, run.main(run.fidelity))
     accuracies = [_reached(judged[0], remedies(utility)), _gain(judged[0])] if judged else []
-    return [*accuracies, *_worst_class(control, judged[0].arm if judged else "medi"), _distance(run)]
+    arm = judged[0].arm if judged else next((name for name in ("medi", *run.sets) if name in run.sets), "medi")
+    return [*accuracies, *_worst_class(control, arm), *_distance(run, arm)]
 
 
 def _reached(found: Judged, rows: pd.DataFrame) -> Headline:
@@ -141,13 +147,19 @@ def _worst_class(control: pd.DataFrame, arm: str) -> list[Headline]:
     return [Headline("Class as asked, worst class", number(made.value), f"{limits} · {beside}" if limits else beside)]
 
 
-def _distance(run: Run) -> Headline:
+def _distance(run: Run, arm: str) -> list[Headline]:
+    """The distance of the first set, beside CLS's and the floor; nothing where none is measured."""
     results, floor = run.results, run.results.distance("floor")
-    rows = pick(run.main(run.fidelity), metric="frechet", scope="combination_mean", split="unseen", arm="medi")
-    count = f" · n = {number(rows['n_real'].iloc[0])}" if len(rows) else ""
-    beside = f"CLS {number(results.distance('cls'))}" + (f" · real vs real {number(floor)}" if known(floor) else "")
-    name = "Fréchet distance of MeDi’s images, unseen combinations"
-    return Headline(name, number(results.distance("medi")), beside + count)
+    if not known(results.distance(arm)):
+        return []
+    rows = pick(run.main(run.fidelity), metric="frechet", scope="combination_mean", split="unseen", arm=arm)
+    beside = [
+        f"CLS {number(results.distance('cls'))}" if "cls" in run.sets and arm != "cls" else "",
+        f"real vs real {number(floor)}" if known(floor) else "",
+        f"n = {number(rows['n_real'].iloc[0])}" if len(rows) else "",
+    ]
+    name = f"Fréchet distance of {of_arm(arm)} images, unseen combinations"
+    return [Headline(name, number(results.distance(arm)), " · ".join(filter(None, beside)))]
 
 
 def signed(value: float) -> str:

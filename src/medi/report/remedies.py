@@ -13,6 +13,7 @@ from medi.report.sections.words import with_interval
 EVERY, NOISE, CHANCE, REAL, ORACLE = "all", "pure_noise", "chance", "real", "oracle"
 NEEDS = ("nothing", "nothing", "test images", "a generator", "", "real images")  # by place in the table
 FIXED, GENERATED = {REAL: 0, NOISE: 4, ORACLE: 5, CHANCE: 6}, 3  # places
+NEW_SITES = "unseen_sites"  # the split of test patches from sites of which training has nothing, where there is one
 COLUMNS = (
     *("arm", "needs", "value", "low", "high", "unseen", "seen", "worst_five"),
     *("n_train", "n_real", "n_patients", "reason"),
@@ -23,22 +24,22 @@ def remedies(utility: pd.DataFrame) -> pd.DataFrame:
     """A row per training set: `COLUMNS`, of one task's table; empty where the primary endpoint was not measured.
 
     value, low, high: mean recall over all combinations, with its interval. unseen, seen: the same over these.
-    worst_five: mean of the five lowest recalls. n_real, n_patients: test patches and their patients. needs: what it
-    takes beside the training patches. Sets of alike needs follow one another, from the highest value down; chance is
-    the last row.
+    worst_five: mean of the five lowest recalls. unseen_sites: only where whole sites were kept from training. n_real,
+    n_patients: test patches and their patients. needs: what it takes beside the training patches. Sets of alike
+    needs follow one another, from the highest value down; chance is the last row.
     """
     rows = pick(utility, metric=[PRIMARY, CHANCE], scope="all", split=EVERY)
     if rows.empty or (rows["metric"] == CHANCE).all():
         return pd.DataFrame(columns=list(COLUMNS))
-    for split in ("unseen", "seen"):
+    splits = ["unseen", "seen", *([NEW_SITES] if (utility["split"] == NEW_SITES).any() else [])]
+    for split in splits:
         beside = pick(utility, metric=[PRIMARY, CHANCE], scope="all", split=split)
         rows = rows.assign(**{split: rows["arm"].map(_by_arm(beside))})
     worst = _by_arm(pick(utility, metric="worst_five", scope="all", split=EVERY))
     places = [_place(row) for _, row in rows.iterrows()]
     rows = rows.assign(worst_five=rows["arm"].map(worst), place=places, needs=[(*NEEDS, "")[i] for i in places])
-    return rows.sort_values(["place", "value"], ascending=[True, False], kind="stable")[[*COLUMNS]].reset_index(
-        drop=True
-    )
+    rows = rows.sort_values(["place", "value"], ascending=[True, False], kind="stable").reset_index(drop=True)
+    return rows[[*COLUMNS, *splits[2:]]]
 
 
 def _place(row: pd.Series) -> int:
@@ -63,7 +64,8 @@ def headline_table(rows: pd.DataFrame) -> Table | None:
 
 
 def _line(row: Any) -> dict[str, Any]:
-    three = {name: _three(value) for name, value in (("unseen", row.unseen), ("seen", row.seen))}
+    places = {name: name.replace("_", " ") for name in ("unseen", "seen", NEW_SITES) if hasattr(row, name)}
+    three = {text: _three(getattr(row, name)) for name, text in places.items()}
     return {
         "training set": called(row.arm),
         "needs": row.needs,

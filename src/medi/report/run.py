@@ -11,6 +11,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
 from medi.core.tables import RESULTS, ResultTable, of_main_probe
+from medi.figures.names import in_order
 
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
 TABLES = ("training", *RESULTS)
@@ -145,6 +146,14 @@ class Run:
         return CROSS.join(self.crossed)
 
     @property
+    def sets(self) -> list[str]:
+        """The sets of generated images that there are, CLS and MeDi first; both where nothing is measured yet."""
+        measured = set(self.fidelity["arm"]) if len(self.fidelity) else set()
+        shown = set(self.sheet.table["source"]) if self.sheet is not None else set()
+        found = (measured or shown) - {"real", "floor"}
+        return in_order(found) if found else ["cls", "medi"]
+
+    @property
     def chance(self) -> float:
         """What guessing scores."""
         return 1 / max(self.utility.loc[self.utility["class"] != "", "class"].nunique(), 1)
@@ -170,6 +179,12 @@ class Run:
             return self.framed
         rows = self.fidelity[(self.fidelity["split"] == "unseen") & (self.fidelity["scope"] == "combination")]
         return self.framed | set(zip(rows["class"], rows[self.attribute]))
+
+    @property
+    def lacking(self) -> set[tuple[str, str]]:
+        """Those of `unseen` that were not held out: no patch of the cohort is of them."""
+        have = self.counts[self.counts["patches"] > 0] if len(self.counts) else pd.DataFrame(columns=["group", "level"])
+        return self.unseen - self.framed - set(zip(have["group"], have["level"]))
 
     @property
     def tasks(self) -> list[str]:

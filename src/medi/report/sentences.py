@@ -1,13 +1,13 @@
 """Paragraphs computed from the numbers: the verdict, closer images?, what speaks against it?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from medi.core.claims import GUARD
 from medi.core.tables import RESULTS
-from medi.figures.names import interval, known, number, share, short
+from medi.figures.names import arm_name, in_order, interval, known, number, share, short
 from medi.report.run import Audit, Results, Run, pick
 from medi.report.sections.by_encoder import spoken_by_encoder
 from medi.report.verdict import verdict
@@ -24,7 +24,7 @@ def summary(run: Run) -> list[str]:
     return [
         *lost(run),
         *verdict(utility, control, fidelity),
-        distance(run.results, fidelity, attribute),
+        distance(run.results, fidelity, attribute, run.lacking),
         *spoken_by_encoder(run),
         limits(run.results, fidelity, utility, attribute, control, run.memorisation, run.training_audit),
     ]
@@ -47,9 +47,16 @@ def _joined(sentences: Iterable[str]) -> str:
 # --- closer images? ---------------------------------------------------------------------------------------------------
 
 
-def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
-    """Whether MeDi or CLS is closer to real images of unseen combinations, and how far from the floor."""
+def distance(
+    results: Results, fidelity: pd.DataFrame, attribute: str, lacking: Collection[tuple[str, str]] = ()
+) -> str:
+    """Whether MeDi or CLS is closer to real images of unseen combinations, and how far from the floor.
+
+    lacking: unseen combinations (class, level) that were not held out, as the cohort lacks them.
+    """
     floor, cls, medi = (results.distance(arm) for arm in ("floor", "cls", "medi"))
+    if others := _others(fidelity):
+        return _joined([_how_far(results, arm, fidelity) for arm in others] + _apart(floor))
     if not (known(cls) and known(medi)):
         return f"Which model's images of unseen combinations are closer to real ones is not known{_reason(fidelity)}."
     notes = guarded(fidelity, "unseen")
@@ -58,7 +65,7 @@ def distance(results: Results, fidelity: pd.DataFrame, attribute: str) -> str:
         "" if notes else f"On unseen combinations, {verdict}",
         f"The mean Fréchet distance on unseen combinations is {number(medi)} for MeDi and {number(cls)} for CLS",
         *_against_floor(floor, cls, medi),
-        _wins(fidelity, attribute),
+        _wins(fidelity, attribute, lacking),
         f"Which of them is closer is not said, as {notes[0]}" if notes else "",
     ]
     return _joined(found)
@@ -102,21 +109,41 @@ def _of_both(rows: pd.DataFrame) -> pd.DataFrame:
     return pick(rows, arm=["cls", "medi"], against=["cls", "medi"])
 
 
+def _others(fidelity: pd.DataFrame) -> list[str]:
+    """The sets of generated images where they are not CLS and MeDi, which are compared; none where nothing is known."""
+    found = [] if fidelity.empty else [arm for arm in in_order(fidelity["arm"]) if arm != "floor"]
+    return [] if {"cls", "medi"} <= set(found) else found
+
+
+def _how_far(results: Results, arm: str, fidelity: pd.DataFrame) -> str:
+    value, name = results.distance(arm), arm_name(arm)
+    if not known(value):
+        return f"How far the images of {name} are from real ones on unseen combinations is not known{_reason(fidelity)}"
+    return f"The mean Fréchet distance on unseen combinations is {number(value)} for {name}"
+
+
+def _apart(floor: float | None) -> list[str]:
+    return [f"Two sets of real images are {number(floor)} apart, the real-vs-real floor"] if known(floor) else []
+
+
 def _against_floor(floor: float | None, cls: float, medi: float) -> list[str]:
     if not (known(floor) and floor > 0):
         return []
-    found = [f"Two sets of real images are {number(floor)} apart, the real-vs-real floor"]
+    found = _apart(floor)
     if cls > floor:
         excess = share((medi - floor) / (cls - floor))
         return [*found, f"MeDi is at {number(medi / floor)} times this floor, with {excess} of CLS’s excess over it"]
     return [*found, f"MeDi is at {number(medi / floor)} times this floor"]
 
 
-def _wins(fidelity: pd.DataFrame, attribute: str) -> str:
+def _wins(fidelity: pd.DataFrame, attribute: str, lacking: Collection[tuple[str, str]]) -> str:
     pairs = _pairs(fidelity, attribute, "unseen")
     if pairs.empty:
         return ""
-    return f"MeDi is closer in {(pairs['medi'] < pairs['cls']).sum()} of the {len(pairs)} unseen combinations"
+    never = sum(pair in lacking for pair in zip(pairs["class"], pairs[attribute]))
+    kinds = f" ({len(pairs) - never} held out, {never} that the cohort lacks)" if never else ""
+    closer = (pairs["medi"] < pairs["cls"]).sum()
+    return f"MeDi is closer in {closer} of the {len(pairs)} unseen combinations that are measured{kinds}"
 
 
 # --- what speaks against it? ------------------------------------------------------------------------------------------

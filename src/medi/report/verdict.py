@@ -11,7 +11,7 @@ import pandas as pd
 from medi.core.claims import HALF_WAY, LEAST_RECALL, PRIMARY
 from medi.core.tables import DIFFERENCE, of_main_probe
 from medi.figures.names import DASH, arm_name, interval, known, number, share, short, split_title
-from medi.report.remedies import EVERY, FIXED, NOISE, REAL, chance_of, is_generated, remedies
+from medi.report.remedies import EVERY, FIXED, NEW_SITES, NOISE, REAL, chance_of, is_generated, remedies
 from medi.report.run import pick
 
 TRAIN_LONGER = "train longer (continue with `medi train --images`)"
@@ -19,6 +19,7 @@ OLDER = (
     "Whether a classifier gains is not said: this run is of an older version, which compared nothing with pure noise. "
     "Run the study again."
 )
+BESIDE = {"unseen": "unseen", "seen": "seen", NEW_SITES: "at sites unseen as a whole", "worst_five": "the five worst"}
 CLS = "cls"  # the model that knows the class alone
 LISTED = 3  # remedies that a sentence names
 
@@ -216,8 +217,8 @@ def _numbers(found: Judged, rows: pd.DataFrame) -> str:
     own, real = (rows[rows["arm"] == name].iloc[0] for name in (found.arm, REAL))
     beside = ", ".join(
         f"{name} {_decimals(own[key])} (real only {_decimals(real[key])})"
-        for key, name in (("unseen", "unseen"), ("seen", "seen"), ("worst_five", "the five worst"))
-        if known(own[key])
+        for key, name in BESIDE.items()
+        if key in own and known(own[key])
     )
     without = _figure(rows[rows["arm"] == REAL])
     return (

@@ -24,7 +24,7 @@ from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, read_table, write_atomic, write_json, write_table
 from medi.core.locks import locked, part_of
 from medi.core.memory import keep_freed_memory
-from medi.core.outputs import refuse_images
+from medi.core.outputs import differences, in_words, refuse_images
 from medi.core.processes import Call, Summed, side_by_side
 from medi.core.progress import Advance, unheard
 from medi.core.seals import UNSEALED, read_whole, sealed
@@ -195,9 +195,10 @@ def _claim(folder: Path, made_by: Mapping[str, object]) -> None:
     else:
         found = read_json(write_json(record, made_by))
     found = _in_words_of_today(found)
-    if changed := [name for name, value in made_by.items() if found.get(name) != value]:
+    changes = [change for name, value in made_by.items() for change in differences(name, found.get(name), value)]
+    if changed := in_words(changes, "{name} ({old}, now {new})"):
         raise MediError(
-            f"{folder}: holds images of another {' and '.join(changed)}; choose another folder or the old settings"
+            f"{folder}: holds images of another {', '.join(changed)}; choose another folder or the old settings"
         )
 
 

@@ -29,6 +29,7 @@ from medi.evaluation.encoders import Encoder, learned
 from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
+from medi.figures.names import DASH, known
 from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of
 from medi.study.results import pick
 
@@ -212,5 +213,10 @@ def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedd
 
 
 def _listed(rows: pd.DataFrame, digits: int = 3) -> str:
-    """'cls 0.812, medi 0.907'"""
-    return ", ".join(f"{arm} {value:.{digits}f}" for arm, value in zip(rows["arm"], rows["value"]))
+    """'cls 0.812, medi 0.907'; a dash where one is undefined, and the reason where all are (P7)."""
+    if len(rows) and rows["value"].isna().all():
+        why = next((reason for reason in rows["reason"] if reason), "")
+        return f"not known ({why})" if why else "not known"
+    return ", ".join(
+        f"{arm} {f'{value:.{digits}f}' if known(value) else DASH}" for arm, value in zip(rows["arm"], rows["value"])
+    )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medi.cohort.image_fit import Mode
 from medi.core.errors import MediError, did_you_mean
+from medi.core.outputs import shown
 from medi.core.registry import load_extensions
 from medi.models.network import NetworkSettings
 from medi.sampling.sampler import SamplerSettings
@@ -303,7 +304,7 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
         for name in (name for name in now if name in before):
             yield from _differences(before[name], now[name], f"{place}.{name}" if place else name)
     elif before != now and place:
-        yield f"{place} was {before!r}, is {now!r} now"
+        yield f"{place} was {shown(before)}, is {shown(now)} now"
 
 
 def parse_study(content: object, name: str) -> StudySettings:

@@ -21,7 +21,7 @@ from medi.core.errors import MediError
 from medi.core.files import write_atomic
 from medi.core.locks import holding
 from medi.core.memory import keep_freed_memory
-from medi.core.outputs import differences, plain
+from medi.core.outputs import differences, in_words, plain
 from medi.core.progress import Advance, unheard
 from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, model_hash, save_model, save_tensors
@@ -321,7 +321,9 @@ def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) ->
     known = {key: value for key, value in _comparable(saved).items() if key in expected}
     found = {key: defaults[key] | value if key in defaults else value for key, value in known.items()}
     changes = [change for key, value in found.items() for change in differences(key, value, expected[key])]
-    if changed := [f"{name} ({old}, now {new})" for name, old, new in changes]:
+    if any(name == "data" for name, _, _ in changes):  # says it all: where another cohort is from is no setting
+        changes = [change for change in changes if change[0].split(".")[0] not in ("info", "combinations")]
+    if changed := in_words(changes, "{name} ({old}, now {new})"):
         raise MediError(f"{path}: was trained with another {', '.join(changed)}; use a new folder or the old settings")
 
 

@@ -83,4 +83,6 @@ def holdout(run: Run) -> Section:
         facts("Certificate: rule, seed and hashes, from which anyone can check it again", certificate.facts),
     ]
     text = f"{len(held_out)} combinations of {' and '.join(certificate.columns)} have no patch in training."
+    if run.lacking:
+        text += f" The cohort itself lacks {len(run.lacking)} more, which are as unseen to the models."
     return Section(*section, [f"{text} Frames mark them in the figures."], blocks=blocks)

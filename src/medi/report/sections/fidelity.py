@@ -80,7 +80,7 @@ def _class_bars(run: Run, measured: pd.DataFrame) -> Picture | None:
         "Distance per class",
         figures.class_bars(rows),
         spoken(rows, "class", "Fréchet distance"),
-        f"All images of a class are compared together. Both models’ images are mixed over {run.attribute} as the real "
+        f"All images of a class are compared together. Generated ones are mixed over {run.attribute} as the real "
         f"ones are. Dotted lines are averages over classes. {each_n(rows)}",
         table_of(
             "Distances per class",
@@ -93,7 +93,7 @@ def _class_bars(run: Run, measured: pd.DataFrame) -> Picture | None:
 def _distance_maps(run: Run, measured: pd.DataFrame, rows: pd.DataFrame) -> Picture | None:
     if rows.empty:
         return None
-    floor = " The real-vs-real floor stands beside both models." if (rows["arm"] == "floor").any() else ""
+    floor = " The real-vs-real floor stands beside them." if (rows["arm"] == "floor").any() else ""
     cut = f" The first {figures.MAP_ROWS} levels are shown." if rows[run.attribute].nunique() > figures.MAP_ROWS else ""
     return Picture(
         f"Distance per class and {run.attribute}",

@@ -13,11 +13,12 @@ def training(run: Run) -> Section:
     if run.training.empty:
         return Section(*section, ["No model has been trained yet."])
     ends = " ".join(_end(str(model), rows) for model, rows in run.training.groupby("model", sort=False))
+    several = {"cls", "medi"} <= set(run.training["model"])
     picture = Picture(
         "Training curves",
         figures.training_curves(run.training),
         f"Loss over the number of training images drawn. {ends}",
-        f"Both models are trained alike. {ends} The losses of CLS and MeDi do not measure the quality of their images.",
+        f"{'Both models are trained alike. ' if several else ''}{ends} A loss does not measure the quality of images.",
         table_of("Loss along training", run.training, open=False),
     )
     return Section(*section, blocks=[picture])

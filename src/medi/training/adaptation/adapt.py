@@ -130,9 +130,7 @@ def join(model: Path, levels: Sequence[Path], out: Path) -> Path:
                 f"{path}: holds no level; `medi adapt` writes level.safetensors unless it tunes all weights"
             )
         if record["base"] != checkpoint.hash:
-            raise MediError(
-                f"{path}: was learned for another model ({record['base']}) than {model} ({checkpoint.hash})"
-            )
+            raise MediError(f"{path}: was learned for another model than {model}; name that one, or adapt {model}")
         _check_new(denoiser.schema, record["attribute"], record["name"])
         denoiser = extended(denoiser, record["attribute"], record["name"], tensors["vector"])
         changes = {key.removeprefix(CHANGE): value for key, value in tensors.items() if key.startswith(CHANGE)}
