@@ -175,8 +175,6 @@ def damages(arguments: Sequence[str], out: Path) -> Found:
     found, whole, rng = Found(), contents(out), generator("trust", "damage")
     for number, name in enumerate(sorted(whole)):
         path, way = out / name, ("deleted", "cut", "flipped")[number % 3]
-        if path.name == STATE or path.suffix == ".html":
-            continue  # a state can be deleted by the user; the report is written by every run
         data = bytearray(path.read_bytes())
         data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         path.unlink()

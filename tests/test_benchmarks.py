@@ -51,12 +51,14 @@ QUICK: dict[str, tuple[object, ...]] = {
     "optimizer": (RUN,),
     "packing": (),
     "sampling": ("--run", RUN),
+    "pretraining": ("--out", "out", "--ship", "weights.safetensors"),
     "spectrum": ("--source", SHARED / "ami_br" / "metadata.csv"),
     "stress": ("--runs", RUNS, "--out", "out"),
     "study": ("--out", "out"),
     "transfer": ("--runs", RUNS, "--out", "out"),
     "trust": ("--out", "out"),
     "utility": ("runs", RUN, "--out", "out"),
+    "warm_start": ("--out", "out"),
 }
 
 

@@ -22,7 +22,17 @@ from medi.models.denoiser import Denoiser
 from medi.models.network import NETWORKS, UNET, NetworkSettings
 
 FORMAT_VERSION = 1
-PLAIN = ("recipe", "seed", "images", "data", "info", "combinations", "mpp", "base")  # entries that are plain data
+PLAIN = (
+    "recipe",
+    "seed",
+    "images",
+    "data",
+    "info",
+    "combinations",
+    "mpp",
+    "base",
+    "init",
+)  # entries that are plain data
 RENAMED = {"early": "early_average"}  # settings of training in files of version 0.1
 ENTRIES = {"format_version", "config", "sum", "format"}  # of the header
 SAME_SCALE = 1.1  # magnifications that differ by less are one
@@ -86,7 +96,7 @@ class Checkpoint:
     recipe: of training, by the names of its settings, which this room does not know; images: seen; data: a hash of the
     training patches, info: where they come from, combinations: how many there are of each (`combinations.counts`), mpp:
     their micrometres per pixel. adaptations: a record per level that was learned later. base: the hash of the model
-    that this one was made from. hash: names weights and settings, "" before they are written. What a file does not say
+    that this one was made from; init: of the weights that its network began with. hash: names weights and settings, "" before they are written. What a file does not say
     is empty or None.
     """
 
@@ -101,6 +111,7 @@ class Checkpoint:
     mpp: float | None = None
     adaptations: tuple[Mapping[str, Any], ...] = ()
     base: str = ""
+    init: str = ""
     hash: str = ""
 
     @classmethod

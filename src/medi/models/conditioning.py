@@ -17,15 +17,22 @@ from medi.cohort.schema import Attribute, Codes, Schema
 from medi.core.errors import MediError
 
 Join = Literal["concat", "additive", "linear"]
+Slices = Literal["equal", "half"]
 Dropout = float | dict[str, float]  # of every condition alike, or by its name: then no other one is dropped
 FREQUENCIES = 16  # octaves of a standardised continuous value: periods from 32 scales down to 1/1024 of one
 
 
-def slice_widths(dimension: int, conditions: int) -> tuple[int, ...]:
-    """Widths of the class's slice and of each attribute's; the class takes the remainder."""
-    if dimension < conditions:
+def slice_widths(dimension: int, conditions: int, slices: Slices = "equal") -> tuple[int, ...]:
+    """Widths of the class's slice and of each attribute's; the class takes the remainder.
+
+    slices: all alike ("equal"), or half of the vector for the class, however many attributes share the rest ("half").
+
+    >>> slice_widths(128, 3), slice_widths(128, 3, "half")
+    ((44, 42, 42), (64, 32, 32))
+    """
+    share = dimension // max(2 * (conditions - 1), 1) if slices == "half" else dimension // conditions
+    if share < 1:
         raise MediError(f"{conditions} conditions do not fit into a vector of {dimension}; widen the network")
-    share = dimension // conditions
     return (dimension - share * (conditions - 1), *[share] * (conditions - 1))
 
 
@@ -68,16 +75,17 @@ class ValueEmbedding(nn.Module):
 class Conditioning(nn.Module):
     """z_cond of a schema: the class's slice first, then one slice per attribute in the schema's order.
 
-    join: how the embeddings become one vector. "additive" has no slices: every embedding is as wide as z_cond.
+    join: how the embeddings become one vector; slices: how wide each is (`slice_widths`). "additive" has no slices: every embedding is as wide as z_cond.
     `forward(codes, dropped)` takes what `Schema.encode` gives, as tensors [n] per condition, and returns [n, d];
     `dropped` [n, k + 1] replaces conditions by their null vector (conditioning dropout, guidance).
     """
 
-    def __init__(self, schema: Schema, dimension: int, join: Join = "concat") -> None:
+    def __init__(self, schema: Schema, dimension: int, join: Join = "concat", slices: Slices = "equal") -> None:
         super().__init__()
         self.schema, self.join = schema, join
         conditions = len(schema.conditions)
-        self.widths = (dimension,) * conditions if join == "additive" else slice_widths(dimension, conditions)
+        whole = (dimension,) * conditions
+        self.widths = whole if join == "additive" else slice_widths(dimension, conditions, slices)
         self.embeddings = nn.ModuleList(
             LevelEmbedding(attribute, width) if attribute.kind == "categorical" else ValueEmbedding(width)
             for attribute, width in zip(schema.conditions, self.widths)

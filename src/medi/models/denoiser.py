@@ -39,7 +39,7 @@ class Denoiser(nn.Module):
     def __init__(self, settings: NetworkSettings, schema: Schema) -> None:
         super().__init__()
         self.settings, self.schema, self._is_compiled = settings, schema, False
-        self.conditioning = Conditioning(schema, settings.condition_width, settings.join)
+        self.conditioning = Conditioning(schema, settings.condition_width, settings.join, settings.slices)
         self.network = NETWORKS[settings.network](settings)
         self.register_buffer("ddpm_log_sigmas", torch.from_numpy(ddpm_sigmas()).float().log(), persistent=False)
         if settings.network == UNET and settings.parameterisation == "edm":

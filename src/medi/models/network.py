@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medi.core.errors import MediError
 from medi.core.registry import Registry, registry
 from medi.core.settings import validated
-from medi.models.conditioning import Join
+from medi.models.conditioning import Join, Slices
 
 UNET = "unet"
 
@@ -62,7 +62,8 @@ class NetworkSettings:
 
     attention: levels with self-attention, 0 the finest; middle_attention: at the coarsest, between down and up;
     head_dim: channels of a head. groups: of the normalisation. time_shift: whether z shifts activations ("default") or
-    scales them as well. join: how embeddings become z_cond. parameterisation: what the UNet predicts (`Denoiser`).
+    scales them as well. join: how embeddings become z_cond; slices: whether class and attributes have equal shares of
+    it, or the class half. parameterisation: what the UNet predicts (`Denoiser`).
     network: "unet", or the name of a registered one, which may use the other fields as it likes.
 
     >>> NetworkSettings(size=64, channels=(32, 64)).condition_width
@@ -82,6 +83,7 @@ class NetworkSettings:
     groups: int = 8
     time_shift: Literal["default", "scale_shift"] = "scale_shift"
     join: Join = "concat"
+    slices: Slices = "equal"
     parameterisation: Literal["edm", "ddpm"] = "edm"
     network: str = UNET
 

@@ -54,7 +54,8 @@ class Cost:
 
 def cost_of(chosen: Preset, schema: Schema) -> Cost:
     """The cost of a preset's training on this machine, from a second of forward passes, each counted three times."""
-    counted, denoiser = weightless(chosen.network, schema), fresh_denoiser(chosen.network, schema, 0).to(device())
+    counted = weightless(chosen.network, schema)
+    denoiser = fresh_denoiser(chosen.network, schema, 0, chosen.recipe.init).to(device())
     parameters = sum(weight.numel() for weight in counted.parameters())
     return Cost(parameters, 3 * gflop_per_image(counted), chosen.recipe.images, _rate(denoiser, chosen.recipe))
 

@@ -25,6 +25,7 @@ from medi.core.outputs import differences, in_words, plain
 from medi.core.progress import Advance, unheard
 from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, model_hash, save_model, save_tensors
+from medi.models.first_weights import first_weights_hash
 from medi.models.network import NetworkSettings
 from medi.training.log import LOG, SPEEDS, LogRow, check_collapse, check_finite, utilisation, write_log
 from medi.training.recipe import Recipe
@@ -34,7 +35,7 @@ from medi.training.trainer import Trainer
 MODEL, EARLY, STATE = "model.safetensors", "early.safetensors", "state.safetensors"  # in a model's folder
 SAVE_SECONDS = 300.0  # between two states at most
 ASKED_EVERY = 8  # updates after which several processes agree whether to stop
-COMPARED = ("recipe", "seed", "data", "info", "network", "combinations")  # entries of a header
+COMPARED = ("recipe", "seed", "data", "info", "network", "combinations", "init")  # entries of a header
 
 
 @holding("folder")
@@ -72,6 +73,7 @@ def train(
         info=cohort.info,
         combinations=counts(cohort.table, cohort.schema),
         mpp=cohort.mpp,
+        init=first_weights_hash(recipe.init),
     )
     model = folder / MODEL
     base = _base(folder, checkpoint)

@@ -35,6 +35,8 @@ class Recipe:
     images: keep, how many averages stay in snapshots/; sheets, whether a grid of samples is drawn; tensorboard,
     whether the log goes there too. early_average: the average after so many images stays in early.safetensors, the
     worse model of autoguidance; 0 is none.
+    init: the weights that the network begins with; conditions are always learned anew. "" draws them from the seed,
+    "procedural" takes those that ship with medi (`medi.models.first_weights`), a path those of another model file.
 
     >>> Recipe(images=1600, batch=16).rate(0)
     3.2e-05
@@ -70,6 +72,7 @@ class Recipe:
     sheets: bool = False
     tensorboard: bool = False
     early_average: int = 0
+    init: str = ""
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:

@@ -16,6 +16,7 @@ from medi.core.devices import in_bf16
 from medi.models.cost import gflop_per_image
 from medi.models.denoiser import Denoiser
 from medi.models.ema import Ema
+from medi.models.first_weights import begin_with
 from medi.models.network import NetworkSettings
 from medi.training.cuda_graph import Recorded
 from medi.training.data import Batch, Batches
@@ -32,11 +33,15 @@ ATTENTION = [  # all but cuDNN's, whose backward pass can give NaN on an H100, a
 ]
 
 
-def fresh_denoiser(settings: NetworkSettings, schema: Schema, seed: int) -> Denoiser:
-    """A denoiser whose first weights come from the seed; the random numbers of the caller stay as they are."""
+def fresh_denoiser(settings: NetworkSettings, schema: Schema, seed: int, init: str = "") -> Denoiser:
+    """A denoiser whose first weights come from the seed, those of its network from `init` where that names any; the
+    random numbers of the caller stay as they are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer("weights", seed))
-        return Denoiser(settings, schema)
+        made = Denoiser(settings, schema)
+    if init:
+        begin_with(made, init)
+    return made
 
 
 class Trainer:
@@ -51,7 +56,7 @@ class Trainer:
         # Its precision is the process's, ours is the recipe's; processes on CPUs join only where they are told of it.
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.recipe, self.images = recipe, 0
-        self.denoiser = fresh_denoiser(settings, schema, seed)
+        self.denoiser = fresh_denoiser(settings, schema, seed, recipe.init)
         loss = torch.compile(DenoisingLoss(self.denoiser)) if recipe.compile else DenoisingLoss(self.denoiser)
         self.loss, *self.optimizers = self.accelerator.prepare(loss, *optimizers(self.denoiser, recipe))
         self.weights = list(self.denoiser.parameters())

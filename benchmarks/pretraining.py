@@ -1,0 +1,78 @@
+"""The weights that `init: procedural` begins with: a network trained on endless procedural tissue.
+
+python benchmarks/pretraining.py [--out runs/pretraining] [--images 160000] [--threads 1] [--ship FILE] [--quick]
+
+65,536 patches of 32 px: 256 tissues and 256 sites from `medi.cohort.phantom.families`, each pair by chance, so that
+class and site say nothing of each other. None of them is the phantom's, and no real patch is among them. The network
+learns to show a tissue and a site as asked; the vectors of these 512 names are left out of what ships. The same command
+goes on where it stopped. With more --images it is continued for longer. --ship writes the network alone, as it lies in
+src/medi/models/weights. The last line is one JSON object.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from common import figure, report
+from medi.cohort.phantom import families
+from medi.models.checkpoint import load_tensors, save_tensors
+from medi.models.first_weights import PREFIX
+from medi.models.network import NetworkSettings
+from medi.training.log import read_log
+from medi.training.loop import train
+from medi.training.recipe import Recipe
+
+SEED = 0
+NETWORK = NetworkSettings(size=32, attention=(1, 2))
+RECIPE = Recipe(
+    images=160_000,
+    warmup=4_000,
+    optimizer="muon",
+    betas=(0.9, 0.99),
+    decay=0.6,
+    noise_mean=-0.6,
+    balance=0.0,
+    dropout=0.1,
+)
+PATCHES, LEVELS = 65_536, 256
+
+
+def ship(model: Path, out: Path) -> Path:
+    """Write the network of a model alone, with what its file says of the training, but not of conditions."""
+    tensors, config = load_tensors(model)
+    network = {name: value for name, value in tensors.items() if name.startswith(PREFIX)}
+    kept = {name: config[name] for name in ("network", "recipe", "seed", "images", "info", "mpp") if name in config}
+    return save_tensors(out, network, kept)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/pretraining"))
+    parser.add_argument("--images", type=int, default=RECIPE.images)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ship", type=Path, help="write the network alone to this file")
+    parser.add_argument("--quick", action="store_true", help="few patches and images")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    recipe = replace(RECIPE, images=options.images)
+    patches, levels = PATCHES, LEVELS
+    if options.quick:
+        patches, levels, recipe = 64, 4, replace(recipe, images=64, save_every=64, warmup=16)
+    cohort = families.cohort(SEED, patches, levels, levels)
+    model = train(cohort, options.out, NETWORK, recipe, cohort.schema, SEED)
+    if options.ship:
+        ship(model, options.ship)
+    log = read_log(options.out)
+    rate = sum(row.images_per_second for row in log) / len(log)
+    hours = recipe.images / rate / 3600
+    figures = {
+        "loss": figure([log[-1].loss], "", None, recipe.images, "of the last rows of the log"),
+        "hours": figure([hours], "h", None, recipe.images, f"{options.threads} threads, other work beside it"),
+    }
+    report("pretraining", figures, ["torch", "diffusers"])
+
+
+if __name__ == "__main__":
+    main()
