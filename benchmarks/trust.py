@@ -32,6 +32,7 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.core.seeds import generator
 from medi.models.checkpoint import load_tensors
+from medi.study.stages import LOG
 from medi.training.loop import STATE
 
 TIMED = {"run.json", ".run.json", "log.txt", "speed.jsonl"}
@@ -173,9 +174,14 @@ def trial(verb: str, arguments: Sequence[str], made: Path, kills: int, seconds: 
 def damages(arguments: Sequence[str], out: Path) -> Found:
     """Damage each file of a finished run in turn, in one of three ways, and run the same command again."""
     found, whole, rng = Found(), contents(out), generator("trust", "damage")
-    for number, name in enumerate(sorted(whole)):
+    recorded = [f"{path.relative_to(out)}" for path in out.rglob("*") if path.name in TIMED - {LOG}]
+    for number, name in enumerate(sorted([*whole, *recorded])):
         path, way = out / name, ("deleted", "cut", "flipped")[number % 3]
-        data = bytearray(path.read_bytes())
+        is_spare = path.name == STATE  # a damaged one is deleted, and nothing needs it; a user may delete it too
+        if is_spare and way == "deleted":
+            way = "cut"
+        sound = path.read_bytes()
+        data = bytearray(sound)
         data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
         path.unlink()
         if way != "deleted":
@@ -185,7 +191,10 @@ def damages(arguments: Sequence[str], out: Path) -> Found:
         found.kills += 1
         if process.returncode or (name not in " ".join(said.split()) and not ANEW & {name, Path(name).parts[0]}):
             found.failed.append(f"{name} {way}: {said[-300:]}")
+        if is_spare and not path.exists():
+            path.write_bytes(sound)
         compare(found, whole, out)
+        print(f"{name} {way}: {'wrong' if found.failed or found.lost or found.other else 'mended'}", flush=True)
     return found
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/warm_start.py --arm NAME=JSON [--arm ...] [--seeds 10] [--out runs/warm-start] [--n 100] [--quick]
 
-An arm is JSON of settings of the network and of the recipe: {"attention": [1, 2], "images": 50000, "init": "FILE"}; what
+An arm is JSON of settings of network, recipe and sampling: {"attention": [1, 2], "images": 50000, "init": "FILE"}. What
 it leaves out is the demo's. Per seed: the demo's cohort and hold-out, one model an arm, n images of each of the 32
 combinations. A probe of crossed real patches (n of each combination, none missing) tells class and site of the images;
 other real patches say what it can reach. Per encoder: the share shown as asked, on unseen and on seen combinations, of

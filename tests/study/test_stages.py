@@ -10,6 +10,7 @@ import pytest
 from medi.core.errors import MediError
 from medi.core.files import read_json, write_json, write_text
 from medi.core.progress import Silent
+from medi.study.generating import discard_models
 from medi.study.stages import Run, Stage
 
 Calls = list[str]
@@ -150,10 +151,36 @@ def test_a_stage_whose_output_is_damaged_is_made_again_alone(name: str, damage: 
     assert two_stages(tmp_path / "run", "first", "second")[0] == []
 
 
+def test_a_damaged_state_is_named_and_deleted_and_a_deleted_one_is_not_missed(tmp_path: Path) -> None:
+    """P12, P15: nothing that is done needs the state of its training."""
+
+    def work(calls: Calls, path: Path) -> str:
+        calls.append("models")
+        if not (path / "medi" / "model.safetensors").exists():
+            write_text(path / "medi" / "state.safetensors", "state")
+            write_text(path / "medi" / "model.safetensors", "model")
+        return "trained"
+
+    def once() -> tuple[Calls, list[str]]:
+        calls: Calls = []
+        heard = Heard()
+        Run(tmp_path / "run", heard).do(Stage("models", work, discard=discard_models), calls)
+        return calls, heard.lines
+
+    once()
+    model, state = (tmp_path / "run" / "models" / "medi" / f"{name}.safetensors" for name in ("model", "state"))
+    state.write_text("damaged")
+    assert once()[1][0] == "models: models/medi/state.safetensors is damaged; deleted"
+    assert model.is_file()
+    assert not state.exists()
+    assert once()[0] == []
+
+
 @pytest.mark.parametrize("damage", ["deleted", "cut", "flipped"])
-def test_a_damaged_record_is_replaced_by_its_copy(damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["run.json", ".run.json"])
+def test_a_damaged_record_is_replaced_by_its_copy(name: str, damage: str, tmp_path: Path) -> None:
     two_stages(tmp_path / "run", "1", "2")
-    path = tmp_path / "run" / "run.json"
+    path = tmp_path / "run" / name
     data = path.read_bytes()
     if damage == "deleted":
         path.unlink()
@@ -161,7 +188,8 @@ def test_a_damaged_record_is_replaced_by_its_copy(damage: str, tmp_path: Path) -
         path.write_bytes(data[:20] if damage == "cut" else data.replace(b"wrote 1", b"wrote 3"))
     calls, lines = two_stages(tmp_path / "run", "1", "2")
     assert calls == []
-    assert lines[0] == "a: wrote 1 (done before)"
+    assert lines[:2] == [f"{name} is missing or damaged; written again from its copy", "a: wrote 1 (done before)"]
+    assert path.read_bytes() == data
 
 
 def test_what_training_uses_up_may_be_deleted(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ class Checkpoint:
     recipe: of training, by the names of its settings, which this room does not know; images: seen; data: a hash of the
     training patches, info: where they come from, combinations: how many there are of each (`combinations.counts`), mpp:
     their micrometres per pixel. adaptations: a record per level that was learned later. base: the hash of the model
-    that this one was made from; init: of the weights that its network began with. hash: names weights and settings, "" before they are written. What a file does not say
-    is empty or None.
+    that this one was made from; init: of the weights that its network began with. hash: names weights and settings, ""
+    before they are written. What a file does not say is empty or None.
     """
 
     network: NetworkSettings

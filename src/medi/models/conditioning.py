@@ -75,7 +75,8 @@ class ValueEmbedding(nn.Module):
 class Conditioning(nn.Module):
     """z_cond of a schema: the class's slice first, then one slice per attribute in the schema's order.
 
-    join: how the embeddings become one vector; slices: how wide each is (`slice_widths`). "additive" has no slices: every embedding is as wide as z_cond.
+    join: how the embeddings become one vector; slices: how wide each is (`slice_widths`). "additive" has no slices:
+    every embedding is as wide as z_cond.
     `forward(codes, dropped)` takes what `Schema.encode` gives, as tensors [n] per condition, and returns [n, d];
     `dropped` [n, k + 1] replaces conditions by their null vector (conditioning dropout, guidance).
     """

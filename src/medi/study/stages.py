@@ -18,8 +18,8 @@ from medi.core.progress import Show
 
 RECORD, COPY = "run.json", ".run.json"
 LOG = "log.txt"  # what the command line writes before the first stage
-PASSING_FILES = {"state.safetensors"}  # what is used up on the way to a stage's output, or can be deleted
-PASSING_FOLDERS = {"snapshots", "sheets", "parts"}
+PASSING_FOLDERS = {"snapshots", "sheets", "parts"}  # what is used up on the way to a stage's output
+SPARE_FILES = {"state.safetensors"}  # what a done stage can do without: deleted where it is damaged
 LARGE = 1 << 28  # bytes
 Study = TypeVar("Study")
 
@@ -78,6 +78,9 @@ class Run:
     def __init__(self, folder: Path, show: Show, redo: bool = False) -> None:
         self.folder, self.show, self.redo = folder, show, redo
         self.records = _open(folder, redo)
+        if self.records and (bad := [name for name in (RECORD, COPY) if not _is_sound(folder / name)]):
+            show.line(f"{bad[0]} is missing or damaged; written again from its copy")
+            self._write()
 
     def do(self, stage: Stage[Study], study: Study) -> None:
         """Do a stage unless it is done, and show its line."""
@@ -88,7 +91,8 @@ class Run:
                 self.show.line(f"{stage.name}: {record.line} (done before)")
                 return
             (name, what), more = next(iter(bad.items())), len(bad) - 1
-            self.show.line(f"{stage.name}: {name} is {what}{f' and {more} more' if more else ''}; made again")
+            mended = "deleted" if all(map(_is_spare, bad)) else "made again"
+            self.show.line(f"{stage.name}: {name} is {what}{f' and {more} more' if more else ''}; {mended}")
             stage.clear(self.folder, bad)
         record.line, record.files = None, {}
         self._write()
@@ -142,8 +146,9 @@ def contents(folder: Path, outputs: Iterable[str]) -> dict[str, str]:
 def altered(folder: Path, outputs: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     """What is "missing" or "damaged" of a stage's outputs, by file; of an older run only whether they are there."""
     lost = {name: "missing" for name in outputs if not (folder / name).exists()}
-    missing = {name: "missing" for name in known if not (folder / name).is_file()}
-    damaged = (name for name in known if name not in missing and _fingerprint(folder / name) != known[name])
+    there = [name for name in known if (folder / name).is_file()]
+    missing = {name: "missing" for name in known if name not in there and not _is_spare(name)}
+    damaged = (name for name in there if _fingerprint(folder / name) != known[name])
     return lost or missing | dict.fromkeys(damaged, "damaged")
 
 
@@ -154,7 +159,11 @@ def discard_parts(folder: Path, names: Iterable[str]) -> None:
 
 
 def _passes(path: Path) -> bool:
-    return path.name in PASSING_FILES or bool(PASSING_FOLDERS & set(path.parts)) or path.name.startswith(".")
+    return bool(PASSING_FOLDERS & set(path.parts)) or path.name.startswith(".")
+
+
+def _is_spare(name: str) -> bool:
+    return Path(name).name in SPARE_FILES
 
 
 def _fingerprint(path: Path) -> str:
@@ -216,10 +225,13 @@ def _of_today(folder: Path, redo: bool) -> dict[str, Record]:
 
 def _sound_record(folder: Path) -> Path:
     """run.json, or its copy where it is missing or damaged."""
+    is_lost = (folder / COPY).exists() and not _is_sound(folder / RECORD)
+    return folder / (COPY if is_lost else RECORD)
+
+
+def _is_sound(path: Path) -> bool:
     try:
-        read_json(folder / RECORD)
+        read_json(path)
     except MediError:
-        if not (folder / COPY).exists():
-            raise
-        return folder / COPY
-    return folder / RECORD
+        return False
+    return True
