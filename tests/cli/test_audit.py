@@ -109,13 +109,17 @@ def test_guesses_are_told_and_unknown_patients_warned_of_p5(medi: Medi, source: 
     for guess in ("label from column 'label'", "patient from column 'patient'", "slide from column 'slide'"):
         assert guess in shown
     assert "attributes guessed: site" in shown
-    assert "warning" not in shown
+    assert "warning: no column" not in shown
     assert "patient from column 'patient'" in fine(medi("audit", "a", "--out", "b")), "of a cohort folder, too"
     warning = "warning: no column is the patient: each of the 48 patches counts as a patient of its own"
     shown = fine(medi("audit", source, "--patient", "", "--slide", "", "--out", "c"))
     assert warning in shown
+    choice = (
+        "if the table has such a column, name it (--patient, or --slide at least; in a study file patient: and slide:"
+    )
+    assert choice in shown, "defect: it asked for a column that is not there"
     assert warning in fine(medi("holdout", source, "--patient", "", "--slide", "", "--out", "h"))
-    assert "warning" not in fine(medi("audit", source, "--patient", "", "--out", "d")), "slides stand for patients"
+    assert "no column is" not in fine(medi("audit", source, "--patient", "", "--out", "d")), "slides stand for patients"
 
 
 def test_without_an_attribute_it_says_what_cannot_be_judged(medi: Medi) -> None:

@@ -16,6 +16,11 @@ def test_the_page_is_written_again_and_all_is_well(medi: Medi) -> None:
     assert (run / "report.html").stat().st_size > 10_000
     assert shown.splitlines() == ["report: run/report.html", "next: medi app run"]
     assert "all is well" in fine(medi("doctor", run))
+    (run / "report.html").unlink()
+    assert fine(medi("report", run, "--out", "apart")).splitlines()[0] == "report: apart/report.html"
+    assert not (run / "report.html").exists(), "defect: --out was passed over, and the run's own page written"
+    Path("other/tables").mkdir(parents=True)
+    refused(medi("report", run, "--out", "other"), "other: holds another result", "choose another --out")
     (run / "cohort" / "cohort.json").write_text("{")
     code, shown = medi("doctor", run)
     assert code == 1

@@ -10,8 +10,10 @@ from scipy.stats import entropy
 from scipy.stats.contingency import association as scipy_association
 from sklearn.metrics import normalized_mutual_info_score
 
+import medi
 from medi.cohort.association import Rows, associate, tallied
 from medi.cohort.audit import Audit, audit
+from medi.cohort.patients import too_few
 from medi.cohort.schema import Schema
 from medi.core import seeds
 from medi.core.errors import MediError
@@ -283,3 +285,23 @@ def test_tcga_hospitals_do_not_and_span_lung_classes(slides: pd.DataFrame) -> No
     assert not found.alarms
     lung = found.counts.query("by == 'class' and attribute == 'site'").groupby("group")["level"].agg(set)
     assert {"Asterand", "Indivumed"} <= lung["TCGA-LUAD"] & lung["TCGA-LUSC"]
+
+
+def test_a_low_grade_of_few_patients_is_no_all_clear() -> None:
+    """Defect: 37 patients in 29 combinations were graded "none" without a word, where thousands are graded "strong"."""
+    few = medi.phantom(patches=400, seed=0).audit()
+    said = '37 patients are too few to grade site, group well (1.3 in each combination with the class): "none" is no'
+    assert [text.startswith(said) for text in few.cautions()] == [True]
+    assert few.cautions()[0] in str(few)
+    assert few.cautions()[0] in few.summary()
+    assert few.cautions()[0] not in few.notes, "an audit of before is the same audit"
+
+
+@pytest.mark.parametrize(
+    ("patients", "grade", "is_told"),
+    [(49, "none", True), (49, "caution", True), (49, "strong", False), (50, "none", False), (1, "", False)],
+)
+def test_when_patients_are_too_few(patients: int, grade: str, is_told: bool) -> None:
+    size = {"patients": patients, "combinations": {"site": {"combinations": 12, "empty": 2}}}
+    assert bool(too_few(size, {"site": grade})) == is_told
+    assert too_few({"patients": 9}, {"site": "none"}) == "", "an audit of version 0.1 says nothing of combinations"

@@ -55,6 +55,8 @@ def test_terminal_shows_every_stage_the_summary_and_the_report(quick: tuple[Path
     assert "chance" in printed
     assert f"report: {out / 'report.html'}" in printed
     assert (out / "report.html").stat().st_size > 100_000
+    assert printed.count("with 1,600 training images") == 1, "defect: said before and after the figures"
+    assert " nan" not in printed, 'defect: "copies: real nan"'
 
 
 @pytest.mark.slow

@@ -59,6 +59,8 @@ def _show(found: "Audit", told: Sequence[str]) -> None:
     for note in found.notes:
         if note not in told:
             say(note)
+    for caution in found.cautions():
+        warn(caution)
     for alarm in found.alarms:
         console.print(Panel(Text(printable(alarm)), title="ALARM", border_style="bold red", title_align="left"))
 

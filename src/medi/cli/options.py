@@ -13,9 +13,9 @@ from medi.core.errors import MediError, did_you_mean
 TIMES = " x "  # between the levels of a combination, here and in every message
 
 
-def folder(what: str) -> Any:
+def folder(what: str, show_default: bool | str = True) -> Any:
     """--out of a verb that writes a folder."""
-    return typer.Option("--out", metavar="FOLDER", help=f"Folder for {what}.")
+    return typer.Option("--out", metavar="FOLDER", help=f"Folder for {what}.", show_default=show_default)
 
 
 Compile = Annotated[

@@ -13,6 +13,7 @@ from medi.cli.values import folders
 from medi.core.errors import MediError
 
 OF_VERBS = "A study done verb by verb"
+OUT = "medi-report"
 
 
 def report(
@@ -28,12 +29,15 @@ def report(
     utility: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="What medi utility wrote.", rich_help_panel=OF_VERBS)
     ] = None,
-    out: Annotated[Path, folder("the page and its parts, with --real")] = Path("medi-report"),
+    out: Annotated[
+        Path | None, folder("the page; with --real its parts too", show_default=f"RUN; {OUT} with --real")
+    ] = None,
 ) -> None:
     """The page of a run, or of a study done verb by verb.
 
-    RUN/report.html is written again from the tables of a run. With --real the parts are brought together in a folder of
-    their own; what was not measured is left out. The page opens offline in any browser.
+    RUN/report.html is written again from the tables of a run; with --out the page goes into that folder instead. With
+    --real the parts are brought together in a folder of their own; what was not measured is left out. The page opens
+    offline in any browser.
 
     Example: medi report --real my-packed medi=my-samples --utility my-utility
     """
@@ -42,15 +46,15 @@ def report(
 
     if real is None:
         run = _run_folder(parts or [], {"--fidelity": fidelity, "--utility": utility})
-        with locked(run):
-            say(f"report: {build(run)}")
+        with locked(run), locked(out or run):
+            say(f"report: {build(run, out)}")
         next_step("app", run)
         return
     from medi.core.files import read_json
     from medi.study.assembling import Parts, assemble
 
-    page = assemble(Parts(real, folders(parts or []), fidelity, utility), out)
-    for sentence in read_json(out / "results.json")["verdict"]:
+    page = assemble(Parts(real, folders(parts or []), fidelity, utility), out or Path(OUT))
+    for sentence in read_json(page.with_name("results.json"))["verdict"]:
         say(sentence)
     say(f"report: {page}")
     next_step("export", *(str(part) for part in list(folders(parts or []).values())[:1] or [real]), "--as", "folder")

@@ -72,8 +72,6 @@ def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
     from medi.study.study import run as run_study
     from medi.study.upkeep import LOG
 
-    if settings.note:
-        warn(settings.note)
     terminal = Terminal(keep=out / LOG)
     if (out / RECORD).exists():
         terminal.open_log()

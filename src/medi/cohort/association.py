@@ -11,10 +11,10 @@ import pandas as pd
 from jaxtyping import Float32, Int64
 
 from medi.cohort.combinations import Ids, joint_ids, level_ids
+from medi.cohort.patients import RARE
 from medi.cohort.schema import Attribute, Schema
 from medi.core.errors import MediError
 
-RARE = 5  # patients below which a combination counts as rare
 LISTED = 100_000  # combinations that `gaps` lists one by one
 FLAGS = 2**26  # bytes of a table of flags, faster than hashing pairs while it is small
 PLURAL = {"patch": "patches", "slide": "slides", "patient": "patients"}

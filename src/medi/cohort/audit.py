@@ -29,7 +29,7 @@ from medi.cohort.association import (
     pair,
     tallied,
 )
-from medi.cohort.patients import patients_unknown
+from medi.cohort.patients import patients_unknown, too_few
 from medi.cohort.schema import Schema
 from medi.cohort.skill import People, Skill, skills
 from medi.core.files import check_format, read_json, read_table, write_atomic, write_json, write_table
@@ -93,8 +93,8 @@ class Audit(Shown):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and the alarms at the end, where they are not passed over."""
-        return (*self.notes, *(f"ALARM: {alarm}" for alarm in self.alarms))
+        """The notes and cautions, and the alarms at the end, where they are not passed over."""
+        return (*self.notes, *self.cautions(), *(f"ALARM: {alarm}" for alarm in self.alarms))
 
     def to_frame(self) -> pd.DataFrame:
         """A row per attribute: its combinations with the class, its association, how far it gives the class away."""
@@ -109,6 +109,10 @@ class Audit(Shown):
         from medi.figures.audit import counts_map
 
         return counts_map(self.counts)
+
+    def cautions(self) -> list[str]:
+        """What the grades must not be taken for: that there are too few patients to grade an attribute well."""
+        return [text for text in [too_few(self.size, self.grades())] if text]
 
     def grades(self) -> dict[str, str]:
         """How far each attribute, and all together, give the class away, in plain words."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from medi.core.errors import MediError
 from medi.core.files import write_text
 from medi.figures.names import DASH, arm_name, interval, known, number, of_arm
 from medi.report.parts import Section, Table
 from medi.report.remedies import headline_table, remedies
-from medi.report.run import Run, pick, read
+from medi.report.run import PARTS, Run, pick, read
 from medi.report.sections.cohort import audit, holdout
 from medi.report.sections.control import control
 from medi.report.sections.fidelity import fidelity
@@ -38,14 +39,16 @@ class Headline:
     beside: str
 
 
-def build(run: Path) -> Path:
-    """Write run/report.html from the tables in `run` alone and return its path.
+def build(run: Path, out: Path | None = None) -> Path:
+    """Write report.html into `run`, or into the folder `out`, from the tables in `run` alone and return its path.
 
-    Raises MediError where `run` holds no result at all, or one of a newer format.
+    Raises MediError where `run` holds no result at all, or one of a newer format, and where `out` holds another's.
     """
+    if out is not None and any((out / part).exists() for part in PARTS) and not out.samefile(run):
+        raise MediError(f"{out}: holds another result, whose page would be lost; choose another --out")
     found = read(run)
     sections = [section(found) for section in (*RESULTS, *METHODS)]
-    return write_text(run / "report.html", render(found, sections))
+    return write_text((out or run) / "report.html", render(found, sections))
 
 
 def render(run: Run, sections: Sequence[Section]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from medi.cohort.patients import too_few
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
@@ -83,7 +84,10 @@ class Audit:
             return cls()
         content = read_json(path)
         tables = {name: pd.DataFrame(content[name]) for name in AUDIT_TABLES if content.get(name)}
-        return cls(True, content.get("size", {}), content.get("alarms", []), content.get("notes", []), tables)
+        size, graded = content.get("size", {}), content.get("ceiling", [])
+        few = too_few(size, {row["attribute"]: row.get("grade") or "" for row in graded})
+        notes = [*content.get("notes", []), *([few] if few else [])]
+        return cls(True, size, content.get("alarms", []), notes, tables)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ MODES: dict[Mode, str] = {
     "crop": "the images are not square: the centre of each is taken; tile takes all of it",
     "tile": f"images of more than {LARGE} px are cut into patches; resize makes one patch of each",
 }
-NO_PATIENT = "WARNING: no column is the patient or the slide; patches of one patient can lie on both sides of a split"
+NO_PATIENT = (
+    "WARNING: no column is the patient or the slide: patches of one patient can lie on both sides; name one if there is"
+)
 ROLES = {
     "label": "the class",
     "image": "the path of the image",
