@@ -1,6 +1,7 @@
 """Damage is seen (P15): any flipped bit, a cut or emptied file is refused by name, and never crashes the reader."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,11 @@ def test_pixels_are_checked_when_they_are_first_used(tmp_path: Path) -> None:
     """Damage in one chunk does not keep the others from being read."""
     images = np.random.default_rng(0).integers(0, 256, (1500, 64, 64, 3), dtype=np.uint8)
     path = Pixels.of(images).save(tmp_path / "pixels.npy")
-    data = bytearray(path.read_bytes())
-    data[-100] ^= 1
-    path.write_bytes(data)
+    with path.open("rb+") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-100, os.SEEK_END)
+        file.write(flipped(byte, 0))
     pixels = Pixels.open(path)
     np.testing.assert_array_equal(pixels[:10], images[:10])
     with pytest.raises(MediError, match=r"pixels.npy: rows 1364 to 1499 are damaged; write it again"):

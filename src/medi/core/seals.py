@@ -23,8 +23,13 @@ def sealed(data: bytes) -> bytes:
     >>> is_whole(whole), is_whole(whole.replace(b"1", b"2", 1)), is_whole(b'{"n": 1}')
     (True, False, True)
     """
-    start = data.rindex(UNSEALED.encode()) + len(MARK)
+    start = _place(data)
     return data[:start] + _digest(data).encode() + data[start + DIGITS :]
+
+
+def _place(data: bytes) -> int:
+    """Where the digits of an unsealed file begin."""
+    return data.rindex(UNSEALED.encode()) + len(MARK)
 
 
 def is_whole(data: bytes) -> bool:
@@ -40,8 +45,11 @@ def is_whole(data: bytes) -> bool:
 
 
 def seal(path: Path) -> None:
-    """Put the checksum into a file that was written with `UNSEALED`."""
-    path.write_bytes(sealed(path.read_bytes()))
+    """Put the checksum into a file that was written with `UNSEALED`; nothing else of it is written again."""
+    data = path.read_bytes()
+    with path.open("rb+") as file:
+        file.seek(_place(data))
+        file.write(_digest(data).encode())
 
 
 def read_whole(path: Path, remedy: str) -> bytes:

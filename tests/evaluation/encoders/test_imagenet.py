@@ -1,5 +1,6 @@
 """The encoder "imagenet": real weights that name objects, and features as timm makes them of the same weights."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_the_weights_are_converted_once_to_safetensors_p11(
         patch.setattr(weights, "read", lambda path: pytest.fail("the pickle was read again"))
         assert encoder("imagenet").encode(patches).tobytes() == features.tobytes()
     assert copy.stat().st_mtime_ns == written
-    copy.write_bytes(copy.read_bytes()[:-9])  # damaged: made again
+    os.truncate(copy, copy.stat().st_size - 9)  # damaged: made again
     assert encoder("imagenet").encode(patches).tobytes() == features.tobytes()
     assert copy.stat().st_mtime_ns > written
 
