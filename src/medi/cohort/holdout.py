@@ -88,9 +88,9 @@ class Holdout(Shown):
             share, remedy = self.reserve_needed(), "the slides have too few patches for it"
             if slides >= train + kept:
                 remedy = (
-                    "each patch counts as a slide of its own, and a reserved patch needs others of its slide in training; "
-                    "if the table has a column of the slide, name it (--slide; in a study file slide: under read:), else "
-                    "copies cannot be told"
+                    "each patch counts as a slide of its own, and a reserved patch needs others of its slide in "
+                    "training; if the table has a column of the slide, name it (--slide; in a study file slide: under "
+                    "read:), else copies cannot be told"
                 )
             elif share is not None:
                 remedy = f"--reserve {share:g} keeps enough"

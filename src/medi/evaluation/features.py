@@ -107,6 +107,15 @@ def scales(x: Features) -> Float64[np.ndarray, " d"]:
     return np.where(found > 0, found, 1.0)
 
 
+def lacks(name: str, lacking: Sequence[str], over: Sequence[str], table: pd.DataFrame) -> MediError:
+    """The error about a set without some columns: over which columns it can be compared, or how it gets the others."""
+    columns = ", ".join(lacking)
+    common = ",".join(column for column in over if column in table.columns)
+    narrower = f"compare over what it has (--over {common}), or " if common and set(lacking) & set(over) else ""
+    remedy = f"{narrower}make it again from a source or a plan with {columns}"
+    return MediError(f"the {name} table lacks the columns {columns}; {remedy}")
+
+
 def check_sets(sets: Mapping[str, Embedded], over: Sequence[str]) -> None:
     """Refuse sets that cannot be compared: lacking columns, other numbers a patch, another encoder.
 
@@ -115,8 +124,7 @@ def check_sets(sets: Mapping[str, Embedded], over: Sequence[str]) -> None:
     first = next(iter(sets.values()))
     for name, rows in sets.items():
         if lacking := [column for column in (*over, "sample_id", "slide") if column not in rows.table.columns]:
-            known = ", ".join(map(str, rows.table.columns))
-            raise MediError(f"the {name} table lacks the columns {', '.join(lacking)}; it has {known}")
+            raise lacks(name, lacking, over, rows.table)
         if rows.features.shape[1] != first.features.shape[1]:
             raise MediError(
                 f"{name}: embeddings {list(rows.features.shape)} do not fit {first.features.shape[1]} numbers a patch; "

