@@ -31,13 +31,13 @@ def patches() -> Cohort:
 
 @pytest.fixture(scope="module")
 def train() -> tuple[Cohort, Features]:
-    cohort = phantom.fresh(phantom.COMBINATIONS, 60, 0, "probe 60")
+    cohort = phantom.fresh(phantom.COMBINATIONS, 40, 0, "probe 60")
     return cohort, embed(cohort, COLOUR_TEXTURE)
 
 
 @pytest.fixture(scope="module")
 def test() -> tuple[Cohort, Features]:
-    cohort = phantom.fresh(phantom.COMBINATIONS, 40, 0, "probe 40")
+    cohort = phantom.fresh(phantom.COMBINATIONS, 20, 0, "probe 40")
     return cohort, embed(cohort, COLOUR_TEXTURE)
 
 
