@@ -129,7 +129,7 @@ def test_resumes_after_a_kill_and_joins_shards(model: Path, known: Cohort, tmp_p
     assert transfer(model, known, rows, tmp_path / "cut", SETTINGS).digest() == whole.digest()
     assert transfer(model, known, rows, tmp_path / "s", SETTINGS, shard=(1, 2)) is None
     assert transfer(model, known, rows, tmp_path / "s", SETTINGS, shard=(0, 2)).digest() == whole.digest()
-    with pytest.raises(MediError, match="another transfer; choose another folder"):
+    with pytest.raises(MediError, match=r"another transfer\.strength \(1\.0, now 0\.5\); choose another folder"):
         transfer(model, known, rows, tmp_path / "whole", replace(SETTINGS, strength=0.5))
 
 
