@@ -1,12 +1,12 @@
 """The weights that `init: procedural` begins with: a network trained on endless procedural tissue.
 
-python benchmarks/pretraining.py [--out runs/pretraining] [--images 160000] [--threads 1] [--ship FILE] [--quick]
+python benchmarks/pretraining.py [--out runs/pretraining] [--images 2000000] [--threads 1] [--ship FILE] [--quick]
 
-65,536 patches of 32 px: 256 tissues and 256 sites from `medi.cohort.phantom.families`, each pair by chance, so that
-class and site say nothing of each other. None of them is the phantom's, and no real patch is among them. The network
-learns to show a tissue and a site as asked; the vectors of these 512 names are left out of what ships. The same command
-goes on where it stopped. With more --images it is continued for longer. --ship writes the network alone, as it lies in
-src/medi/models/weights. The last line is one JSON object.
+131,072 patches of 32 px: 2,048 tissues and 2,048 sites from `medi.cohort.phantom.families`, each pair by chance, so
+that they say nothing of each other. None of them is the phantom's, and no real patch is among them. The network learns
+to show the factors of a tissue and of a site as asked. The same command goes on where it stopped. With more --images it
+is continued for longer. --ship writes the network alone, without what reads these factors: a file that `training.init`
+takes. The last line is one JSON object.
 """
 
 import argparse
@@ -25,18 +25,19 @@ from medi.training.loop import train
 from medi.training.recipe import Recipe
 
 SEED = 0
-NETWORK = NetworkSettings(size=32, attention=(1, 2))
+NETWORK = NetworkSettings(size=32, channels=(48, 96, 96), attention=(1, 2), head_dim=48, join="additive")
 RECIPE = Recipe(
-    images=160_000,
+    images=2_000_000,
     warmup=4_000,
     optimizer="muon",
     betas=(0.9, 0.99),
     decay=0.6,
-    noise_mean=-0.6,
+    noise_mean=-0.8,
+    noise_std=1.4,
     balance=0.0,
     dropout=0.1,
 )
-PATCHES, LEVELS = 65_536, 256
+PATCHES, LEVELS = 131_072, 2_048
 
 
 def ship(model: Path, out: Path) -> Path:
@@ -60,7 +61,7 @@ def main() -> None:
     patches, levels = PATCHES, LEVELS
     if options.quick:
         patches, levels, recipe = 64, 4, replace(recipe, images=64, save_every=64, warmup=16)
-    cohort = families.cohort(SEED, patches, levels, levels)
+    cohort = families.described(families.cohort(SEED, patches, levels, levels), SEED)
     model = train(cohort, options.out, NETWORK, recipe, cohort.schema, SEED)
     if options.ship:
         ship(model, options.ship)

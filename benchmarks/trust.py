@@ -194,7 +194,7 @@ def damages(arguments: Sequence[str], out: Path) -> Found:
         if is_spare and not path.exists():
             path.write_bytes(sound)
         compare(found, whole, out)
-        print(f"{name} {way}: {'wrong' if found.failed or found.lost or found.other else 'mended'}", flush=True)
+        print(f"{name} {way}; so far {len(found.failed)} not mended, {len(found.other)} other files", flush=True)
     return found
 
 

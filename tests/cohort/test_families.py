@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from medi.cohort.phantom import STAINS, TISSUES
-from medi.cohort.phantom.families import APART, DEGREES, FACTORS, cohort, degrees, random_stain, random_tissue
+from medi.cohort.phantom.families import (
+    APART,
+    DEGREES,
+    FACTORS,
+    cohort,
+    degrees,
+    described,
+    random_stain,
+    random_tissue,
+)
 
 
 @pytest.mark.slow
@@ -34,3 +43,20 @@ def test_a_cohort_of_the_families_is_the_same_for_the_same_seed_p3() -> None:
     assert first.digest() == second.digest() != cohort(1, 24, tissues=4, sites=3).digest()
     assert first.table["slide"].value_counts().tolist() == [8, 8, 8]
     assert first.images[:].std() > 10
+
+
+def test_patches_are_described_by_their_factors() -> None:
+    made = cohort(2, 24, tissues=4, sites=3)
+    found = described(made, 2)
+    tissue, stain = (int(made.table[column].iloc[9][1:]) for column in ("class", "site"))
+    row = found.table.iloc[9]
+    assert row["class"] == random_tissue(2, tissue).arrangement
+    assert np.exp(float(row["radius"])) == pytest.approx(random_tissue(2, tissue).radius)
+    assert float(row["eosin g"]) == pytest.approx(random_stain(2, stain).eosin[1])
+    codes = found.schema.encode(found.table)
+    assert len(codes) == 1 + 11 + 6 + 1
+    for name, values in list(codes.items())[1:]:
+        assert values.mean() == pytest.approx(0, abs=1e-4), name
+        assert values.std() == pytest.approx(1, abs=1e-4) or np.ptp(values) == 0, name
+    assert found.digest() != made.digest()
+    assert (found.images[:] == made.images[:]).all()

@@ -46,7 +46,7 @@ def test_a_study_of_one_encoder_says_nothing_of_others(folder: Path) -> None:
     run = read(folder)
     assert asked_by_encoder(run) is None
     assert recall_by_encoder(run) is None
-    assert spoken_by_encoder(run) == []
+    assert spoken_by_encoder(run.by_encoder, run.fidelity) == []
 
 
 def test_recall_stands_for_both_encoders(folder: Path) -> None:

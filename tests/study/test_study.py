@@ -246,6 +246,7 @@ def test_the_same_command_repairs_a_damaged_run(
         (copy / name).write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     for name in ("results.json", "report.html", "audit/audit.json"):
         (copy / name).unlink()
+    (copy / "results.json").write_text("{")
     shown = fine(medi("demo", "--quick", "--out", copy))
     assert written(copy) == written(quick[0])
     for name in ["audit/audit.json is missing", *(f"{name} is damaged" for name in named)]:

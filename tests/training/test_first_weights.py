@@ -78,5 +78,5 @@ def test_weights_of_another_network_are_refused_with_the_setting_before_anything
 
 
 def test_a_file_that_is_not_there_is_one_line(cohort: Cohort, tiny, tmp_path) -> None:
-    with pytest.raises(MediError, match=r"training\.init 'nowhere': no such file; give 'procedural'"):
+    with pytest.raises(MediError, match=r"training\.init 'nowhere': no such file; give the model"):
         train(cohort, tmp_path / "out", tiny, replace(RECIPE, init="nowhere"), cohort.schema, 0)

@@ -4,7 +4,6 @@ Conditions are learned anew: only the network takes them over, `Denoiser.conditi
 """
 
 from dataclasses import asdict
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from medi.core.errors import MediError
@@ -12,18 +11,8 @@ from medi.models.checkpoint import load_tensors, model_hash
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 
-PROCEDURAL = "procedural"  # the name of the weights that ship with medi
-FOLDER = "weights"  # beside this module; its README.md says what they are
 PREFIX = "network."  # of the network's tensors in a model file
 FREE = ("size", "join", "slices")  # settings of a network that its convolutions do not know
-
-
-def path_of(init: str) -> Path:
-    """The file of these first weights: those that ship, by their name, or a model file."""
-    if init != PROCEDURAL:
-        return Path(init).expanduser()
-    with as_file(files("medi.models") / FOLDER / f"{PROCEDURAL}.safetensors") as path:
-        return path
 
 
 def first_weights_hash(init: str) -> str:
@@ -59,10 +48,10 @@ def _plain(value: object) -> object:
 
 
 def _there(init: str) -> Path:
-    path = path_of(init)
+    path = Path(init).expanduser()
     if not path.is_file():
         raise MediError(
-            f"training.init {init!r}: no such file; give {PROCEDURAL!r}, a model.safetensors, or nothing for random "
+            f"training.init {init!r}: no such file; give the model.safetensors of a training, or nothing for random "
             "first weights"
         )
     return path

@@ -25,7 +25,7 @@ def summary(run: Run) -> list[str]:
         *lost(run),
         *verdict(utility, control, fidelity),
         distance(run.results, fidelity, attribute, run.lacking),
-        *spoken_by_encoder(run),
+        *spoken_by_encoder(run.by_encoder, run.fidelity),
         limits(run.results, fidelity, utility, attribute, control, run.memorisation, run.training_audit),
     ]
 

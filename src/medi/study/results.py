@@ -21,7 +21,6 @@ from medi.evaluation.encoders import Encoder
 from medi.report.page import build
 from medi.report.pictures import figure_of
 from medi.report.remedies import called, records, remedies
-from medi.report.run import read as read_run
 from medi.report.sections.by_encoder import spoken_by_encoder
 from medi.report.sheets import write_sheets
 from medi.report.verdict import OLDER, verdict, worst_class
@@ -168,7 +167,7 @@ def _content(study: Study) -> dict[str, Any]:
         "title": s.title,
         "seed": s.seed,
         "note": s.note,
-        "verdict": [*verdict(utility, asked_of_all, distances), *spoken_by_encoder(read_run(study.folder))],
+        "verdict": [*verdict(utility, asked_of_all, distances), *_by_encoder(tables)],
         "remedies": records(remedies(utility)),
         **measured,
         "gap_closed": gap_closed(measured["balanced_accuracy"]["unseen"]),
@@ -183,6 +182,11 @@ def _content(study: Study) -> dict[str, Any]:
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
         "settings": s.model_dump(mode="json"),
     }
+
+
+def _by_encoder(tables: Path) -> list[str]:
+    """What further encoders say, where there are any."""
+    return spoken_by_encoder(BY_ENCODER.read(tables), FIDELITY.read(tables)) if BY_ENCODER.exists(tables) else []
 
 
 def _facts(extractor: Encoder) -> dict[str, Any]:

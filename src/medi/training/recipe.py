@@ -35,8 +35,8 @@ class Recipe:
     images: keep, how many averages stay in snapshots/; sheets, whether a grid of samples is drawn; tensorboard,
     whether the log goes there too. early_average: the average after so many images stays in early.safetensors, the
     worse model of autoguidance; 0 is none.
-    init: the weights that the network begins with; conditions are always learned anew. "" draws them from the seed,
-    "procedural" takes those that ship with medi (`medi.models.first_weights`), a path those of another model file.
+    init: the model file whose weights the network begins with (`medi.models.first_weights`); "" draws them from the
+    seed. Conditions are always learned anew.
 
     >>> Recipe(images=1600, batch=16).rate(0)
     3.2e-05

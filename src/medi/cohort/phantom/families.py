@@ -193,3 +193,28 @@ def cohort(seed: int, patches: int, tissues: int = 512, sites: int = 512, size: 
     schema = Schema(Attribute("class", levels=levels[0]), (Attribute("site", levels=levels[1]),))
     info = {"source": "families", "seed": seed, "version": VERSION, "parameters": content_hash(VERSION, RANGES)}
     return Cohort(table.assign(noise_id=table["sample_id"]), schema, Pixels.of(images), info)
+
+
+def described(made: Cohort, seed: int) -> Cohort:
+    """The patches of `cohort`, of the same seed, under what they were drawn by instead of by names.
+
+    The class is the arrangement of the nuclei. Attributes are numbers: the logarithm of every other factor of the
+    tissue, the six components of the stain vectors, and the scanner's blur in micrometres, each with its mean and
+    standard deviation as centre and scale.
+    """
+    numbers = made.table[["class", "site"]].apply(lambda column: column.str[1:].astype(int))
+    tissues = [random_tissue(seed, tissue) for tissue in numbers["class"]]
+    columns = {name: [math.log(getattr(tissue, name)) for tissue in tissues] for name in RANGES}
+    stains = [random_stain(seed, site) for site in numbers["site"]]
+    for name in STRENGTH:
+        columns |= {f"{name} {band}": [getattr(stain, name)[i] for stain in stains] for i, band in enumerate("rgb")}
+    columns["blur"] = [random_scanner(seed, site).blur for site in numbers["site"]]
+    factors = pd.DataFrame(columns)
+    attributes = tuple(
+        Attribute(name, "continuous", center=float(values.mean()), scale=float(values.std(ddof=0)) or 1.0)
+        for name, values in factors.items()
+    )
+    arrangement = [tissue.arrangement for tissue in tissues]
+    table = made.table.drop(columns="site").assign(**{"class": arrangement}, **factors.astype(str))
+    schema = Schema(Attribute("class", levels=tuple(ARRANGEMENTS)), attributes)
+    return Cohort(table, schema, made.pixels, made.info)

@@ -33,18 +33,18 @@ def recall_by_encoder(run: Run) -> Table | None:
     return table_of("Mean recall over all combinations, by each encoder", pd.DataFrame(_lines(rows, ["split"])))
 
 
-def spoken_by_encoder(run: Run) -> list[str]:
-    """A paragraph for each further encoder, of unseen combinations."""
-    if run.by_encoder.empty:
+def spoken_by_encoder(by_encoder: pd.DataFrame, fidelity: pd.DataFrame) -> list[str]:
+    """A paragraph for each further encoder, of unseen combinations, from its tables."""
+    if by_encoder.empty:
         return []
-    return [_said(run, str(name), rows) for name, rows in run.by_encoder.groupby("encoder", sort=False)]
+    return [_said(fidelity, str(name), rows) for name, rows in by_encoder.groupby("encoder", sort=False)]
 
 
-def _said(run: Run, encoder: str, rows: pd.DataFrame) -> str:
+def _said(fidelity: pd.DataFrame, encoder: str, rows: pd.DataFrame) -> str:
     shown = of_main_probe(rows)
     asked = pick(shown, metric=AS_ASKED, scope="all", attribute="class", split="unseen")
     recall = pick(rows, metric=PRIMARY, scope="all", split="all")
-    distance = pick(run.fidelity, metric="frechet", scope="combination_mean", split="unseen", encoder=encoder)
+    distance = pick(fidelity, metric="frechet", scope="combination_mean", split="unseen", encoder=encoder)
     parts = (
         _pair(
             asked, "medi", "real", "On unseen combinations {0} of MeDi’s images show the class as asked, {1} of real"
