@@ -17,6 +17,7 @@ import torch
 
 from common import figure, report
 from medi.cohort.phantom import families
+from medi.cohort.table import Cohort
 from medi.models.checkpoint import load_tensors, save_tensors
 from medi.models.first_weights import PREFIX
 from medi.models.network import NetworkSettings
@@ -40,6 +41,13 @@ RECIPE = Recipe(
 PATCHES, LEVELS = 131_072, 2_048
 
 
+def drawn(folder: Path, patches: int, levels: int) -> Cohort:
+    """The patches of the pretraining, kept in a folder: drawing them takes minutes."""
+    if not (folder / "cohort.json").exists():
+        families.described(families.cohort(SEED, patches, levels, levels), SEED).save(folder)
+    return Cohort.load(folder)
+
+
 def ship(model: Path, out: Path) -> Path:
     """Write the network of a model alone, with what its file says of the training, but not of conditions."""
     tensors, config = load_tensors(model)
@@ -61,11 +69,11 @@ def main() -> None:
     patches, levels = PATCHES, LEVELS
     if options.quick:
         patches, levels, recipe = 64, 4, replace(recipe, images=64, save_every=64, warmup=16)
-    cohort = families.described(families.cohort(SEED, patches, levels, levels), SEED)
-    model = train(cohort, options.out, NETWORK, recipe, cohort.schema, SEED)
+    cohort = drawn(options.out / "patches", patches, levels)
+    model = train(cohort, options.out / "model", NETWORK, recipe, cohort.schema, SEED)
     if options.ship:
         ship(model, options.ship)
-    log = read_log(options.out)
+    log = read_log(options.out / "model")
     rate = sum(row.images_per_second for row in log) / len(log)
     hours = recipe.images / rate / 3600
     figures = {

@@ -211,7 +211,7 @@ def described(made: Cohort, seed: int) -> Cohort:
     columns["blur"] = [random_scanner(seed, site).blur for site in numbers["site"]]
     factors = pd.DataFrame(columns)
     attributes = tuple(
-        Attribute(name, "continuous", center=float(values.mean()), scale=float(values.std(ddof=0)) or 1.0)
+        Attribute(str(name), "continuous", center=float(values.mean()), scale=float(values.std(ddof=0)) or 1.0)
         for name, values in factors.items()
     )
     arrangement = [tissue.arrangement for tissue in tissues]
