@@ -31,6 +31,20 @@ def test_what_the_run_refuses_the_dry_run_refuses() -> None:
 
 
 @pytest.mark.slow
+def test_a_long_training_names_one_that_is_soon_done() -> None:
+    """The images that it names take about ten minutes by the rate that it says, and none are named below twenty."""
+    quick = embedded_study(quick=True)
+    long = quick.model_copy(update={"training": quick.training.changed(images=4_000_000)})
+    lines = rehearse(long)
+    (named,) = [line for line in lines if "for a first verdict in less time" in line]
+    (rate,) = [float(found[1]) for line in lines if (found := re.search(r"\(([\d.]+) images/s, by", line))]
+    (images,) = [int(found[1]) for found in [re.search(r"`training: \{images: (\d+)\}`", named)] if found]
+    assert images % 1_000 == 0
+    assert 2 * images / rate == pytest.approx(600, abs=2 * 1_000 / rate + 6)
+    assert not any("for a first verdict" in line for line in rehearse(quick))
+
+
+@pytest.mark.slow
 def test_small_cohorts_are_warned() -> None:
     """30 % of the combinations can take most of the patches; a few reserved patches cannot tell copies."""
     warned = [line for line in rehearse(embedded_study(quick=True)) if line.startswith("warning: ")]

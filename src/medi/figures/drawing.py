@@ -57,17 +57,9 @@ class Drawing(Figure):
     """A matplotlib figure in our style, which a notebook shows by itself, without pyplot."""
 
     def draw(self, renderer: Any) -> None:
-        """Ticks come to be only now: they need the style as well.
-
-        To save a figure, matplotlib draws it twice, the first time with a renderer that is switched off, for the
-        layout: of that drawing the layout alone is done here.
-        """
+        """Ticks come to be only now: they need the style as well."""
         with matplotlib.rc_context(STYLE):
-            layout = self.get_layout_engine()
-            if layout is not None and not hasattr(renderer.draw_path, "__self__"):  # a method put out of work
-                layout.execute(self)
-            else:
-                super().draw(renderer)
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         out = io.BytesIO()

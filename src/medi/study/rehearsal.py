@@ -16,6 +16,7 @@ from medi.training.cost import cost_of, try_updates
 from medi.training.presets import Preset
 
 UPDATES = 3  # that are timed
+LONG, LOOK = 1_200.0, 600.0  # seconds of training: from which a shorter one is named, and how long that takes
 PATIENCE = 4.0  # seconds; an update that a short trial expects to take longer is not done
 STATE = 4 * 4  # bytes of a weight while in training: itself, its average, and two moments
 
@@ -60,11 +61,17 @@ def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
         trial = try_updates(chosen, split.schema, UPDATES)
         each, how = trial.seconds / s.training.batch, f"by {UPDATES} updates of {s.training.batch} images"
         memory = f"; {storage(trial.memory)} of memory a model"
-    together = duration(each * s.training.images * len(MODELS))
+    together = each * s.training.images * len(MODELS)
     yield (
-        f"training: about {together} for both models on this machine ({1 / each:,.3g} images/s, {how}){memory}; each "
+        f"training: about {duration(together)} for both models on this machine ({1 / each:,.3g} images/s, {how}){memory}; each "
         f"of the {patches:,} training patches is shown {s.training.images / max(patches, 1):,.0f} times"
     )
+    if together > LONG:
+        images = max(int(LOOK / each / len(MODELS)) // 1_000, 1) * 1_000
+        yield (
+            f"  for a first verdict in less time: with `training: {{images: {images}}}` in the study file both take about "
+            f"{duration(images * each * len(MODELS))}; their images are worse"
+        )
 
 
 def _disk(s: StudySettings, patches: int, planned: int, weights: int) -> int:
