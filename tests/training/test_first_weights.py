@@ -58,7 +58,7 @@ def test_the_model_says_what_it_began_with_and_other_first_weights_are_refused(
     checkpoint = load_checkpoint(made)
     assert checkpoint.init == first_weights_hash(first)
     assert checkpoint.recipe["init"] == first
-    with pytest.raises(MediError, match=r"another recipe\.init .*first\.safetensors.*now \)"):
+    with pytest.raises(MediError, match=r"another recipe\.init \(.*, now \)"):
         train(cohort, tmp_path / "out", tiny, RECIPE, cohort.schema, 0)
     by_chance = train(cohort, tmp_path / "other", tiny, RECIPE, cohort.schema, 0)
     names = [name for name in load_tensors(made)[0] if name.startswith("network.conv_in")]

@@ -78,13 +78,15 @@ class Run:
     def __init__(self, folder: Path, show: Show, redo: bool = False) -> None:
         self.folder, self.show, self.redo = folder, show, redo
         self.records = _open(folder, redo)
-        if self.records and (bad := [name for name in (RECORD, COPY) if not _is_sound(folder / name)]):
-            show.line(f"{bad[0]} is missing or damaged; written again from its copy")
-            self._write()
+        self.lost = [name for name in (RECORD, COPY) if self.records and not _is_sound(folder / name)]
 
     def do(self, stage: Stage[Study], study: Study) -> None:
         """Do a stage unless it is done, and show its line."""
         record, output = self._record(stage), self.folder / stage.name
+        if self.lost:
+            self.show.line(f"{self.lost[0]} is missing or damaged; written again from its copy")
+            self._write()
+            self.lost = []
         if record.line is not None:
             bad = altered(self.folder, stage.outputs[:1], record.files)
             if not bad:
