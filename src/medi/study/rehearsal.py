@@ -61,16 +61,16 @@ def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
         trial = try_updates(chosen, split.schema, UPDATES)
         each, how = trial.seconds / s.training.batch, f"by {UPDATES} updates of {s.training.batch} images"
         memory = f"; {storage(trial.memory)} of memory a model"
-    together = each * s.training.images * len(MODELS)
+    together, shown = each * s.training.images * len(MODELS), s.training.images / max(patches, 1)
     yield (
-        f"training: about {duration(together)} for both models on this machine ({1 / each:,.3g} images/s, {how}){memory}; each "
-        f"of the {patches:,} training patches is shown {s.training.images / max(patches, 1):,.0f} times"
+        f"training: about {duration(together)} for both models on this machine ({1 / each:,.3g} images/s, {how})"
+        f"{memory}; each of the {patches:,} training patches is shown {shown:,.0f} times"
     )
     if together > LONG:
         images = max(int(LOOK / each / len(MODELS)) // 1_000, 1) * 1_000
         yield (
-            f"  for a first verdict in less time: with `training: {{images: {images}}}` in the study file both take about "
-            f"{duration(images * each * len(MODELS))}; their images are worse"
+            f"  for a first verdict in less time: with `training: {{images: {images}}}` in the study file both take "
+            f"about {duration(images * each * len(MODELS))}; their images are worse"
         )
 
 
