@@ -8,7 +8,7 @@ import torch
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.models.checkpoint import load_checkpoint, load_tensors, save_model
+from medi.models.checkpoint import load_checkpoint, load_tensors, save_model, save_tensors
 from medi.models.denoiser import Denoiser
 from medi.models.first_weights import first_weights_hash
 from medi.models.network import NetworkSettings
@@ -75,6 +75,14 @@ def test_weights_of_another_network_are_refused_with_the_setting_before_anything
     assert not list((tmp_path / "out").rglob("*.safetensors"))
     with pytest.raises(MediError, match=wanted):
         cost_of(Preset(wider, replace(RECIPE, init=first)), cohort.schema)
+
+
+def test_a_file_without_a_network_is_one_line(cohort: Cohort, tiny, denoiser, tmp_path) -> None:
+    """The state of a training is the file beside the model: its tensors have other names."""
+    weights = {f"weights.{name}": value for name, value in denoiser.state_dict().items()}
+    state = save_tensors(tmp_path / "state.safetensors", weights, denoiser.config())
+    with pytest.raises(MediError, match=r"state\.safetensors': holds no network; give the model\.safetensors"):
+        fresh_denoiser(tiny, cohort.schema, 0, str(state))
 
 
 def test_a_file_that_is_not_there_is_one_line(cohort: Cohort, tiny, tmp_path) -> None:

@@ -23,12 +23,15 @@ def first_weights_hash(init: str) -> str:
 def begin_with(denoiser: Denoiser, init: str) -> None:
     """Give the network of a fresh denoiser the weights of a file; its conditions stay as they were drawn.
 
-    MediError where there is no such file, or where it is of another network: the setting is named, with both values.
+    MediError where there is no such file, where it holds no network, or where it is of another network: the setting is
+    named, with both values.
     """
     path = _there(init)
     tensors, config = load_tensors(path)
-    check_fits(denoiser.settings, NetworkSettings(**config["network"]), init)
     network = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    if not network or "network" not in config:
+        raise MediError(f"training.init {init!r}: holds no network; give the model.safetensors of a training")
+    check_fits(denoiser.settings, NetworkSettings(**config["network"]), init)
     denoiser.network.load_state_dict(network)
 
 
