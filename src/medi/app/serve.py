@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from medi.cohort.readers.forms import PARQUET, SPREADSHEETS, TEXT
 from medi.core.errors import MediError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+TABLES = (*TEXT, *PARQUET, *SPREADSHEETS)
 OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "GRADIO_RUN_HISTORY": "False",

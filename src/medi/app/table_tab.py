@@ -10,6 +10,7 @@ from medi.app import pictures
 from medi.app.handlers import PLAIN, QUIET
 from medi.app.pictures import escape
 from medi.app.tables import Columns, TableAudit, audit_table, read_table_of
+from medi.cohort.readers.forms import PARQUET, SPREADSHEETS, TEXT
 from medi.core.errors import MediError
 
 GUESS = "guess"
@@ -36,7 +37,7 @@ class TableTab:
             with gr.Column(scale=1, min_width=260, elem_classes="controls"):
                 self.file = gr.File(
                     label="Metadata table",
-                    file_types=[".csv", ".tsv", ".txt", ".parquet"],
+                    file_types=[*TEXT, *PARQUET, *SPREADSHEETS],
                     type="filepath",
                     elem_id="table",
                     height=140,
@@ -50,8 +51,9 @@ class TableTab:
                     self._audit(*kept, Columns())
                     if kept is not None
                     else pictures.status(
-                        "Drop a table (CSV, TSV, Parquet) with a row per patch or slide: which combinations are "
-                        "missing, and which column gives the class away? Nothing is kept, and no images are needed."
+                        "Drop a table (CSV, TSV, Parquet, .xlsx, .ods) with a row per patch or slide: which "
+                        "combinations are missing, and which column gives the class away? Nothing is kept, and no "
+                        "images are needed."
                     ),
                     elem_id="audit",
                     **PLAIN,

@@ -43,7 +43,7 @@ class TableAudit:
 
 
 def read_table_of(path: Path) -> pd.DataFrame:
-    """The rows of a CSV, TSV or Parquet table, all text."""
+    """The rows of a text table, a Parquet table or the first sheet of a spreadsheet, all text."""
     rows = read_rows(path)
     if len(rows) > MOST_ROWS:
         raise MediError(f"{path.name} has {len(rows):,} rows, over {MOST_ROWS:,}: use `medi audit {path.name}` instead")

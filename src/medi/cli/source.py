@@ -44,6 +44,13 @@ OPTIONS: Mapping[str, Any] = {
     "id": Annotated[str | None, _option("id", "A name for each row; by default the image's.")],
     "image": Annotated[str | None, _option("image", "Image path, or a template '{slide}/{patch}.png'; '' for none.")],
     "root": Annotated[Path | None, _option("root", "Folder that image paths are relative to.", "FOLDER")],
+    "sheet": Annotated[
+        str | None, _option("sheet", "Sheet of a spreadsheet (the first), or table of a database.", "NAME")
+    ],
+    "query": Annotated[str | None, _option("query", "SQL that a SQLite or DuckDB file answers.", "SQL")],
+    "encoding": Annotated[
+        str | None, _option("encoding", "Of a text table: latin-1, cp1252 ...", "NAME", ("latin-1", "cp1252"))
+    ],
     "pattern": Annotated[str | None, _option("pattern", "folder: regular expression with named groups.", "REGEX")],
     "level": Annotated[str | None, _option("level", "tcga_ut: 0 to 5, or all.", "LEVEL")],
     "shards": Annotated[str | None, _option("shards", "webdataset: which tars of the folder.", "GLOB")],

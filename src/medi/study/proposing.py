@@ -13,6 +13,7 @@ import pandas as pd
 from medi.cohort import readers
 from medi.cohort.image_fit import Mode, read_sizes
 from medi.cohort.readers.files import list_images
+from medi.cohort.readers.forms import form_of
 from medi.cohort.readers.guess import (
     ATTRIBUTES,
     NOT_ATTRIBUTES,
@@ -23,7 +24,7 @@ from medi.cohort.readers.guess import (
     rank_of_attribute,
 )
 from medi.cohort.readers.normalise import DEFAULTS, Notes
-from medi.cohort.readers.rows import read_rows
+from medi.cohort.readers.table import rows_of
 from medi.cohort.schema import RESERVED
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -114,8 +115,9 @@ def look(path: Path, kind: str = "auto", options: Mapping[str, Any] | None = Non
 
 
 def _look_at_table(path: Path, given: Mapping[str, Any]) -> Look:
-    file = path / "metadata.csv" if path.is_dir() else path
-    columns = tuple(map(str, read_rows(file, [text for text in given.values() if isinstance(text, str)]).columns))
+    file = path / "metadata.csv" if (path / "metadata.csv").exists() else path
+    rows, _ = rows_of(file, [text for text in given.values() if isinstance(text, str)], form_of(given))
+    columns = tuple(map(str, rows.columns))
     roles = {role: column_of(role, columns) for role in ROLES}
     return Look(path, "table", columns, {**roles, **given})
 

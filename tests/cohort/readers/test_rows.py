@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from medi.cohort.readers.rows import MOST, line_of, read_rows
+from medi.cohort.readers.rows import read_rows
+from medi.cohort.readers.text_tables import MOST, line_of
 from medi.core.errors import MediError
 
 
@@ -41,7 +42,7 @@ def test_byte_order_mark_and_unnamed_index_column(tmp_path: Path) -> None:
         (b"a,b\n", "no rows"),
         (b"", "empty"),
         ("a,b\n1,2\nRenée,4\n".encode("latin1"), r"line 3: byte 0xe9 \(byte 4 of the line\) is not UTF-8"),
-        ("a,b\n1,2\n".encode("utf-16"), "is UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16")[:-1], "is not UTF-16 throughout"),
         (b"a,b\n1,\0\n3,4\n5\n", "metadata.csv"),
     ],
 )

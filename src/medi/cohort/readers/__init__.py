@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from medi.cohort.readers import folder, pathorob, table, tcga_ut, webdataset, wilds
+from medi.cohort.readers.datasets import data_files
+from medi.cohort.readers.forms import TABLES, TEXT
 from medi.cohort.readers.normalise import Settings
+from medi.cohort.readers.text_tables import header_of
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError, did_you_mean
 from medi.core.registry import Registry, registry
@@ -28,13 +31,13 @@ _OURS: dict[str, Callable[..., Cohort]] = {
 for _name, _reader in _OURS.items():
     READERS.add(_name, _reader)
 PATHS = ("root", "clinical", "sites")  # options that name files or folders
-_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
 def read(source: str | Path, kind: str = "auto", **options: Any) -> Cohort:
     """The cohort of a table, a folder, an archive or a packed cohort: its table and schema; pixels come with packing.
 
-    kind: a reader's name, or "auto". options: those of the reader (for a table: image, label, patient, slide, id, root)
+    kind: a reader's name, or "auto". options: those of the reader (for a table: image, label, patient, slide, id, root,
+    sheet, query, encoding)
     and those of `Settings` (attributes, continuous, missing, group_rare, classes, mpp, ...), side by side. What was not
     said is guessed; `cohort.notes` tells the guesses line by line. MediError names the file, the row or the option.
 
@@ -70,11 +73,11 @@ def guess_kind(source: Path) -> str:
         return _guess_folder(source)
     if source.suffix == ".tar":
         return "webdataset"
-    if source.suffix.lower() not in _TABLES:
-        raise MediError(f"{source}: expected a folder, a .tar or a table ({', '.join(_TABLES)})")
-    if source.suffix.lower() in (".parquet", ".pq"):
+    if source.suffix.lower() not in TABLES:
+        raise MediError(f"{source}: expected a folder, a .tar or a table ({', '.join(TABLES)})")
+    if source.suffix.lower() not in TEXT:
         return "table"
-    header = source.open(encoding="utf-8", errors="replace").readline()
+    header = header_of(source)
     if all(name in header for name in pathorob.COLUMNS):
         return "pathorob"
     return "wilds" if all(name in header for name in wilds.COLUMNS) else "table"
@@ -85,5 +88,7 @@ def _guess_folder(source: Path) -> str:
         return "webdataset"
     if (source / "metadata.csv").exists():
         return guess_kind(source / "metadata.csv")
+    if data_files(source):
+        return "table"
     slides = (name for form in ("*/TCGA-*", "*/[0-5]/TCGA-*") for name in source.glob(form))
     return "tcga_ut" if any(path.is_dir() for path in slides) else "folder"

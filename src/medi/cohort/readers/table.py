@@ -1,12 +1,14 @@
-"""Any CSV, TSV or Parquet table with a row per patch, or per slide where there are no images (P6: all text)."""
+"""Any table with a row per patch, or per slide where there are no images (P6: all text): see `forms.TABLES`."""
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from medi.cohort.readers.datasets import read_folder
+from medi.cohort.readers.forms import PLAIN, Form
 from medi.cohort.readers.guess import column_of
 from medi.cohort.readers.names import columns_named, in_our_words, renamed
 from medi.cohort.readers.normalise import (
@@ -33,19 +35,25 @@ def read(
     slide: str | None = None,
     id: str | None = None,
     root: Path | None = None,
+    sheet: str | None = None,
+    query: str | None = None,
+    encoding: str | None = None,
     settings: Settings = DEFAULTS,
 ) -> Cohort:
-    """A cohort from anyone's table, or from the metadata.csv of a folder.
+    """A cohort from anyone's table, from the metadata.csv of a folder, or from a folder of Hugging Face `datasets`.
 
     image: the column with the image's path relative to `root` (default: the table's folder), or a template over
     columns ("{slide}/{patch}.png"); "" for none. label, patient, slide, id: columns; "" for none; None: guessed.
+    sheet: of a spreadsheet (by default the first), or the table of a database; query: SQL that a database answers;
+    encoding: of a text table that is neither UTF-8 nor UTF-16 with a byte order mark.
     """
-    source = source / "metadata.csv" if source.is_dir() else source
-    named = {"label": label, "patient": patient, "slide": slide, "id": id}
-    rows, notes = read_rows(source, _asked_for(settings, [image, *named.values()])), Notes()
+    source = source / "metadata.csv" if (source / "metadata.csv").exists() else source
+    named, form = {"label": label, "patient": patient, "slide": slide, "id": id}, Form(sheet, query, encoding)
+    rows, told = rows_of(source, _asked_for(settings, [image, *named.values()]), form)
+    notes = Notes(told)
     rows, settings = renamed(rows, settings)
     roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
-    where = partial(place_of, source)
+    where = partial(place_of, source, form=form)
     settings = in_our_words(settings, {column: OURS[role] for role, column in roles.items() if column})
     table = _renamed(rows, roles).assign(**_image_column(rows, image, notes), **_mpp_column(rows, settings, where))
     if "image" not in table:
@@ -53,6 +61,14 @@ def read(
     folder = root or source.parent
     table = check_images(table, folder, notes, settings, where)
     return assemble(table, source, folder, notes, settings, where)
+
+
+def rows_of(source: Path, named: Collection[str] = (), form: Form = PLAIN) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of a table or of a folder of a dataset, all text, and notes on what is left out."""
+    if not source.is_dir():
+        return read_rows(source, named, form), []
+    form.check(source.name, "a folder")
+    return read_folder(source)
 
 
 def _asked_for(settings: Settings, named: Sequence[str | None]) -> set[str]:
