@@ -1,14 +1,17 @@
-"""What every benchmark prints: one JSON object as its last line."""
+"""What benchmarks share: the JSON object that each prints as its last line, and the stock UNet to compare with."""
 
 import json
 import os
 import platform
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+
+from medi.models.network import NetworkSettings
 
 
 def figure(values: Sequence[float], unit: str, target: str | None, n: int, against: str) -> dict[str, Any]:
@@ -31,3 +34,25 @@ def report(topic: str, figures: dict[str, dict[str, Any]], libraries: Sequence[s
     machine = ", ".join([platform.machine(), f"{os.cpu_count()} cores", platform.system(), *gpus()])
     versions = {"python": platform.python_version()} | {name: version(name) for name in libraries}
     print(json.dumps({"topic": topic, "machine": machine, "versions": versions, "figures": figures}))
+
+
+def stock_unet(settings: NetworkSettings) -> torch.nn.Module:
+    """The `diffusers.UNet2DModel` that our UNet is equal to, in PyTorch's default layout."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import UNet2DModel
+    attends = [level in settings.attention for level in range(len(settings.channels))]
+    return UNet2DModel(
+        sample_size=settings.size // settings.fold,
+        in_channels=3 * settings.fold**2,
+        out_channels=3 * settings.fold**2,
+        block_out_channels=settings.channels,
+        layers_per_block=settings.layers,
+        down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+        up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in attends[::-1]),
+        resnet_time_scale_shift=settings.time_shift,
+        norm_num_groups=settings.groups,
+        add_attention=settings.middle_attention,
+        attention_head_dim=settings.head_dim,
+        class_embed_type="identity",
+    )

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from common import figure, report
+from common import figure, report, stock_unet
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.core.devices import in_bf16
@@ -91,7 +91,7 @@ def unet(bf16: bool = BF16, fused: bool = True, channels_last: bool = True, comp
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            found = forward(x, t, class_labels=z, return_dict=False)[0]
+            found = forward(x, t, z)
         found.float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -116,14 +116,14 @@ class Files(Dataset[dict[str, Tensor]]):
 
 def examples(folder: Path) -> Step:
     """The loop of diffusers' unconditional example, with its defaults: fp32, DDPM noise, plain AdamW, cosine schedule,
-    clipping, EMAModel, a log of the loss at every step; on the same UNet in PyTorch's default layout."""
+    clipping, EMAModel, a log of the loss at every step; on diffusers' own UNet in PyTorch's default layout."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(0)
-    network: Any = build_unet(DEMO.network).to(memory_format=torch.contiguous_format)
+    network: Any = stock_unet(DEMO.network)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=100_000)
     average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True)

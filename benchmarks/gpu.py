@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import figure, report
+from common import figure, report, stock_unet
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
@@ -35,7 +35,6 @@ from medi.core import seeds
 from medi.core.devices import device
 from medi.core.errors import MediError
 from medi.models.denoiser import Denoiser
-from medi.models.network import build_unet
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.study.settings import find_study
 from medi.training.log import utilisation
@@ -76,7 +75,7 @@ def patches(size: int, n: int = 256) -> Cohort:
 def plain(chosen: Preset, cohort: Cohort) -> Step:
     """The published loop: see the module's text."""
     where, recipe, settings = device(), chosen.recipe, chosen.network
-    network = build_unet(settings).to(where, memory_format=torch.contiguous_format)
+    network = stock_unet(settings).to(where)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1_000_000)
     scaler = torch.amp.GradScaler(where.type)
@@ -206,11 +205,11 @@ def sampling(name: str, chosen: Preset, seconds: float, quick: bool) -> dict[str
 
 
 def published(denoiser: Denoiser, batch: int, steps: int) -> Step:
-    """DDIM by diffusers' scheduler around the same network, contiguous, fp16 autocast."""
+    """DDIM by diffusers' scheduler around its own UNet, contiguous, fp16 autocast."""
     from diffusers import DDIMScheduler
 
     settings, where = denoiser.settings, device()
-    network = build_unet(settings).eval().to(where, memory_format=torch.contiguous_format)
+    network = stock_unet(settings).eval().to(where)
     scheduler = DDIMScheduler(1000, beta_schedule="linear")
     scheduler.set_timesteps(steps)
     edge, channels = settings.size // settings.fold, 3 * settings.fold**2

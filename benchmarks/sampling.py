@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from common import figure, report
+from common import figure, report, stock_unet
 from medi.cli.main import app
 from medi.cohort.pixels import to_uint8
 from medi.cohort.plan import images
@@ -45,7 +45,7 @@ from medi.evaluation.encoders import embed, encoder
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.models.checkpoint import load_model, save_model
 from medi.models.denoiser import Denoiser
-from medi.models.network import NetworkSettings, build_unet
+from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.study.settings import embedded_study
@@ -129,7 +129,7 @@ def published(settings: NetworkSettings, combinations: int) -> float:
     """Seconds an image of a stock UNet under diffusers' own solver, one combination after another."""
     from diffusers import DPMSolverMultistepScheduler
 
-    network = build_unet(settings).eval().to(memory_format=torch.contiguous_format)
+    network = stock_unet(settings).eval()
     scheduler = DPMSolverMultistepScheduler(1000)
     edge, channels = settings.size // settings.fold, 3 * settings.fold**2
     start = time.perf_counter()

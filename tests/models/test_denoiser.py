@@ -1,4 +1,4 @@
-"""Preconditioning against the equations of EDM, and the stock UNet that adds z to its time embedding."""
+"""Preconditioning against the equations of EDM, and the UNet that adds z to its embedding of time."""
 
 from dataclasses import replace
 
@@ -42,9 +42,9 @@ def test_network_adds_z_to_the_time_embedding(tiny: NetworkSettings) -> None:
     x, t, z = torch.randn(3, 12, 4, 4), torch.tensor([1.0, 50.0, -300.0]), torch.randn(3, tiny.condition_width)
     shift = torch.randn(tiny.condition_width)
     with torch.inference_mode():
-        shifted = network(x, t, class_labels=z + shift).sample
+        shifted = network(x, t, z + shift)
         network.time_embedding.linear_2.bias += shift
-        torch.testing.assert_close(network(x, t, class_labels=z).sample, shifted)
+        torch.testing.assert_close(network(x, t, z), shifted)
 
 
 def test_config_rebuilds_the_same_denoiser(denoiser: Denoiser) -> None:
@@ -87,7 +87,7 @@ def test_ddpm_predicts_the_noise_of_the_scaled_image(ddpm: Denoiser) -> None:
     scaled = scheduler.add_noise(image, noise, step)
     folded = torch.nn.functional.pixel_unshuffle(scaled, 2)
     with torch.inference_mode():
-        predicted = torch.nn.functional.pixel_shuffle(ddpm.network(folded, step, class_labels=z).sample, 2)
+        predicted = torch.nn.functional.pixel_shuffle(ddpm.network(folded, step, z), 2)
         ours = ddpm(image + sigma[:, None, None, None] * noise, sigma, z)
     kept = scheduler.alphas_cumprod[step][:, None, None, None]
     torch.testing.assert_close(ours, (scaled - (1 - kept).sqrt() * predicted) / kept.sqrt(), rtol=1e-2, atol=2e-2)
@@ -109,5 +109,5 @@ def test_attention_stands_where_it_was_asked_for() -> None:
     network = build_unet(NetworkSettings(8, 1, (8, 16, 16), 1, attention=(1,), middle_attention=True, head_dim=8))
     names = {name.rsplit(".attentions", 1)[0] for name, _ in network.named_modules() if ".attentions." in name}
     assert names == {"down_blocks.1", "mid_block", "up_blocks.1"}
-    heads = [module.heads for name, module in network.named_modules() if name.endswith("attentions.0")]
-    assert heads == [2, 2, 2]
+    found = [module.head_dim for name, module in network.named_modules() if name.endswith("attentions.0")]
+    assert found == [8, 8, 8]

@@ -56,7 +56,7 @@ def test_concat_forward_is_the_stock_forward_to_the_bit() -> None:
     by_hand = torch.stack([torch.cat([tables[0][0], tables[1][1]]), torch.cat([tables[0][1], tables[1][2]])])
     x, t = torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last), torch.tensor([10, 700])
     with torch.inference_mode():
-        ours = network(x, t, class_labels=conditioning(codes), return_dict=False)[0]
+        ours = network(x, t, conditioning(codes))
         theirs = unet(x, t, class_labels=by_hand).sample
     assert (ours - theirs).abs().max() == 0.0
 

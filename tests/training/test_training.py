@@ -379,7 +379,7 @@ def test_bf16_is_for_products_alone(cohort: Cohort, tiny, tmp_path) -> None:
         if isinstance(module, torch.nn.GroupNorm | torch.nn.Conv2d):
             module.register_forward_hook(note)
     assert trainer.step().dtype == torch.float32
-    assert seen == {"GroupNorm": {torch.float32}, "Conv2d": {torch.bfloat16}}
+    assert seen == {"Norm": {torch.float32}, "Conv2d": {torch.bfloat16}}
     assert {value.dtype for value in trainer.state().values()} == {torch.float32}
     exact = Trainer(cohort, tiny, replace(RECIPE, precision="fp32"), cohort.schema, 0)
     exact.load(trainer.state(), trainer.images)

@@ -33,7 +33,7 @@ from medi.core.stopping import Reached, Stopped, ended_by_sigterm
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch and BLAS are loaded
-NETWORKS, LATER = "medi.models.denoiser", ("diffusers.models.unets.unet_2d",)  # whoever has the one needs the others
+SHOWN = "app|cli|figures|report"  # rooms that no worker needs
 _STARTING = threading.Lock()
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]  # a function at the top of a module, and its arguments
@@ -195,15 +195,16 @@ class _Worker:
 
 
 def _context() -> SpawnContext | ForkServerContext:
-    """Processes are forked from a server that imports, once, what this process has imported of medi: torch takes
-    seconds. The server computes nothing, so that forking is safe. Beside a GPU every process starts from nothing.
+    """Processes are forked from a server that imports, once, what this process has imported of medi and workers may
+    need: torch takes seconds. The server computes nothing, so that forking is safe. Beside a GPU every process starts
+    from nothing.
     """
     torch = sys.modules.get("torch")
     if sys.platform != "linux" or (torch is not None and torch.cuda.is_available()):
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
-    loaded = [name for name in sys.modules if re.fullmatch(r"medi(\.\w*[a-z])+", name)]  # without __main__
-    server.set_forkserver_preload([*loaded, *(LATER if NETWORKS in sys.modules else ())])
+    ours = rf"medi(?!\.(?:{SHOWN})\b)(\.\w*[a-z])+"  # without __main__
+    server.set_forkserver_preload([name for name in sys.modules if re.fullmatch(ours, name)])
     return server
 
 

@@ -30,7 +30,7 @@ Level = str | float | Mapping[str, float] | Mix | None  # None: not known
 
 
 class MediDenoiser(ModelMixin, ConfigMixin):
-    """`inner` is the denoiser, `inner.network` its diffusers.UNet2DModel; settings: `Denoiser.config()`."""
+    """`inner` is the denoiser; settings: `Denoiser.config()`."""
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, settings: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The one denoiser contract: D(x, sigma, z) estimates the clean image from x = image + sigma * noise.
 
-Inside is a diffusers UNet2DModel that adds z to its time embedding, used in one of two ways: `edm`, preconditioning and
+Inside is a UNet that adds z to its embedding of time, used in one of two ways: `edm`, preconditioning and
 noise weighting of Karras et al. (NeurIPS 2022, table 1, column "Ours"), or `ddpm`, noise prediction at 1000 linear
 steps as the paper trains it. Loss, sampler and guidance know nothing but D.
 """
@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
         self, x: Float[Tensor, "n 3 h w"], time: Float[Tensor, " n"], z: Float[Tensor, "n d"]
     ) -> Float[Tensor, "n 3 h w"]:
         inner = functional.pixel_unshuffle(x, self.settings.fold).contiguous(memory_format=torch.channels_last)
-        outer = self.network(inner, time, class_labels=z, return_dict=False)[0].float()
+        outer = self.network(inner, time, z).float()
         return functional.pixel_shuffle(outer, self.settings.fold)
 
     def ddpm_time(self, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

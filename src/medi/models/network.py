@@ -4,51 +4,35 @@ A registered network is called with NetworkSettings and gives a module D(x, sigm
 image + sigma * noise, sigma [n] are the noise levels, z [n, condition_width] the conditions.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medi.core.errors import MediError
 from medi.core.registry import Registry, registry
 from medi.core.settings import validated
 from medi.models.conditioning import Join, Slices
+from medi.models.unet import UNet
 
 UNET = "unet"
 
 
 def build_unet(settings: "NetworkSettings") -> nn.Module:
-    """A stock UNet2DModel in channels-last layout; `class_embed_type="identity"` adds z to the time embedding."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from diffusers import UNet2DModel
-    attends = [level in settings.attention for level in range(len(settings.channels))]
-    network = UNet2DModel(
-        sample_size=settings.size // settings.fold,
-        in_channels=3 * settings.fold**2,
-        out_channels=3 * settings.fold**2,
-        block_out_channels=settings.channels,
-        layers_per_block=settings.layers,
-        down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
-        up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in attends[::-1]),
-        resnet_time_scale_shift=settings.time_shift,
-        norm_num_groups=settings.groups,
-        add_attention=settings.middle_attention,
-        attention_head_dim=settings.head_dim,
-        class_embed_type="identity",
+    """Our UNet on folded images, in channels-last layout."""
+    network = UNet(
+        channels=3 * settings.fold**2,
+        widths=settings.channels,
+        layers=settings.layers,
+        attention=settings.attention,
+        middle_attention=settings.middle_attention,
+        head_dim=settings.head_dim,
+        groups=settings.groups,
+        scales=settings.time_shift == "scale_shift",
     )
-    for module in network.modules():
-        if isinstance(module, nn.GroupNorm):
-            module.register_forward_pre_hook(_in_fp32)
     return network.to(memory_format=torch.channels_last)
-
-
-def _in_fp32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Autocast leaves this norm in bf16 on a CPU, less exact and three times slower; on a GPU it does the same."""
-    return tuple(value.float() for value in inputs)
 
 
 NETWORKS: Registry[Callable[["NetworkSettings"], nn.Module]] = registry("network").fill({UNET: build_unet})

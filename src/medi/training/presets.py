@@ -2,8 +2,8 @@
 the baseline of the same preset. With G GPUs, `torchrun --nproc_per_node G -m medi.cli` stands in place of `medi`.
 
 paper: Drexlin et al. as their code trains it (128 px; DDPM, noise prediction, no augmentation, no average of weights):
-800,000 updates of 64 images, a cosine over the 3 M updates they planned. 415.0 M parameters; `denoiser.network` is a
-stock UNet2DModel.
+800,000 updates of 64 images, a cosine over the 3 M updates they planned. 415.0 M parameters, those of
+diffusers' stock UNet2DModel.
     medi train PACKED --preset paper --out paper
     medi sample paper PLAN --solver ddim_clipped --schedule leading --steps 100 --out samples
 Published result: FID per cancer type, averaged, 37.73 (CLS 50.65). Not trained by us yet.
