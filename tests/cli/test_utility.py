@@ -76,7 +76,7 @@ def test_what_cannot_be_compared_is_refused_before_a_patch_is_embedded(
     def embedded(*given: object) -> None:
         raise AssertionError("patches were embedded first")
 
-    monkeypatch.setattr("medi.api.measures.cached", embedded)
+    monkeypatch.setattr("medi.api.given.cached", embedded)
     real, over = folders / "real", ("--over", "class,site")
     refused(medi("utility", real, "--arms", "coal", *over), "coal", "did you mean 'coral'?")
     refused(medi("utility", real, "--arms", "macenk", *over), "did you mean 'macenko'?")

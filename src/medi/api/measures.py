@@ -3,7 +3,7 @@
 Patches come as packed cohorts or as the folders that hold them; the results show themselves and keep tidy tables.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,24 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medi.api.given import TRANSLATED, Given, arms_of_images, check_colour, cohort_of, embedded, encoder_of, is_given
+from medi.api.given import embed_sets as embed_sets
 from medi.api.refusing import bare, refuse_names, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
 from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-from medi.core.progress import Advance, Show, Silent, Tally
+from medi.core.progress import Advance, Show, Silent
 from medi.core.sharding import Shard
-from medi.evaluation.classify.arms import reference_of
+from medi.evaluation.classify.arms import Arm, reference_of
 from medi.evaluation.classify.comparison import study_arms
-from medi.evaluation.classify.noise import NOISE, noise_arm
+from medi.evaluation.classify.noise import NOISE, noise_arm, noise_features
 from medi.evaluation.classify.probes import groups
 from medi.evaluation.classify.scoring import CHANCE, EVERY
 from medi.evaluation.classify.stained import STAIN, stain_arms
 from medi.evaluation.classify.tasks import Task
 from medi.evaluation.control import control
-from medi.evaluation.encoders import Encoder, cached, embed_share
-from medi.evaluation.encoders import encoder as named_encoder
+from medi.evaluation.encoders import Encoder, embed_share
 from medi.evaluation.features import FLOOR, REAL, Embedded, check_sets
 from medi.evaluation.fidelity.compare import distances, halves
 from medi.evaluation.memorisation import Memorisation, Patches, memorisation
@@ -45,11 +46,9 @@ from medi.evaluation.splits import (
     unseen,
 )
 
-Given = Cohort | str | Path  # a packed cohort, or the folder that holds one
 ENCODER = "colour-texture"
 # no names for synthetic sets
 TAKEN = frozenset({REAL, FLOOR, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
-COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
 
 
 def embed(
@@ -67,7 +66,8 @@ def embed(
     >>> rows.features.shape, len(rows)
     ((4, 67), 4)
     """
-    return _embedded({"": _packed(cohort)}, _encoder(encoder), cache, progress or Silent())[""]
+    sets = {"": cohort_of(cohort)}
+    return embedded(sets, encoder_of(encoder, sets), cache, progress or Silent())[""]
 
 
 def fidelity(
@@ -82,6 +82,7 @@ def fidelity(
     seed: int = 0,
     cache: str | Path | None = None,
     splits: Sequence[str] | None = None,
+    features: str | Path | None = None,
     progress: Show | None = None,
     **named: Given,
 ) -> Fidelity:
@@ -92,12 +93,11 @@ def fidelity(
     and all categorical attributes), at most `n`, and per level at the shares of the training rows (of all real rows
     where the cohort is not split). Probes of real training patches tell whether a patch shows what was asked for;
     nearest training patches tell copies. Without synthetic sets the floor and the probes' accuracy are all there is.
-    draws: resamples behind each interval, 0 for none. splits: distances to these splits of `real` only. A mapping
-    takes sets of any name.
+    draws: resamples behind each interval, 0 for none. splits: distances to these splits of `real` only. features: of
+    `real`, a file or folder in place of images; copies of images then cannot be told. A mapping takes sets of any name.
 
-    MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor).
-    Source: Heusel et al., NeurIPS 2017 (Frechet distance); Drexlin et al., MICCAI 2025, Figure 3 (per class); the other
-    measures name theirs in `medi.evaluation.fidelity`.
+    MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor). Source:
+    Heusel et al., NeurIPS 2017 (Frechet distance); Drexlin et al., MICCAI 2025, Figure 3; others in their modules.
 
     >>> from medi.cohort import phantom
     >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
@@ -107,12 +107,16 @@ def fidelity(
     ['scope', 'split', 'floor', 'made']
     """
     show = progress or Silent()
-    cohort, sets = with_class(REAL, _packed(real), show), _named(synthetic, named, show)
-    columns, chosen, extractor = _over(cohort, over), _in_splits(cohort, splits), _encoder(encoder)
+    cohort, sets = with_class(REAL, cohort_of(real, features), show), _named(synthetic, named, show)
+    columns, chosen, extractor = (
+        _over(cohort, over),
+        _in_splits(cohort, splits),
+        encoder_of(encoder, {REAL: cohort, **sets}),
+    )
     refuse_names(sets, columns)
     check_sets({name: bare(part) for name, part in {REAL: cohort, **sets}.items()}, columns)
-    _check_colour({REAL: cohort, **sets})
-    rows = _embedded({REAL: cohort, **sets}, extractor, cache, show)
+    check_colour({REAL: cohort, **sets})
+    rows = embedded({REAL: cohort, **sets}, extractor, cache, show)
     rows = {name: found.assign(encoder=extractor.label) for name, found in rows.items()}
     whole = rows.pop(REAL)
     asked = Asked(columns, seed, extractor.label, unseen(cohort, columns))
@@ -141,6 +145,7 @@ def utility(
     reference: str = "",
     seeds: int = 1,
     encoder: str | Encoder = ENCODER,
+    features: str | Path | None = None,
     cache: str | Path | None = None,
     seed: int = 0,
     progress: Show | None = None,
@@ -155,8 +160,9 @@ def utility(
     `medi.evaluation.classify.probes`. arms: "all" for every baseline that needs no generator and no new embedding,
     "stains" for stain normalisation and augmentation, which embed the patches again, "none", or names. attributes: more
     columns for fairness gaps. reference: the set that is also tried alone and filtered; "medi", else the first.
-    seeds: of folds and draws; figures are means. Beside synthetic sets stand images of pure noise: a gain is claimed
-    only above these, above the real patches alone and above chance.
+    seeds: of folds and draws; figures are means. features: of `real`, a file or folder in place of images; sets then
+    are files of features or cohorts with them, and arms of other images have a reason in place of figures. Beside
+    synthetic sets stands pure noise: a gain is claimed only above it, above the real patches alone and above chance.
 
     MediError where `real` has no split, a patient or patch trains and tests, or a name is unknown.
     Source: Drexlin et al., MICCAI 2025 (classifiers on frozen features, real with generated images); the baselines name
@@ -172,15 +178,16 @@ def utility(
     ['real', 'made', 'pure_noise', 'chance']
     """
     show = progress or Silent()
-    cohort = with_class(REAL, _packed(real), show)
+    cohort = with_class(REAL, cohort_of(real, features), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
-    columns, extractor = _over(cohort, over), _encoder(encoder)
+    columns, extractor = _over(cohort, over), encoder_of(encoder, {REAL: cohort, **sets})
     train, tests = cohort.where(split=TRAIN), tested_parts(cohort, columns)
     names = [arms] if isinstance(arms, str) else arms
-    refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE])
+    more = (TRANSLATED,) if is_given(extractor) else ()
+    refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE], more)
     refuse_sets(train, sets, tests, columns, attributes)
     tasks = _tasks(task, train)
-    rows = _embedded({REAL: train, **sets, **tests}, extractor, cache, show)
+    rows = embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
     asked = partial(asked, sets=set(sets), extractor=extractor, show=show, attributes=attributes, reference=reference)
     found = _by_task(tasks, rows, {TRAIN: train, **tests}, asked)
@@ -261,33 +268,39 @@ def _compared(
     tests = {name: found for name, found in rows.items() if name not in sets and name != REAL and len(found)}
     if not tests:
         raise MediError("no test patch is of the classes of this task")
-    names = [name for name in STAIN if name in only or "stains" in only]
-    with show.bars("staining") as (advance,):
-        shown = {name: patches[name] for name in tests}
-        embedded = stain_arms(patches[TRAIN], rows[REAL], shown, extractor, asked["seed"], names, advance)
     synthetic = {name: rows[name] for name in rows if name in sets and name != ORACLE}
+    made = _of_other_images(
+        {name: patches[name] for name in (TRAIN, *tests)}, rows[REAL], extractor, only, show, asked["seed"]
+    )
     if synthetic:
         replaced = rows[asked["reference"] or reference_of(synthetic)]
-        embedded.append(noise_arm(rows[REAL], replaced, patches[TRAIN], extractor, asked["seed"]))
+        if is_given(extractor):
+            made.append(noise_features(rows[REAL], replaced, asked["seed"]))
+        else:
+            made.append(noise_arm(rows[REAL], replaced, patches[TRAIN], extractor, asked["seed"]))
     with show.bars("classifiers") as (advance,):
         return study_arms(
             rows[REAL],
             synthetic,
             tests,
             oracle=rows.get(ORACLE),
-            embedded=embedded,
-            only=[name for name in only if name != "stains"],
+            embedded=[arm for arm in made if arm.name not in sets],
+            only=[name for name in only if name not in ("stains", TRANSLATED)],
             progress=advance,
             **asked,
         )
 
 
-def _packed(given: Given) -> Cohort:
-    cohort = given if isinstance(given, Cohort) else Cohort.load(Path(given))
-    if cohort.pixels is None:
-        where = "the cohort" if isinstance(given, Cohort) else str(given)
-        raise MediError(f"{where}: not packed; `medi pack` or Cohort.pack decodes its images")
-    return cohort
+def _of_other_images(
+    patches: Mapping[str, Cohort], real: Embedded, extractor: Encoder, only: Sequence[str], show: Show, seed: int
+) -> list[Arm]:
+    """The arms of recoloured patches; why there are none where features are given."""
+    if is_given(extractor):
+        return arms_of_images(real, only)
+    names = [name for name in STAIN if name in only or "stains" in only]
+    tests = {name: part for name, part in patches.items() if name != TRAIN}
+    with show.bars("staining") as (advance,):
+        return stain_arms(patches[TRAIN], real, tests, extractor, seed, names, advance)
 
 
 def _by_task(
@@ -320,7 +333,7 @@ def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], sh
     given = {**(synthetic or {}), **named}
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
-    return {name: with_class(name, _packed(part), show) for name, part in given.items()}
+    return {name: with_class(name, cohort_of(part, name=name), show) for name, part in given.items()}
 
 
 def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
@@ -349,49 +362,6 @@ def _in_splits(cohort: Cohort, given: Sequence[str] | None) -> Mask:
     if unknown := [name for name in given if name not in found]:
         raise MediError(f"no patch has the split {unknown[0]!r}; the cohort's splits: {', '.join(found) or 'none'}")
     return cohort.table["split"].isin(given).to_numpy(dtype=bool)
-
-
-def _encoder(given: str | Encoder) -> Encoder:
-    return named_encoder(given) if isinstance(given, str) else given
-
-
-def _check_colour(cohorts: Mapping[str, Cohort]) -> None:
-    """Grey patches against coloured ones would measure the colour alone."""
-    grey = {}
-    for name, cohort in ((name, cohort) for name, cohort in cohorts.items() if len(cohort)):
-        rows = np.linspace(0, max(len(cohort), 1), COLOUR_SAMPLE, endpoint=False).astype(np.int64)
-        images = cohort.images[np.unique(rows)]
-        grey[name] = bool((images == images[..., :1]).all())
-    if len(set(grey.values())) > 1:
-        without, coloured = ([name for name in grey if grey[name] is kind] for kind in (True, False))
-        raise MediError(
-            f"{without[0]} has grey patches and {coloured[0]} coloured ones: pack both from images of one colour mode"
-        )
-
-
-def _embedded(
-    cohorts: Mapping[str, Cohort], extractor: Encoder, cache: str | Path | None, show: Show
-) -> dict[str, Embedded]:
-    """Embeddings and table of each cohort; sizes must agree."""
-    sizes = {name: cohort.images.size for name, cohort in cohorts.items()}
-    first = next(iter(sizes))
-    if odd := [name for name, size in sizes.items() if size != sizes[first]]:
-        raise MediError(
-            f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
-        )
-    return dict(embed_sets(cohorts, extractor, cache, show))
-
-
-def embed_sets(
-    cohorts: Mapping[str, Cohort], extractor: Encoder, cache: str | Path | None = None, show: Show | None = None
-) -> Iterator[tuple[str, Embedded]]:
-    """What `embed` and a study call: the features of each set in turn, under one bar."""
-    folder = Path(cache) if cache else None
-    with (show or Silent()).bars("embedding") as (advance,):
-        tally = Tally(advance, sum(map(len, cohorts.values())))
-        for name, cohort in cohorts.items():
-            features = cached(cohort, extractor, folder, tally.part())
-            yield name, Embedded(features.astype(np.float64), cohort.table)
 
 
 def embed_part(cohort: Cohort, extractor: Encoder, cache: Path, shard: Shard, advance: Advance) -> Embedded | None:

@@ -14,11 +14,13 @@ from medi.evaluation.features import REAL, Embedded
 from medi.evaluation.splits import has_class, spelled_alike
 
 
-def refuse_unknown(arms: Sequence[str], head: str, reference: str, synthetic: Sequence[str]) -> None:
-    """Names that are not known, before a patch is embedded."""
+def refuse_unknown(
+    arms: Sequence[str], head: str, reference: str, synthetic: Sequence[str], more: Sequence[str] = ()
+) -> None:
+    """Names that are not known, before a patch is embedded. more: other arms than those of every measure."""
     check_head(head)
     check_reference(reference, synthetic)
-    check_arms(arms, reference or reference_of(synthetic), ("stains", *STAIN))
+    check_arms(arms, reference or reference_of(synthetic), ("stains", *STAIN, *more))
 
 
 def refuse_sets(

@@ -19,6 +19,7 @@ from medi.figures.names import split_title, splits_of
 from medi.report.remedies import remedies
 from medi.report.verdict import verdict
 
+AS_GIVEN = "as-given"  # hash of features that were not made here
 Mask = Bool[np.ndarray, " n"]
 
 
@@ -44,6 +45,11 @@ class Fidelity(Shown):
     real: Embedded
     chosen: Mask
     suspects: Cohort | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether another program made the features."""
+        return self.encoder.endswith(AS_GIVEN)
 
     @property
     def title(self) -> str:
@@ -92,6 +98,11 @@ class Utility(Shown):
     encoder: str
     head: str
     rows: int
+
+    @property
+    def is_given(self) -> bool:
+        """Whether another program made the features."""
+        return self.encoder.endswith(AS_GIVEN)
 
     @property
     def title(self) -> str:

@@ -8,10 +8,10 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import next_step
-from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, with_device
+from medi.cli.options import Cache, EncoderName, Features, OverAll, Real, Seed, Synthetic, folder, given, with_device
 from medi.cli.result_tables import NOTES, show_differences, show_places, with_interval
 from medi.cli.terminal import Terminal, say
-from medi.cli.values import columns, folders, over_words
+from medi.cli.values import columns, folders, over_words, real_and_others
 from medi.core.requests import only
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def fidelity(
     ] = None,
     draws: Annotated[int, typer.Option(min=0, help="Resamples behind each interval; 0: no intervals.")] = 1000,
     encoder: EncoderName = "colour-texture",
+    features: Features = None,
     cache: Cache = None,
     seed: Seed = 0,
 ) -> None:
@@ -44,6 +45,7 @@ def fidelity(
     """
     from medi.api import measures
 
+    real, synthetic, features = real_and_others(real, synthetic, features)
     sets = folders(synthetic or [])
     asked: dict[str, Any] = {
         "n": n,
@@ -53,10 +55,11 @@ def fidelity(
         "over": columns(over),
         "splits": columns(split),
     }
-    with only(out, "fidelity", {"real": real, **sets}, **asked):
-        found = measures.fidelity(real, sets, cache=cache, progress=Terminal(), **asked)
+    with only(out, "fidelity", {"real": real, **sets}, **asked, **given(features=features and str(features))):
+        found = measures.fidelity(real, sets, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)
-    _show(found.tables, found.over, f"Frechet distance, {encoder}, n <= {n}")
+    made_by = found.encoder.split()[0] if found.is_given else encoder
+    _show(found.tables, found.over, f"Frechet distance, {made_by}, n <= {n}")
     chosen = found.real.table[found.chosen]
     say(f"{len(chosen):,} real patches of {chosen['slide'].nunique():,} slides; tables: {out}")
     next_step("utility", real, *(synthetic or []), *over_words(over))

@@ -121,8 +121,10 @@ def _list(what: str, combinations: Sequence[Sequence[str]]) -> None:
 
 
 def _say_next(kept: "Cohort", out: Path) -> None:
-    """Patches that are packed can be trained on; images are packed first."""
-    if kept.pixels is not None:
+    """Patches that are packed can be trained on; images are packed first; features are compared at once."""
+    if kept.has_features and kept.pixels is None:
+        next_step("utility", out)
+    elif kept.pixels is not None:
         next_step("train", out)
     elif kept.info.get("root"):
         next_step("pack", out, "--size", 64)

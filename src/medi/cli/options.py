@@ -36,9 +36,10 @@ Attribute = Annotated[
     str | None, typer.Option("--attribute", help="Whose level it is.", show_default="the model's first attribute")
 ]
 Shard = Annotated[str, typer.Option("--shard", metavar="I/N", help="Part I of N, from 0; the last to end joins all.")]
-Real = Annotated[Path, typer.Argument(metavar="REAL", help="Packed cohort of real patches.")]
+Real = Annotated[Path, typer.Argument(metavar="REAL", help="Cohort of real patches, packed or with features.")]
 Synthetic = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME=COHORT", help="Synthetic cohorts, of any generator.")
+    list[str] | None,
+    typer.Argument(metavar="NAME=COHORT", help="Synthetic cohorts, or files of their features; of any generator."),
 ]
 OverAll = Annotated[
     list[str] | None,
@@ -50,6 +51,15 @@ OverAll = Annotated[
     ),
 ]
 EncoderName = Annotated[str, typer.Option("--encoder", metavar="ENCODER", help="Feature extractor.")]
+Features = Annotated[
+    Path | None,
+    typer.Option(
+        "--features",
+        metavar="PATH",
+        help="File or folder of REAL's features, in place of images.",
+        show_default="those that REAL was read with",
+    ),
+]
 Cache = Annotated[
     Path | None,
     typer.Option("--cache", metavar="FOLDER", help="Keep embeddings here, by hash of cohort and encoder."),

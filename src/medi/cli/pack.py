@@ -43,6 +43,8 @@ def pack(
     if cohort.pixels is not None:
         raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; pack its source again")
     if not cohort.info.get("root"):
+        if cohort.has_features:
+            raise MediError(f"{source.path}: {cohort.no_images('medi pack')}")
         raise MediError(f"{source.path}: no images are known here; name their column (--image) when reading the source")
     fit = partial(cohort.pack, mode=mode, mpp=to_mpp, workers=workers, on_error=source.on_error)  # type: ignore[arg-type]
     with Terminal().bars("packing") as (advance,):

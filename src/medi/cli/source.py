@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medi.cohort.table import Cohort
 
 PANEL = "How SOURCE is read"
-KINDS = ("auto", "tcga_ut", "webdataset", "wilds", "pathorob", "table", "folder")
+KINDS = ("auto", "tcga_ut", "webdataset", "wilds", "pathorob", "table", "folder", "features")
 COMMAS = ("attributes", "continuous", "classes")  # options that take a list between commas
 
 
@@ -32,7 +32,7 @@ def _option(name: str, help: str, metavar: str = "COLUMN", known: Sequence[str] 
 
 OPTIONS: Mapping[str, Any] = {
     "kind": Annotated[
-        str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder or auto.", "KIND", KINDS)
+        str, _option("kind", "tcga_ut, webdataset, wilds, pathorob, table, folder, features or auto.", "KIND", KINDS)
     ],
     "attributes": Annotated[
         list[str] | None, _option("attributes", "What to condition on: a,b or repeated; NEW=OLD renames.")
@@ -50,6 +50,9 @@ OPTIONS: Mapping[str, Any] = {
     "query": Annotated[str | None, _option("query", "SQL that a SQLite or DuckDB file answers.", "SQL")],
     "encoding": Annotated[
         str | None, _option("encoding", "Of a text table: latin-1, cp1252 ...", "NAME", ("latin-1", "cp1252"))
+    ],
+    "features": Annotated[
+        Path | None, _option("features", "File or folder of features, in place of images (.h5, .npy, .pt ...).", "PATH")
     ],
     "pattern": Annotated[str | None, _option("pattern", "folder: regular expression with named groups.", "REGEX")],
     "level": Annotated[str | None, _option("level", "tcga_ut: 0 to 5, or all.", "LEVEL")],
@@ -97,11 +100,16 @@ class Source:
             raise MediError(f"{self.path}: no such file or folder")
         if not (self.path / "cohort.json").exists():
             return self._through_reader()
-        if self.options or self.kind != DEFAULTS["kind"]:
-            named = ", ".join("--" + name.replace("_", "-") for name in self.options) or "--kind"
+        others = [name for name in self.options if name != "features"]
+        if others or self.kind != DEFAULTS["kind"]:
+            named = ", ".join("--" + name.replace("_", "-") for name in others) or "--kind"
             raise MediError(f"{self.path} is a cohort already, {named} would change it; read its source again instead")
         cohort = Cohort.load(self.path)
-        if with_notes:
+        if "features" in self.options:
+            from medi.cohort.readers import with_features
+
+            cohort = with_features(cohort, self.options["features"], on_error=self.on_error)  # type: ignore[arg-type]
+        if with_notes or "features" in self.options:
             show_notes(cohort)
         return cohort
 

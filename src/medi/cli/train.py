@@ -88,6 +88,8 @@ def _packed(folder: Path, size: int) -> "Cohort":
     if not (folder / "cohort.json").exists():
         raise MediError(f"{folder}: no cohort folder; `medi pack SOURCE --size {size} --out {folder}` writes one")
     cohort = Cohort.load(folder)
+    if cohort.has_features and cohort.pixels is None:
+        raise MediError(f"{folder}: {cohort.no_images('medi train')}")
     if cohort.pixels is None:
         raise MediError(f"{folder}: not packed; `medi pack {folder} --size {size} --out packed` decodes its images")
     if "split" not in cohort.table or not (cohort.table["split"] == "train").any():

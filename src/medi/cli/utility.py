@@ -7,10 +7,22 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.next_step import named, next_step
-from medi.cli.options import Cache, EncoderName, OverAll, Real, Seed, Synthetic, folder, one_of, with_device
+from medi.cli.options import (
+    Cache,
+    EncoderName,
+    Features,
+    OverAll,
+    Real,
+    Seed,
+    Synthetic,
+    folder,
+    given,
+    one_of,
+    with_device,
+)
 from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import Terminal, say
-from medi.cli.values import columns, folders
+from medi.cli.values import columns, folders, real_and_others
 from medi.core.requests import only
 
 HEADS = ("tuned", "medi", "uni")
@@ -36,6 +48,7 @@ def utility(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds and draws; figures are means.")] = 1,
     encoder: EncoderName = "colour-texture",
+    features: Features = None,
     cache: Cache = None,
     seed: Seed = 0,
 ) -> None:
@@ -45,12 +58,14 @@ def utility(
     needs no generator. REAL has the splits of `medi holdout`: train, and test_seen or test_unseen. Of a synthetic
     cohort the images that fill combinations are added (column `fill` of `medi plan`), or all where it does not say.
     Real patches of the held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all,stains`
-    also compares stain normalisation and augmentation, for which the patches are embedded again.
+    also compares stain normalisation and augmentation, for which the patches are embedded again. With `--features` no
+    image is needed; files that say encoder or transform must say the same.
 
     Example: medi utility my-packed medi=my-samples --over class,site
     """
     from medi.api import measures
 
+    real, synthetic, features = real_and_others(real, synthetic, features)
     asked: dict[str, Any] = {
         "head": head,
         "seeds": seeds,
@@ -61,8 +76,8 @@ def utility(
     }
     asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or []}
     sets = folders(synthetic or [])
-    with only(out, "utility", {"real": real, **sets}, **asked):
-        found = measures.utility(real, sets, cache=cache, progress=Terminal(), **asked)
+    with only(out, "utility", {"real": real, **sets}, **asked, **given(features=features and str(features))):
+        found = measures.utility(real, sets, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)
     rows, verdicts = found.to_frame(), found.verdicts()
     for name in verdicts:
@@ -70,13 +85,16 @@ def utility(
         for sentence in verdicts[name]:
             say(sentence)
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
-    _lead_on(real, synthetic or [], out, len(found.over) > 1)
+    _lead_on(real, synthetic or [], out, len(found.over) > 1, found.is_given)
 
 
-def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool) -> None:
+def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool, is_given: bool) -> None:
     """The report; without an attribute whose levels it could compare the export of the model."""
     from medi.study.beside import measured_beside, model_that_made
 
+    if is_given:
+        next_step("report", "--real", real, "--utility", out)
+        return
     sets = folders(synthetic)
     if not has_levels:
         next_step("export", named(model_that_made(sets.values(), out), "medi-model"))

@@ -75,6 +75,19 @@ def folders(given: Sequence[str]) -> dict[str, Path]:
     return {name: Path(folder) for name, _, folder in pairs}
 
 
+def real_and_others(
+    real: Path, synthetic: list[str] | None, features: Path | None
+) -> tuple[Path, list[str] | None, Path | None]:
+    """REAL, the synthetic sets and REAL's features; without REAL the features themselves, with columns of a table.
+
+    >>> real_and_others(Path("medi=made.h5"), None, Path("real.h5"))
+    (PosixPath('real.h5'), ['medi=made.h5'], None)
+    """
+    if features is None or "=" not in str(real) or real.exists():
+        return real, synthetic, features
+    return features, [str(real), *(synthetic or [])], None
+
+
 def over_words(given: Sequence[str] | None) -> list[str]:
     """--over as it is typed again for the next verb."""
     return ["--over", join_commas(split_commas(given))] if given else []

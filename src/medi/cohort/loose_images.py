@@ -35,6 +35,8 @@ def read_any(source: Path) -> Cohort:
 def read_packed(folder: Path, size: int = 64) -> Cohort:
     """A cohort that has pixels; where it has none, the error says how to pack it to `size`."""
     cohort = Cohort.load(folder)
+    if cohort.has_features and cohort.pixels is None:
+        raise MediError(f"{folder}: {cohort.no_images('this')}")
     if cohort.pixels is None:
         raise MediError(f"{folder}: not packed; `medi pack {folder} --size {size} --out packed` decodes its images")
     return cohort

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from medi.core.errors import MediError, did_you_mean
 from medi.core.tables import OWN_COLUMNS
 
-RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id")
+RESERVED = ("sample_id", "image", "class", "patient", "slide", "mpp", "split", "origin", "noise_id", "features")
 MISSING_ID = -1  # the id of "not known"; conditioning gives it a token of its own
 OTHER = "other"  # the level that takes in the rare ones
 

@@ -67,8 +67,19 @@ class Cohort:
     def images(self) -> Pixels:
         """The pixels, or an error where the cohort has none."""
         if self.pixels is None:
-            raise MediError("this cohort has no pixels yet; pack it first")
+            raise MediError(self.no_images("this"))
         return self.pixels
+
+    def no_images(self, what: str) -> str:
+        """Why something that works on images cannot be done with a cohort without pixels, in one sentence."""
+        if self.has_features and not self.info.get("root"):
+            return f"{what} needs images; this cohort has features alone ({self.info['features']['root']})"
+        return "this cohort has no pixels yet; pack it first"
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the table says where the features of every patch stand."""
+        return "features" in self.info and "features" in self.table
 
     @property
     def mpp(self) -> float | None:
@@ -189,6 +200,8 @@ class Cohort:
         if self.pixels is not None:
             return self._resaved(Path(out), size)
         root = self.info.get("root", "")
+        if not root and self.has_features:
+            raise MediError(self.no_images("packing"))
         if not root:
             raise MediError("no images are known here; name their column when you read the table (image=...)")
         return pack(self, Path(root), Path(out), size, mode, mpp, workers, on_error, progress)

@@ -40,7 +40,9 @@ def request_of(folder: Path) -> dict[str, Any]:
 
 
 def cohort_hash(folder: Path) -> str:
-    """Names a packed cohort by its head and table."""
+    """Names a cohort by its head and table, and a file of features by what it holds."""
     from medi.core.files import content_hash, file_hash
 
+    if folder.is_file():
+        return file_hash(folder)
     return content_hash(*(file_hash(folder / name) for name in HEADS if (folder / name).is_file()))

@@ -93,6 +93,7 @@ ADDED = (
     "hit",
     "transfer",
     "translated_from",
+    "features",
     *("view", "pair", "predicted", "score"),
 )  # to patches or figures
 COUNTED = ("patches", "slides", "patients", "stratum")  # of an audit and of a hold-out

@@ -92,6 +92,11 @@ def unplaced(table: pd.DataFrame, over: Sequence[str]) -> str:
     return f"{number:,} {what} of unknown {names} belong{'s' if number == 1 else ''} {NOWHERE}"
 
 
+def is_constant(x: Features) -> bool:
+    """Whether all rows hold the same numbers, from which nothing can be told."""
+    return len(x) > 1 and bool((x[:2] == x[0]).all() and (x == x[0]).all())
+
+
 def spreads(x: Features) -> Float64[np.ndarray, " d"]:
     """The standard deviation of each feature over the rows, in float64; exactly 0 for one that is constant.
 

@@ -95,6 +95,8 @@ def memorisation(
     `over`; 5 % is no leak, and its arm "reserve" is what full knowledge of the slides looks like. Intervals resample
     the null's slides and, of synthetic images, those nearest to one training slide as one.
     """
+    if train.cohort.pixels is None:
+        return _by_features(train, synthetic, reserve, others, over, seed)
     looked = [*synthetic.values(), *(part for part in (reserve, others) if part)]
     tally = Tally(progress, sum(map(len, looked)))
     slides = slide_units(train.cohort.table).to_numpy(dtype=object)
@@ -111,6 +113,24 @@ def memorisation(
         rows.append(_leak(train, others, arm, part, over, (seed, arm)))
     suspects = _suspects({arm: found[arm] for arm in synthetic}, synthetic, train, over, _threshold(null))
     return Memorisation(pd.DataFrame(rows)[list(COLUMNS)], suspects, _sheet(suspects, synthetic, train))
+
+
+def _by_features(
+    train: Patches,
+    synthetic: Mapping[str, Patches],
+    reserve: Patches | None,
+    others: Patches | None,
+    over: Sequence[str],
+    seed: int,
+) -> Memorisation:
+    """Where there are features alone, slides can be recognised and copies of images cannot."""
+    unknown = Estimate(np.nan, reason="copies are told by images; features alone are given")
+    rows = [
+        _figure("copy_rate", arm, unknown, None, _Judged(np.zeros(len(part)), [])) for arm, part in synthetic.items()
+    ]
+    for arm, part in (dict(synthetic) | ({"reserve": reserve} if reserve else {})).items():
+        rows.append(_leak(train, others, arm, part, over, (seed, arm)))
+    return Memorisation(pd.DataFrame(rows)[list(COLUMNS)], _suspects({}, {}, train, over, 1.0), None)
 
 
 def grids(images: Pixels) -> Grids:

@@ -8,10 +8,14 @@ import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medi.cohort.readers import folder, pathorob, table, tcga_ut, webdataset, wilds
 from medi.cohort.readers.datasets import data_files
+from medi.cohort.readers.features import alone
+from medi.cohort.readers.features.files import is_zarr
+from medi.cohort.readers.features.formats import SUFFIXES
+from medi.cohort.readers.features.matching import attach
 from medi.cohort.readers.forms import TABLES, TEXT
 from medi.cohort.readers.normalise import Settings
 from medi.cohort.readers.text_tables import header_of
@@ -27,10 +31,11 @@ _OURS: dict[str, Callable[..., Cohort]] = {
     "pathorob": pathorob.read,
     "table": table.read,
     "folder": folder.read,
+    "features": alone.read,
 }
 for _name, _reader in _OURS.items():
     READERS.add(_name, _reader)
-PATHS = ("root", "clinical", "sites")  # options that name files or folders
+PATHS = ("root", "clinical", "sites", "features")  # options that name files or folders
 
 
 def read(source: str | Path, kind: str = "auto", **options: Any) -> Cohort:
@@ -50,7 +55,7 @@ def read(source: str | Path, kind: str = "auto", **options: Any) -> Cohort:
     """
     source = Path(source)
     if kind == "auto" and (source / "cohort.json").exists():
-        return Cohort.load(source)
+        return with_features(Cohort.load(source), options.get("features"))
     kind = guess_kind(source) if kind == "auto" else kind
     if kind not in READERS:
         raise MediError(f"no reader {kind!r}; there are {', '.join(READERS)} and auto{did_you_mean(kind, READERS)}")
@@ -62,7 +67,13 @@ def read(source: str | Path, kind: str = "auto", **options: Any) -> Cohort:
     options |= {name: Path(options[name]) for name in PATHS if isinstance(options.get(name), str)}
     settings = Settings(**{name: value for name, value in options.items() if name in general})
     cohort = READERS[kind](source, **{n: v for n, v in options.items() if n in own}, settings=settings)
-    return Cohort(cohort.table, cohort.schema, cohort.pixels, {"reader": kind, **cohort.info})
+    cohort = Cohort(cohort.table, cohort.schema, cohort.pixels, {"reader": kind, **cohort.info})
+    return with_features(cohort, settings.features, settings.on_error)
+
+
+def with_features(cohort: Cohort, path: str | Path | None, on_error: Literal["fail", "skip"] = "fail") -> Cohort:
+    """The cohort, with the features of a file or folder where one is named."""
+    return cohort if path is None else attach(cohort, Path(path), Settings(on_error=on_error))
 
 
 def guess_kind(source: Path) -> str:
@@ -70,9 +81,11 @@ def guess_kind(source: Path) -> str:
     if not source.exists():
         raise MediError(f"{source}: no such file or folder")
     if source.is_dir():
-        return _guess_folder(source)
+        return "features" if is_zarr(source) else _guess_folder(source)
     if source.suffix == ".tar":
         return "webdataset"
+    if source.suffix.lower() in SUFFIXES and source.suffix.lower() not in TABLES:
+        return "features"
     if source.suffix.lower() not in TABLES:
         raise MediError(f"{source}: expected a folder, a .tar or a table ({', '.join(TABLES)})")
     if source.suffix.lower() not in TEXT:

@@ -18,7 +18,8 @@ class Settings:
     numbers. missing: spellings of "not known", for all columns or per column. group_rare: {column: n} turns levels
     with fewer than n patients into "other". classes: keep only these (TCGA abbreviations and names both work). mpp:
     micrometres per pixel of the images. clinical, sites: GDC's clinical table and site code table, for TCGA;
-    merge_aliases: other names of one hospital are one level, not its spellings alone. on_error: "skip" leaves bad rows
+    merge_aliases: other names of one hospital are one level, not its spellings alone. features: a file or a
+    folder of them, in place of images (`medi.cohort.readers.features`). on_error: "skip" leaves bad rows
     out and lists them, "fail" stops at the first.
     """
 
@@ -31,6 +32,7 @@ class Settings:
     clinical: Path | None = None
     sites: Path | None = None
     merge_aliases: bool = False
+    features: Path | None = None
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from medi.cohort.readers.datasets import read_folder
+from medi.cohort.readers.features.formats import coordinates_in
 from medi.cohort.readers.forms import PLAIN, Form
-from medi.cohort.readers.guess import column_of
 from medi.cohort.readers.names import columns_named, in_our_words, renamed
 from medi.cohort.readers.normalise import (
     DEFAULTS,
@@ -18,13 +18,11 @@ from medi.cohort.readers.normalise import (
     Settings,
     assemble,
     check_images,
-    some,
 )
+from medi.cohort.readers.roles import OURS, column_named, columns_of, renamed_roles
 from medi.cohort.readers.rows import place_of, read_rows
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
-
-OURS = {"label": "class", "patient": "patient", "slide": "slide", "id": "sample_id"}  # our column of each role
 
 
 def read(
@@ -52,12 +50,14 @@ def read(
     rows, told = rows_of(source, _asked_for(settings, [image, *named.values()]), form)
     notes = Notes(told)
     rows, settings = renamed(rows, settings)
-    roles = {role: _column(rows, role, name, notes) for role, name in named.items()}
+    roles = columns_of(rows, named, notes)
     where = partial(place_of, source, form=form)
     settings = in_our_words(settings, {column: OURS[role] for role, column in roles.items() if column})
-    table = _renamed(rows, roles).assign(**_image_column(rows, image, notes), **_mpp_column(rows, settings, where))
+    table = renamed_roles(rows, roles).assign(
+        **_image_column(rows, image, notes, settings), **_mpp_column(rows, settings, where)
+    )
     if "image" not in table:
-        return assemble(_named_after_slide(table, source), source, None, notes, settings, where)
+        return assemble(_named_after_slide(table, source, settings), source, None, notes, settings, where)
     folder = root or source.parent
     table = check_images(table, folder, notes, settings, where)
     return assemble(table, source, folder, notes, settings, where)
@@ -79,27 +79,6 @@ def _asked_for(settings: Settings, named: Sequence[str | None]) -> set[str]:
     return {*filter(None, named), *fields, *attributes, *missing, *settings.group_rare}
 
 
-def _column(rows: pd.DataFrame, role: str, name: str | None, notes: Notes) -> str:
-    """The column of a role: as named, or the likeliest that is there; "" for none."""
-    if name is None:
-        name = column_of(role, [str(column) for column in rows.columns])
-        notes.append(f"{role} from column {name!r}" if name else f"no column for {role}")
-    if name and name not in rows:
-        raise MediError(f"no column {name!r} for {role}; the columns are {some(list(map(str, rows.columns)), most=30)}")
-    return name
-
-
-def _renamed(rows: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
-    """The rows with our reserved names; columns of such a name that play another role go."""
-    taken = {OURS[role]: rows[column] for role, column in roles.items() if column}
-    others = [
-        c
-        for c in rows.columns
-        if c not in (*roles.values(), *OURS.values(), "image", "mpp", "split", "origin", "noise_id")
-    ]
-    return rows[others].assign(**taken)
-
-
 def _mpp_column(rows: pd.DataFrame, settings: Settings, where: Callable[[int], str]) -> dict[str, pd.Series | float]:
     """Micrometres per pixel: as the user says, else the table's numbers (NaN where empty)."""
     if settings.mpp is not None or "mpp" not in rows:
@@ -112,10 +91,12 @@ def _mpp_column(rows: pd.DataFrame, settings: Settings, where: Callable[[int], s
     return {"mpp": numbers}
 
 
-def _image_column(rows: pd.DataFrame, image: str | None, notes: Notes) -> dict[str, pd.Series]:
+def _image_column(rows: pd.DataFrame, image: str | None, notes: Notes, settings: Settings) -> dict[str, pd.Series]:
     if image is not None and "{" in image:
         return {"image": filled(rows, image)}
-    column = _column(rows, "image", image, notes)
+    column = column_named(rows, "image", image, notes)
+    if settings.features is not None and image is None and column and not rows[column].is_unique:
+        return {}  # it names no sample, and images are not needed
     return {"image": rows[column]} if column else {}
 
 
@@ -129,10 +110,14 @@ def filled(rows: pd.DataFrame, template: str) -> pd.Series:
     return text.astype(str)
 
 
-def _named_after_slide(table: pd.DataFrame, source: Path) -> pd.DataFrame:
-    """Without images a row is a slide (or has an id of its own)."""
+def _named_after_slide(table: pd.DataFrame, source: Path, settings: Settings) -> pd.DataFrame:
+    """Without images a row is a slide (or has an id of its own); with features it may be a patch of one."""
     if "sample_id" in table:
         return table
     if "slide" not in table:
         raise MediError(f"{source}: no column for the image, the slide or an id; name one")
-    return table.assign(sample_id=table["slide"])
+    if settings.features is None or table["slide"].is_unique:
+        return table.assign(sample_id=table["slide"])
+    names = coordinates_in(table)
+    ends = table[names[0]] + "_" + table[names[1]] if names else table.groupby("slide").cumcount().astype(str)
+    return table.assign(sample_id=table["slide"] + "/" + ends)

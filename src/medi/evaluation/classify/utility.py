@@ -20,7 +20,7 @@ from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
 from medi.evaluation.classify.scoring import CHANCE, EVERY, MEDI, REAL, Scorer, pairs_of
-from medi.evaluation.features import Embedded, lacks
+from medi.evaluation.features import Embedded, is_constant, lacks
 from medi.evaluation.statistics import holm
 
 FIRST = ("metric", "arm", "against", "split", "scope")
@@ -150,6 +150,8 @@ def prepared(arm: Arm, pool: Pool, seed: int) -> Pool:
 def lacks_classes(arm: Arm) -> str:
     """Why an arm has no probe, "" where it has one."""
     classes = arm.table["class"][arm.chosen].nunique()
+    if not arm.reason and is_constant(arm.embeddings):
+        return f"{arm.name}'s features are the same in all rows: no probe"
     return arm.reason or (f"{arm.name} trains on {classes} class: no probe" if classes < 2 else "")
 
 

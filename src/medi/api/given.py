@@ -1,0 +1,121 @@
+"""What a measure is given: packed patches that an encoder embeds, or features that another program made."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from medi.api.results import AS_GIVEN
+from medi.cohort import readers
+from medi.cohort.readers.features.loading import load_features, same_features
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.core.progress import Show, Silent, Tally
+from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.stained import STAIN
+from medi.evaluation.encoders import Encoder, cached
+from medi.evaluation.encoders import encoder as named_encoder
+from medi.evaluation.features import Embedded
+from medi.evaluation.splits import ORACLE
+
+Given = Cohort | str | Path  # a cohort, the folder that holds one, or a file of features with the columns of a table
+COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
+TRANSLATED = "translated"  # real patches shown at another level
+
+
+def cohort_of(given: Given, features: str | Path | None = None, name: str = "") -> Cohort:
+    """The patches of a cohort, with the features of a file or folder where one is named. name: of a synthetic set.
+
+    MediError for a cohort that has neither images nor features.
+    """
+    cohort = given if isinstance(given, Cohort) else _opened(Path(given), name)
+    cohort = readers.with_features(cohort, features)
+    if cohort.pixels is None and not cohort.has_features:
+        where = "the cohort" if isinstance(given, Cohort) else str(given)
+        raise MediError(f"{where}: not packed; `medi pack` or Cohort.pack decodes its images")
+    return cohort
+
+
+def _opened(path: Path, name: str) -> Cohort:
+    """A cohort's folder, or features that say themselves what they are of."""
+    is_cohort = (path / "cohort.json").exists() or not path.exists()
+    if is_cohort or readers.guess_kind(path) not in ("features", "table"):
+        return Cohort.load(path)
+    cohort = readers.read(path, "features", **({"attributes": []} if name else {}))
+    return cohort if name in ("", ORACLE) else cohort.with_columns(patient="", slide="")
+
+
+def encoder_of(chosen: str | Encoder, cohorts: Mapping[str, Cohort]) -> Encoder:
+    """The encoder that a measure uses; where features are given, what they say of theirs.
+
+    MediError where some sets have features and others images alone, and for features of two encoders.
+    """
+    if not any(cohort.has_features for cohort in cohorts.values()):
+        return named_encoder(chosen) if isinstance(chosen, str) else chosen
+    if lacking := [name for name, cohort in cohorts.items() if not cohort.has_features]:
+        first = next(name for name, cohort in cohorts.items() if cohort.has_features)
+        raise MediError(
+            f"{first} has features and {lacking[0]} images alone: give features of {lacking[0]} by the same encoder "
+            f"({lacking[0]}=FILE), or pack the images of {first}"
+        )
+    width, made = same_features(cohorts)
+    return Encoder("-".join((made or "features").split()), width, 0, "", AS_GIVEN, _refuse)
+
+
+def is_given(encoder: Encoder) -> bool:
+    """Whether features were made elsewhere, so that no image can be embedded."""
+    return encoder.hash == AS_GIVEN
+
+
+def _refuse(images: np.ndarray) -> np.ndarray:
+    raise MediError("images cannot be embedded here: the features were made by another program")
+
+
+def arms_of_images(real: Embedded, names: Sequence[str]) -> list[Arm]:
+    """The arms that embed other images, where there are features alone: their reason stands in the result."""
+    why = "needs images, and an encoder that embeds them; features alone are given"
+    asked = [name for name in (*STAIN, TRANSLATED) if {"all", "stains", name} & set(names)]
+    return [Arm(name, real, reason=why) for name in asked]
+
+
+def embedded(
+    cohorts: Mapping[str, Cohort], extractor: Encoder, cache: str | Path | None, show: Show
+) -> dict[str, Embedded]:
+    """Features and table of each cohort; sizes must agree."""
+    if is_given(extractor):
+        return {
+            name: Embedded(load_features(cohort).astype(np.float64), cohort.table) for name, cohort in cohorts.items()
+        }
+    sizes = {name: cohort.images.size for name, cohort in cohorts.items()}
+    first = next(iter(sizes))
+    if odd := [name for name, size in sizes.items() if size != sizes[first]]:
+        raise MediError(
+            f"{odd[0]} has patches of {sizes[odd[0]]} px and {first} of {sizes[first]}: pack both to one size"
+        )
+    return dict(embed_sets(cohorts, extractor, cache, show))
+
+
+def embed_sets(
+    cohorts: Mapping[str, Cohort], extractor: Encoder, cache: str | Path | None = None, show: Show | None = None
+) -> Iterator[tuple[str, Embedded]]:
+    """What `embed` and a study call: the features of each set in turn, under one bar."""
+    folder = Path(cache) if cache else None
+    with (show or Silent()).bars("embedding") as (advance,):
+        tally = Tally(advance, sum(map(len, cohorts.values())))
+        for name, cohort in cohorts.items():
+            features = cached(cohort, extractor, folder, tally.part())
+            yield name, Embedded(features.astype(np.float64), cohort.table)
+
+
+def check_colour(cohorts: Mapping[str, Cohort]) -> None:
+    """Grey patches against coloured ones would measure the colour alone."""
+    grey = {}
+    for name, cohort in ((name, cohort) for name, cohort in cohorts.items() if len(cohort) and cohort.pixels):
+        rows = np.linspace(0, max(len(cohort), 1), COLOUR_SAMPLE, endpoint=False).astype(np.int64)
+        images = cohort.images[np.unique(rows)]
+        grey[name] = bool((images == images[..., :1]).all())
+    if len(set(grey.values())) > 1:
+        without, coloured = ([name for name in grey if grey[name] is kind] for kind in (True, False))
+        raise MediError(
+            f"{without[0]} has grey patches and {coloured[0]} coloured ones: pack both from images of one colour mode"
+        )
