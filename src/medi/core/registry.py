@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, get_args
 from medi.core.errors import MediError, did_you_mean
 
 Thing = TypeVar("Thing")
-Kind = Literal["reader", "encoder", "network", "solver", "arm", "metric"]
+Kind = Literal["reader", "encoder", "network", "solver", "arm", "head", "metric"]
 
 
 @dataclass
@@ -89,7 +89,8 @@ def registry(kind: Kind) -> Registry[Any]:
 def register(kind: Kind, name: str) -> Callable[[Thing], Thing]:
     """Add the decorated function or class under a name that study files and the command line then know.
 
-    kind: "reader", "encoder", "network", "solver", "arm" or "metric"; docs/how-to/extending.md says what each must be.
+    kind: "reader", "encoder", "network", "solver", "arm", "head" or "metric"; docs/how-to/extending.md says what each
+    must be.
     MediError where the kind is unknown or the name is taken.
 
     >>> from medi.core.registry import register, registry

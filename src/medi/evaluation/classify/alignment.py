@@ -39,7 +39,7 @@ class Coral:
         x, table = rows.features.astype(np.float64), rows.table
         site, names = _numbered(table, places)
         label = codes(table, ["class"])
-        effects, residuals = _additive(x, label, site)
+        effects, residuals = additive(x, label, site)
         common = residuals.T @ residuals / len(x) + RIDGE * np.diag(residuals.var(axis=0) + 1e-12)
         maps = {}
         for number, name in enumerate(names):
@@ -81,7 +81,7 @@ def _numbered(table: pd.DataFrame, places: Sequence[str]) -> tuple[Int64[np.ndar
     return site, [tuple(row) for row in table[list(places)].iloc[first].itertuples(index=False, name=None)]
 
 
-def _additive(
+def additive(
     x: Float64[np.ndarray, "n d"], label: Int64[np.ndarray, " n"], site: Int64[np.ndarray, " n"]
 ) -> tuple[Float64[np.ndarray, "s d"], Float64[np.ndarray, "n d"]]:
     """Least squares effects of sites in x = class + site + rest, and the rest; what cannot be told apart is halved."""

@@ -100,6 +100,11 @@ def solve(
     return Planes.joined(parts)
 
 
+def steepness(rows: Rows, weights: Weights, c: Float64[np.ndarray, " m"], planes: Planes) -> Float64[np.ndarray, " m"]:
+    """The largest entry of the gradient of each mean loss: at most `TOLERANCE` where the solver has converged."""
+    return np.abs(_Batch.of(rows, weights, c)._at(planes.flat()).slope).max(axis=1)
+
+
 def losses(scores: Scores, targets: Float32[np.ndarray, "c n"]) -> tuple[Float32[np.ndarray, "m n"], Scores]:
     """Cross-entropy of each row, and probability minus target of each row and score."""
     if len(targets) == 1:

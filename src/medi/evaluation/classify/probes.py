@@ -207,7 +207,10 @@ def text(values: pd.Series) -> Labels:
 
 
 def is_real(table: pd.DataFrame) -> Bool[np.ndarray, " n"]:
-    return table["origin"].eq("real").to_numpy(dtype=bool) if "origin" in table else np.ones(len(table), dtype=bool)
+    """Rows whose origin is "real", and those of tables that have no such column, also where others were joined."""
+    if "origin" not in table:
+        return np.ones(len(table), dtype=bool)
+    return table["origin"].fillna("real").eq("real").to_numpy(dtype=bool)
 
 
 def codes(table: pd.DataFrame, columns: Sequence[str]) -> Int64[np.ndarray, " n"]:
