@@ -45,6 +45,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "crossed": ("--out", "out"),
     "encoders": (),
     "engine": (),
+    "features": (),
     "fidelity": ("--run", RUN),
     "gpu": ("--presets", "paper"),
     "guidance": (RUN,),

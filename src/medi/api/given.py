@@ -83,9 +83,7 @@ def embedded(
 ) -> dict[str, Embedded]:
     """Features and table of each cohort; sizes must agree."""
     if is_given(extractor):
-        return {
-            name: Embedded(load_features(cohort).astype(np.float64), cohort.table) for name, cohort in cohorts.items()
-        }
+        return {name: Embedded(load_features(cohort), cohort.table) for name, cohort in cohorts.items()}
     sizes = {name: cohort.images.size for name, cohort in cohorts.items()}
     first = next(iter(sizes))
     if odd := [name for name, size in sizes.items() if size != sizes[first]]:

@@ -1,6 +1,6 @@
 """The verb holdout: combinations taken away from training, with a certificate, and its check."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +60,12 @@ def design(
     set_aside: Annotated[
         bool, typer.Option("--set-aside", help="named: patients with held-out patches may train, without these.")
     ] = False,
+    split_column: Annotated[
+        str | None, typer.Option(help="Take a split that came with the data instead.", metavar="COLUMN")
+    ] = None,
+    split_values: Annotated[
+        list[str] | None, typer.Option(help="Its entries: train=0,1 and test=2, repeated.", metavar="SIDE=ENTRIES")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Take combinations away from training, with a certificate.
@@ -70,13 +76,25 @@ def design(
     """
     shares = given(test_seen=test_seen, validation=validation, reserve=reserve, set_aside=set_aside or None)
     options = given(rate=rate, min_patients=min_patients, folds=folds, fold=fold) | shares
+    if split_column is None:
+        if split_values:
+            raise MediError("--split-values says what the entries of --split-column are; name that column")
+        chosen = _rule(rule, split_commas(over or []), held or [], options)
+        _make(source, out, lambda cohort: cohort.hold_out(rule=chosen, seed=seed))
+    else:
+        read, sides = _with_split(source, split_column, [*options, *given(rule=rule, held=held)]), _values(split_values)
+        columns = split_commas(over or [])
+        _make(read, out, lambda cohort: cohort.official_split(_column(cohort, split_column), sides, columns))
+
+
+def _make(source: Source, out: Path, split_of: Callable[["Cohort"], "Cohort"]) -> None:
+    """Read, split, write and show."""
     from medi.cohort.audit import shortcut
 
-    chosen = _rule(rule, split_commas(over or []), held or [], options)
     source.check_out(out)
     cohort = source.read()
     source.check_cohort(cohort, out)
-    split = cohort.hold_out(rule=chosen, seed=seed)
+    split = split_of(cohort)
     split.holdout.save(out)
     kept = source.keep(split, out)
     _show(split.holdout)
@@ -86,6 +104,30 @@ def design(
         say(f"training patches: {line}")
     say(f"hold-out: {out}")
     _say_next(kept, out)
+
+
+def _with_split(source: Source, column: str, options: Sequence[str]) -> Source:
+    """The source, read with a split that came with it; options of a hold-out that is made here say nothing then."""
+    if options:
+        raise MediError(
+            f"--split-column takes the split as it is; --{options[0].replace('_', '-')} does not go with it"
+        )
+    is_read = (source.path / "cohort.json").exists()
+    return source if is_read else replace(source, options={**source.options, "split_column": column})
+
+
+def _column(cohort: "Cohort", name: str) -> str:
+    """Where a column of the source stands in the table."""
+    official = "official_split"
+    return official if name == "split" and official in cohort.table else name
+
+
+def _values(given: Sequence[str] | None) -> dict[str, list[str]]:
+    """{"train": ["0", "1"]} from train=0,1."""
+    pairs = [text.partition("=") for text in given or ()]
+    if wrong := next((text for text, pair in zip(given or (), pairs) if not (pair[0] and pair[2])), None):
+        raise MediError(f"--split-values {wrong!r}: expected SIDE=ENTRIES, such as train=0,1")
+    return {side: split_commas([own]) for side, _, own in pairs}
 
 
 def _rule(kind: str | None, over: Sequence[str], held: Sequence[str], options: Mapping[str, Any]) -> "Rule":
@@ -156,7 +198,11 @@ def verify(
         say(f"does not hold: {problem}")
     if problems:
         raise typer.Exit(1)
-    say(f"the certificate holds: {len(table):,} patches, {table['patient'].nunique():,} patients, none on two sides")
+    told = found.cautions() if found.certificate["rule"]["kind"] == "official" else []
+    sides = "" if told else ", none on two sides"
+    say(f"the certificate holds: {len(table):,} patches, {table['patient'].nunique():,} patients{sides}")
+    for line in told:
+        warn(line)
     is_split = (source.path / "cohort.json").exists() and "split" in table
     _say_next(cohort, source.path if is_split or certificate is None else certificate)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt64
 
-from medi.cohort.certificate import ASIDE, COUNTED, FORMAT_VERSION, Certificate, evidence, verify
+from medi.cohort.certificate import ASIDE, COUNTED, FORMAT_VERSION, OFFICIAL, Certificate, evidence, verify
 from medi.cohort.choosing import Chosen, Mask, held_by
 from medi.cohort.combinations import Combinations, Ids, joint_ids, level_ids, over, text_ids
 from medi.cohort.rule import Combination, Rule
@@ -73,7 +73,14 @@ class Holdout(Shown):
         return (*found, *([f"classes without training patches: {', '.join(untrained)}"] if untrained else []))
 
     def cautions(self) -> list[str]:
-        """What a small cohort should be told: how little is left for training, and too few patches for a test."""
+        """What a small cohort should be told: how little is left for training, and too few patches for a test.
+
+        Of a split that came with the data set: that it is theirs, and what leaks in it.
+        """
+        if self.certificate["rule"]["kind"] == OFFICIAL:
+            from medi.cohort.official import sentences
+
+            return list(sentences(self.certificate))
         rows, patients = self.certificate["rows"], self.certificate["patients"]
         train, total, kept = rows["train"], sum(rows.values()), rows["reserve"]
         slides = self.certificate["slides"]["train"]
@@ -182,7 +189,7 @@ def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: 
         "held_out": [list(named[i]) for i in np.flatnonzero(held)],
         "emptied": [list(named[i]) for i in np.flatnonzero(emptied)],
         "untrained_classes": sorted(set(assigned["class"]) - set(assigned["class"][assigned["split"] == "train"])),
-        **evidence(assigned, labels),
+        **evidence(assigned, labels),  # type: ignore[typeddict-item]  # leaks are of splits that come with the data
     }
     return Holdout(assigned[["sample_id", "split"]].astype("str").reset_index(drop=True), certificate)
 

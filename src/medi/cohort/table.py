@@ -3,7 +3,7 @@
 Its methods are the road of a study: audit, hold_out, pack, plan. Each loads its module at its first use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,6 +166,27 @@ class Cohort:
         found = design(self.table, self.schema, chosen, seed)
         info = {**self.info, "certificate": found.certificate}
         return Cohort(found.apply(self.table), self.schema, self.pixels, info)
+
+    def official_split(
+        self, column: str, values: Mapping[str, Sequence[str]] | None = None, over: Sequence[str] = ()
+    ) -> "Cohort":
+        """The cohort with the split that came with it; the certificate names what leaks. See `medi.cohort.official`.
+
+        values: which entries of the column are train, validation, test and set_aside, where their names do not say it.
+
+        >>> import medi
+        >>> tissue = medi.phantom(patches=200, seed=0)
+        >>> folds = tissue.with_columns(fold=[str(i % 5) for i in range(len(tissue))])
+        >>> split = folds.official_split("fold", {"train": ["1", "2", "3", "4"], "test": ["0"]})
+        >>> split.holdout.cautions()[0]
+        "the split is the data set's own (column fold), not made here"
+        """
+        from medi.cohort.official import official
+
+        found = official(self.table, self.schema, column, values or {}, over)
+        return Cohort(
+            found.apply(self.table), self.schema, self.pixels, {**self.info, "certificate": found.certificate}
+        )
 
     @property
     def holdout(self) -> "Holdout":

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import pandas as pd
 
 from medi.cohort.readers.guess import column_of
-from medi.cohort.readers.normalise import Notes, some
+from medi.cohort.readers.normalise import Notes, Settings, some
 from medi.core.errors import MediError
 
 OURS = {"label": "class", "patient": "patient", "slide": "slide", "id": "sample_id"}  # our column of each role
+OFFICIAL = "official_split"  # a column `split` that came with a table, whose entries are not ours
 
 
 def columns_of(rows: pd.DataFrame, named: Mapping[str, str | None], notes: Notes) -> dict[str, str]:
@@ -35,3 +36,13 @@ def renamed_roles(rows: pd.DataFrame, roles: dict[str, str]) -> pd.DataFrame:
         if c not in (*roles.values(), *OURS.values(), "image", "mpp", "split", "origin", "noise_id")
     ]
     return rows[others].assign(**taken)
+
+
+def with_official(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The rows with a split that came with them under a name that is not ours; MediError where it is not there."""
+    name = settings.split_column
+    if name is not None and name not in rows:
+        raise MediError(
+            f"no column {name!r} for the split; the columns are {some(list(map(str, rows.columns)), most=30)}"
+        )
+    return rows.assign(**{OFFICIAL: rows[name]}) if name == "split" else rows

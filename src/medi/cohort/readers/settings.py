@@ -19,7 +19,8 @@ class Settings:
     with fewer than n patients into "other". classes: keep only these (TCGA abbreviations and names both work). mpp:
     micrometres per pixel of the images. clinical, sites: GDC's clinical table and site code table, for TCGA;
     merge_aliases: other names of one hospital are one level, not its spellings alone. features: a file or a
-    folder of them, in place of images (`medi.cohort.readers.features`). on_error: "skip" leaves bad rows
+    folder of them, in place of images (`medi.cohort.readers.features`). split_column: a split that came with the
+    table; called `split` it is kept as `official_split`. on_error: "skip" leaves bad rows
     out and lists them, "fail" stops at the first.
     """
 
@@ -33,6 +34,7 @@ class Settings:
     sites: Path | None = None
     merge_aliases: bool = False
     features: Path | None = None
+    split_column: str | None = None
     on_error: Literal["fail", "skip"] = "fail"
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from medi.cohort.readers.normalise import (
     assemble,
     check_images,
 )
-from medi.cohort.readers.roles import OURS, column_named, columns_of, renamed_roles
+from medi.cohort.readers.roles import OURS, column_named, columns_of, renamed_roles, with_official
 from medi.cohort.readers.rows import place_of, read_rows
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -53,6 +53,7 @@ def read(
     roles = columns_of(rows, named, notes)
     where = partial(place_of, source, form=form)
     settings = in_our_words(settings, {column: OURS[role] for role, column in roles.items() if column})
+    rows = with_official(rows, settings)
     table = renamed_roles(rows, roles).assign(
         **_image_column(rows, image, notes, settings), **_mpp_column(rows, settings, where)
     )
