@@ -50,6 +50,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "gpu": ("--presets", "paper"),
     "guidance": (RUN,),
     "optimizer": (RUN,),
+    "intervals": (),
     "packing": (),
     "sampling": ("--run", RUN),
     "pretraining": ("--out", "out", "--ship", "weights.safetensors"),

@@ -63,7 +63,14 @@ def student_interval(value: float, draws: Float64[np.ndarray, " draws"], degrees
     defined = draws[np.isfinite(draws)]
     if len(defined) < max(DEFINED * len(draws), 2):
         return Estimate(value, reason=f"undefined in {len(draws) - len(defined)} of {len(draws)} resamples")
-    spread = float(defined.std(ddof=1))
+    return t_interval(value, float(defined.var(ddof=1)), degrees)
+
+
+def t_interval(value: float, variance: float, degrees: int) -> Estimate:
+    """value +- t x its standard error, and the p-value of 0: `degrees` of freedom of Student's t."""
+    if not np.isfinite(value) or degrees < 1:
+        return Estimate(value, reason="one cluster: no interval" if np.isfinite(value) else "")
+    spread = float(np.sqrt(variance))
     half = float(stats.t.ppf(0.975, degrees)) * spread
     p = 2 * float(stats.t.sf(abs(value) / spread, degrees)) if spread > 0 else float(value == 0)
     return Estimate(value, value - half, value + half, p_value=p)

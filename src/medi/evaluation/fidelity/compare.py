@@ -26,6 +26,7 @@ from medi.evaluation.fidelity.matching import (
     level_targets,
 )
 from medi.evaluation.fidelity.measures import Pair, Result, difference, guarded, measure, metrics
+from medi.evaluation.fidelity.paired import LeftOut, Stratum, frechet_difference
 from medi.evaluation.statistics import Estimate, holm
 
 DRAWS = 1000
@@ -174,7 +175,7 @@ def _table(
     results, slides = _results(matching, targets, draws, progress)
     rows = [row for result in results for row in _result_rows(result, scope)]
     for split in sorted({target.split for target in targets}):
-        means = _mean_rows([result for result in results if result.target.split == split], slides, scope)
+        means = _mean_rows([result for result in results if result.target.split == split], slides, scope, draws)
         rows += [_noting(row, matching.left_out) for row in means] if scope == COMBINATION else means
     table = pd.DataFrame(rows).assign(encoder=encoder, p_adjusted=np.nan)
     compared = table["metric"].str.endswith(DIFFERENCE) | table["metric"].eq("mmd2")
@@ -190,13 +191,16 @@ def _results(
     """Each target measured, on as many threads as the linear algebra would use, one of its own for each."""
     drawn = [matching.draw(target) for target in targets]
     table = matching.sets[REAL].table
-    used = np.concatenate([np.empty(0, dtype=np.int64), *(part[REAL].rows for part in drawn if part)])
+    rows = [part[REAL].rows if part else np.empty(0, dtype=np.int64) for part in drawn]
+    used = np.concatenate([np.empty(0, dtype=np.int64), *rows])
     own = list(targets[0].labels) if targets else []
     combinations = list(table[own].iloc[used].itertuples(index=False, name=None))
-    slides = Slides.of(slide_units(table).iloc[used].astype(str).tolist(), combinations)
+    names = slide_units(table).iloc[used].astype(str).tolist()
+    slides = Slides.of(names, combinations)
+    linked = Slides.of(names, np.repeat(np.arange(len(rows)), [len(part) for part in rows]).tolist())
     threads = max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
-        found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, draws), zip(targets, drawn))
+        found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, linked, draws), zip(targets, drawn))
         results = []
         for result in found:
             results.append(result)
@@ -213,10 +217,9 @@ def _result_rows(result: Result, scope: str) -> Iterator[dict[str, object]]:
         yield from _figures(pair, place | size, gaps, DIFFERENCE)
 
 
-def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterator[dict[str, object]]:
+def _mean_rows(results: Sequence[Result], slides: Slides, scope: str, draws: int) -> Iterator[dict[str, object]]:
     """Means over the targets in which every synthetic arm is defined, so that all are averaged over the same ones."""
     whole = [r for r in results if all(np.isfinite(r.values[a]["frechet"].value) for a in r.values if a != FLOOR)]
-    names = frozenset().union(*(r.slides for r in whole))
     place: dict[str, object] = {"scope": f"{scope}_mean", "split": results[0].target.split}
     size = dict.fromkeys(("n_real", "n_synthetic"), sum(r.n for r in whole))
     values = {
@@ -224,7 +227,7 @@ def _mean_rows(results: Sequence[Result], slides: Slides, scope: str) -> Iterato
         for arm in results[0].values
     }
     gaps = {
-        pair: {metric: _mean_gap(whole, pair, metric, slides.degrees(names), len(results)) for metric in found}
+        pair: {metric: _mean_gap(whole, pair, metric, slides, len(results), draws) for metric in found}
         for pair, found in results[0].differences.items()
     }
     for arm, found in values.items():
@@ -246,14 +249,27 @@ def _figures(
         yield {"metric": f"{metric}{kind}", "arm": pair[0], "against": pair[1], **place, **vars(estimate)}
 
 
-def _mean_gap(results: Sequence[Result], pair: Pair, metric: str, degrees: int, of: int) -> Estimate:
-    """The mean difference, with an interval from the means of the joint draws."""
+def _mean_gap(results: Sequence[Result], pair: Pair, metric: str, slides: Slides, of: int, draws: int) -> Estimate:
+    """The mean difference, with an interval of what all targets of a stratum of slides have in common."""
     defined = [r for r in results if np.isfinite(r.differences[pair][metric].value)]
     found = _mean([r.differences[pair][metric].value for r in defined], of)
-    drawn = [r.draws[pair][metric] for r in defined]
-    if not drawn:
+    if not defined:
         return found
-    return difference(found.value, np.mean(drawn, axis=0), degrees).noting(found.reason)
+    if metric == "frechet":
+        return frechet_difference(found.value, _strata(defined, pair), draws).noting(found.reason)
+    names = frozenset().union(*(r.slides for r in results))
+    drawn = np.mean([r.draws[pair][metric] for r in defined], axis=0)
+    return difference(found.value, drawn, slides.degrees(names)).noting(found.reason)
+
+
+def _strata(results: Sequence[Result], pair: Pair) -> list[Stratum]:
+    """Of results that share slides their share of all results and the mean distances of both arms; none where a result
+    has a single slide."""
+    if not all(set(pair) <= set(r.left) for r in results):
+        return []
+    members = [[r for r in results if r.linked == first] for first in sorted({r.linked for r in results})]
+    means = [[LeftOut.mean([r.left[arm] for r in each]) for arm in pair] for each in members]
+    return [(len(each) / len(results), first, second) for each, (first, second) in zip(members, means)]
 
 
 def _mean(values: Sequence[float], of: int) -> Estimate:

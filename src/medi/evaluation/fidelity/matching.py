@@ -132,8 +132,8 @@ class Slides:
     stratum: dict[str, str]
 
     @classmethod
-    def of(cls, slides: Sequence[str], combinations: Sequence[Combination]) -> "Slides":
-        """From the slide and the combination of every real row that is compared."""
+    def of(cls, slides: Sequence[str], combinations: Sequence[Combination] | Sequence[int]) -> "Slides":
+        """From the slide and the combination of every real row that is compared, or the number of its target."""
         names, slide = np.unique(np.asarray(slides, dtype=str), return_inverse=True)
         combination = pd.factorize(pd.Series(list(combinations), dtype=object))[0]
         nodes = len(names) + int(combination.max(initial=-1)) + 1

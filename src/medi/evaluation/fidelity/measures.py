@@ -1,10 +1,11 @@
 """All measures of one comparison: distances, neighbourhoods, paired differences of arms, and the collapse guard.
 
-Draws resample real slides (jointly for all arms, P9) and each arm's images; recall and coverage, whose balls no
-resample keeps, take the spread over synthetic images from a jackknife.
+Differences of Frechet distances leave slides and images out (`paired`). Draws for the other measures resample real
+slides (jointly for all arms, P9) and each arm's images; recall and coverage, whose balls no resample keeps, take the
+spread over synthetic images from a jackknife.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import combinations as pairs_of
@@ -19,10 +20,11 @@ from medi.core.registry import registry
 from medi.core.seeds import Key, generator
 from medi.evaluation.features import FLOOR, REAL, Features
 from medi.evaluation.fidelity.blocks import Blocks, Products
-from medi.evaluation.fidelity.frechet import frechet_distance, resampled_distances
+from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import cubic, kid, median_bandwidth, mmd2, mmd_test, rbf, resampled_mmd2, unbiased
 from medi.evaluation.fidelity.matching import Counts, Drawn, Matching, Slides, Target
 from medi.evaluation.fidelity.neighbours import NEIGHBOURS, Neighbours, jackknife, meetings, neighbours
+from medi.evaluation.fidelity.paired import Leaving, LeftOut, frechet_difference
 from medi.evaluation.statistics import Estimate, cluster_counts, cluster_index, student_interval
 
 Draws = Float64[np.ndarray, " draws"]
@@ -59,7 +61,11 @@ for _name in ("precision", "recall", "density", "coverage"):
 
 @dataclass(frozen=True)
 class Result:
-    """Per arm and metric the estimate; per pair of arms those of the differences, with the draws behind them."""
+    """Per arm and metric the estimate; per pair of arms those of the differences, with the draws behind them.
+
+    left: per arm its Frechet distances with slides and images left out, the same ones for all targets that share
+    slides, which have one name in `linked`.
+    """
 
     target: Target
     n: int
@@ -67,6 +73,8 @@ class Result:
     values: dict[str, dict[str, Estimate]]
     differences: dict[Pair, dict[str, Estimate]]
     draws: dict[Pair, dict[str, Draws]]
+    left: dict[str, LeftOut]
+    linked: str
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,13 @@ class _Measured:
     errors: dict[str, float] | None = None  # standard errors of recall and coverage over the arm's images
 
 
-def measure(matching: Matching, target: Target, drawn: dict[str, Drawn], slides: Slides, draws: int) -> Result:
-    """Everything about one target; without draws no interval and no p-value."""
+def measure(
+    matching: Matching, target: Target, drawn: dict[str, Drawn], slides: Slides, linked: Slides, draws: int
+) -> Result:
+    """Everything about one target; without draws no interval and no p-value.
+
+    slides: strata that are resampled; linked: those of all targets that share a slide with this one, in one stratum.
+    """
     key: tuple[Key, ...] = ("fidelity", matching.seed, *target.labels.values())
     sets = {name: _set(matching, name, part) for name, part in drawn.items()}
     matched = matching.matched(drawn, target)
@@ -112,13 +125,14 @@ def measure(matching: Matching, target: Target, drawn: dict[str, Drawn], slides:
         found[arm] = _absent(absence) if absence else _measured(sets[REAL], arm, sets[arm], matched, draws, key)
     real = sets.get(REAL)
     names = frozenset(real.clusters if real else ())
-    degrees = slides.degrees(names)
-    drawn_values = _resample(real, found, slides, draws, key) if real and draws and degrees else {}
-    return _result(target, found, drawn_values, names, degrees, draws)
+    spread = (
+        _spread(real, found, slides, linked, draws, key) if real and draws and len(names) else _Spread({}, {}, {}, "")
+    )
+    return _result(target, found, spread, names, slides.degrees(names), draws)
 
 
 def difference(value: float, draws: Draws, degrees: int) -> Estimate:
-    """A difference with its interval, or with none where nothing was drawn."""
+    """A difference with its interval from draws, or with none where nothing was drawn."""
     return student_interval(value, draws, degrees) if len(draws) else Estimate(value)
 
 
@@ -244,21 +258,54 @@ def _few_images(n: int) -> str:
     return f"{n} images are too few for a distance; {LEAST_IMAGES} are needed" if n < LEAST_IMAGES else ""
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """What intervals come from: draws by metric and arm; Frechet distances with parts left out by arm, for this target
+    alone (`own`) and as for all targets that share slides with it (`joint`), which `linked` names."""
+
+    draws: dict[str, dict[str, Draws]]
+    own: dict[str, LeftOut]
+    joint: dict[str, LeftOut]
+    linked: str
+
+
+def _spread(
+    real: _Set, found: dict[str, _Measured], slides: Slides, linked: Slides, draws: int, key: tuple[Key, ...]
+) -> _Spread:
+    """Nothing of a target that has one slide and shares it with no other."""
+    first = linked.stratum[real.clusters[0]]
+    members, own = linked.members[first], sorted(set(real.clusters))
+    if len(members) < 2:
+        return _Spread({}, {}, {}, first)
+    whole = {arm: part for arm, part in found.items() if np.isfinite(part.values["frechet"].value)}
+    made = {arm: part.data for arm, part in whole.items() if arm != FLOOR}
+    alone = _left_out(real, made, own, slides, (*key[:2], first))
+    joint = alone if own == members else _left_out(real, made, members, slides, (*key[:2], first))
+    return _Spread(_resample(real, whole, slides, draws, key), alone, joint, first)
+
+
+def _left_out(
+    real: _Set, made: dict[str, _Set], members: Sequence[str], slides: Slides, key: Sequence[Key]
+) -> dict[str, LeftOut]:
+    """The Frechet distances of every arm with these slides and parts of its images left out."""
+    strata = {name: slides.stratum[name] for name in members}
+    found = {}
+    for arm, data in made.items():
+        leaving = Leaving.of(real.clusters, data.combinations, strata, key)
+        found[arm] = LeftOut.of(real.features, data.features, leaving)
+    return found
+
+
 def _resample(
-    real: _Set, found: dict[str, _Measured], slides: Slides, draws: int, key: Sequence[Key]
+    real: _Set, whole: dict[str, _Measured], slides: Slides, draws: int, key: Sequence[Key]
 ) -> dict[str, dict[str, Draws]]:
     """Per metric and arm its draws, all with the same resampled real slides."""
     counts = slides.counts(real.clusters, draws, key[:2])
-    whole = {arm: part for arm, part in found.items() if np.isfinite(part.values["frechet"].value)}
-    made = {arm: part for arm, part in whole.items() if arm != FLOOR}
-    own = {arm: _own_counts(part.data, draws, (*key, arm)) for arm, part in made.items()}
-    features = [part.data.features for part in made.values()]
-    frechet = resampled_distances(real.features, features, counts, list(own.values()))
-    kernels = {arm: part.kernel for arm, part in made.items()}
+    kernels = {arm: part.kernel for arm, part in whole.items() if arm != FLOOR and part.kernel}
+    own = {arm: _own_counts(whole[arm].data, draws, (*key, arm)) for arm in kernels}
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1e-9)
     return {
-        "frechet": dict(zip(made, frechet.T)),
-        "mmd2": {arm: resampled_mmd2(kernel, counts, own[arm]) for arm, kernel in kernels.items() if kernel},
+        "mmd2": {arm: resampled_mmd2(kernel, counts, own[arm]) for arm, kernel in kernels.items()},
         **{metric: _shares(metric, whole, shares, key) for metric in GUARDED},
     }
 
@@ -282,7 +329,7 @@ def _shares(metric: str, found: dict[str, _Measured], shares: Counts, key: Seque
 def _result(
     target: Target,
     found: dict[str, _Measured],
-    drawn: dict[str, dict[str, Draws]],
+    spread: _Spread,
     slides: frozenset[str],
     degrees: int,
     draws: int,
@@ -292,17 +339,24 @@ def _result(
     differences: dict[Pair, dict[str, Estimate]] = {}
     paired: dict[Pair, dict[str, Draws]] = {}
     for pair in pairs:
-        metrics = GUARDED if FLOOR in pair else DIFFERENCES
-        paired[pair] = {metric: _paired(drawn.get(metric, {}), pair, draws) for metric in metrics}
+        first, second = (found[arm].values for arm in pair)
+        resampled = GUARDED if FLOOR in pair else tuple(metric for metric in DIFFERENCES if metric != "frechet")
+        paired[pair] = {metric: _paired(spread.draws.get(metric, {}), pair, draws) for metric in resampled}
+        gaps = {metric: difference(_gap(first, second, metric), paired[pair][metric], degrees) for metric in resampled}
+        if FLOOR not in pair:
+            own = spread.own
+            strata = [(1.0, own[pair[0]], own[pair[1]])] if set(pair) <= set(own) else []
+            gaps = {"frechet": frechet_difference(_gap(first, second, "frechet"), strata, draws)} | gaps
         differences[pair] = {
-            metric: _difference(
-                found[pair[0]].values[metric], found[pair[1]].values[metric], paired[pair][metric], degrees
-            )
-            for metric in metrics
+            metric: gap.noting(first[metric].reason, second[metric].reason) for metric, gap in gaps.items()
         }
     values = {arm: part.values for arm, part in found.items()}
     sizes = [len(part.data.features) for part in found.values()]
-    return Result(target, max(sizes), slides, values, guarded(values, differences), paired)
+    return Result(target, max(sizes), slides, values, guarded(values, differences), paired, spread.joint, spread.linked)
+
+
+def _gap(first: Mapping[str, Estimate], second: Mapping[str, Estimate], metric: str) -> float:
+    return first[metric].value - second[metric].value
 
 
 def guarded(
@@ -322,7 +376,3 @@ def guarded(
 def _paired(drawn: dict[str, Draws], pair: Pair, draws: int) -> Draws:
     undefined = np.full(draws, np.nan)
     return drawn.get(pair[0], undefined) - drawn.get(pair[1], undefined)
-
-
-def _difference(first: Estimate, second: Estimate, draws: Draws, degrees: int) -> Estimate:
-    return difference(first.value - second.value, draws, degrees).noting(first.reason, second.reason)
