@@ -166,6 +166,7 @@ def test_what_fills_is_read_from_text_too(real: Cohort, made: Cohort) -> None:
     medi.fidelity(real.with_columns(encoder=real.table["site"]), made=made, over=["class", "site"], n=20, draws=0)
 
 
+@pytest.mark.slow
 def test_the_combinations_are_those_of_the_holdout_by_default() -> None:
     """Of all attributes crossed a rule that sees them reaches far more than chance, and combinations have few rows."""
     patches = phantom.cohort(seed=0, patches=400)

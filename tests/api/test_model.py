@@ -41,6 +41,7 @@ def test_train_sample_and_load_with_paths_as_text(packed: Cohort) -> None:
     assert set(made.table["origin"]) == {Model.load("m/model.safetensors").checkpoint.hash}
 
 
+@pytest.mark.slow
 def test_the_class_alone_is_the_baseline(packed: Cohort) -> None:
     model = medi.train(packed, preset=own(), out="cls", metadata=False)
     assert [condition.name for condition in model.schema.conditions] == ["class"]

@@ -12,6 +12,7 @@ from medi.cohort.table import Cohort
 from small_cohorts import CLASSES
 
 
+@pytest.mark.slow
 def test_a_pipeline_folder(verb: Medi) -> None:
     options = ("--class-name", "cancer", "--data-licence", "CC BY 4.0")
     shown = fine(verb("export", "m", "--out", "p", *options))

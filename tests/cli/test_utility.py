@@ -59,6 +59,7 @@ def test_a_site_that_training_never_saw_is_a_split_of_its_own(medi: Medi, folder
     assert set(pd.read_parquet("u/utility.parquet")["split"]) == {"seen", "unseen_sites", "all", ""}
 
 
+@pytest.mark.slow
 def test_mistakes_get_one_line(medi: Medi, folders: Path) -> None:
     real, good = folders / "real", folders / "good"
     refused(medi("utility", good), "no patch is for training", "medi holdout")

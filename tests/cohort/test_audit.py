@@ -287,6 +287,7 @@ def test_tcga_hospitals_do_not_and_span_lung_classes(slides: pd.DataFrame) -> No
     assert {"Asterand", "Indivumed"} <= lung["TCGA-LUAD"] & lung["TCGA-LUSC"]
 
 
+@pytest.mark.slow
 def test_a_low_grade_of_few_patients_is_no_all_clear() -> None:
     """Defect: 37 patients in 29 combinations were graded "none" without a word, where thousands are graded "strong"."""
     few = medi.phantom(patches=400, seed=0).audit()

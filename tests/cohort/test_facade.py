@@ -111,6 +111,12 @@ def test_what_is_printed_tells_the_alarms() -> None:
     assert f"ALARM: {alarmed.alarms[0]}" in str(alarmed)
 
 
+@pytest.fixture(scope="module")
+def split() -> medi.Cohort:
+    """All patches train."""
+    return medi.phantom(patches=200, seed=0).with_columns(split="train")
+
+
 @pytest.mark.parametrize(
     ("ask", "words"),
     [
@@ -125,10 +131,8 @@ def test_what_is_printed_tells_the_alarms() -> None:
         (lambda cohort: cohort.plan(to=10, minimum=-3), "minimum = -3: give a whole number of images, 0 or more"),
     ],
 )
-def test_what_is_misspelled_is_refused_with_what_is_known(ask, words: str) -> None:
+def test_what_is_misspelled_is_refused_with_what_is_known(split: medi.Cohort, ask, words: str) -> None:
     """Defect: a level that no row has gave 0 rows, a plan for -1 images a plan of nothing, in silence."""
-    cohort = medi.phantom(patches=200, seed=0)
-    split = cohort.with_columns(split="train")
     with pytest.raises(MediError, match=words.replace("?", r"\?")):
         ask(split)
     assert len(split.where(split="validation")) == 0

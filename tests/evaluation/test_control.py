@@ -175,6 +175,7 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
     assert np.isnan(_aurocs(truth, dice.normal(size=60), one_sided)).all()
 
 
+@pytest.mark.slow
 def test_images_of_unknown_site_are_of_no_combination() -> None:
     """Defect: a class at site "" counted as one combination more in the share as asked."""
     test = made("test")

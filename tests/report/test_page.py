@@ -261,6 +261,7 @@ def test_undefined_numbers_are_dashes_with_their_reason(small: Path) -> None:
     assert "nan" not in outline.text.lower().split()
 
 
+@pytest.mark.slow
 def test_patches_that_belong_to_no_combination_are_counted(small: Path) -> None:
     """A mean over combinations leaves them out, and the page says how many."""
     path = small / "tables" / "utility.parquet"

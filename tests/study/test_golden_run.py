@@ -52,6 +52,7 @@ def test_its_audit_shows_itself() -> None:
     assert found.summary()[-1].endswith("balanced accuracy 0.50 of patients (chance 0.50)")
 
 
+@pytest.mark.slow
 def test_it_is_sound(run: Path, medi: Medi) -> None:
     assert [finding for finding in doctor.contents(run) if finding.state == "broken"] == []
     assert "run: all 13 stages are finished" in fine(medi("doctor", run))
