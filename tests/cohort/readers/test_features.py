@@ -112,6 +112,15 @@ def test_features_of_slides_are_a_row_a_slide(table: Path, tmp_path: Path) -> No
     assert "matched by slide, a row per slide" in "\n".join(cohort.notes)
 
 
+def test_slides_without_tissue_are_noted(table: Path, tmp_path: Path) -> None:
+    """TRIDENT writes a file without rows for them."""
+    folder = FORMS["CLAM .h5"](tmp_path / "f")
+    h5(folder / "s4.h5", np.empty(0, dtype=np.float32), np.empty((0, 2), dtype=int))
+    cohort = read(table, folder)
+    assert len(cohort) == N * (len(SLIDES) - 1)
+    assert "slides without a usable row of features (s4): 1" in "\n".join(cohort.notes)
+
+
 def test_one_matrix_goes_by_the_order_of_the_table(table: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "all.npy", numbers(len(SLIDES)))
     cohort = read(table, tmp_path / "all.npy")
@@ -293,6 +302,8 @@ def test_a_file_that_says_itself_what_it_is_of_is_a_source(tmp_path: Path) -> No
     assert len(cohort) == N * len(SLIDES)
     assert cohort.table["patient"].nunique() == len(SLIDES)
     assert cohort.info["features"]["encoder"] == "uni_v1"
+    with pytest.raises(MediError, match="no column of the class; name the table that has it"):
+        facade.read(FORMS["CLAM .h5"](tmp_path / "folder"))
     np.savez(tmp_path / "bare.npz", features=numbers(3))
     with pytest.raises(MediError, match="no column of the class; name the table that has it: `medi audit TABLE"):
         facade.read(tmp_path / "bare.npz")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from medi.cohort.readers import folder, pathorob, table, tcga_ut, webdataset, wilds
 from medi.cohort.readers.datasets import data_files
 from medi.cohort.readers.features import alone
-from medi.cohort.readers.features.files import is_zarr
+from medi.cohort.readers.features.files import all_features, is_zarr
 from medi.cohort.readers.features.formats import SUFFIXES
 from medi.cohort.readers.features.matching import attach
 from medi.cohort.readers.forms import TABLES, TEXT
@@ -103,5 +103,7 @@ def _guess_folder(source: Path) -> str:
         return guess_kind(source / "metadata.csv")
     if data_files(source):
         return "table"
+    if all_features(source):
+        return "features"
     slides = (name for form in ("*/TCGA-*", "*/[0-5]/TCGA-*") for name in source.glob(form))
     return "tcga_ut" if any(path.is_dir() for path in slides) else "folder"

@@ -3,13 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from medi.cohort.readers.features.formats import SUFFIXES, Part, read_part
+from medi.cohort.readers.forms import TABLES
 from medi.core.errors import MediError
 
+LOOKED_AT = 50  # entries of a folder that tell what it holds
 ZARR = (".zgroup", ".zarray", "zarr.json")  # what lies in the folder that is a Zarr store
 
 
@@ -39,6 +42,12 @@ def feature_files(path: Path) -> list[Path]:
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr store."""
     return any((path / name).exists() for name in ZARR)
+
+
+def all_features(folder: Path) -> bool:
+    """Whether a folder holds files of features and nothing else, by the first of them."""
+    first = [path.suffix.lower() for path in islice(folder.iterdir(), LOOKED_AT)]
+    return bool(first) and all(suffix in SUFFIXES and suffix not in TABLES for suffix in first)
 
 
 def _here(paths: Iterator[Path]) -> list[Path]:

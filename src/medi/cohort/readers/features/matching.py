@@ -230,6 +230,8 @@ def _by_slide(
     _lacking([f"slide {name}" for name in groups if name not in known], notes, settings)
     unused = [name for name in slides if name not in known.values()]
     _passed_over(len(unused), f"slides with features that the table does not have ({some(unused)})", notes)
+    empty = [slide for slide, file in known.items() if not len(slides[file].usable)]
+    _passed_over(len(empty), f"slides without a usable row of features ({some(empty)})", notes)
     is_of_slides = len(groups) == len(table)
     names = coordinates_in(table)
     parts = [
