@@ -54,6 +54,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "packing": (),
     "sampling": ("--run", RUN),
     "pretraining": ("--out", "out", "--ship", "weights.safetensors"),
+    "slides": (),
     "spectrum": ("--source", SHARED / "ami_br" / "metadata.csv"),
     "stress": ("--runs", RUNS, "--out", "out"),
     "study": ("--out", "out"),

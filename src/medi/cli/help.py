@@ -15,7 +15,7 @@ CONTEXT: dict[str, Any] = {"help_option_names": list(HELP)}
 EXAMPLE = "Example: "  # begins the last line of a verb's docstring; it is shown unbroken, ready to paste
 GROUPS = {  # the verbs in the order of use
     "A whole study": ("demo", "init", "run", "status", "report", "app"),
-    "Your cohort": ("audit", "holdout", "pack"),
+    "Your cohort": ("slides", "audit", "holdout", "pack"),
     "Models and images": ("train", "plan", "sample", "export"),
     "Measures": ("embed", "fidelity", "utility"),
     "A new hospital": ("adapt", "transfer", "stress"),

@@ -23,6 +23,7 @@ from medi.cli import (
     report,
     run,
     sample,
+    slides,
     status,
     stress,
     train,
@@ -65,7 +66,7 @@ def root(
 
 
 for verb in (
-    *(demo, init, run, status, report, browser, audit, holdout, pack, plan),
+    *(demo, init, run, status, report, browser, slides, audit, holdout, pack, plan),
     *(train, sample, export, embed, fidelity, utility, adapt, transfer, stress, doctor),
 ):
     verb.register(app)

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from medi.cohort.archives import members_of
 from medi.cohort.depth import FULL, UNSTATED, check_alone, check_colours, is_dark, is_deep, stated_range
 from medi.cohort.pixels import Box, cut, to_rgb
+from medi.cohort.slides.region import Region, read_region
 from medi.core.errors import MediError
 from medi.core.files import content_hash
 from medi.core.settings import validated
@@ -245,7 +246,9 @@ def _read(path: Path, called: str, size: int, first: str) -> tuple[UInt8[np.ndar
 
 
 def _open(root: Path, name: str) -> Image.Image:
-    """The image, header read; a file below `root` or a member of a tar."""
+    """The image, header read; a file below `root`, a member of a tar, or a region of a slide."""
+    if (region := Region.named(name)) is not None and not os.path.exists(os.path.join(root, name)):
+        return read_region(root, region)
     return _checked(_bytes(root, name) if ".tar!" in name else os.path.join(root, name))
 
 

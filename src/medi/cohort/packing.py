@@ -44,7 +44,8 @@ def pack(
 ) -> Cohort:
     """Decode the images of a cohort, fit them (see Fit) and write the packed cohort to `out`.
 
-    image column: paths relative to `root`, or "shard.tar!member". workers: processes, default one per core.
+    image column: paths relative to `root`, "shard.tar!member", or a region of a slide (`slides.region`). workers:
+    processes, default one per core.
     progress(done, total) counts images. The same call goes on after a kill and returns at once when all is done. An
     image that is missing, broken, too small or a decompression bomb stops the packing by name, or with on_error="skip"
     is left out and listed in info["packing"]["skipped"].

@@ -19,6 +19,7 @@ from medi.cohort.readers.rows import read_rows
 from medi.cohort.readers.settings import DEFAULTS as DEFAULTS
 from medi.cohort.readers.settings import Settings as Settings
 from medi.cohort.schema import RESERVED, Schema, check_names, group_rare
+from medi.cohort.slides.region import files_of
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError, did_you_mean
 
@@ -103,11 +104,20 @@ def check_images(
     if settings.features is not None:
         return table.assign(sample_id=table["sample_id" if "sample_id" in table else "image"], image="")
     table = _with_slashes(table, root, notes)
-    there = table["image"].map(lambda name: (root / name).is_file())
+    there = _are_there(table["image"], root)
     lost = table.index[~there]
     bad = [f"{where(row)}: {root / table['image'][row]}" for row in lost[:SHOWN]]
     notes.reject(bad, "no such image file", "correct the path or the root folder", settings, len(lost))
     return _not_empty(table[there], root)
+
+
+def _are_there(images: pd.Series, root: Path) -> pd.Series:
+    """Whether each image's file is there, or its slide where it is a region of one; a slide is looked for once."""
+    files = files_of(images) if images.str.contains("#", regex=False).any() else images
+    known = {name: (root / name).is_file() for name in files.unique()}
+    there = files.map(known)
+    odd = ~there & (images != files)  # files whose own names look like regions
+    return there | odd & images.where(odd, "").map(lambda name: bool(name) and (root / name).is_file())
 
 
 def _with_slashes(table: pd.DataFrame, root: Path, notes: Notes) -> pd.DataFrame:

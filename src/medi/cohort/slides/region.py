@@ -1,0 +1,106 @@
+"""A patch of a slide as the name of an image: "slides/a.svs#1024,2048,448,256", and its pixels.
+
+The square of 448 x 448 pixels of the slide's finest level whose upper left corner is at (1024, 2048), as 256 x 256.
+"""
+
+import functools
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from medi.core.errors import MediError
+
+NAMED = re.compile(r"^(?P<file>.+)#(?P<x>\d+),(?P<y>\d+),(?P<side>\d+),(?P<size>\d+)$")
+HINT = "pip install 'medi-histo[wsi]'"
+
+
+@dataclass(frozen=True)
+class Region:
+    """A square of `side` pixels of a slide's finest level, its corner at (x, y), read as size x size pixels.
+
+    >>> str(Region("a.svs", 1024, 2048, 448, 256))
+    'a.svs#1024,2048,448,256'
+    >>> Region.named("a.svs#1024,2048,448,256").side
+    448
+    """
+
+    file: str
+    x: int
+    y: int
+    side: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.x},{self.y},{self.side},{self.size}"
+
+    @classmethod
+    def named(cls, name: str) -> "Region | None":
+        """The region that the name of an image means; None where it is the name of a file."""
+        found = NAMED.match(name)
+        if found is None:
+            return None
+        x, y, side, size = (int(found[part]) for part in ("x", "y", "side", "size"))
+        return cls(found["file"], x, y, side, size)
+
+
+def files_of(names: pd.Series) -> pd.Series:
+    """The file behind each name of an image: the slide of a region, else the name itself."""
+    return names.str.replace(NAMED.pattern.replace("?P<file>", "", 1), r"\1", regex=True)
+
+
+def open_slide(path: str | Path) -> Any:
+    """An OpenSlide; MediError names a file that is none, or the package that lacks."""
+    try:
+        import openslide
+    except ImportError as error:
+        raise MediError(f"{path}: is a slide, and openslide is not installed: {HINT}") from error
+    if not os.path.exists(path):
+        raise MediError(f"{path}: no such slide")
+    try:
+        return openslide.OpenSlide(str(path))
+    except openslide.OpenSlideError as error:
+        raise MediError(f"{path}: not readable as a slide ({error})") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(path: str, changed: int) -> Any:
+    """A slide that stays open in this process."""
+    return open_slide(path)
+
+
+def read_region(root: Path, region: Region) -> Image.Image:
+    """The pixels of a region, RGB on white where the slide has none, from the coarsest level that is fine enough.
+
+    ValueError where it lies outside the slide or a level cannot be read.
+    """
+    path = os.path.join(root, region.file)
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    slide = _opened(path, os.stat(path).st_mtime_ns)
+    width, height = slide.dimensions
+    if region.x + region.side > width or region.y + region.side > height:
+        raise ValueError(f"{region} reaches beyond the slide, which has {width} x {height} pixels")
+    level = slide.get_best_level_for_downsample(max(region.side / region.size, 1.0))
+    pixels = max(round(region.side / slide.level_downsamples[level]), 1)
+    try:
+        found = slide.read_region((region.x, region.y), level, (pixels, pixels))
+    except Exception as error:  # a slide whose reading failed once fails ever after: it is opened again
+        _opened.cache_clear()
+        raise ValueError(f"level {level} of the slide is not readable at {region} ({error})") from error
+    image = on_white(found)
+    return image if pixels == region.size else image.resize((region.size, region.size), Image.Resampling.LANCZOS)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An RGBA picture of a slide as RGB; what was never scanned is white."""
+    alpha = image.getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return image.convert("RGB")
+    white = Image.new("RGB", image.size, (255, 255, 255))
+    white.paste(image.convert("RGB"), mask=alpha)
+    return white
