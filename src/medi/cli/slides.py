@@ -48,8 +48,9 @@ def slides(
 ) -> None:
     """A table of the patches of whole slides.
 
-    It has a row per patch, and columns of what the slide's header says of its scanner. Patches are read straight from the slides when they are packed. Label and overview pictures are never read; of
-    dates the year is kept, of serial numbers a hash.
+    It has a row per patch, and columns of what the slide's header says of its scanner. Patches are read straight from
+    the slides when they are packed. Label and overview pictures are never read; of dates the year is kept, of serial
+    numbers a hash.
 
     Example: medi slides slides.csv --slides my-slides --size 256 --mpp 0.5
     """
