@@ -48,6 +48,23 @@ def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
 
 
 @pytest.mark.slow
+def test_every_set_under_every_head_that_is_named(medi: Medi, folders: Path) -> None:
+    """The table `heads`, its lines on the terminal and in the report; the other tables stay as without heads."""
+    given = ["utility", folders / "real", f"medi={folders / 'good'}", "--over", "class,site", "--arms", "none"]
+    fine(medi(*given, "--out", "plain"))
+    shown = fine(medi(*given, "--heads", "logistic,two_way", "--out", "u"))
+    assert "Under one and the same head, MeDi less real only is" in shown.replace("\n", " ")
+    found = pd.read_parquet("u/heads.parquet")
+    assert set(found["head"]) == {"logistic", "two_way", "chosen"}
+    assert set(found["arm"]) == {"real", "medi", "medi_gap", "pure_noise"}
+    pd.testing.assert_frame_equal(pd.read_parquet("plain/utility.parquet"), pd.read_parquet("u/utility.parquet"))
+    fine(medi("report", "--real", folders / "real", f"medi={folders / 'good'}", "--utility", "u", "--out", "page"))
+    assert "training sets by heads" in Path("page/report.html").read_text(encoding="utf-8")
+    refused(medi(*given, "--heads", "logistic", "--out", "u"), "u", "heads")
+    refused(medi(*given, "--heads", "twoway", "--out", "v"), "head 'twoway' is unknown", "did you mean 'two_way'")
+
+
+@pytest.mark.slow
 def test_a_site_that_training_never_saw_is_a_split_of_its_own(medi: Medi, folders: Path, tmp_path: Path) -> None:
     real = Cohort.load(folders / "real")
     gone = (real.table["site"] == SITES[0]).to_numpy()

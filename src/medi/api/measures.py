@@ -140,6 +140,7 @@ def utility(
     over: Sequence[str] | None = None,
     task: str | Sequence[str] | None = None,
     head: str = "tuned",
+    heads: str | Sequence[str] = (),
     arms: str | Sequence[str] = ("all",),
     attributes: Sequence[str] = (),
     reference: str = "",
@@ -157,24 +158,23 @@ def utility(
     combinations are added (column `fill` of a plan), or all where no column says. Real patches of the held-out
     combinations, given as oracle=COHORT, show what can be had at best. task: "nsclc", "uterine", "kidney", classes as
     in "A,B", or several of these; all classes by default. head: "tuned", "medi" or "uni", see
-    `medi.evaluation.classify.probes`. arms: "all" for every baseline that needs no generator and no new embedding,
-    "stains" for stain normalisation and augmentation, which embed the patches again, "none", or names. attributes: more
-    columns for fairness gaps. reference: the set that is also tried alone and filtered; "medi", else the first.
-    seeds: of folds and draws; figures are means. features: of `real`, a file or folder in place of images; sets then
-    are files of features or cohorts with them, and arms of other images have a reason in place of figures. Beside
-    synthetic sets stands pure noise: a gain is claimed only above it, above the real patches alone and above chance.
+    `medi.evaluation.classify.probes`. heads: of `medi.evaluation.classify.heads`, such as "logistic" and "crm": every
+    set that they suit is also compared under each of them, in the table "heads". arms: "all" for every baseline that
+    needs no generator and no new embedding, "stains" for stain normalisation and augmentation, which embed the patches
+    again, "none", or names. attributes: more columns for fairness gaps. reference: the set that is also tried alone and
+    filtered; "medi", else the first. seeds: of folds and draws; figures are means. features: of `real`, a file or
+    folder in place of images; sets then have features too, and arms of other images a reason in place of figures.
+    Beside synthetic sets stands pure noise: a gain is claimed only above it, real patches alone and chance.
 
     MediError where `real` has no split, a patient or patch trains and tests, or a name is unknown.
-    Source: Drexlin et al., MICCAI 2025 (classifiers on frozen features, real with generated images); the baselines name
-    theirs in `medi.evaluation.classify`.
+    Source: Drexlin et al., MICCAI 2025; the baselines and heads name theirs in `medi.evaluation.classify`.
 
     >>> from medi.cohort import phantom
     >>> combinations = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Birch")]
     >>> real = phantom.fresh(combinations, 16, 0, "real", patches_per_slide=4)
     >>> odd = real.table["patient"].isin(sorted(set(real.table["patient"]))[::2])
     >>> real = real.with_columns(split=odd.map({True: "test_seen", False: "train"}))
-    >>> found = utility(real, made=phantom.fresh(combinations, 8, 1, "made"), arms="none")
-    >>> found.to_frame()["arm"].tolist()
+    >>> utility(real, made=phantom.fresh(combinations, 8, 1, "made"), arms="none").to_frame()["arm"].tolist()
     ['real', 'made', 'pure_noise', 'chance']
     """
     show = progress or Silent()
@@ -182,16 +182,16 @@ def utility(
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
     columns, extractor = _over(cohort, over), encoder_of(encoder, {REAL: cohort, **sets})
     train, tests = cohort.where(split=TRAIN), tested_parts(cohort, columns)
-    names = [arms] if isinstance(arms, str) else arms
-    more = (TRANSLATED,) if is_given(extractor) else ()
-    refuse_unknown(names, head, reference, [name for name in sets if name != ORACLE], more)
+    names, crossed = ([given] if isinstance(given, str) else given for given in (arms, heads))
+    more, generated = (TRANSLATED,) if is_given(extractor) else (), [name for name in sets if name != ORACLE]
+    refuse_unknown(names, head, reference, generated, more, crossed)
     refuse_sets(train, sets, tests, columns, attributes)
     tasks = _tasks(task, train)
     rows = embedded({REAL: train, **sets, **tests}, extractor, cache, show)
-    asked = partial(_compared, over=columns, seed=seed, seeds=range(seed, seed + seeds), head=head, only=names)
-    asked = partial(asked, sets=set(sets), extractor=extractor, show=show, attributes=attributes, reference=reference)
-    found = _by_task(tasks, rows, {TRAIN: train, **tests}, asked)
-    return Utility(found, columns, extractor.label, head, len(train))
+    asked: dict[str, Any] = {"over": columns, "head": head, "heads": crossed, "only": names, "sets": set(sets)}
+    asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
+    compare = partial(_compared, extractor=extractor, show=show, **asked)
+    return Utility(_by_task(tasks, rows, {TRAIN: train, **tests}, compare), columns, extractor.label, head, len(train))
 
 
 @dataclass(frozen=True)
@@ -263,8 +263,8 @@ def _compared(
     show: Show,
     only: Sequence[str],
     **asked: Any,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utility and curves of one task."""
+) -> dict[str, pd.DataFrame]:
+    """The tables of one task."""
     tests = {name: found for name, found in rows.items() if name not in sets and name != REAL and len(found)}
     if not tests:
         raise MediError("no test patch is of the classes of this task")
@@ -307,15 +307,15 @@ def _by_task(
     tasks: Sequence[Task],
     rows: Mapping[str, Embedded],
     parts: Mapping[str, Cohort],
-    compare: Callable[..., tuple[pd.DataFrame, pd.DataFrame]],
+    compare: Callable[..., dict[str, pd.DataFrame]],
 ) -> dict[str, pd.DataFrame]:
     """The tables of all tasks, one after another."""
     made = []
     for task in tasks:
         own = {name: found.take(task.rows(found.table)) for name, found in rows.items()}
         patches = {name: part.select(task.rows(part.table)) for name, part in parts.items()}
-        made.append([table.assign(task=task.name) for table in compare(own, patches=patches)])
-    return dict(zip(("utility", "curves"), (pd.concat(kind, ignore_index=True) for kind in zip(*made))))
+        made.append({name: table.assign(task=task.name) for name, table in compare(own, patches=patches).items()})
+    return {name: pd.concat([tables[name] for tables in made], ignore_index=True) for name in made[0]}
 
 
 def _tasks(given: str | Sequence[str] | None, train: Cohort) -> list[Task]:

@@ -8,6 +8,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show
 from medi.evaluation.classify.arms import Arm, check_arms, check_reference, reference_of
+from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.classify.utility import check, check_head
 from medi.evaluation.features import REAL, Embedded
@@ -15,10 +16,16 @@ from medi.evaluation.splits import has_class, spelled_alike
 
 
 def refuse_unknown(
-    arms: Sequence[str], head: str, reference: str, synthetic: Sequence[str], more: Sequence[str] = ()
+    arms: Sequence[str],
+    head: str,
+    reference: str,
+    synthetic: Sequence[str],
+    more: Sequence[str] = (),
+    heads: Sequence[str] = (),
 ) -> None:
     """Names that are not known, before a patch is embedded. more: other arms than those of every measure."""
     check_head(head)
+    check_heads(heads)
     check_reference(reference, synthetic)
     check_arms(arms, reference or reference_of(synthetic), ("stains", *STAIN, *more))
 

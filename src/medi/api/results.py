@@ -81,8 +81,8 @@ class Fidelity(Shown):
 class Utility(Shown):
     """What one classifier on frozen features reaches with each training set.
 
-    tables: "utility" and "curves", as `medi.core.tables` describes them, with a column `task`. rows: real training
-    patches.
+    tables: "utility", "curves" and, with heads, "heads", as `medi.core.tables` describes them, with a column `task`.
+    rows: real training patches.
 
     >>> from medi.api.measures import utility
     >>> from medi.cohort import phantom

@@ -39,6 +39,25 @@ def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
         say(f"  {len(reasons) - NOTES} more notes in the column reason")
 
 
+def show_heads(heads: "pd.DataFrame", title: str) -> None:
+    """The primary endpoint: a row per training set, a column per head, and what may be said of the generated ones."""
+    from medi.figures.names import head_name
+    from medi.report.heads import by_head, heads_sentences
+    from medi.report.remedies import called
+
+    found = by_head(heads)
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("training set", overflow="fold")
+    for name in found:
+        table.add_column(printable(head_name(str(name))), justify="right")
+    for arm, values in found.iterrows():
+        shown = ["-" if value != value else f"{value:.3f}" for value in values]
+        table.add_row(printable(called(str(arm))), *shown)
+    console.print(table)
+    for text in heads_sentences(heads):
+        say(printable(text))
+
+
 def show_remedies(found: "pd.DataFrame", title: str) -> None:
     """The headline table: a row per training set, as `medi.report.remedies.remedies` gives it; chance is the last."""
     from medi.report.remedies import NEW_SITES, called

@@ -1,7 +1,7 @@
 """The verb utility: what synthetic images are worth to a classifier."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,10 +20,13 @@ from medi.cli.options import (
     one_of,
     with_device,
 )
-from medi.cli.result_tables import show_remedies
+from medi.cli.result_tables import show_heads, show_remedies
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import columns, folders, real_and_others
 from medi.core.requests import only
+
+if TYPE_CHECKING:
+    from medi.api.results import Utility
 
 HEADS = ("tuned", "medi", "uni")
 
@@ -40,6 +43,10 @@ def utility(
     head: Annotated[
         str, typer.Option(help="Classifier on the features: tuned, medi or uni.", autocompletion=one_of(*HEADS))
     ] = "tuned",
+    heads: Annotated[
+        list[str] | None,
+        typer.Option(help="Every set also under these heads, such as logistic,two_way,crm.", show_default="none"),
+    ] = None,
     arms: Annotated[
         list[str] | None, typer.Option(help="What else is compared: all, stains, none or names.", show_default="all")
     ] = None,
@@ -76,16 +83,25 @@ def utility(
     }
     asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or []}
     sets = folders(synthetic or [])
+    asked |= {"heads": columns(heads)} if heads else {}
     with only(out, "utility", {"real": real, **sets}, **asked, **given(features=features and str(features))):
         found = measures.utility(real, sets, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)
+    _show(found, head)
+    say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
+    _lead_on(real, synthetic or [], out, len(found.over) > 1, found.is_given)
+
+
+def _show(found: "Utility", head: str) -> None:
+    """Each task: the training sets, the verdict, and the same sets under other heads where they were asked for."""
     rows, verdicts = found.to_frame(), found.verdicts()
     for name in verdicts:
         show_remedies(rows[rows["task"] == name], f"Mean recall over combinations, classes: {name}, head: {head}")
         for sentence in verdicts[name]:
             say(sentence)
-    say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
-    _lead_on(real, synthetic or [], out, len(found.over) > 1, found.is_given)
+        if "heads" in found.tables:
+            table = found.tables["heads"]
+            show_heads(table[table["task"] == name], f"Mean recall over combinations by head, classes: {name}")
 
 
 def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool, is_given: bool) -> None:

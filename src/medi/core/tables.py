@@ -73,13 +73,14 @@ UTILITY = ResultTable(
     ("metric", ARM, AGAINST, "split", "scope", "panel", "reason"),
     (*INTERVAL, *COUNTS, "n_slides", "n_patients", "n_train", "p_value", "p_adjusted"),
 )
+HEADS = ResultTable("heads", (*UTILITY.text, "head"), UTILITY.numbers)  # training sets under several heads
 CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reason"), ("x", "seed", *INTERVAL))
 BY_ENCODER = ResultTable(  # rows of control and of utility, in the features of a study's further encoders
     "by_encoder",
     ("metric", "encoder", PROBE, ARM, AGAINST, "attribute", "split", "scope", "reason"),
     (*INTERVAL, *COUNTS),
 )
-_ALL = (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, CURVES, BY_ENCODER)
+_ALL = (FIDELITY, CONTROL, CONFUSION, MEMORISATION, SUSPECTS, UTILITY, HEADS, CURVES, BY_ENCODER)
 RESULTS = {table.name: table for table in _ALL}
 PLANNED = ("real", "n", "fill", "request", "count", "noise_id")  # columns of a plan and of its rows
 STAMPS = ("sampler", "guidance", "seed")  # columns that say, beside `origin`, how an image was made

@@ -25,6 +25,18 @@ OTHER_ARMS = {
     "medi_only": "MeDi only",
     "medi_filtered": "MeDi, filtered",
 }
+HEADS = {
+    "logistic": "logistic",
+    "logistic_weighted": "logistic, class × attribute weights",
+    "two_way": "two-way",
+    "leace": "LEACE",
+    "leace_within": "LEACE within classes",
+    "combat": "ComBat",
+    "crm": "CRM",
+    "logit_adjustment": "logit adjustment",
+    "chosen": "chosen by training",
+}
+GAP = "_gap"  # ends the name of a set whose additive gap to real rows is taken away
 GENERATORS = ("cls", "medi", "translated")  # how the names of arms begin that hold generated images
 SPLITS = ("all", "unseen", "seen")  # in the order in which they are shown
 METRICS = {
@@ -75,7 +87,14 @@ def short(text: str, most: int = 22) -> str:
 
 def arm_name(arm: str) -> str:
     """How an arm is called."""
+    if arm.endswith(GAP):
+        return f"{arm_name(arm.removesuffix(GAP))}, gap corrected"
     return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
+
+
+def head_name(head: str) -> str:
+    """How a head is called."""
+    return HEADS.get(head, head.replace("_", " "))
 
 
 def needs_generator(arm: str) -> bool:

@@ -136,6 +136,7 @@ class Run:
     sheet: Cohort | None
     pairs: Cohort | None
     by_encoder: pd.DataFrame = field(default_factory=pd.DataFrame)
+    heads: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def crossed(self) -> list[str]:
@@ -197,7 +198,8 @@ class Run:
 
     def of_task(self, task: str) -> "Run":
         """The same run with the classifiers of one task."""
-        return replace(self, utility=_of_task(self.utility, task), curves=_of_task(self.curves, task))
+        utility, curves, heads = (_of_task(table, task) for table in (self.utility, self.curves, self.heads))
+        return replace(self, utility=utility, curves=curves, heads=heads)
 
     def main(self, table: pd.DataFrame) -> pd.DataFrame:
         """The rows of the study's own encoder and of the probe that counts, where a table has several."""

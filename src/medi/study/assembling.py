@@ -72,7 +72,7 @@ def assemble(parts: Parts, out: Path) -> Path:
 def _tables(parts: Parts) -> Iterable[tuple[str, pd.DataFrame]]:
     for folder, names in {
         parts.fidelity: ("fidelity", "control", "confusion", "memorisation", "suspects"),
-        parts.utility: ("utility", "curves"),
+        parts.utility: ("utility", "curves", "heads"),
     }.items():
         if folder is None:
             continue

@@ -13,9 +13,9 @@ from medi.core.tables import (
     BY_ENCODER,
     CONFUSION,
     CONTROL,
-    CURVES,
     FIDELITY,
     MEMORISATION,
+    RESULTS,
     SUSPECTS,
     UTILITY,
     of_main_probe,
@@ -127,16 +127,17 @@ def measure_memorisation(study: Study, path: Path) -> str:
 
 def measure_utility(study: Study, path: Path) -> str:
     """One classifier on real patches, with each model's, with the oracle's, and on baselines without a generator."""
-    table, curves = _gained(study, study.settings.evaluation.encoders[0])
-    CURVES.write(path.parent, curves)
-    UTILITY.write(path.parent, table)
+    tables = _gained(study, study.settings.evaluation.encoders[0], study.settings.utility.heads)
+    for name in reversed(tables):  # the table that says that the stage is done comes last
+        RESULTS[name].write(path.parent, tables[name])
+    table = tables[UTILITY.name]
     overall = pick(table, metric="mean_recall", scope="all", split="all")
     chance = pick(table, metric="chance", split="all")["value"].iloc[0]
     return f"mean recall over all combinations: {_main_sets(overall)} (chance {chance:.3f})"
 
 
-def _gained(study: Study, encoder: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utility and curves of every training set in the features of an encoder."""
+def _gained(study: Study, encoder: str, heads: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+    """Utility and curves of every training set in the features of an encoder, and the sets under several heads."""
     s, sets, extractor = study.settings, study.embedded(encoder), study.encoder(encoder)
     added, tests, real = _added(sets), _tests(study, sets), sets["train"]
     like = Cohort.load(study.folder / "samples" / MEDI)
@@ -151,6 +152,7 @@ def _gained(study: Study, encoder: str) -> tuple[pd.DataFrame, pd.DataFrame]:
             oracle=_oracle(study, sets, added),
             embedded=own,
             only=s.evaluation.arms,
+            heads=heads,
             progress=advance,
         )
 
@@ -172,7 +174,7 @@ def _in_features_of(study: Study, name: str) -> pd.DataFrame:
     """The rows of control and of utility; texts that only one of them has are empty."""
     label = study.encoder(name).label
     asked = _control(study, study.embedded(name), label, every_probe=False).figures
-    both = pd.concat([asked, _gained(study, name)[0].assign(encoder=label)], ignore_index=True)
+    both = pd.concat([asked, _gained(study, name)[UTILITY.name].assign(encoder=label)], ignore_index=True)
     texts = [column for column in both if not pd.api.types.is_numeric_dtype(both[column])]
     return both.fillna(dict.fromkeys(texts, ""))
 

@@ -124,13 +124,19 @@ class EvaluationSettings(_Section):
     encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 
+class UtilitySettings(_Section):
+    """heads: of the registry "head", under each of which every training set is compared; none by default."""
+
+    heads: tuple[str, ...] = ()
+
+
 class StudySettings(_Section):
     """A study file. Every key is optional; unknown keys are refused.
 
     preset: network and training of `medi train --preset`, which the sections of these names then change. extensions:
-    modules, or Python files beside the study file, that register readers, encoders, networks, solvers, arms or metrics
-    (`medi.register`); other keys then name these. A file may also name its `base`, another study that it changes: see
-    `read_study`.
+    modules, or Python files beside the study file, that register readers, encoders, networks, solvers, arms, heads or
+    metrics (`medi.register`); other keys then name these. A file may also name its `base`, another study that it
+    changes: see `read_study`.
     """
 
     title: str = "MeDi on the phantom cohort"
@@ -145,6 +151,7 @@ class StudySettings(_Section):
     plan: PlanSettings = PlanSettings()
     sampling: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    utility: UtilitySettings = UtilitySettings()
 
     @property
     def note(self) -> str:

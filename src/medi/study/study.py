@@ -9,6 +9,7 @@ from medi.core.locks import locked
 from medi.core.progress import Show, Silent
 from medi.core.registry import registry
 from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
+from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
@@ -106,9 +107,9 @@ def road(s: StudySettings) -> list[Stage[Study]]:
             table("utility"),
             measuring.measure_utility,
             (first,),
-            [*measured, list(registry("arm"))],
+            [*measured, list(registry("arm")), *([s.utility.heads] if s.utility.heads else [])],
             version=2,
-            also=(table("curves"),),
+            also=(table("curves"), *([table("heads")] if s.utility.heads else [])),
         ),
         Stage(
             table("by_encoder"), measuring.measure_by_encoder, every[1:], [*measured, list(registry("arm"))], version=2
@@ -138,6 +139,7 @@ def check(s: StudySettings) -> None:
         if name != learned.NAME:
             encoder(name)
     own = [f"{MEDI}{end}" for end in (FILTERED, ONLY)]
+    check_heads(s.utility.heads)
     _refuse_unknown("arms", s.evaluation.arms, [ALL, NONE, *registry("arm"), *own])
     _refuse_unknown("stains", s.evaluation.stains, STAIN)
 

@@ -54,9 +54,9 @@ class Probe:
         scaled = weights / self.scale
         return embeddings.astype(np.float64) @ scaled.T + (bias - scaled @ self.mean)
 
-    def probabilities(self, embeddings: Features) -> Float64[np.ndarray, "n k"]:
-        """The probability of each class, rows sum to 1."""
-        scores = self.scores(embeddings)
+    def probabilities(self, features: Features, table: pd.DataFrame | None = None) -> Float64[np.ndarray, "n k"]:
+        """The probability of each class, rows sum to 1; a probe looks at no table of the rows."""
+        scores = self.scores(features)
         power = np.exp(scores - scores.max(axis=1, keepdims=True))
         return power / power.sum(axis=1, keepdims=True)
 

@@ -16,6 +16,7 @@ from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
 from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.heads.contract import Classifier
 from medi.evaluation.classify.logistic import solve
 from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, is_real, text
 from medi.evaluation.classify.scores import Answers, robustness_index
@@ -79,17 +80,18 @@ def measure(
 ) -> pd.DataFrame:
     """The table of `evaluate` from probes that are fitted."""
     counts = {
-        arm.name: {"n_train": fitted[arm.name].rows, "n_synthetic": _synthetic(arm), "panel": arm.panel} for arm in arms
+        arm.name: {"n_train": fitted[arm.name].rows, "n_synthetic": synthetic_rows(arm), "panel": arm.panel}
+        for arm in arms
     }
     counts[CHANCE] = {"n_train": 0, "n_synthetic": 0, "panel": ""}
     rows: list[dict[str, object]] = []
     pairs = pairs_of([arm.name for arm in arms], compared)
     every = next(iter(tests.values())).join(*list(tests.values())[1:])
-    tested = [_tested_on_every(arm, tests) for arm in arms]
+    tested = [tested_on_every(arm, tests) for arm in arms]
     for split, test in (*tests.items(), (EVERY, every)):
         answers = {arm.name: answers_of(fitted[arm.name].probes, arm, split, test, over) for arm in tested}
-        missing = {arm.name: _missing(arm, fitted[arm.name].probes, test.table) for arm in arms}
-        scorer = Scorer(split, test.table, answers, missing, seed, tuple(over), tuple(attributes), pairs)
+        lacking = {arm.name: missing(arm, fitted[arm.name].probes, test.table) for arm in arms}
+        scorer = Scorer(split, test.table, answers, lacking, seed, tuple(over), tuple(attributes), pairs)
         found = scorer.overall() if split == EVERY else scorer.rows()
         rows += [row | counts[str(row["arm"])] for row in found]
     rows += [row | counts[str(row["arm"])] for row in _robustness(arms, tests, over, seed)]
@@ -99,7 +101,7 @@ def measure(
     return adjusted(table.reindex(columns=[*FIRST, *labels, *LAST]).fillna(dict.fromkeys([*labels, "reason"], "")))
 
 
-def _tested_on_every(arm: Arm, tests: Mapping[str, Embedded]) -> Arm:
+def tested_on_every(arm: Arm, tests: Mapping[str, Embedded]) -> Arm:
     """The arm, whose own embeddings of the tests are also there for all of them together."""
     if arm.tests is None:
         return arm
@@ -188,7 +190,9 @@ def _check_apart(arm: Arm, split: str, table: pd.DataFrame) -> None:
             raise MediError(f"{column} {min(shared)!r} trains in arm {arm.name} and tests in {split}; split them apart")
 
 
-def answers_of(probes: Probes, arm: Arm, split: str, test: Embedded, over: Sequence[str]) -> Answers:
+def answers_of(
+    probes: Sequence[Classifier | None], arm: Arm, split: str, test: Embedded, over: Sequence[str]
+) -> Answers:
     """What the probes say, the mean over seeds; NaN for rows of classes that they do not know."""
     embeddings, table = test.features if arm.tests is None else arm.tests[split], test.table
     known = [probe for probe in probes if probe is not None]
@@ -198,25 +202,27 @@ def answers_of(probes: Probes, arm: Arm, split: str, test: Embedded, over: Seque
     votes, probabilities = np.zeros((2, len(labels), len(classes)))
     for probe in known:
         columns = [index[name] for name in probe.classes]
-        found = probe.probabilities(embeddings)
+        found = probe.probabilities(embeddings, table)
         probabilities[:, columns] += found / len(known)
         votes[np.arange(len(labels)), np.array(columns)[found.argmax(axis=1)]] += 1 / len(known)
     votes[~np.isin(labels, known[0].classes if known else [])] = np.nan
     return Answers(np.array([index[name] for name in labels]), votes, probabilities, codes(table, over))
 
 
-def _missing(arm: Arm, probes: Probes, test: pd.DataFrame) -> str:
+def missing(arm: Arm, probes: Sequence[Classifier | None], test: pd.DataFrame) -> str:
+    """What limits an arm's figures on a test: no probe, its reason, or classes that only one of both has."""
     probe = probes[0]
     if probe is None:
         return lacks_classes(arm)
     found = set(test["class"])
-    notes = [probe.reason] if probe.reason else []
+    notes = [probe.reason]
     notes += [f"class {name} is not in {arm.name}'s training rows" for name in sorted(found - set(probe.classes))]
     notes += [f"class {name} is not in the test" for name in sorted(set(probe.classes) - found)]
-    return "; ".join(notes)
+    return "; ".join(filter(None, notes))
 
 
-def _synthetic(arm: Arm) -> int:
+def synthetic_rows(arm: Arm) -> int:
+    """How many synthetic rows train."""
     return int((~is_real(arm.table) & arm.chosen).sum())
 
 

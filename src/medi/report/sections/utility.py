@@ -11,6 +11,7 @@ from medi.core.claims import PRIMARY
 from medi.core.tables import DIFFERENCE
 from medi.figures import Axis
 from medi.figures.names import arm_name, in_order, metric_name, split_title, splits_of
+from medi.report.heads import heads_sentences, heads_table
 from medi.report.parts import Picture, Section, Table, entry, label, table_of
 from medi.report.remedies import EVERY, called
 from medi.report.run import Run, pick
@@ -43,7 +44,8 @@ def utility(run: Run) -> Section:
     text = "The same head on the same frozen features is trained on each training set and tested on real patches only."
     blocks = [_titled(block, task) for task in run.tasks for block in _blocks(run.of_task(task))]
     whole = pick(run.utility, metric=PRIMARY, scope="all", split=EVERY)
-    return Section(*section, [text, *left_out(whole)], blocks=blocks)
+    by_head = heads_sentences(run.of_task(run.tasks[0]).heads)
+    return Section(*section, [text, *left_out(whole), *by_head], blocks=blocks)
 
 
 def _titled(block: Table | Picture, task: str) -> Table | Picture:
@@ -60,6 +62,7 @@ def _blocks(run: Run) -> list[Table | Picture]:
         _forest(run, rows),
         recall_by_encoder(run),
         _differences(run),
+        heads_table(run.heads),
         *_curves(run),
         *_levels(run),
         _recalls(run),

@@ -27,7 +27,7 @@ class Adjusted:
     plane: Plane
 
     @property
-    def fault(self) -> str:
+    def reason(self) -> str:
         return self.plane.fault
 
     def probabilities(self, features: Features, table: pd.DataFrame) -> Probabilities:

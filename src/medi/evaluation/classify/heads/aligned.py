@@ -45,11 +45,11 @@ def still(rows: Embedded, over: Sequence[str]) -> Still:
 
 @dataclass(frozen=True)
 class Moved:
-    """softmax(W m(x) + b) with a map m; fault: why its figures are not to be trusted."""
+    """softmax(W m(x) + b) with a map m; reason: why it is not to be trusted."""
 
     move: Move
     probe: Probe
-    fault: str = ""
+    reason: str = ""
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -27,10 +27,13 @@ class Undefined(Exception):
 
 @runtime_checkable
 class Classifier(Protocol):
-    """classes: in the order of the columns of probabilities, whose rows sum to 1."""
+    """classes: in the order of the columns of probabilities, whose rows sum to 1; reason: what limits it, or ""."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def reason(self) -> str: ...
 
     def probabilities(self, features: Features, table: pd.DataFrame) -> Probabilities: ...
 
@@ -74,7 +77,9 @@ class Head(Protocol):
     def __call__(self, rows: Embedded, over: Sequence[str], seed: int) -> Classifier: ...
 
 
-Fit = Callable[[Embedded, Sequence[str], Sequence[Setting]], Sequence[Classifier]]  # a classifier for each setting
+Fit = Callable[
+    [Embedded, Sequence[str], Sequence[Setting]], Sequence[Classifier]
+]  # one per setting; its reason: a fault
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ class Tuned:
         best = None if np.isnan(scores).all() else int(np.nanargmax(scores.round(9)))
         setting = Setting() if best is None else self.grid[best]
         (classifier,) = self.fit(rows, over, [setting])
-        if fault := getattr(classifier, "fault", ""):
-            raise Undefined(fault)
+        if classifier.reason:
+            raise Undefined(classifier.reason)
         return Trained(classifier, setting, float("nan") if best is None else float(scores[best]), reason)
 
 

@@ -32,7 +32,7 @@ class Energies:
     scaled: Scaled
     weights: Float64[np.ndarray, "p d"]
     bias: Float64[np.ndarray, "k s"]
-    fault: str = ""
+    reason: str = ""
 
     def probabilities(self, features: Features, table: pd.DataFrame) -> Probabilities:
         """The site's own score is the same for all classes and cancels where the site is known."""

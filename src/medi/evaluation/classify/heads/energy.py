@@ -86,7 +86,7 @@ class Problem:
 
         first = np.append((start.weights / q).ravel(), start.bias / of_bias)
         options: dict[str, Any] = {"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0, "maxcor": MEMORY}
-        found = minimize(loss, first, jac=True, method="L-BFGS-B", options=options)
+        found = minimize(loss, first, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
         steep = float(np.abs(found.jac).max())
         fault = "" if steep <= SLACK * TOLERANCE else f"did not converge in {ITERATIONS} steps: slope {steep:.1e}"
         return Plane(found.x[:size].reshape(q.shape) * q, found.x[size:] * of_bias, fault)
