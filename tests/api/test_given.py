@@ -48,6 +48,7 @@ def arms(found: medi.Utility) -> pd.DataFrame:
     return found.to_frame().set_index("arm")
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_same_features_made_here_p2(tmp_path: Path) -> None:
     cohort = phantom.fresh(PAIRS, 8, 0, "real", patches_per_slide=4)
     odd = cohort.table["patient"].isin(sorted(set(cohort.table["patient"]))[::2])

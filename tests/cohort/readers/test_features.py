@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -45,13 +47,19 @@ def a_file_a_slide(folder: Path, save: Callable[[Path, np.ndarray, np.ndarray], 
 
 def in_zarr(path: Path, features: np.ndarray, coords: np.ndarray, version: int = 3) -> None:
     group = zarr.open_group(str(path), mode="w", zarr_format=version)
+    if version == 3:
+        group.attrs["encoder"] = "uni_v1"
     for name, values in {"features": features, "coords": coords}.items():
         group.create_array(name, data=values)
 
 
+def in_npz(path: Path, features: np.ndarray, coords: np.ndarray) -> None:
+    np.savez(path, features=features, coords=coords, encoder=np.array("uni_v1"))
+
+
 def in_parquet(path: Path, features: np.ndarray, coords: np.ndarray) -> None:
     columns = pd.DataFrame(coords, columns=["x", "y"]).assign(embedding=list(features))
-    columns.to_parquet(path)
+    pq.write_table(pa.Table.from_pandas(columns).replace_schema_metadata({"encoder": "uni_v1"}), path)
 
 
 def in_numbered_columns(path: Path, features: np.ndarray, coords: np.ndarray) -> None:
@@ -63,7 +71,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "TRIDENT .h5": lambda path: a_file_a_slide(path, lambda *parts: h5(*parts, encoder="uni_v1", name=True), ".h5"),
     "old CLAM .h5": lambda path: a_file_a_slide(path, lambda file, x, c: h5(file, x[None], c), ".h5"),
     "half .h5": lambda path: a_file_a_slide(path, lambda file, x, c: h5(file, x.astype(np.float16), c), ".h5"),
-    ".npz": lambda path: a_file_a_slide(path, lambda file, x, c: np.savez(file, features=x, coords=c), ".npz"),
+    ".npz, encoder": lambda path: a_file_a_slide(path, in_npz, ".npz"),
     ".pt": lambda path: a_file_a_slide(path, lambda file, x, c: torch.save(torch.from_numpy(x), file), ".pt"),
     ".pt dict": lambda path: a_file_a_slide(
         path,
@@ -71,9 +79,9 @@ FORMS: dict[str, Callable[[Path], Path]] = {
         ".pt",
     ),
     ".npy": lambda path: a_file_a_slide(path, lambda file, x, c: np.save(file, x), ".npy"),
-    "Parquet of lists": lambda path: a_file_a_slide(path, in_parquet, ".parquet"),
+    "Parquet of lists, encoder": lambda path: a_file_a_slide(path, in_parquet, ".parquet"),
     "Parquet of columns": lambda path: a_file_a_slide(path, in_numbered_columns, ".parquet"),
-    "Zarr 3": lambda path: a_file_a_slide(path, in_zarr, ".zarr"),
+    "Zarr 3, encoder": lambda path: a_file_a_slide(path, in_zarr, ".zarr"),
     "Zarr 2": lambda path: a_file_a_slide(path, lambda *parts: in_zarr(*parts, version=2), ".zarr"),
     "one .h5ad": lambda path: anndata(path.with_suffix(".h5ad"), N),
     "sparse .h5ad": lambda path: anndata(path.with_suffix(".h5ad"), N, sparse=True),
@@ -90,7 +98,8 @@ def test_every_kind_of_file_gives_the_same_patches(form: str, table: Path, tmp_p
         tolerance = 2e-3 if "half" in form else 0
         np.testing.assert_allclose(found[rows], wanted[str(slide)], atol=tolerance)
         assert cohort.table["class"].iloc[rows].nunique() == 1
-    assert cohort.info["features"]["encoder"] == ("uni_v1" if "TRIDENT" in form else "")
+    assert cohort.info["features"]["encoder"] == ("uni_v1" if "TRIDENT" in form or "encoder" in form else "")
+    assert cohort.audit().grades()["site"] in ("none", "caution", "strong", "alarm"), "the verdict of an audit"
     again = Cohort.load(cohort.save(tmp_path / "saved"))
     np.testing.assert_array_equal(load_features(again), found)
 
@@ -282,7 +291,7 @@ def test_empty_folders_and_names_that_do_not_fit_are_said(table: Path, tmp_path:
         read(table, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("package", "form"), [("h5py", "CLAM .h5"), ("zarr", "Zarr 3")])
+@pytest.mark.parametrize(("package", "form"), [("h5py", "CLAM .h5"), ("zarr", "Zarr 2")])
 def test_a_package_that_lacks_is_one_sentence(
     package: str, form: str, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def test_every_kind_of_table_gives_the_same_texts_p6(name: str, tmp_path: Path) 
     found = cohort.table.sort_values("slide")[["slide", "patient", "class", "site", "age"]]
     assert sorted(found.to_numpy().tolist()) == sorted(ROWS)
     assert cohort.schema.attribute("site").levels == ("NA", "Oslo", "Åbo")
+    assert cohort.audit().grades()["site"] == "too few patients to say", "the verdict of an audit"
 
 
 def test_numbers_of_a_spreadsheet_are_what_the_cell_holds_p6(tmp_path: Path) -> None:

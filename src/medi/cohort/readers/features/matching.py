@@ -77,7 +77,9 @@ def attach(cohort: Cohort, path: Path, settings: Settings = DEFAULTS) -> Cohort:
     notes += said_of(together, seen, found.how)
     pixels = None if cohort.pixels is None else cohort.pixels.select(found.rows)
     info = {**cohort.info, "features": about(root, together), "notes": list(notes)}
-    return Cohort(table.reset_index(drop=True), cohort.schema, pixels, info if pixels else info | {"root": ""})
+    if pixels is None and not (table["image"] != "").any():
+        info |= {"root": ""}  # images that were not looked for are not there to be packed
+    return Cohort(table.reset_index(drop=True), cohort.schema, pixels, info)
 
 
 def about(root: Path, together: Together) -> dict[str, object]:
