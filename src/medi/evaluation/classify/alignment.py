@@ -57,7 +57,7 @@ class Coral:
             if name in self.maps:
                 here = site == number
                 out[here] = self.mean + (out[here] - self.mean - self.shifts[name]) @ self.maps[name]
-        return out
+        return out.astype(rows.features.dtype, copy=False)  # as precise as they came: double costs memory alone
 
 
 def centred(sets: Mapping[str, Embedded], over: Sequence[str]) -> dict[str, Features]:
@@ -71,7 +71,9 @@ def centred(sets: Mapping[str, Embedded], over: Sequence[str]) -> dict[str, Feat
     site, names = _numbered(pd.concat([rows.table[places] for rows in sets.values()]), places)
     means = np.stack([x[site == number].mean(axis=0) for number in range(len(names))])
     ends = np.cumsum([len(rows) for rows in sets.values()])
-    return dict(zip(sets, np.split(x - means[site], ends[:-1])))
+    kinds = [rows.features.dtype for rows in sets.values()]
+    parts = np.split(x - means[site], ends[:-1])
+    return {name: part.astype(kind, copy=False) for name, part, kind in zip(sets, parts, kinds)}
 
 
 def _numbered(table: pd.DataFrame, places: Sequence[str]) -> tuple[Int64[np.ndarray, " n"], list[Place]]:
