@@ -24,6 +24,8 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "read": "medi.cohort.readers",
     "register": "medi.core.registry",
     "Results": "medi.study.results",
+    "Robustness": "medi.api.robustness",
+    "robustness": "medi.api.robustness",
     "Rule": "medi.cohort.rule",
     "run": "medi.study.study",
     "sample": "medi.api.model",

@@ -21,6 +21,7 @@ from medi.cli import (
     pack,
     plan,
     report,
+    robustness,
     run,
     sample,
     slides,
@@ -67,7 +68,7 @@ def root(
 
 for verb in (
     *(demo, init, run, status, report, browser, slides, audit, holdout, pack, plan),
-    *(train, sample, export, embed, fidelity, utility, adapt, transfer, stress, doctor),
+    *(train, sample, export, embed, fidelity, utility, robustness, adapt, transfer, stress, doctor),
 ):
     verb.register(app)
 

@@ -75,6 +75,9 @@ UTILITY = ResultTable(
 )
 HEADS = ResultTable("heads", (*UTILITY.text, "head"), UTILITY.numbers)  # training sets under several heads
 CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reason"), ("x", "seed", *INTERVAL))
+ROBUSTNESS = ResultTable(  # of one encoder on one cohort, by itself: not a part of a study
+    "robustness", ("metric", "encoder", ARM, "attribute", "reason"), ("value", "n_real", "n_slides", "n_patients")
+)
 BY_ENCODER = ResultTable(  # rows of control and of utility, in the features of a study's further encoders
     "by_encoder",
     ("metric", "encoder", PROBE, ARM, AGAINST, "attribute", "split", "scope", "reason"),

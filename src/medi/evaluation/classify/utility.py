@@ -22,10 +22,12 @@ from medi.evaluation.classify.probes import HEADS, Pool, Probe, codes, groups, i
 from medi.evaluation.classify.scores import Answers, robustness_index
 from medi.evaluation.classify.scoring import CHANCE, EVERY, MEDI, REAL, Scorer, pairs_of
 from medi.evaluation.features import Embedded, is_constant, lacks
+from medi.evaluation.robustness import near_figures
 from medi.evaluation.statistics import holm
 
 FIRST = ("metric", "arm", "against", "split", "scope")
 COUNTS = ("n_real", "n_synthetic", "n_slides", "n_patients", "n_train")
+QUERIES = 800  # patches behind the figures of neighbours, for each space of embeddings
 LAST = ("value", "low", "high", *COUNTS, "panel", "p_value", "p_adjusted", "reason")
 
 Probes = list[Probe | None]  # one per seed; None where one class trains
@@ -59,9 +61,9 @@ def evaluate(
     `attributes` (scope: the column), and on "unseen" "gap_closed" = (arm - real) / (oracle - real). Also
     "<metric>_difference" of each arm in `compared` against every other (`scoring.pairs_of`), with p-values by Holm over
     those that it meets. Then "balanced_accuracy" within each level of the columns `over`, "recall" per class and
-    combination, and "robustness_index" of each space of embeddings. low, high: 95 % from resampled patients. n_real
-    counts test patches, n_synthetic synthetic training rows. seeds: of folds and draws, the mean over all. MediError
-    where a patient, slide or patch trains and tests, or an embedding is not finite (P5).
+    combination, and "robustness_index" with `robustness.NEAR` of each space of embeddings. low, high: 95 % from
+    resampled patients. n_real counts test patches, n_synthetic synthetic training rows. seeds: of folds and draws, the
+    mean over all. MediError where a patient, slide or patch trains and tests, or an embedding is not finite (P5).
     """
     check(arms, tests, over, attributes)
     fitted = fit_arms(arms, over, seeds or (seed,), head)
@@ -229,7 +231,7 @@ def synthetic_rows(arm: Arm) -> int:
 def _robustness(
     arms: Sequence[Arm], tests: Mapping[str, Embedded], over: Sequence[str], seed: int
 ) -> Iterator[dict[str, object]]:
-    """The robustness index of the embeddings as they are (arm "real") and as an arm makes them, over all test rows."""
+    """How robust the embeddings are as they are (arm "real") and as an arm makes them, over all test rows."""
     table = pd.concat([test.table for test in tests.values()], ignore_index=True)
     if len(over) < 2:
         return
@@ -238,12 +240,11 @@ def _robustness(
     for arm in arms:
         if arm.name == REAL or arm.tests is not None:
             moved = [tests[split].features if arm.tests is None else arm.tests[split] for split in tests]
-            found = robustness_index(np.concatenate(moved), table, over, seed)
-            yield (
-                {"metric": "robustness_index", "arm": arm.name, "against": "", "split": "", "scope": "all"}
-                | vars(found)
-                | sizes
-            )
+            whole = Embedded(np.concatenate(moved), table)
+            index = robustness_index(whole.features, table, over, seed)
+            near = near_figures(whole, over, most=QUERIES, seed=seed)
+            for found in ({"metric": "robustness_index"} | vars(index), *map(vars, near)):
+                yield {"arm": arm.name, "against": "", "split": "", "scope": "all"} | found | sizes
 
 
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from medi.report.parts import Picture, Section, Table, entry, label, table_of
 from medi.report.remedies import EVERY, called
 from medi.report.run import Run, pick
 from medi.report.sections.by_encoder import recall_by_encoder
+from medi.report.sections.robustness import robustness_tables
 from medi.report.sections.words import left_out, measures, split_axes, spoken, with_interval
 
 MAIN = "balanced_accuracy"  # within levels, and over all where version 0.1 measured it
@@ -33,7 +34,7 @@ VARIED = {
 }
 OTHERS = (
     *("mean_recall", "balanced_accuracy", "worst_five", "worst_group", "auroc", "mcc", "calibration_error"),
-    *("site_readability", "robustness_index"),
+    "site_readability",
 )
 
 
@@ -68,6 +69,7 @@ def _blocks(run: Run) -> list[Table | Picture]:
         _recalls(run),
         _gaps(run),
         *_measures(run),
+        *robustness_tables(run),
         table_of("All figures of all classifiers", run.utility, open=False),
     ]
     return [block for block in blocks if block]
