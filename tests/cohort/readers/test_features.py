@@ -313,6 +313,8 @@ def test_a_file_that_says_itself_what_it_is_of_is_a_source(tmp_path: Path) -> No
     assert cohort.info["features"]["encoder"] == "uni_v1"
     with pytest.raises(MediError, match="no column of the class; name the table that has it"):
         facade.read(FORMS["CLAM .h5"](tmp_path / "folder"))
+    with pytest.raises(MediError, match="no column of the class"):  # x and y are coordinates, no labels
+        facade.read(FORMS["Parquet of columns"](tmp_path / "tables"), kind="features")
     np.savez(tmp_path / "bare.npz", features=numbers(3))
     with pytest.raises(MediError, match="no column of the class; name the table that has it: `medi audit TABLE"):
         facade.read(tmp_path / "bare.npz")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from medi.cohort.readers.features.files import Together, feature_files
-from medi.cohort.readers.features.formats import Part, read_part
+from medi.cohort.readers.features.formats import Part, coordinates_in, read_part
 from medi.cohort.readers.features.matching import Seen, about, look, said_of
 from medi.cohort.readers.guess import column_of
 from medi.cohort.readers.normalise import DEFAULTS, Notes, Settings, assemble
@@ -36,9 +36,8 @@ def read(
         seen.append(look(part, root, notes, settings))
         frames.append(_rows(part, seen[-1]))
     rows = pd.concat(frames, ignore_index=True)
-    roles = columns_of(
-        rows.drop(columns="features"), {"label": label, "patient": patient, "slide": slide, "id": id}, notes
-    )
+    named = {"label": label, "patient": patient, "slide": slide, "id": id}
+    roles = columns_of(rows.drop(columns=["features", *(coordinates_in(rows) or ())]), named, notes)
     if not roles["label"]:
         raise MediError(
             f"{source}: holds features but no column of the class; name the table that has it: "
