@@ -49,6 +49,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "fidelity": ("--run", RUN),
     "gpu": ("--presets", "paper"),
     "guidance": (RUN,),
+    "heads": ("--run", RUN),
     "optimizer": (RUN,),
     "intervals": (),
     "packing": (),

@@ -20,7 +20,7 @@ from medi.core.tables import (
     UTILITY,
     of_main_probe,
 )
-from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.arms import Arm, Material
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
@@ -177,6 +177,13 @@ def _in_features_of(study: Study, name: str) -> pd.DataFrame:
     both = pd.concat([asked, _gained(study, name)[UTILITY.name].assign(encoder=label)], ignore_index=True)
     texts = [column for column in both if not pd.api.types.is_numeric_dtype(both[column])]
     return both.fillna(dict.fromkeys(texts, ""))
+
+
+def parts_of_utility(study: Study) -> Material:
+    """What the training sets of a finished study are made of, in the features of its first encoder."""
+    sets = study.embedded()
+    added, tests = _added(sets), _tests(study, sets)
+    return Material(sets["train"], added, tests, study.over, study.settings.seed, oracle=_oracle(study, sets, added))
 
 
 def _added(sets: Mapping[str, Embedded]) -> dict[str, Embedded]:
