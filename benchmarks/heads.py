@@ -2,10 +2,9 @@
 
 python benchmarks/heads.py [--run RUN ...] [--quick]
 
-Times are CPU seconds: run it with one thread (OMP_NUM_THREADS=1). speed: every head on real rows, with three synthetic
-sets, each once more without its gap, and with the oracle's, 20,000 rows of 1,024 numbers. components: what is lost by
-cutting these. RUN: a finished run of `medi demo` or `medi run`, of which the table of
-sets by heads is printed. The last line is one JSON object.
+Times are CPU seconds: run it with one thread (OMP_NUM_THREADS=1). speed: every head on real rows, with two synthetic
+sets, each once more without its gap, and with the oracle's, 20,000 rows of 1,024 numbers. RUN: a finished run of
+`medi demo` or `medi run`, of which the table of sets by heads is printed. The last line is one JSON object.
 """
 
 import argparse
@@ -21,8 +20,6 @@ from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm, Material
 from medi.evaluation.classify.crossed import crossed, sets_of
 from medi.evaluation.classify.heads import HEADS
-from medi.evaluation.classify.heads.reduced import Components
-from medi.evaluation.features import Embedded
 from medi.report.heads import by_head, heads_sentences
 from medi.study.context import reopen
 from medi.study.measuring import parts_of_utility
@@ -53,34 +50,10 @@ def speed(rows: int, numbers: int, names: tuple[str, ...]) -> dict[str, dict[str
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(by_head(found).round(3).to_string())
     fits = int((found["metric"] == "inner_recall").sum())
-    lost = _lost(Material(real, synthetic, tests, OVER, oracle=oracle))
     return {
         "cpu": figure([minutes], "min", "<= 15", fits, f"heads x sets on {rows:,} x {numbers:,} embeddings"),
         "memory": figure([memory], "GiB", "<= 4", 1, "the largest resident size of the process"),
-        "lost_by_components": figure(lost, "", "<= 0.005", len(lost), "mean recall, all numbers less components"),
     }
-
-
-def _lost(material: Material) -> list[float]:
-    """What two-way loses by components, real rows alone and with each synthetic set."""
-    components = Components.of(material.real.features)
-
-    def short(rows: Embedded) -> Embedded:
-        return Embedded(components.apply(rows.features), rows.table)
-
-    sets = {name: material.real.join(rows) for name, rows in material.synthetic.items()} | {"real": material.real}
-    cut = {split: short(rows) for split, rows in material.tests.items()}
-    return [_recall(rows, material.tests) - _recall(short(rows), cut) for rows in sets.values()]
-
-
-def _recall(rows: Embedded, tests: Any) -> float:
-    """Mean recall over all combinations under the two-way head, at all the numbers that there are."""
-    from medi.evaluation.classify.heads.contract import predicted
-    from medi.evaluation.classify.probes import codes
-
-    every = next(iter(tests.values())).join(*list(tests.values())[1:])
-    hits = predicted(HEADS["two_way"](rows, OVER, 0), every) == every.table["class"].to_numpy(dtype=object)
-    return float(pd.Series(hits).groupby(codes(every.table, OVER)).mean().mean())
 
 
 def of_run(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,7 @@ from jaxtyping import Float64
 from medi.evaluation.classify.heads.contract import Classifier, Head, Probabilities, Trained
 from medi.evaluation.features import Embedded, Features, scales
 
-WIDE = 256  # numbers a patch from which they are cut
-KEPT = 128
+WIDE = KEPT = 1024  # numbers a patch above which they are cut, and to how many: fewer lose much where spectra are flat
 
 
 @dataclass(frozen=True)
