@@ -44,7 +44,9 @@ def verb(folder: Path, *words: str) -> tuple[float, float]:
     """Seconds and peak memory in GiB of one command."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "medi.cli", *words]
-    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=sys.stderr)
+    process = subprocess.Popen(
+        command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"medi {' '.join(words)} failed")
