@@ -53,6 +53,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "optimizer": (RUN,),
     "intervals": (),
     "packing": (),
+    "recommend": ("--out", "out"),
     "sampling": ("--run", RUN),
     "pretraining": ("--out", "out", "--ship", "weights.safetensors"),
     "slides": (),

@@ -22,6 +22,8 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "phantom": "medi.cohort.phantom.cohorts:cohort",
     "Plan": "medi.cohort.plan",
     "read": "medi.cohort.readers",
+    "recommend": "medi.api.recommending",
+    "Recommendation": "medi.api.recommending",
     "register": "medi.core.registry",
     "Results": "medi.study.results",
     "Robustness": "medi.api.robustness",

@@ -17,7 +17,7 @@ GROUPS = {  # the verbs in the order of use
     "A whole study": ("demo", "init", "run", "status", "report", "app"),
     "Your cohort": ("slides", "audit", "holdout", "pack"),
     "Models and images": ("train", "plan", "sample", "export"),
-    "Measures": ("embed", "fidelity", "utility", "robustness"),
+    "Measures": ("embed", "fidelity", "utility", "recommend", "robustness"),
     "A new hospital": ("adapt", "transfer", "stress"),
     "Upkeep": ("doctor", "clean"),
 }

@@ -20,6 +20,7 @@ from medi.cli import (
     init,
     pack,
     plan,
+    recommend,
     report,
     robustness,
     run,
@@ -68,7 +69,8 @@ def root(
 
 for verb in (
     *(demo, init, run, status, report, browser, slides, audit, holdout, pack, plan),
-    *(train, sample, export, embed, fidelity, utility, robustness, adapt, transfer, stress, doctor),
+    *(train, sample, export, embed, fidelity, utility, recommend, robustness),
+    *(adapt, transfer, stress, doctor),
 ):
     verb.register(app)
 

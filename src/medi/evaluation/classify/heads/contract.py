@@ -110,6 +110,17 @@ def inner_scores(
 ) -> Float64[np.ndarray, " settings"]:
     """Mean recall of each setting over the rows that folds leave out, combinations and classes alike; NaN without."""
     labels, groups = codes(rows.table, ["class"]), codes(rows.table, over)
+    hits = inner_hits(fit, grid, rows, over, found)
+    tested = np.isfinite(hits[0])
+    if not tested.any():
+        return np.full(len(grid), np.nan)
+    return np.array([balanced_score(one[tested] > 0, labels[tested], groups[tested]) for one in hits])
+
+
+def inner_hits(
+    fit: Fit, grid: Sequence[Setting], rows: Embedded, over: Sequence[str], found: Sequence[Fold]
+) -> Float64[np.ndarray, "settings n"]:
+    """1 where a setting is right of a row that its fold leaves out, 0 where it is wrong; NaN of rows in no fold."""
     hits = np.full((len(grid), len(rows)), np.nan)
     for fold in found:
         test = rows.take(fold.tests)
@@ -119,10 +130,7 @@ def inner_scores(
             continue
         for row, classifier in enumerate(classifiers):
             hits[row, fold.tests] = predicted(classifier, test) == text(test.table["class"])
-    tested = np.isfinite(hits[0])
-    if not tested.any():
-        return np.full(len(grid), np.nan)
-    return np.array([balanced_score(one[tested] > 0, labels[tested], groups[tested]) for one in hits])
+    return hits
 
 
 def predicted(classifier: Classifier, rows: Embedded) -> np.ndarray:

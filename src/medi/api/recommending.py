@@ -1,0 +1,181 @@
+"""Which remedy fits this cohort? `recommend`, and the result that it gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medi.api.given import Given, cohort_of, embedded, encoder_of, is_given
+from medi.api.measures import ENCODER
+from medi.api.measures import _over as columns_of
+from medi.api.refusing import bare, with_class
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError, did_you_mean
+from medi.core.files import write_table
+from medi.core.locks import holding
+from medi.core.progress import Show, Silent
+from medi.core.showing import Shown
+from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.scoring import REAL
+from medi.evaluation.classify.stained import AUGMENTATIONS, STAIN, stain_arms
+from medi.evaluation.classify.utility import check
+from medi.evaluation.encoders import Encoder
+from medi.evaluation.features import Embedded
+from medi.evaluation.recommend import MEDI, NOT_JUDGED, USUAL, Judged, judge
+from medi.evaluation.splits import TRAIN, is_split, tested_parts
+from medi.figures import Axis, Drawing, forest
+from medi.figures.names import arm_name, head_name
+
+SETS = (REAL, *(name for name in STAIN if name not in AUGMENTATIONS))  # of the same patches, row by row
+FILE = "recommendation.parquet"
+
+
+@dataclass(frozen=True)
+class Recommendation(Shown):
+    """Every remedy that needs no generator, judged on combinations of training that were left out again.
+
+    judged: the table and the choice (`medi.evaluation.recommend.Judged`); rows: training patches; opened: whether the
+    true hold-out was opened, and the regret of the choice can be told.
+
+    >>> import medi
+    >>> cohort = medi.phantom(patches=600, seed=0).hold_out(over=["class", "site"], rate=0.1, seed=0)
+    >>> found = medi.recommend(cohort, sets=["real"], heads=["logistic", "two_way"])
+    >>> found.to_frame()["head"].tolist()[:2]
+    ['two_way', 'logistic']
+    """
+
+    judged: Judged
+    over: tuple[str, ...]
+    encoder: str
+    rows: int
+    opened: bool = False
+
+    @property
+    def title(self) -> str:
+        """The recommendation, in a sentence."""
+        best, usual = self.judged.best, self.judged.row(REAL, USUAL)
+        if best is None:
+            return f"No remedy could be judged: {self.judged.table['reason'].iloc[0]}."
+        gain = f"{best['gain']:+.3f} [{best['gain_low']:.3f}, {best['gain_high']:.3f}]"
+        where = "on combinations of training that were left out"
+        if self.judged.is_worth_it:
+            than = "" if usual is None else f", {usual['value']:.3f} for real images under the usual head"
+            return f"Recommended: {_named(best)}. Mean recall {where}: {best['value']:.3f}{than}; gain {gain}."
+        return f"No remedy is worth it: the best one, {_named(best)}, gains {gain} {where}. Keep the usual head."
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        said = [f"{self.judged.reason}."] if self.judged.reason else []
+        said.append("Levels are those of smaller training sets; the order is what counts.")
+        if (chosen := self.judged.chosen) is not None and self.opened:
+            others = {f"real images under the usual head {self._regret(REAL)}"}
+            others |= {f"always {arm_name(name)} {self._regret(name)}" for name in self._tried() if name != REAL}
+            regret = f"Regret on the true hold-out: {self.judged.regret:.3f}; {'; '.join(sorted(others))}."
+            said.append(f"{regret} The chosen remedy has {chosen['true']:.3f} there.")
+        return tuple(said)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per remedy, the best first; MeDi's is not judged."""
+        table = self.judged.table if self.opened else self.judged.table.drop(columns="true")
+        table = table.drop(columns="needs")
+        own = pd.DataFrame([{"set": MEDI, "head": "", "reason": NOT_JUDGED}])
+        return pd.concat([table, own], ignore_index=True)[list(table.columns)]
+
+    def figure(self) -> Drawing:
+        """Mean recall on left-out combinations with intervals, a row per head, a block per training set."""
+        rows = self.judged.table.rename(columns={"head": "arm"}).assign(axis="value")
+        rows = rows.assign(group=rows["set"].map(arm_name))
+        return forest(rows, [Axis("value", "combinations left out of training", "mean recall")], called=head_name)
+
+    @holding("folder")
+    def save(self, folder: str | Path) -> Path:
+        """Write recommendation.parquet; returns the folder."""
+        write_table(Path(folder) / FILE, self.to_frame().assign(needs=self._needs()))
+        return Path(folder)
+
+    def _needs(self) -> list[str]:
+        return [*self.judged.table["needs"].tolist(), "a generator"]
+
+    def _tried(self) -> list[str]:
+        return list(dict.fromkeys(self.judged.table["set"]))
+
+    def _regret(self, set_: str) -> str:
+        row = self.judged.row(set_, USUAL)
+        return "-" if row is None else f"{self.judged.table['true'].max() - row['true']:.3f}"
+
+
+def recommend(
+    real: Given,
+    *,
+    over: Sequence[str] | None = None,
+    sets: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    encoder: str | Encoder = ENCODER,
+    features: str | Path | None = None,
+    open_holdout: bool = False,
+    cache: str | Path | None = None,
+    seed: int = 0,
+    progress: Show | None = None,
+) -> Recommendation:
+    """Which remedy that needs no generator fits this cohort, judged without its test patches.
+
+    A remedy is a training set under a head: real patches as they are or stain-normalised (`SETS`), under every head of
+    `medi.evaluation.classify.heads`. Combinations of the training patches are left out again, each once, and every
+    remedy must tell the classes there. Its gain is counted from real patches under the logistic head, with an interval
+    from resampled patients. Nothing is recommended where that interval holds zero.
+
+    real: a cohort with the split of a hold-out; features: a file or folder in place of images. sets, heads: names, all
+    by default. open_holdout: also open the true hold-out and tell the regret of the choice; do so once. MediError for
+    unknown names and for a cohort without a split. Source: this project (`medi.evaluation.recommend`).
+
+    >>> import medi
+    >>> cohort = medi.phantom(patches=600, seed=0).hold_out(over=["class", "site"], rate=0.1, seed=0)
+    >>> found = medi.recommend(cohort, sets=["real"], heads=["logistic", "leace_within"])
+    >>> found.judged.best["head"]
+    'leace_within'
+    """
+    show = progress or Silent()
+    cohort = with_class(REAL, cohort_of(real, features), show)
+    columns, extractor = columns_of(cohort, over), encoder_of(encoder, {REAL: cohort})
+    if not is_split(cohort):
+        raise MediError("no patch is for training: hold out combinations first (`medi holdout`)")
+    wanted = _wanted(sets, is_given(extractor))
+    train = cohort.where(split=TRAIN)
+    tests = tested_parts(cohort, columns) if open_holdout else {}
+    check([Arm(REAL, bare(train))], {name: bare(part) for name, part in tests.items()}, columns)
+    rows = embedded({REAL: train, **tests}, extractor, cache, show)
+    tested = {name: found for name, found in rows.items() if name != REAL}
+    arms = [Arm(REAL, rows[REAL])] if REAL in wanted else []
+    arms += _stained(train, rows[REAL], tests, extractor, [name for name in wanted if name != REAL], seed, show)
+    with show.bars("remedies") as (advance,):
+        judged = judge(arms, columns, seed, heads, tested or None, advance)
+    return Recommendation(judged, columns, extractor.label, len(train), open_holdout)
+
+
+def _wanted(sets: Sequence[str], has_no_images: bool) -> list[str]:
+    """The training sets to try; real patches are always among them."""
+    if unknown := [name for name in sets if name not in SETS]:
+        raise MediError(f"set {unknown[0]!r} is unknown; known: {', '.join(SETS)}{did_you_mean(unknown[0], SETS)}")
+    known = (REAL,) if has_no_images else SETS
+    return [name for name in known if name == REAL or not sets or name in sets]
+
+
+def _stained(
+    train: Cohort,
+    real: Embedded,
+    tests: dict[str, Cohort],
+    extractor: Encoder,
+    names: Sequence[str],
+    seed: int,
+    show: Show,
+) -> list[Arm]:
+    if not names:
+        return []
+    with show.bars("staining") as (advance,):
+        return stain_arms(train, real, tests, extractor, seed, names, advance)
+
+
+def _named(row: pd.Series) -> str:
+    where = "real images" if row["set"] == REAL else f"images after {arm_name(str(row['set']))}"
+    return f"{where} under the head {head_name(str(row['head']))}"

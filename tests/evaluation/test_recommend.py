@@ -1,0 +1,121 @@
+"""The inner choice of a remedy: what it must choose, what it must not, and what it never sees."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medi.core.errors import MediError
+from medi.evaluation.classify.arms import Arm
+from medi.evaluation.features import Embedded
+from medi.evaluation.recommend import USUAL, Judged, judge
+
+OVER = ("class", "site")
+CLASSES, SITES = ("A", "B"), ("p", "q", "r", "s")
+MISSING = {("A", "s"), ("B", "p")}
+FEW = {("A", "r"), ("A", "q"), ("B", "q")}
+
+
+def rows(seed: int, site_effect: float, n: int, combinations: set[tuple[str, str]]) -> Embedded:
+    """Class on the first axis and sites along it too: what a plain classifier takes for one another."""
+    rng = np.random.default_rng(seed)
+    table, features = [], []
+    for class_, site in sorted(combinations):
+        count = n if (class_, site) not in FEW else n // 4
+        centre = np.array([2.0 * (class_ == "B") + site_effect * SITES.index(site), 0.0, 0.0])
+        features.append(centre + rng.standard_normal((count, 3)))
+        for i in range(count):
+            key = f"{seed}-{class_}{site}{i}"
+            table.append(
+                {"sample_id": key, "class": class_, "site": site, "patient": key, "slide": key, "origin": "real"}
+            )
+    return Embedded(np.concatenate(features), pd.DataFrame(table))
+
+
+EVERY = {(c, s) for c in CLASSES for s in SITES}
+TRAIN = rows(0, 2.0, 80, EVERY - MISSING)
+TESTS = {"seen": rows(1, 2.0, 40, EVERY - MISSING), "unseen": rows(2, 2.0, 40, MISSING)}
+
+
+def test_where_sites_shift_the_class_a_head_that_composes_is_chosen() -> None:
+    found = judge([Arm("real", TRAIN)], OVER, 0, ["logistic", "two_way"], TESTS)
+    assert found.best is not None
+    assert found.best["head"] == "two_way"
+    assert found.is_worth_it
+    assert found.best["gain_low"] > 0.05
+    assert found.regret == 0.0
+    assert found.best["true"] > found.row("real", USUAL)["true"] + 0.05
+
+
+def test_where_sites_do_nothing_nothing_is_worth_it() -> None:
+    plain = rows(3, 0.0, 80, EVERY - MISSING)
+    found = judge([Arm("real", plain)], OVER, 0, ["logistic", "two_way"])
+    assert not found.is_worth_it
+    assert found.chosen is not None
+    assert (found.chosen["set"], found.chosen["head"]) == ("real", USUAL)
+    assert np.isnan(found.regret), "the test was not opened"
+
+
+def test_the_choice_never_sees_the_test() -> None:
+    """P5: other test rows change what is known of the truth, and nothing else."""
+    open_, closed = (judge([Arm("real", TRAIN)], OVER, 0, ["logistic", "two_way"], tests) for tests in (TESTS, None))
+    pd.testing.assert_frame_equal(open_.table.drop(columns="true"), closed.table.drop(columns="true"))
+    assert closed.table["true"].isna().all()
+
+
+def test_a_training_set_that_helps_is_found_and_one_without_stain_has_its_reason() -> None:
+    def without_sites(rows: Embedded) -> np.ndarray:
+        return rows.features - np.array([[2.0 * SITES.index(site), 0.0, 0.0] for site in rows.table["site"]])
+
+    moved = {name: without_sites(test) for name, test in TESTS.items()}
+    normalised = Arm("macenko", Embedded(without_sites(TRAIN), TRAIN.table), tests=moved)
+    broken = Arm("reinhard", TRAIN, reason="no stained tissue")
+    found = judge([Arm("real", TRAIN), normalised, broken], OVER, 0, ["logistic"], TESTS)
+    assert found.table["set"].tolist() == ["macenko", "real", "reinhard"]
+    assert found.row("macenko", "logistic")["true"] > 0.8
+    assert found.row("reinhard", "logistic")["reason"] == "no stained tissue"
+    assert np.isnan(found.row("reinhard", "logistic")["value"]), "P7"
+
+
+def test_one_combination_a_site_is_a_reason_and_no_number_p7() -> None:
+    single = TRAIN.take(TRAIN.table["class"].eq("A").to_numpy() == TRAIN.table["site"].isin(["p", "q"]).to_numpy())
+    found = judge([Arm("real", single)], OVER, 0, ["two_way"])
+    assert found.best is None
+    assert not found.is_worth_it
+    assert found.chosen is None
+    assert found.table["reason"].iloc[0]
+    assert "too few combinations" in found.reason
+
+
+def test_a_head_of_the_users_is_judged_too() -> None:
+    from medi.core.registry import registry
+
+    class Always:
+        """The first class, always."""
+
+        classes = CLASSES
+        reason = ""
+
+        def probabilities(self, features: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+            return np.tile([1.0, 0.0], (len(features), 1))
+
+    registry("head").add("first", lambda rows, over, seed: Always())
+    found = judge([Arm("real", TRAIN)], OVER, 0, ["first", "logistic"], TESTS)
+    assert found.row("real", "first")["true"] == pytest.approx(0.5)
+    assert found.row("real", "first")["gain"] < 0
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(MediError, match=r"head 'two_wey' is unknown; .*did you mean 'two_way'"):
+        judge([Arm("real", TRAIN)], OVER, 0, ["two_wey"])
+    with pytest.raises(MediError, match="the real training rows are not among the sets"):
+        judge([Arm("macenko", TRAIN)], OVER, 0)
+    with pytest.raises(MediError, match="other: other rows than the real training set"):
+        judge([Arm("real", TRAIN), Arm("other", TESTS["seen"])], OVER, 0)
+
+
+def test_an_empty_choice_has_no_regret() -> None:
+    none = Judged(
+        pd.DataFrame({"set": ["real"], "head": ["crm"], "value": [np.nan], "true": [np.nan], "gain_low": [np.nan]})
+    )
+    assert none.chosen is None
+    assert np.isnan(none.regret)
