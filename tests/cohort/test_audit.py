@@ -140,7 +140,7 @@ def test_empty_and_rare_combinations_are_listed() -> None:
         ("c1", "h2", "empty", 0),
         ("c0", "h1", "rare", 2),
     }
-    assert found.size["combinations"]["site"] == {"combinations": 15, "empty": 1, "rare": 1}
+    assert found.size["combinations"]["site"] == {"combinations": 15, "empty": 1, "rare": 1, "identifiable": 15}
 
 
 def ceiling(table: pd.DataFrame, *names: str) -> dict[str, float]:

@@ -3,9 +3,10 @@
 import pandas as pd
 from fabricated import Fabricate
 
-from medi.core.files import write_table
+from medi.core.files import read_json, write_json, write_table
 from medi.core.tables import UTILITY
 from medi.report import run as runs
+from medi.report.sections.cohort import audit
 from medi.report.sections.robustness import TITLE, robustness_tables
 
 
@@ -36,3 +37,31 @@ def test_each_space_and_each_published_encoder_is_a_row_and_what_is_undefined_sa
     assert rows[0][first.columns.index("note")] == "CRoMa is refused"
     assert rows[3][first.columns.index("CRoMa, median")] == "0.047"
     assert len(readings.rows) == 8
+
+
+def test_the_report_says_which_empty_combinations_are_determined(fabricate: Fabricate) -> None:
+    """Of the cohort, and of the training patches after the hold-out; runs of version 0.1 say nothing of it."""
+    folder = fabricate()
+    assert not any("determined" in text for text in audit(runs.read(folder)).text)
+    site = {"combinations": 4, "empty": 2, "rare": 0, "identifiable": 2}
+    parts = [
+        {
+            "attribute": "site",
+            "part": n,
+            "classes": c,
+            "levels": s,
+            "level_count": 1,
+            "class_count": 1,
+            "seen": 1,
+            "empty": 0,
+        }
+        for n, c, s in ((1, "A", "x"), (2, "B", "y"))
+    ]
+    for name in ("audit", "audit-training"):
+        content = read_json(folder / "audit" / "audit.json")
+        content["size"]["combinations"], content["parts"] = {"site": site}, parts
+        write_json(folder / name / "audit.json", content)
+    told = [text for text in audit(runs.read(folder)).text if "determined" in text]
+    what = "class x site: 2 of 2 empty combinations are not determined by the seen ones"
+    assert told[0].startswith(what)
+    assert told[1].startswith(f"In the training patches, {what}")

@@ -59,6 +59,8 @@ def _show(found: "Audit", told: Sequence[str]) -> None:
     for note in found.notes:
         if note not in told:
             say(note)
+    for sentence in found.composing():
+        say(sentence)
     for caution in found.cautions():
         warn(caution)
     for alarm in found.alarms:

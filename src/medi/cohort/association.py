@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float32, Int64
 
 from medi.cohort.combinations import Ids, joint_ids, level_ids
+from medi.cohort.identifiable import parts_of, parts_table
 from medi.cohort.patients import RARE
 from medi.cohort.schema import Attribute, Schema
 from medi.core.errors import MediError
@@ -21,7 +22,7 @@ PLURAL = {"patch": "patches", "slide": "slides", "patient": "patients"}
 UNITS = tuple(PLURAL)
 COUNTS = ("by", "group", "attribute", "level", "patches", "slides", "patients")
 MISSINGNESS = ("attribute", "class", "n", "missing", "share")
-GAPS = ("attribute", "class", "level", "patches", "patients", "kind")
+GAPS = ("attribute", "class", "level", "patches", "patients", "kind", "identifiable")
 MEASURES = ("cramers_v", "cramers_v_corrected", "nmi", "determination", "single_class")
 ASSOCIATION = ("attribute", "unit", "n", "levels", *MEASURES, "reason")
 CONTINUOUS = ("attribute", "n", "eta_squared", "eta", "reason")
@@ -123,13 +124,20 @@ def _counted(data: Rows, by: str, name: str, tally: pd.DataFrame) -> pd.DataFram
     return found[list(COUNTS)]
 
 
-def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int], pd.DataFrame]:
-    """How many class x level combinations are empty or rare, and which (the empty ones up to a grid of LISTED)."""
+def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int], pd.DataFrame, pd.DataFrame]:
+    """How many class x level combinations are empty, rare or determined by the seen ones (`identifiable`), and which.
+
+    The empty ones are listed up to a grid of LISTED; the last table has the parts that the seen ones fall into.
+    """
     known = tally[tally[name] >= 0]
+    seen = [known[column].to_numpy(dtype=np.int64) for column in ("class", name)]
+    names = [np.array(data.levels[column], dtype=object) for column in ("class", name)]
+    told, parts = parts_table(name, (names[0], names[1]), seen[0], seen[1])
     grid = [np.arange(len(data.levels["class"])), np.arange(len(data.levels[name]))]
     combinations = len(grid[0]) * len(grid[1])
     rare = (known["patients"] < RARE).sum()
     size = {"combinations": combinations, "empty": combinations - len(known), "rare": int(rare)}
+    size["identifiable"] = told
     every = pd.MultiIndex.from_product(grid, names=["class", name])
     full = known.set_index(["class", name])
     full = (full.reindex(every, fill_value=0) if combinations <= LISTED else full).reset_index()
@@ -139,8 +147,11 @@ def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int],
         "level": texts_of(data, name, few[name].to_numpy()),
     }
     kind = np.where(few["patches"] == 0, "empty", "rare")
-    few = few[["patches", "patients"]].assign(attribute=name, kind=kind, **texts)
-    return size, few[list(GAPS)]
+    of_class, of_level = parts_of(seen[0], seen[1], len(names[0]), len(names[1]))
+    same = of_class[few["class"].to_numpy(dtype=np.int64)] == of_level[few[name].to_numpy(dtype=np.int64)]
+    there = of_class[few["class"].to_numpy(dtype=np.int64)] >= 0
+    few = few[["patches", "patients"]].assign(attribute=name, kind=kind, identifiable=same & there, **texts)
+    return size, few[list(GAPS)], parts
 
 
 def associate(tally: pd.DataFrame, name: str, unit: str) -> Row:

@@ -29,6 +29,7 @@ from medi.cohort.association import (
     pair,
     tallied,
 )
+from medi.cohort.identifiable import PARTS, in_words
 from medi.cohort.patients import patients_unknown, too_few
 from medi.cohort.schema import Schema
 from medi.cohort.skill import People, Skill, skills
@@ -44,7 +45,7 @@ CEILING = (
     *("determination", "grade", "reason"),
 )
 FIRST = ("attribute", "levels", "empty", "rare", "cramers_v", "cramers_v_corrected", "nmi", "determination")
-TABLES = ("counts", "gaps", "association", "ceiling", "missingness", "continuous", "pairs")
+TABLES = ("counts", "gaps", "association", "ceiling", "missingness", "continuous", "pairs", "parts")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Audit(Shown):
     """Tidy tables about a cohort; level is "" where it is not known.
 
     counts: by (class or the first attribute), group, attribute, level, patches, slides, patients;
-    gaps: attribute, class, level, patches, patients, kind (empty or rare: fewer than five patients);
+    gaps: attribute, class, level, patches, patients, kind (empty or rare: fewer than five patients), identifiable
+    (whether the seen combinations determine it, where class and attribute add up);
     association: attribute, unit, n, levels, cramers_v, cramers_v_corrected, nmi, determination (1 - H(class |
     attribute) / H(class)), single_class (share of n in levels of one class), reason;
     ceiling: attribute (or all together), columns (those in use), balanced_accuracy of unseen patients with its 95 %
@@ -60,7 +62,9 @@ class Audit(Shown):
     patients, less what chance gives), grade, reason;
     missingness: attribute, class, n, missing, share;
     continuous: attribute, n, eta_squared, eta, reason;
-    pairs: first, second, n, first_given_second, second_given_first (1 - H(a | b) / H(a)), reason.
+    pairs: first, second, n, first_given_second, second_given_first (1 - H(a | b) / H(a)), reason;
+    parts: attribute, part, classes, levels, level_count, class_count, seen, empty: the parts that share neither class
+    nor level.
 
     >>> import medi
     >>> found = medi.phantom(patches=400, seed=0).audit()
@@ -78,6 +82,7 @@ class Audit(Shown):
     missingness: pd.DataFrame
     continuous: pd.DataFrame
     pairs: pd.DataFrame
+    parts: pd.DataFrame
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -94,7 +99,7 @@ class Audit(Shown):
     @property
     def remarks(self) -> tuple[str, ...]:
         """The notes and cautions, and the alarms at the end, where they are not passed over."""
-        return (*self.notes, *self.cautions(), *(f"ALARM: {alarm}" for alarm in self.alarms))
+        return (*self.notes, *self.composing(), *self.cautions(), *(f"ALARM: {alarm}" for alarm in self.alarms))
 
     def to_frame(self) -> pd.DataFrame:
         """A row per attribute: its combinations with the class, its association, how far it gives the class away."""
@@ -109,6 +114,11 @@ class Audit(Shown):
         from medi.figures.audit import counts_map
 
         return counts_map(self.counts)
+
+    def composing(self) -> list[str]:
+        """Which empty combinations the seen ones determine, and what to collect first, a sentence per attribute."""
+        found = [in_words(name, size, self.parts) for name, size in self.size["combinations"].items()]
+        return [text for text in found if text]
 
     def cautions(self) -> list[str]:
         """What the grades must not be taken for: that there are too few patients to grade an attribute well."""
@@ -157,7 +167,9 @@ class Audit(Shown):
         """The audit that `save` wrote to a folder."""
         head = read_json(Path(folder) / "audit.json")
         check_format(head.get("format_version"), FORMAT_VERSION, Path(folder) / "audit.json")
-        tables = {name: read_table(Path(folder) / f"{name}.parquet") for name in TABLES}
+        found = [name for name in TABLES if name != "parts" or (Path(folder) / "parts.parquet").exists()]
+        tables = {name: read_table(Path(folder) / f"{name}.parquet") for name in found}
+        tables.setdefault("parts", frame([], PARTS))  # version 0.1 did not write it
         tables["ceiling"] = _of_today(tables["ceiling"])
         return cls(head["size"], **tables, alarms=tuple(head["alarms"]), notes=tuple(head["notes"]))
 
@@ -184,14 +196,15 @@ def audit(table: pd.DataFrame, schema: Schema, seed: int = 0) -> Audit:
     pairs = frame([pair(data, first, second) for first, second in pairs_of(names, 2)], PAIRS)
     ceiling = frame(_ceilings(data, names, seed), CEILING)
     return Audit(
-        size=data.size | {"combinations": {name: size for name, (size, _) in zip(names, gaps)}},
+        size=data.size | {"combinations": {name: size for name, (size, *_) in zip(names, gaps)}},
         counts=counts_table(data, by_class),
-        gaps=join([listed for _, listed in gaps], GAPS),
+        gaps=join([listed for _, listed, _ in gaps], GAPS),
         association=association,
         ceiling=ceiling,
         missingness=missingness(data, schema),
         continuous=frame([correlation_ratio(data, name) for name in numbers], CONTINUOUS),
         pairs=pairs,
+        parts=join([parts for *_, parts in gaps], PARTS),
         alarms=tuple(_alarms(association, ceiling)),
         notes=(*filter(None, [patients_unknown(table)]), *_notes(data, association, pairs)),
     )

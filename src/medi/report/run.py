@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from medi.cohort.identifiable import in_words
 from medi.cohort.patients import too_few
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -16,7 +17,7 @@ from medi.figures.names import in_order
 
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
 TABLES = ("training", *RESULTS)
-AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs")
+AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs", "parts")
 CROSS = " × "  # between the attributes, and between the levels, of a combination of several
 
 Facts = Mapping[str, Any]  # names and values that the page lists as they are, nested ones too
@@ -69,13 +70,15 @@ class Results:
 
 @dataclass(frozen=True)
 class Audit:
-    """audit/audit.json. size: unit -> how many; tables: name -> a table that is not empty."""
+    """audit/audit.json. size: unit -> how many; tables: name -> a table that is not empty; composing: which empty
+    combinations the seen ones determine, a sentence per attribute."""
 
     found: bool = False
     size: Mapping[str, int] = field(default_factory=dict)
     alarms: Sequence[str] = ()
     notes: Sequence[str] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    composing: Sequence[str] = ()
 
     @classmethod
     def read(cls, path: Path) -> "Audit":
@@ -87,7 +90,9 @@ class Audit:
         size, graded = content.get("size", {}), content.get("ceiling", [])
         few = too_few(size, {row["attribute"]: row.get("grade") or "" for row in graded})
         notes = [*content.get("notes", []), *([few] if few else [])]
-        return cls(True, size, content.get("alarms", []), notes, tables)
+        parts = tables.get("parts", pd.DataFrame(columns=["attribute"]))
+        composing = [in_words(name, gaps, parts) for name, gaps in size.get("combinations", {}).items()]
+        return cls(True, size, content.get("alarms", []), notes, tables, [text for text in composing if text])
 
 
 @dataclass(frozen=True)

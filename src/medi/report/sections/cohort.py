@@ -13,6 +13,7 @@ AUDIT_TITLES = {
     "missingness": "What is not known, per class",
     "continuous": "Continuous attributes",
     "pairs": "How far attributes determine each other",
+    "parts": "Parts of the cohort that share neither class nor level",
 }
 
 
@@ -29,7 +30,13 @@ def audit(run: Run) -> Section:
         title = "The same of the training patches, after the hold-out: the shortcut that a classifier can learn"
         blocks.append(table_of(title, run.training_audit.tables["ceiling"]))
     calm = [] if run.audit.alarms else [_without_alarm(run)]
-    return Section(*section, [*run.audit.notes, *calm], run.audit.alarms, blocks)
+    return Section(*section, [*run.audit.notes, *_composing(run), *calm], run.audit.alarms, blocks)
+
+
+def _composing(run: Run) -> list[str]:
+    """Which empty combinations the seen ones determine: of the cohort, and of the training patches."""
+    trained = [f"In the training patches, {text}" for text in run.training_audit.composing]
+    return [f"{text}." for text in (*run.audit.composing, *trained)]
 
 
 def _without_alarm(run: Run) -> str:
