@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64
 
+from medi.cohort.collecting import collect_table
 from medi.cohort.combinations import Ids, joint_ids, level_ids
 from medi.cohort.identifiable import parts_of, parts_table
 from medi.cohort.patients import RARE
@@ -124,10 +125,20 @@ def _counted(data: Rows, by: str, name: str, tally: pd.DataFrame) -> pd.DataFram
     return found[list(COUNTS)]
 
 
-def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int], pd.DataFrame, pd.DataFrame]:
+@dataclass(frozen=True)
+class Gaps:
+    """size: combinations, empty, rare and identifiable ones; which; the parts of the seen ones; what to collect."""
+
+    size: dict[str, int]
+    listed: pd.DataFrame
+    parts: pd.DataFrame
+    collect: pd.DataFrame
+
+
+def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> Gaps:
     """How many class x level combinations are empty, rare or determined by the seen ones (`identifiable`), and which.
 
-    The empty ones are listed up to a grid of LISTED; the last table has the parts that the seen ones fall into.
+    The empty ones are listed up to a grid of LISTED.
     """
     known = tally[tally[name] >= 0]
     seen = [known[column].to_numpy(dtype=np.int64) for column in ("class", name)]
@@ -147,11 +158,12 @@ def gaps_of(data: Rows, name: str, tally: pd.DataFrame) -> tuple[dict[str, int],
         "level": texts_of(data, name, few[name].to_numpy()),
     }
     kind = np.where(few["patches"] == 0, "empty", "rare")
+    collect = collect_table(name, (names[0], names[1]), seen[0], seen[1], known["patients"].to_numpy(dtype=np.int64))
     of_class, of_level = parts_of(seen[0], seen[1], len(names[0]), len(names[1]))
     same = of_class[few["class"].to_numpy(dtype=np.int64)] == of_level[few[name].to_numpy(dtype=np.int64)]
     there = of_class[few["class"].to_numpy(dtype=np.int64)] >= 0
     few = few[["patches", "patients"]].assign(attribute=name, kind=kind, identifiable=same & there, **texts)
-    return size, few[list(GAPS)], parts
+    return Gaps(size, few[list(GAPS)], parts, collect)
 
 
 def associate(tally: pd.DataFrame, name: str, unit: str) -> Row:

@@ -29,7 +29,8 @@ from medi.cohort.association import (
     pair,
     tallied,
 )
-from medi.cohort.identifiable import PARTS, in_words
+from medi.cohort.collecting import COLLECT, composing
+from medi.cohort.identifiable import PARTS
 from medi.cohort.patients import patients_unknown, too_few
 from medi.cohort.schema import Schema
 from medi.cohort.skill import People, Skill, skills
@@ -45,7 +46,8 @@ CEILING = (
     *("determination", "grade", "reason"),
 )
 FIRST = ("attribute", "levels", "empty", "rare", "cramers_v", "cramers_v_corrected", "nmi", "determination")
-TABLES = ("counts", "gaps", "association", "ceiling", "missingness", "continuous", "pairs", "parts")
+TABLES = ("counts", "gaps", "association", "ceiling", "missingness", "continuous", "pairs", "parts", "collect")
+LATER = {"parts": PARTS, "collect": COLLECT}  # tables that version 0.1 did not write
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Audit(Shown):
     continuous: attribute, n, eta_squared, eta, reason;
     pairs: first, second, n, first_given_second, second_given_first (1 - H(a | b) / H(a)), reason;
     parts: attribute, part, classes, levels, level_count, class_count, seen, empty: the parts that share neither class
-    nor level.
+    nor level;
+    collect: attribute, class, level, worth, gain_1, gain_2, gain_5, gain_10: the empty combinations that are most
+    valuable to collect, see `medi.cohort.collecting`.
 
     >>> import medi
     >>> found = medi.phantom(patches=400, seed=0).audit()
@@ -83,6 +87,7 @@ class Audit(Shown):
     continuous: pd.DataFrame
     pairs: pd.DataFrame
     parts: pd.DataFrame
+    collect: pd.DataFrame
     alarms: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -117,8 +122,7 @@ class Audit(Shown):
 
     def composing(self) -> list[str]:
         """Which empty combinations the seen ones determine, and what to collect first, a sentence per attribute."""
-        found = [in_words(name, size, self.parts) for name, size in self.size["combinations"].items()]
-        return [text for text in found if text]
+        return composing(self.size, self.parts, self.collect)
 
     def cautions(self) -> list[str]:
         """What the grades must not be taken for: that there are too few patients to grade an attribute well."""
@@ -167,9 +171,9 @@ class Audit(Shown):
         """The audit that `save` wrote to a folder."""
         head = read_json(Path(folder) / "audit.json")
         check_format(head.get("format_version"), FORMAT_VERSION, Path(folder) / "audit.json")
-        found = [name for name in TABLES if name != "parts" or (Path(folder) / "parts.parquet").exists()]
-        tables = {name: read_table(Path(folder) / f"{name}.parquet") for name in found}
-        tables.setdefault("parts", frame([], PARTS))  # version 0.1 did not write it
+        paths = {name: Path(folder) / f"{name}.parquet" for name in TABLES}
+        tables = {name: read_table(path) for name, path in paths.items() if name not in LATER or path.exists()}
+        tables = {name: frame([], columns) for name, columns in LATER.items()} | tables
         tables["ceiling"] = _of_today(tables["ceiling"])
         return cls(head["size"], **tables, alarms=tuple(head["alarms"]), notes=tuple(head["notes"]))
 
@@ -196,15 +200,16 @@ def audit(table: pd.DataFrame, schema: Schema, seed: int = 0) -> Audit:
     pairs = frame([pair(data, first, second) for first, second in pairs_of(names, 2)], PAIRS)
     ceiling = frame(_ceilings(data, names, seed), CEILING)
     return Audit(
-        size=data.size | {"combinations": {name: size for name, (size, *_) in zip(names, gaps)}},
+        size=data.size | {"combinations": {name: found.size for name, found in zip(names, gaps)}},
         counts=counts_table(data, by_class),
-        gaps=join([listed for _, listed, _ in gaps], GAPS),
+        gaps=join([found.listed for found in gaps], GAPS),
         association=association,
         ceiling=ceiling,
         missingness=missingness(data, schema),
         continuous=frame([correlation_ratio(data, name) for name in numbers], CONTINUOUS),
         pairs=pairs,
-        parts=join([parts for *_, parts in gaps], PARTS),
+        parts=join([found.parts for found in gaps], PARTS),
+        collect=join([found.collect for found in gaps if len(found.collect)], COLLECT),
         alarms=tuple(_alarms(association, ceiling)),
         notes=(*filter(None, [patients_unknown(table)]), *_notes(data, association, pairs)),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medi.cohort.identifiable import in_words
+from medi.cohort.collecting import composing
 from medi.cohort.patients import too_few
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -17,7 +17,7 @@ from medi.figures.names import in_order
 
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
 TABLES = ("training", *RESULTS)
-AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs", "parts")
+AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs", "parts", "collect")
 CROSS = " × "  # between the attributes, and between the levels, of a combination of several
 
 Facts = Mapping[str, Any]  # names and values that the page lists as they are, nested ones too
@@ -90,9 +90,9 @@ class Audit:
         size, graded = content.get("size", {}), content.get("ceiling", [])
         few = too_few(size, {row["attribute"]: row.get("grade") or "" for row in graded})
         notes = [*content.get("notes", []), *([few] if few else [])]
-        parts = tables.get("parts", pd.DataFrame(columns=["attribute"]))
-        composing = [in_words(name, gaps, parts) for name, gaps in size.get("combinations", {}).items()]
-        return cls(True, size, content.get("alarms", []), notes, tables, [text for text in composing if text])
+        none = pd.DataFrame(columns=["attribute"])
+        told = composing(size, tables.get("parts", none), tables.get("collect", none))
+        return cls(True, size, content.get("alarms", []), notes, tables, told)
 
 
 @dataclass(frozen=True)

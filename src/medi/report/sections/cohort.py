@@ -13,6 +13,7 @@ AUDIT_TITLES = {
     "missingness": "What is not known, per class",
     "continuous": "Continuous attributes",
     "pairs": "How far attributes determine each other",
+    "collect": "Which empty combinations to collect first",
     "parts": "Parts of the cohort that share neither class nor level",
 }
 
