@@ -141,7 +141,7 @@ def _gained(study: Study, encoder: str, heads: Sequence[str] = ()) -> dict[str, 
     s, sets, extractor = study.settings, study.embedded(encoder), study.encoder(encoder)
     added, tests, real = _added(sets), _tests(study, sets), sets["train"]
     like = Cohort.load(study.folder / "samples" / MEDI)
-    own = [*_stained(study, real, list(tests), extractor), noise_arm(real, added[MEDI], like, extractor, s.seed)]
+    own = [*stained_of(study, real, list(tests), extractor), noise_arm(real, added[MEDI], like, extractor, s.seed)]
     with study.show.bars("classifiers") as (advance,):
         return study_arms(
             real,
@@ -203,7 +203,7 @@ def _oracle(study: Study, sets: Mapping[str, Embedded], added: Mapping[str, Embe
     return _like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None
 
 
-def _stained(study: Study, real: Embedded, splits: Sequence[str], encoder: Encoder) -> list[Arm]:
+def stained_of(study: Study, real: Embedded, splits: Sequence[str], encoder: Encoder) -> list[Arm]:
     """The stain arms that the study asks for, in the features of an encoder."""
     s = study.settings
     if not s.evaluation.stains:

@@ -122,8 +122,13 @@ def _posterior(z: Float64[np.ndarray, "n d"]) -> tuple[Float64[np.ndarray, " d"]
     for _ in range(ROUNDS):
         new = (n * t2 * g + delta * g.mean()) / (n * t2 + delta)
         variance = (b + np.square(z - new).sum(axis=0) / 2) / (n / 2 + a - 1)
-        change = max(np.abs((new - gamma) / gamma).max(), np.abs((variance - delta) / delta).max())
+        change = max(_change(new, gamma), _change(variance, delta))
         gamma, delta = new, variance
         if change < CLOSE:
             return gamma, delta
     raise Undefined(f"ComBat did not converge in {ROUNDS} rounds")
+
+
+def _change(new: Float64[np.ndarray, " d"], old: Float64[np.ndarray, " d"]) -> float:
+    """The largest change in relation to what was there; of what was 0, the change itself."""
+    return float((np.abs(new - old) / np.where(old == 0, 1.0, np.abs(old))).max())
