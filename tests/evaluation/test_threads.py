@@ -17,7 +17,7 @@ cohort = phantom.cohort(seed=3, patches=500)
 every = Embedded(embed(cohort, COLOUR_TEXTURE), cohort.table)
 tested = cohort.table["patient"].isin(sorted(set(cohort.table["patient"]))[::2]).to_numpy()
 tests = {"seen": every.take(tested)}
-table, _ = study_arms(every.take(~tested), {}, tests, over=("class", "site"), seed=0, only=["none"])
+table = study_arms(every.take(~tested), {}, tests, over=("class", "site"), seed=0, only=["none"])["utility"]
 assert table["value"].notna().mean() > 0.5
 sys.stdout.write(table["value"].to_numpy().tobytes().hex())
 """

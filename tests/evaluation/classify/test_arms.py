@@ -159,7 +159,8 @@ def test_planted_test_rows_are_refused_in_every_arm(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def compared() -> tuple[pd.DataFrame, pd.DataFrame]:
-    return study_arms(REAL, SYNTHETIC, TESTS, over=OVER, seed=0, seeds=(0, 1), oracle=made("o", UNSEEN))
+    tables = study_arms(REAL, SYNTHETIC, TESTS, over=OVER, seed=0, seeds=(0, 1), oracle=made("o", UNSEEN))
+    return tables["utility"], tables["curves"]
 
 
 @pytest.mark.slow
@@ -186,12 +187,12 @@ def test_everything_is_compared_in_both_panels(compared: tuple[pd.DataFrame, pd.
 def test_sets_of_any_name_are_compared_with_every_arm() -> None:
     """Defect: differences were named "a - b", so that a set called "my - model" could not be told apart."""
     sets = {"my - model": SYNTHETIC["cls"], "other": SYNTHETIC["medi"]}
-    table, _ = study_arms(REAL, sets, TESTS, over=OVER, seed=0, only=["dfr"])
+    table = study_arms(REAL, sets, TESTS, over=OVER, seed=0, only=["dfr"])["utility"]
     rows = table[table["metric"] == "balanced_accuracy_difference"]
     expected = {("my - model", name) for name in ("real", "dfr", "other")} | {("other", "real"), ("other", "dfr")}
     assert set(zip(rows["arm"], rows["against"])) == expected
     assert rows["n_synthetic"].eq(rows["arm"].map({name: len(part) for name, part in sets.items()})).all()
-    table, _ = study_arms(REAL, sets, TESTS, over=OVER, seed=0, only=["none"], reference="other")
+    table = study_arms(REAL, sets, TESTS, over=OVER, seed=0, only=["none"], reference="other")["utility"]
     rows = table[table["metric"] == "auroc_difference"]
     assert set(zip(rows["arm"], rows["against"])) == {
         ("other", "real"),
@@ -236,12 +237,12 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
     with pytest.raises(MediError, match="real: 1 embeddings are not finite, first of 'rAx3'"):
         study_arms(Embedded(broken, REAL.table), SYNTHETIC, TESTS, over=OVER, seed=0)
     one = REAL.take(REAL.table["class"].eq("A").to_numpy())
-    table, _ = study_arms(one, SYNTHETIC, TESTS, over=OVER, seed=0)
+    table = study_arms(one, SYNTHETIC, TESTS, over=OVER, seed=0)["utility"]
     overall = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")].set_index(["arm", "split"])
     assert overall.loc[("real", "unseen"), "reason"] == "real trains on 1 class: no probe"
     assert "no probe that could agree" in overall.loc[("medi_filtered", "unseen"), "reason"]
     assert np.isfinite(overall.loc[("medi", "unseen"), "value"])
-    alone, _ = study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["none"])
+    alone = study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["none"])["utility"]
     assert set(alone["arm"]) == {"real", "chance"}
     with pytest.raises(MediError, match=r"arm 'coal' is unknown; known: all, none, unweighted.*did you mean 'coral'"):
         study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["coal"])
