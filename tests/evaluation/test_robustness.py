@@ -234,5 +234,6 @@ def test_the_facade_shows_every_figure_with_its_reading(tmp_path) -> None:
     shown = str(found)
     assert "Robustness of colour-texture to site" in shown
     assert "UNI 0.047" in shown
+    assert "apd, nipd: no two classes" in shown, "a reason once, with all that it is about"
     assert found.to_frame()["reading"].notna().all()
     assert (found.save(tmp_path / "r") / "robustness.parquet").exists()

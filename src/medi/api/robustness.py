@@ -52,8 +52,8 @@ class Robustness(Shown):
     def remarks(self) -> tuple[str, ...]:
         named = ", ".join(f"{name} {values['croma']:.3f}" for name, values in TCGA_4X4.items())
         found = self.table[self.table["reason"] != ""]
-        reasons = [f"{row['metric']}: {row['reason']}" for row in found.to_dict("records")]
-        return (*self.notes, *dict.fromkeys(reasons), f"CRoMa's median on TCGA-4x4, to compare with: {named}")
+        reasons = [f"{', '.join(rows['metric'])}: {why}" for why, rows in found.groupby("reason", sort=False)]
+        return (*self.notes, *reasons, f"CRoMa's median on TCGA-4x4, to compare with: {named}")
 
     def to_frame(self) -> pd.DataFrame:
         """A row per figure: what it is, how it is read."""

@@ -128,7 +128,7 @@ def _by_neighbours(x: Features, sheet: pd.DataFrame) -> list[Figure]:
     weighed = MaRI.compute(x, sheet, confounder_column="site", k_candidates=[counted.k])
     note = "" if counted.support >= LOW_SUPPORT else f"only {counted.support:.0%} of the patches have such neighbours"
     found = (counted.value, counted.k, counted.support, weighed.value, weighed.tau, weighed.support)
-    return [Figure(name, float(value), note) for name, value in zip(NEAR, found)]
+    return [Figure(name, float(value), note if name in ("ri", "mari") else "") for name, value in zip(NEAR, found)]
 
 
 def _margins(x: Features, sheet: pd.DataFrame) -> list[Figure]:
