@@ -217,7 +217,8 @@ def _members(
 
 def unit(x: Features) -> Float64[np.ndarray, "n d"]:
     """Rows of length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    wide = x.astype(np.float64)  # features of other programs come in single precision
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
 def _ari_gap(
