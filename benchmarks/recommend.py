@@ -2,8 +2,8 @@
 
 python benchmarks/recommend.py [--worlds 8] [--holdouts 6] [--wbc TABLE] [--amibr TABLE] [--out FOLDER] [--quick]
 
-Worlds: phantom cohorts of seeds from 100 on, each with one hold-out. Of the real cohorts several hold-outs are drawn,
-by seeds from 100 on. Per hold-out every remedy that needs no generator is judged on combinations of training that are
+Worlds: phantom cohorts of seeds from 200 on, each with one hold-out. Of the real cohorts several hold-outs are drawn,
+by seeds from 200 on. Per hold-out every remedy that needs no generator is judged on combinations of training that are
 left out; then the true hold-out is opened. Regret: the best remedy's mean recall over all combinations there, less that
 of the choice. Beside it the regret of always taking Macenko normalisation, and of real images, both under the logistic
 head, and that of the head that is best on average over these hold-outs, which nobody knows before. `seconds`: of one
@@ -24,7 +24,7 @@ from medi.api.recommending import Recommendation
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 
-FIRST = 100  # seeds that chose nothing before
+FIRST = 200  # seeds that chose nothing before
 OVER = ["class", "site"]
 Cohorts = Iterator[tuple[str, Cohort]]
 

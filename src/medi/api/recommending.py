@@ -28,6 +28,7 @@ from medi.figures import Axis, Drawing, forest
 from medi.figures.names import arm_name, head_name
 
 SETS = (REAL, *(name for name in STAIN if name not in AUGMENTATIONS))  # of the same patches, row by row
+USUAL_SETS = (REAL, "macenko")
 FILE = "recommendation.parquet"
 
 
@@ -125,9 +126,10 @@ def recommend(
     remedy must tell the classes there. Its gain is counted from real patches under the logistic head, with an interval
     from resampled patients. Nothing is recommended where that interval holds zero.
 
-    real: a cohort with the split of a hold-out; features: a file or folder in place of images. sets, heads: names, all
-    by default. open_holdout: also open the true hold-out and tell the regret of the choice; do so once. MediError for
-    unknown names and for a cohort without a split. Source: this project (`medi.evaluation.recommend`).
+    real: a cohort with the split of a hold-out; features: a file or folder in place of images. sets: names of `SETS`,
+    `USUAL_SETS` by default; heads: names, all by default. open_holdout: also open the true hold-out and tell the
+    regret of the choice; do so once. MediError for unknown names and for a cohort without a split. Source: this
+    project (`medi.evaluation.recommend`).
 
     >>> import medi
     >>> cohort = medi.phantom(patches=600, seed=0).hold_out(over=["class", "site"], rate=0.1, seed=0)
@@ -158,7 +160,7 @@ def _wanted(sets: Sequence[str], has_no_images: bool) -> list[str]:
     if unknown := [name for name in sets if name not in SETS]:
         raise MediError(f"set {unknown[0]!r} is unknown; known: {', '.join(SETS)}{did_you_mean(unknown[0], SETS)}")
     known = (REAL,) if has_no_images else SETS
-    return [name for name in known if name == REAL or not sets or name in sets]
+    return [name for name in known if name == REAL or name in (sets or USUAL_SETS)]
 
 
 def _stained(

@@ -18,7 +18,7 @@ def recommend(
     out: Annotated[Path, folder("the table")] = Path("medi-recommend"),
     over: OverAll = None,
     sets: Annotated[
-        list[str] | None, typer.Option(help="real, macenko, reinhard: a,b or repeated.", show_default="all")
+        list[str] | None, typer.Option(help="real, macenko, reinhard: a,b or repeated.", show_default="real,macenko")
     ] = None,
     heads: Annotated[
         list[str] | None, typer.Option(help="Heads such as logistic,two_way,crm.", show_default="all")
