@@ -1,8 +1,9 @@
 """Which remedy fits this cohort? Judged on combinations of training that are left out again, before the test is opened.
 
-A remedy is a training set under a head. The true hold-out asks for combinations without a training patch; so does this
-inner one. Accuracy on seen combinations says little about that (Spearman .30 with the truth, this .9, on the phantom).
-Levels are those of a smaller training set; the order is what counts.
+A remedy is a training set under a head. The true hold-out asks for combinations without a training patch, and for
+other patients of those that have some; so does this inner one. Each fold leaves out some combinations, and a part of
+the patients of all others. Recall is weighted as the endpoint has it: the combinations that training lacks count by the
+first, those that it has by the second. Levels are those of a smaller training set; the order is what counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,26 +11,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
+from medi.core.seeds import generator
 from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.heads import HEADS, Head, Tuned, Undefined
 from medi.evaluation.classify.heads.contract import inner_hits, predicted
 from medi.evaluation.classify.heads.inner import Fold, inner_folds
-from medi.evaluation.classify.probes import codes, groups, text
+from medi.evaluation.classify.probes import codes, groups, is_real, text
 from medi.evaluation.classify.scoring import REAL
-from medi.evaluation.features import Embedded
+from medi.evaluation.features import Embedded, placed
 from medi.evaluation.statistics import Estimate, cluster_bootstrap
 
 DRAWS = 1000
 USUAL = "logistic"  # the head that gains are counted from, on the real rows
 MEDI = "medi"
 NOT_JUDGED = "not judged: it needs a model of every inner hold-out"
-Hits = Float64[np.ndarray, " n"]  # 1 right, 0 wrong, NaN not tested
+Rows = Bool[np.ndarray, " n"]
+Hits = Float64[np.ndarray, "2 n"]  # of rows as left-out and as kept combinations: 1 right, 0 wrong, -1 not tested
+Answers = Float64[np.ndarray, "2 settings n"]
 
 
 @dataclass(frozen=True)
@@ -90,21 +94,20 @@ def judge(
     names = list(heads) or list(HEADS)
     _check(arms, names)
     real = next(arm for arm in arms if arm.name == REAL)
-    folds, reason = inner_folds(real.rows.table, over, seed)
+    asked, reason = Asked.of(real.rows.table, over, seed)
     remedies = [(arm, name) for arm in arms for name in names]
-    found: dict[tuple[str, str], tuple[Hits, str]] = {}
+    found: dict[tuple[str, str], tuple[Hits | None, str]] = {}
     rows = []
     for arm, name in remedies:
         head = registry("head")[name]
-        hits, why = _left_out(arm, head, over, folds, seed)
+        hits, why = _left_out(arm, head, over, asked, seed)
         found[arm.name, name] = hits, why
         true = _true(arm, head, over, seed, tests) if tests and not why else float("nan")
         rows.append({"set": arm.name, "head": name, "true": true, "needs": getattr(head, "needs", "")})
         progress(len(rows), len(remedies))
-    scored = _Scored.of(real.rows.table, over, folds, seed)
     usual = found.get((REAL, USUAL), (None, ""))[0]
     table = pd.DataFrame(rows)
-    figures = [scored.figures(*found[arm.name, name], usual) for arm, name in remedies]
+    figures = [asked.figures(*found[arm.name, name], usual) for arm, name in remedies]
     table = pd.concat([table, pd.DataFrame(figures)], axis=1)
     table = table.sort_values("value", ascending=False, kind="stable", ignore_index=True)
     return Judged(table, reason)
@@ -121,41 +124,139 @@ def _check(arms: Sequence[Arm], heads: Sequence[str]) -> None:
         raise MediError(f"{odd[0]}: other rows than the real training set; only sets of the same patches are judged")
 
 
-def _left_out(arm: Arm, head: Head, over: Sequence[str], folds: Sequence[Fold], seed: int) -> tuple[Hits, str]:
-    """What a head says of the rows that folds leave out, at its best setting; or why it cannot be judged."""
-    nothing = np.full(len(arm.rows), np.nan)
-    if arm.reason or not folds:
-        return nothing, arm.reason or "no combination can be left out of training"
-    tested = np.any([fold.tests for fold in folds], axis=0)
+@dataclass(frozen=True)
+class Asked:
+    """What every remedy is asked: rows of combinations that a fold leaves out, and of other patients of those it keeps.
+
+    folds: what trains, what of left-out and what of kept combinations is tested; one fit answers both. combination [n]:
+    of every row, as a number; patients [n]; shares: what left-out and kept combinations count, as the endpoint has it.
+    """
+
+    folds: tuple[tuple[Rows, Rows, Rows], ...]
+    combination: Int64[np.ndarray, " n"]
+    patients: pd.Series
+    shares: tuple[float, float]
+    seed: int
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, over: Sequence[str], seed: int) -> tuple["Asked", str]:
+        """Also what limits it. Of combinations without a training patch there are as many as the crossed table lacks;
+        where none can be left out, patients of kept ones are all that is asked for."""
+        folds, reason = inner_folds(table, over, seed)
+        usable, patients, combination = is_real(table) & placed(table, over), groups(table), codes(table, over)
+        kept = len(np.unique(combination[usable]))
+        crossed = int(np.prod([table.loc[usable, column].nunique() for column in over]))
+        if reason:
+            nothing = np.zeros(len(table), dtype=bool)
+            parts = [(fold.trains, nothing, fold.tests) for fold in folds]
+            return cls(tuple(parts), combination, patients, (0.0, 1.0), seed), reason
+        names = np.unique(patients)
+        part = pd.Series(generator("recommend", seed).permutation(len(names)) % len(folds), names)
+        dealt, parts = patients.map(part).to_numpy(), []
+        for number, fold in enumerate(folds):
+            others = _others(fold.trains & usable, dealt == number, combination, patients.to_numpy(dtype=object))
+            parts.append((fold.trains & ~others, fold.tests, others))
+        return cls(tuple(parts), combination, patients, ((crossed - kept) / crossed, kept / crossed), seed), ""
+
+    def hits(self, answer: Callable[[Rows, Rows], Float64[np.ndarray, "settings n"]]) -> Answers:
+        """What `answer(trains, tests)` gives, whether each tested row is told right, put together over all folds."""
+        found: list[list[Float64[np.ndarray, "settings n"]]] = [[], []]
+        for trains, left_out, kept in self.folds:
+            both = answer(trains, left_out | kept)
+            for which, rows in zip(found, (left_out, kept)):
+                which.append(np.where(rows, both, np.nan))
+        return np.stack([np.nanmax(np.stack(parts), axis=0, initial=-1.0, where=np.isfinite(parts)) for parts in found])
+
+    def tested(self, which: int) -> Rows:
+        """The rows of left-out (0) or of kept (1) combinations that some fold tests."""
+        return np.any([parts[1 + which] for parts in self.folds], axis=0)
+
+    def sums(self, hits: Hits) -> list[Float64[np.ndarray, "n k"]]:
+        """Of each row, by combination: hits and counts where it is left out, hits and counts where it is kept."""
+        members = (self.combination[:, None] == np.unique(self.combination)).astype(np.float64)
+        found = []
+        for which, one in enumerate(hits):
+            tested = self.tested(which)
+            found += [members * np.where(tested, one, 0)[:, None], members * tested[:, None]]
+        return found
+
+    def recall(self, *sums: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
+        """Mean recall over left-out and over kept combinations, weighted as the endpoint has them."""
+        parts = [_mean_recall(hits, counts) for hits, counts in (sums[:2], sums[2:])]
+        return sum(share * part for share, part in zip(self.shares, parts) if share)  # type: ignore[return-value]
+
+    def gain(self, *sums: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
+        return self.recall(*sums[:4]) - self.recall(*sums[4:])
+
+    def figures(self, hits: Hits | None, reason: str, usual: Hits | None) -> Mapping[str, object]:
+        """Value and gain of a remedy, with intervals from resampled patients, the same draws for all."""
+        value = gain = Estimate(np.nan)
+        if hits is not None:
+            value = self._estimate(self.recall, *self.sums(hits))
+            if usual is not None:
+                gain = self._estimate(self.gain, *self.sums(hits), *self.sums(usual))
+        named = {"value": value.value, "low": value.low, "high": value.high}
+        named |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+        return named | {"reason": reason or value.reason}
+
+    def _estimate(self, statistic: Callable[..., np.ndarray], *values: Float64[np.ndarray, "n k"]) -> Estimate:
+        return cluster_bootstrap(statistic, self.patients, *values, draws=DRAWS, key=("recommend", self.seed))
+
+
+def _others(trains: Rows, dealt: Rows, combination: Int64[np.ndarray, " n"], patients: np.ndarray) -> Rows:
+    """The rows of these patients that may be tested: not those without whom a combination would not train any more."""
+    others = trains & dealt
+    while len(gone := np.setdiff1d(combination[others], combination[trains & ~others])):
+        needed = np.unique(patients[others & np.isin(combination, gone)])
+        others &= ~np.isin(patients, needed)
+    return others
+
+
+def _mean_recall(hits: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
+    """Mean recall over the combinations that a resample has."""
+    there = counts > 0
+    recall = np.divide(hits, counts, out=np.zeros_like(hits), where=there)
+    return recall.sum(axis=1) / there.sum(axis=1).clip(1)
+
+
+def _left_out(arm: Arm, head: Head, over: Sequence[str], asked: Asked, seed: int) -> tuple[Hits | None, str]:
+    """What a head says of the rows that are asked for, at its best setting; or why it cannot be judged.
+
+    A head's settings are chosen on the same rows: the estimate is as optimistic for every head as its grid is long.
+    """
+    if arm.reason or not asked.folds:
+        return None, arm.reason or "no combination can be left out of training"
+    answer = _tuned(head, arm.rows, over) if isinstance(head, Tuned) else _plain(head, arm.rows, over, seed)
     try:
-        if isinstance(head, Tuned):
-            hits = _tuned(head, arm.rows, over, folds)
-        else:
-            hits = _plain(head, arm.rows, over, folds, seed)
+        answers = asked.hits(answer)
     except Undefined as error:
-        return nothing, str(error)
-    if np.isnan(hits[tested]).any():
-        return nothing, "undefined where some of the combinations are left out"
-    return hits, ""
+        return None, str(error)
+    values = [asked.recall(*(part.sum(axis=0, keepdims=True) for part in asked.sums(one)))[0]
+              for one in answers.transpose(1, 0, 2)]  # fmt: skip
+    return answers[:, int(np.argmax(np.round(values, 9)))], ""
 
 
-def _tuned(head: Tuned, rows: Embedded, over: Sequence[str], folds: Sequence[Fold]) -> Hits:
-    """At the setting that does best on all folds: as optimistic for every head as its grid is long."""
-    hits = inner_hits(head.fit, head.grid, rows, over, folds)
-    tested = np.any([fold.tests for fold in folds], axis=0)
-    recalls = pd.DataFrame(hits[:, tested].T).groupby(codes(rows.table[tested], over)).mean().mean()
-    if recalls.isna().all():
-        raise Undefined("undefined where combinations are left out")
-    return hits[int(np.nanargmax(recalls.to_numpy().round(9)))]
+def _tuned(head: Tuned, rows: Embedded, over: Sequence[str]) -> Callable[[Rows, Rows], np.ndarray]:
+    """Of every setting of its grid; `Undefined` where it cannot be fitted without some combinations."""
+
+    def answer(trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
+        found = inner_hits(head.fit, head.grid, rows, over, [Fold(trains, tests)])
+        if np.isnan(found[:, tests]).any():
+            raise Undefined("undefined where some of the combinations are left out")
+        return found
+
+    return answer
 
 
-def _plain(head: Head, rows: Embedded, over: Sequence[str], folds: Sequence[Fold], seed: int) -> Hits:
+def _plain(head: Head, rows: Embedded, over: Sequence[str], seed: int) -> Callable[[Rows, Rows], np.ndarray]:
     """Of a head that chooses for itself."""
-    hits = np.full(len(rows), np.nan)
-    for fold in folds:
-        test = rows.take(fold.tests)
-        hits[fold.tests] = predicted(head(rows.take(fold.trains), over, seed), test) == text(test.table["class"])
-    return hits
+
+    def answer(trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
+        found, test = np.full((1, len(rows)), np.nan), rows.take(tests)
+        found[0, tests] = predicted(head(rows.take(trains), over, seed), test) == text(test.table["class"])
+        return found
+
+    return answer
 
 
 def _true(arm: Arm, head: Head, over: Sequence[str], seed: int, tests: Mapping[str, Embedded]) -> float:
@@ -168,47 +269,3 @@ def _true(arm: Arm, head: Head, over: Sequence[str], seed: int, tests: Mapping[s
     every = sets[0].join(*sets[1:])
     hits = predicted(classifier, every) == text(every.table["class"])
     return float(pd.Series(hits).groupby(codes(every.table, over)).mean().mean())
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """What figures of the left-out rows are made from: their combinations one-hot [n, k], patients, and draws."""
-
-    tested: np.ndarray
-    members: Float64[np.ndarray, "n k"]
-    patients: pd.Series
-    seed: int
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, over: Sequence[str], folds: Sequence[Fold], seed: int) -> "_Scored":
-        tested = np.any([fold.tests for fold in folds], axis=0) if folds else np.zeros(len(table), dtype=bool)
-        combination = codes(table[tested], over)
-        members = (combination[:, None] == np.unique(combination)).astype(np.float64)
-        return cls(tested, members, groups(table[tested]), seed)
-
-    def figures(self, hits: Hits, reason: str, usual: Hits | None) -> Mapping[str, object]:
-        """Value and gain of a remedy, with intervals from resampled patients, the same draws for all."""
-        value = gain = Estimate(np.nan)
-        if not reason:
-            right = self.members * hits[self.tested, None]
-            value = self._estimate(_mean_recall, right, self.members)
-            if usual is not None and np.isfinite(usual[self.tested]).all():
-                gain = self._estimate(_gain, right, self.members * usual[self.tested, None], self.members)
-        named = {"value": value.value, "low": value.low, "high": value.high}
-        named |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-        return named | {"reason": reason or value.reason}
-
-    def _estimate(self, statistic: Callable[..., np.ndarray], *values: Float64[np.ndarray, "n k"]) -> Estimate:
-        return cluster_bootstrap(statistic, self.patients, *values, draws=DRAWS, key=("recommend", self.seed))
-
-
-def _mean_recall(hits: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
-    """Mean recall over the combinations that a resample has."""
-    recall = np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0)
-    return np.nanmean(recall, axis=1)
-
-
-def _gain(
-    hits: Float[np.ndarray, "d k"], usual: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"]
-) -> Float[np.ndarray, " d"]:
-    return _mean_recall(hits, counts) - _mean_recall(usual, counts)
