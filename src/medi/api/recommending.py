@@ -34,7 +34,7 @@ FILE = "recommendation.parquet"
 
 @dataclass(frozen=True)
 class Recommendation(Shown):
-    """Every remedy that needs no generator, judged on combinations of training that were left out again.
+    """Every remedy that needs no generator, judged on combinations and patients of training that were left out.
 
     judged: the table and the choice (`medi.evaluation.recommend.Judged`); rows: training patches; opened: whether the
     true hold-out was opened, and the regret of the choice can be told.
@@ -59,7 +59,7 @@ class Recommendation(Shown):
         if best is None:
             return f"No remedy could be judged: {self.judged.table['reason'].iloc[0]}."
         gain = f"{best['gain']:+.3f} [{best['gain_low']:.3f}, {best['gain_high']:.3f}]"
-        where = "on combinations of training that were left out"
+        where = "on combinations and patients of training that were left out"
         if self.judged.is_worth_it:
             than = "" if usual is None else f", {usual['value']:.3f} for real images under the usual head"
             return f"Recommended: {_named(best)}. Mean recall {where}: {best['value']:.3f}{than}; gain {gain}."
@@ -84,10 +84,10 @@ class Recommendation(Shown):
         return pd.concat([table, own], ignore_index=True)[list(table.columns)]
 
     def figure(self) -> Drawing:
-        """Mean recall on left-out combinations with intervals, a row per head, a block per training set."""
+        """Mean recall on what was left out with intervals, a row per head, a block per training set."""
         rows = self.judged.table.rename(columns={"head": "arm"}).assign(axis="value")
         rows = rows.assign(group=rows["set"].map(arm_name))
-        return forest(rows, [Axis("value", "combinations left out of training", "mean recall")], called=head_name)
+        return forest(rows, [Axis("value", "left out of training", "mean recall")], called=head_name)
 
     @holding("folder")
     def save(self, folder: str | Path) -> Path:
@@ -122,9 +122,10 @@ def recommend(
     """Which remedy that needs no generator fits this cohort, judged without its test patches.
 
     A remedy is a training set under a head: real patches as they are or stain-normalised (`SETS`), under every head of
-    `medi.evaluation.classify.heads`. Combinations of the training patches are left out again, each once, and every
-    remedy must tell the classes there. Its gain is counted from real patches under the logistic head, with an interval
-    from resampled patients. Nothing is recommended where that interval holds zero.
+    `medi.evaluation.classify.heads`. Combinations of the training patches are left out again, each once at most, and a
+    part of the patients of the others; every remedy must tell the classes there. Its gain is counted from real patches
+    under the logistic head, with an interval from resampled patients. Nothing is recommended where that interval holds
+    zero.
 
     real: a cohort with the split of a hold-out; features: a file or folder in place of images. sets: names of `SETS`,
     `USUAL_SETS` by default; heads: names, all by default. open_holdout: also open the true hold-out and tell the

@@ -33,9 +33,9 @@ def recommend(
 ) -> None:
     """Which remedy without a generator fits this cohort.
 
-    Combinations of the training patches are left out again. Every remedy, a training set under a head, must tell the
-    classes there. The test patches stay closed, unless --open-holdout says otherwise. MeDi itself is not judged: it
-    would need a model of every inner hold-out.
+    Combinations of the training patches are left out again, and other patients of those that stay. Every remedy, a
+    training set under a head, must tell the classes there. The test patches stay closed, unless --open-holdout says
+    otherwise. MeDi itself is not judged: it would need a model of every inner hold-out.
 
     Example: medi recommend my-packed --out my-remedy
     """
