@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
 from medi.cohort.optics import optical_density, shows_tissue
 from medi.core.errors import MediError
@@ -135,7 +135,7 @@ class RandomStain:
         return _recoloured(images, target[:, 0], np.maximum(target[:, 1], 0.25 * self.centre[1]))
 
 
-def _sample(images: Images, seed: int) -> Images:
+def _sample(images: Images, seed: int) -> UInt8[np.ndarray, "drawn h w 3"]:
     rows = generator("stain reference", seed).permutation(len(images))[:REFERENCE_PATCHES]
     return images[np.sort(rows)]
 
