@@ -24,7 +24,8 @@ def test_a_remedy_that_is_worth_it_is_named_with_its_gain() -> None:
     found = Recommendation(judged(), ("class", "site"), "colour-texture", 100)
     assert found.title == (
         "Recommended: images after Macenko normalisation under the head two-way. Mean recall on combinations and "
-        "patients of training that were left out: 0.850, 0.750 for real images under the usual head; gain +0.100 [0.050, 0.150]."
+        "patients of training that were left out: 0.850, 0.750 for real images under the usual head; "
+        "gain +0.100 [0.050, 0.150]."
     )
     assert "true" not in found.to_frame()
     assert not [line for line in found.remarks if "Regret" in line]
