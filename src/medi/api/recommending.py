@@ -39,11 +39,10 @@ class Recommendation(Shown):
     judged: the table and the choice (`medi.evaluation.recommend.Judged`); rows: training patches; opened: whether the
     true hold-out was opened, and the regret of the choice can be told.
 
-    >>> import medi
-    >>> cohort = medi.phantom(patches=600, seed=0).hold_out(over=["class", "site"], rate=0.1, seed=0)
-    >>> found = medi.recommend(cohort, sets=["real"], heads=["logistic", "two_way"])
-    >>> found.to_frame()["head"].tolist()[:2]
-    ['two_way', 'logistic']
+    >>> row = {"set": "real", "head": "two_way", "value": 0.8, "gain": 0.1, "gain_low": -0.02, "gain_high": 0.2}
+    >>> found = Recommendation(Judged(pd.DataFrame([row]).assign(true=0.7, needs="", reason="")), (), "", 40)
+    >>> found.title.partition(":")[0]
+    'No remedy is worth it'
     """
 
     judged: Judged
@@ -134,9 +133,9 @@ def recommend(
 
     >>> import medi
     >>> cohort = medi.phantom(patches=600, seed=0).hold_out(over=["class", "site"], rate=0.1, seed=0)
-    >>> found = medi.recommend(cohort, sets=["real"], heads=["logistic", "leace_within"])
-    >>> found.judged.best["head"]
-    'leace_within'
+    >>> found = medi.recommend(cohort, sets=["real"], heads=["logistic"])
+    >>> found.judged.best["head"], found.judged.is_worth_it
+    ('logistic', False)
     """
     show = progress or Silent()
     cohort = with_class(REAL, cohort_of(real, features), show)
