@@ -7,8 +7,8 @@ by seeds from 300 on. Per hold-out every remedy that needs no generator is judge
 training that are left out; then the true hold-out is opened. Regret: the best remedy's mean recall over all
 combinations there, less that of the choice. Beside it the regret of always taking Macenko normalisation, and of real
 images, both under the logistic head, and that of the remedy that is best on average over these hold-outs, which nobody
-knows before. `seconds`: of one choice, in processor seconds, embeddings at hand. The last line is one JSON object;
-spreads are over hold-outs.
+knows before. `seconds`: of one choice, in processor seconds, with its embedding and normalisation. The last line is
+one JSON object; spreads are over hold-outs.
 """
 
 import argparse

@@ -17,6 +17,7 @@ from medi.core.locks import holding
 from medi.core.progress import Show, Silent
 from medi.core.showing import Shown
 from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.scoring import REAL
 from medi.evaluation.classify.stained import AUGMENTATIONS, STAIN, stain_arms
 from medi.evaluation.classify.utility import check
@@ -142,6 +143,7 @@ def recommend(
     columns, extractor = columns_of(cohort, over), encoder_of(encoder, {REAL: cohort})
     if not is_split(cohort):
         raise MediError("no patch is for training: hold out combinations first (`medi holdout`)")
+    check_heads(heads)
     wanted = _wanted(sets, is_given(extractor))
     train = cohort.where(split=TRAIN)
     tests = tested_parts(cohort, columns) if open_holdout else {}

@@ -10,6 +10,7 @@ from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Seed, folder, one_of
 from medi.cli.terminal import Terminal, say, warn
+from medi.core.requests import only
 
 USUAL = 256
 
@@ -55,12 +56,13 @@ def slides(
     Example: medi slides slides.csv --slides my-slides --size 256 --mpp 0.5
     """
     from medi.cohort.slides.planning import PATCHES, SLIDES, Field, plan_slides
-    from medi.core.locks import locked
 
     field = Field(size, mpp, places, tissue, most, keep_ids, seed)
     home = slides or (source if source.is_dir() else source.parent)
     processes = workers or os.cpu_count() or 1
-    with locked(out), Terminal().bars("slides") as (advance,):
+    asked = {"size": size, "mpp": mpp, "slides": str(home), "file": file, "places": str(places or ""), "tissue": tissue}
+    asked |= {"most": most, "keep_ids": keep_ids, "on_error": on_error, "seed": seed}
+    with only(out, "slides", {"source": source}, **asked), Terminal().bars("slides") as (advance,):
         patches, about, left_out = plan_slides(source, home, out, field, file, processes, on_error, advance)  # type: ignore[arg-type]
     for reason in left_out:
         say(f"left out: {reason}")

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float64, Int64
 
-from medi.core.errors import MediError, did_you_mean
+from medi.core.errors import MediError
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
 from medi.core.seeds import generator
 from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.heads import HEADS, Head, Tuned, Undefined
 from medi.evaluation.classify.heads.contract import inner_hits, predicted
 from medi.evaluation.classify.heads.inner import Fold, inner_folds
@@ -114,9 +115,7 @@ def judge(
 
 
 def _check(arms: Sequence[Arm], heads: Sequence[str]) -> None:
-    if unknown := [name for name in heads if name not in registry("head")]:
-        known = list(registry("head"))
-        raise MediError(f"head {unknown[0]!r} is unknown; known: {', '.join(known)}{did_you_mean(unknown[0], known)}")
+    check_heads(heads)
     if REAL not in {arm.name for arm in arms}:
         raise MediError("the real training rows are not among the sets; gains are counted from them")
     ids = [arm.rows.table["sample_id"].tolist() for arm in arms]

@@ -220,5 +220,24 @@ def test_a_broken_slide_is_named_or_left_out(medi: Medi, folder: Path) -> None:
     assert pd.read_csv("s/slides.csv")["reason"].fillna("").str.contains("not readable").tolist() == [False, True]
 
 
+def test_slides_of_one_name_in_two_folders_stay_two(folder: Path) -> None:
+    """Defect: both were one slide, with sample ids that occur twice."""
+    (folder / "a.svs").unlink()
+    for site in ("rome", "oslo"):
+        (folder / site).mkdir()
+        aperio(folder / site / "a.svs")
+    patches, _, _ = plan_slides(folder, folder, folder.parent / "out", Field(32))
+    assert set(patches["slide"]) == {"rome/a", "oslo/a", "b"}
+    assert patches["sample_id"].is_unique
+
+
+def test_another_table_of_patches_is_not_overwritten_p15(medi: Medi, folder: Path) -> None:
+    fine(medi("slides", folder, "--size", 32, "--out", "s"))
+    before = Path("s/patches.parquet").read_bytes()
+    refused(medi("slides", folder, "--size", 16, "--out", "s"), "size", "medi slides")
+    assert Path("s/patches.parquet").read_bytes() == before
+    fine(medi("slides", folder, "--size", 32, "--out", "s"))
+
+
 def test_years_are_what_is_left_of_dates() -> None:
     assert [year_of(text) for text in ("2009/12/31", "1/2/19", "31.12.", "")] == ["2009", "2019", "", ""]

@@ -4,8 +4,10 @@ Nothing is decoded but what the rule for tissue looks at: packing reads the patc
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +19,7 @@ from medi.cohort.slides.header import COLUMNS, header_of, mpp_of
 from medi.cohort.slides.places import Places, by_outlines, by_tissue, from_h5
 from medi.cohort.slides.region import open_slide
 from medi.core.errors import MediError
-from medi.core.files import write_table
+from medi.core.files import write_atomic, write_table
 from medi.core.processes import Pool
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
@@ -103,7 +105,7 @@ def plan_slides(
     patches = _patches(table, used, paths, out, field)
     about = _about(table, slides)
     write_table(out / PATCHES, patches)
-    about.to_csv(out / SLIDES, index=False)
+    write_atomic(out / SLIDES, partial(about.to_csv, index=False))
     return patches, about, [one.reason for one in slides if one.reason]
 
 
@@ -210,7 +212,7 @@ def _matched(source: Path, names: pd.Series, files: Sequence[str]) -> list[str]:
             how = f"{len(matches)} files have that name" if matches else "no such slide in the folder"
             raise MediError(f"{source} row {row + 1}: {name!r}: {how}; name its path in the folder, or leave it out")
         found.append(next(iter(matches)))
-    if twice := sorted({name for name in found if found.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(found).items() if count > 1):
         raise MediError(f"{source}: slide {twice[0]} stands in two rows; leave one out")
     return found
 
@@ -226,7 +228,7 @@ def _patches(
     x, y = (pd.Series(axis).astype(str) for axis in corners.T)
     near = [os.path.relpath(path.resolve(), out.resolve()).replace(os.sep, "/") for path in paths]
     head = pd.Series(near, dtype=str).iloc[rows].reset_index(drop=True)
-    name = pd.Series([path.stem for path in paths], dtype=str).iloc[rows].reset_index(drop=True)
+    name = pd.Series(_names(table["slide_file"].tolist()), dtype=str).iloc[rows].reset_index(drop=True)
     found = table.drop(columns=["mpp", "slide_file"], errors="ignore").iloc[rows].reset_index(drop=True)
     header = pd.DataFrame([one.header for one in used], columns=list(COLUMNS))
     header = header.iloc[np.repeat(np.arange(len(used)), counts)].reset_index(drop=True)
@@ -243,6 +245,12 @@ def _patches(
     own |= {"annotation": labels} if any(labels) else {}
     found = found.drop(columns=[column for column in own if column in found])
     return pd.concat([pd.DataFrame(own), found, header], axis=1)
+
+
+def _names(files: Sequence[str]) -> list[str]:
+    """What each slide is called: its file without suffix and folder; with it where two slides would have one name."""
+    stems = [Path(file).stem for file in files]
+    return stems if len(set(stems)) == len(stems) else [Path(file).with_suffix("").as_posix() for file in files]
 
 
 def _about(table: pd.DataFrame, slides: Sequence[Found]) -> pd.DataFrame:
