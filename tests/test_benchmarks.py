@@ -64,6 +64,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "trust": ("--out", "out"),
     "utility": ("runs", RUN, "--out", "out"),
     "warm_start": ("--out", "out"),
+    "worlds": ("--out", "out"),
 }
 
 
