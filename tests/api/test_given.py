@@ -78,6 +78,7 @@ def test_fidelity_tells_copies_by_images_alone(real: Cohort, tmp_path: Path) -> 
     assert "copies are told by images; features alone are given" in rows.loc["copy_rate", "reason"]
     assert found.encoder == "uni_v1 as-given"
     assert found.suspects is None
+    assert "do not record the encoder of made and the transform of made" in str(found)
     found.save(tmp_path / "out")
 
 
@@ -99,6 +100,20 @@ def test_sets_of_two_encoders_are_refused_and_both_are_named(
     for measure in (medi.utility, medi.fidelity):
         with pytest.raises(MediError, match=message):
             measure(real, made=made)
+
+
+def test_sets_are_compared_with_each_other_where_the_real_one_says_nothing(real: Cohort, tmp_path: Path) -> None:
+    """Defect: each set was compared with the real one alone."""
+    bare = {**real.info["features"], "encoder": ""}
+    real = Cohort(real.table, real.schema, None, {**real.info, "features": bare})
+    sets = {name: synthetic(tmp_path / f"{name}.h5", encoder=name) for name in ("one", "two")}
+    with pytest.raises(MediError, match=r"one \(.*\) has the encoder one, two \(.*\) the encoder two: embed"):
+        medi.utility(real, sets)
+    found = medi.fidelity(real, one=sets["one"], n=4, draws=0)
+    assert found.remarks == (
+        "Files of features do not record the encoder of real and the transform of one: whether all sets were made in "
+        "one way is not known.",
+    )
 
 
 def test_images_and_features_are_not_compared(real: Cohort) -> None:

@@ -15,7 +15,11 @@ from small_cohorts import CLASSES
 @pytest.mark.slow
 def test_a_pipeline_folder(verb: Medi) -> None:
     options = ("--class-name", "cancer", "--data-licence", "CC BY 4.0")
-    shown = fine(verb("export", "m", "--out", "p", *options))
+    refused(
+        verb("export", "m", *options), "m/model.safetensors: no test for memorisation", "medi fidelity", "--untested"
+    )
+    shown = fine(verb("export", "m", "--out", "p", "--untested", *options))
+    assert "Not tested: no test for memorisation" in shown
     assert "pipeline and model card: " in shown
     assert "next: python -c " in shown
     assert {path.name for path in Path("p").iterdir()} == {"model_index.json", "pipeline.py", "denoiser", "README.md"}

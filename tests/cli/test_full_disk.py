@@ -21,7 +21,7 @@ VERBS = {  # the folder that it writes, the command, and the bytes that a file m
     "m": (("train", "p", "--preset", "tiny", "--images", "64"), 60_000),
     "s": (("sample", "m", "l", "--steps", "1", "--workers", "1"), 60_000),
     "e.parquet": (("embed", "p"), 20_000),
-    "x": (("export", "m"), 20_000),
+    "x": (("export", "m", "--untested"), 20_000),
     "f": (("export", "s", "--as", "folder"), 1_000),
     "w": (("export", "s", "--as", "webdataset"), 6_000),
 }

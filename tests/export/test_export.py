@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +18,12 @@ from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
+from medi.core.tables import MEMORISATION
 from medi.export.bundle import bundle
 from medi.export.card import card
 from medi.export.export import export
-from medi.models.checkpoint import Checkpoint, save_model
+from medi.export.tested import memorisation_of
+from medi.models.checkpoint import Checkpoint, model_hash, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 from medi.sampling.guidance import Guidance
@@ -80,7 +83,7 @@ def model(denoiser: Denoiser, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(model: Path, tmp_path: Path) -> Path:
-    return export(model, tmp_path / "pipeline", "cancer")
+    return export(model, tmp_path / "pipeline", "cancer", untested=True)
 
 
 @pytest.fixture
@@ -162,24 +165,24 @@ def test_folder_appears_whole_or_not_at_all(model: Path, tmp_path: Path, monkeyp
     def fail(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    first = export(model, tmp_path / "out", "cancer")
+    first = export(model, tmp_path / "out", "cancer", untested=True)
     with monkeypatch.context() as patched:
         patched.setattr("medi.export.export.card", fail)
         with pytest.raises(MediError, match=r"cannot be written .*No space left on device"):
-            export(model, tmp_path / "new")
+            export(model, tmp_path / "new", untested=True)
         with pytest.raises(MediError, match="cannot be written"):
-            export(model, tmp_path / "out")
+            export(model, tmp_path / "out", untested=True)
     assert not (tmp_path / "new").exists()
     assert json.loads((first / "model_index.json").read_text())["class_name"] == "cancer", "the old one stays usable"
-    assert json.loads((export(model, first) / "model_index.json").read_text())["class_name"] == "class_"
+    assert json.loads((export(model, first, untested=True) / "model_index.json").read_text())["class_name"] == "class_"
     assert not list(tmp_path.glob(".*tmp"))
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "notes.txt").write_text("mine")
     for taken in ("own", "own/notes.txt"):
         with pytest.raises(MediError, match="holds something else"):
-            export(model, tmp_path / taken)
+            export(model, tmp_path / taken, untested=True)
     with pytest.raises(MediError, match="'site' must be a Python name that no attribute has: site, age"):
-        export(model, tmp_path / "x", "site")
+        export(model, tmp_path / "x", "site", untested=True)
 
 
 def test_exported_source_stands_alone() -> None:
@@ -213,7 +216,7 @@ def test_training_records_what_the_card_lists(cohort: Cohort, tiny: NetworkSetti
     """From training to the card, for a model of the class alone too: its data had sites."""
     recipe = Recipe(images=16, batch=16, save_every=16)
     model = train(cohort, tmp_path / "m", tiny, recipe, cohort.schema.restrict([]), 0)
-    text = (export(model, tmp_path / "p") / "README.md").read_text()
+    text = (export(model, tmp_path / "p", untested=True) / "README.md").read_text()
     seen = cohort.table[cohort.table["class"] == "a"]["site"].value_counts()
     assert f"| a | not known {seen['']}, A {seen['A']}, B {seen['B']} | none |" in text
 
@@ -241,6 +244,51 @@ def test_names_from_metadata_are_escaped_in_the_card() -> None:
     assert "<b>" not in "".join(text.split("```")[::2])  # nothing is rendered inside the fence
     assert "**{'a b': '1'}" in text
     assert "CC BY 4.0 \\<x\\>" in text
+
+
+def judged(folder: Path, made: str, copies: float, **said: object) -> None:
+    """A table of memorisation as `medi fidelity` writes it."""
+    texts = {"metric": "copy_rate", "arm": "mine", "against": "", "reason": "", "origin": made}
+    numbers = {"value": copies, "low": 0.0, "high": 0.125, "n_real": 40, "n_synthetic": 80}
+    MEMORISATION.write(folder, pd.DataFrame([texts | numbers | said]))
+
+
+def test_a_model_leaves_the_house_with_its_own_memorisation_result(model: Path, tmp_path: Path) -> None:
+    """Beside the model or in its run; that of another model, or one that is not known, does not count."""
+    made = model_hash(model)
+    home = tmp_path / "run" / "models" / "medi"
+    home.mkdir(parents=True)
+    model = model.rename(home / "model.safetensors")
+    judged(home.parent / "other", "another model", 0.0)
+    (home.parent / "torn").mkdir()
+    (home.parent / "torn" / "memorisation.parquet").write_bytes(b"torn")
+    with pytest.raises(MediError, match=r"model.safetensors: no test for memorisation of this model lies beside it"):
+        export(model, tmp_path / "out")
+    judged(home.parent / "few", made, np.nan, reason="no reserved patches")
+    with pytest.raises(MediError, match=r"model.safetensors: no reserved patches; --untested exports it without"):
+        export(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert (
+        "Not tested: no reserved patches" in (export(model, tmp_path / "bare", untested=True) / "README.md").read_text()
+    )
+    shutil.rmtree(home.parent / "few")
+    judged(tmp_path / "run" / "tables", made, 0.025)
+    said = (
+        r"2.5% \(95 %: 0.0% to 12.5%\) of 80 images count as copies of training patches; of fresh real patches 1% do."
+    )
+    assert said in (export(model, tmp_path / "out") / "README.md").read_text()
+
+
+def test_an_older_run_names_its_models_alone(model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "run" / "models" / "medi"
+    home.mkdir(parents=True)
+    model = model.rename(home / "model.safetensors")
+    judged(tmp_path / "run" / "tables", "", 0.025, arm="medi")
+    path = tmp_path / "run" / "tables" / "memorisation.parquet"
+    pd.read_parquet(path).drop(columns=["origin"]).to_parquet(path.with_name("copying.parquet"))
+    path.unlink()
+    assert memorisation_of(model).lines[0].startswith("2.5%")
+    assert memorisation_of(model.rename(tmp_path / "model.safetensors")).reason
 
 
 def test_card_of_an_older_checkpoint_says_so(cohort: Cohort) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from medi.api.results import AS_GIVEN
 from medi.cohort import readers
-from medi.cohort.readers.features.loading import load_features, same_features
+from medi.cohort.readers.features.loading import load_features, not_compared, same_features
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
@@ -65,6 +65,11 @@ def encoder_of(chosen: str | Encoder, cohorts: Mapping[str, Cohort]) -> Encoder:
 def is_given(encoder: Encoder) -> bool:
     """Whether features were made elsewhere, so that no image can be embedded."""
     return encoder.hash == AS_GIVEN
+
+
+def notes_on(encoder: Encoder, cohorts: Mapping[str, Cohort]) -> tuple[str, ...]:
+    """What could not be compared of features that were made elsewhere."""
+    return not_compared(cohorts) if is_given(encoder) else ()
 
 
 def _refuse(images: np.ndarray) -> np.ndarray:

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medi.api.given import TRANSLATED, Given, arms_of_images, check_colour, cohort_of, embedded, encoder_of, is_given
+from medi.api.given import (
+    TRANSLATED,
+    Given,
+    arms_of_images,
+    check_colour,
+    cohort_of,
+    embedded,
+    encoder_of,
+    is_given,
+    notes_on,
+)
 from medi.api.given import embed_sets as embed_sets
 from medi.api.refusing import bare, refuse_names, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
@@ -129,7 +139,8 @@ def fidelity(
     made = {name: Patches(sets[name], found.features) for name, found in rows.items()}
     new = _memorisation(Patches(cohort, whole.features), made, columns, seed, show)
     tables |= {"memorisation": new.figures, "suspects": new.suspects}
-    return Fidelity(tables, columns, extractor.label, whole, chosen, new.sheet)
+    notes = notes_on(extractor, {REAL: cohort, **sets})
+    return Fidelity(tables, columns, extractor.label, whole, chosen, new.sheet, notes)
 
 
 def utility(
@@ -191,7 +202,9 @@ def utility(
     asked: dict[str, Any] = {"over": columns, "head": head, "heads": crossed, "only": names, "sets": set(sets)}
     asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
     compare = partial(_compared, extractor=extractor, show=show, **asked)
-    return Utility(_by_task(tasks, rows, {TRAIN: train, **tests}, compare), columns, extractor.label, head, len(train))
+    tables = _by_task(tasks, rows, {TRAIN: train, **tests}, compare)
+    notes = notes_on(extractor, {REAL: cohort, **sets})
+    return Utility(tables, columns, extractor.label, head, len(train), notes)
 
 
 @dataclass(frozen=True)

@@ -116,20 +116,28 @@ class Model(Shown):
             raise MediError(f"{out}: other processes are still sampling; load the cohort when all are done")
         return made
 
-    def export(self, out: str | Path = "medi-pipeline", class_name: str = "class_", data_licence: str = "") -> Path:
+    def export(
+        self,
+        out: str | Path = "medi-pipeline",
+        class_name: str = "class_",
+        data_licence: str = "",
+        untested: bool = False,
+    ) -> Path:
         """A folder that diffusers loads where medi is not installed, with a model card.
 
         class_name: the keyword of the class in the pipeline; data_licence: of the training data, for the card.
-        MediError where `out` holds something else, or the network is not medi's own.
+        The card gives the share of images that repeat training patches, by the tables of `medi.fidelity` or of a run
+        that lie beside the model. untested: export it where there are none.
+        MediError where `out` holds something else, the network is not medi's own, or the model was not tested.
 
         >>> import medi
         >>> model = medi.train(medi.phantom(patches=100, seed=0), preset="tiny", out="tiny-model", seed=0)
-        >>> model.export("tiny-pipeline", class_name="tissue").name
+        >>> model.export("tiny-pipeline", class_name="tissue", untested=True).name
         'tiny-pipeline'
         """
         from medi.export.export import export
 
-        return export(self.path, Path(out), class_name, data_licence)
+        return export(self.path, Path(out), class_name, data_licence, untested)
 
     def interaction(
         self,

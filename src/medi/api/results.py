@@ -29,7 +29,8 @@ class Fidelity(Shown):
 
     tables: "fidelity", "control", "confusion" and, with synthetic patches, "memorisation" and "suspects", as
     `medi.core.tables` describes them. real: the embedded real patches; chosen [n]: those
-    that distances are measured to. suspects: the pairs most alike, as a cohort of patches.
+    that distances are measured to. suspects: the pairs most alike, as a cohort of patches. remarks: what could
+    not be compared of features that were given.
 
     >>> from medi.api.measures import fidelity
     >>> from medi.cohort import phantom
@@ -45,6 +46,7 @@ class Fidelity(Shown):
     real: Embedded
     chosen: Mask
     suspects: Cohort | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_given(self) -> bool:
@@ -82,7 +84,7 @@ class Utility(Shown):
     """What one classifier on frozen features reaches with each training set.
 
     tables: "utility", "curves" and, with heads, "heads", as `medi.core.tables` describes them, with a column `task`.
-    rows: real training patches.
+    rows: real training patches. remarks: what could not be compared of features that were given.
 
     >>> from medi.api.measures import utility
     >>> from medi.cohort import phantom
@@ -98,6 +100,7 @@ class Utility(Shown):
     encoder: str
     head: str
     rows: int
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_given(self) -> bool:

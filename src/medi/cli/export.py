@@ -35,12 +35,16 @@ def export(
     ] = None,
     class_name: Annotated[str, typer.Option(help="MODEL: keyword of the class: pipe(cancer=...).")] = "class_",
     data_licence: Annotated[str, typer.Option(help="MODEL: licence of the data, for its card.")] = "",
+    untested: Annotated[
+        bool, typer.Option("--untested", help="MODEL: also where its images were not tested for copies.")
+    ] = False,
 ) -> None:
     """A model for diffusers, or patches as images.
 
     MODEL becomes a folder that DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) loads where medi is
-    not installed, with a model card; it takes conditions by the names of their levels. SAMPLES, or any packed cohort,
-    become PNG files with their table, or tars.
+    not installed, with a model card; it takes conditions by the names of their levels. The verb shows how many of its
+    images repeat training patches, as `medi fidelity` or a run beside the model found it. SAMPLES, or any packed
+    cohort, become PNG files with their table, or tars.
 
     Example: medi export my-samples --as folder --out my-images
     """
@@ -50,7 +54,7 @@ def export(
     elif is_cohort:
         raise MediError(f"{source}: is a cohort; say how its images are written: --as {', '.join(FORMS)}")
     else:
-        _export_model(source, out or Path("medi-pipeline"), class_name, data_licence)
+        _export_model(model_file(source), out or Path("medi-pipeline"), class_name, data_licence, untested)
 
 
 def _export_images(source: Path, form: str, out: Path) -> None:
@@ -67,10 +71,14 @@ def _export_images(source: Path, form: str, out: Path) -> None:
     next_step("audit", out)
 
 
-def _export_model(model: Path, out: Path, class_name: str, data_licence: str) -> None:
+def _export_model(model: Path, out: Path, class_name: str, data_licence: str, untested: bool) -> None:
     from medi.export.export import export as write
+    from medi.export.tested import memorisation_of
 
-    say(f"pipeline and model card: {write(model_file(model), out, class_name, data_licence)}")
+    written = write(model, out, class_name, data_licence, untested)
+    for line in memorisation_of(model).lines:
+        say(line)
+    say(f"pipeline and model card: {written}")
     load = f"from diffusers import DiffusionPipeline as P; P.from_pretrained({str(out)!r}, trust_remote_code=True)"
     say("next: " + shlex.join(["python", "-c", load]))
 

@@ -60,6 +60,8 @@ def fidelity(
         found.save(out)
     made_by = found.encoder.split()[0] if found.is_given else encoder
     _show(found.tables, found.over, f"Frechet distance, {made_by}, n <= {n}")
+    for line in found.remarks:
+        say(line)
     chosen = found.real.table[found.chosen]
     say(f"{len(chosen):,} real patches of {chosen['slide'].nunique():,} slides; tables: {out}")
     next_step("utility", real, *(synthetic or []), *over_words(over))

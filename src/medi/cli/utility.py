@@ -88,6 +88,8 @@ def utility(
         found = measures.utility(real, sets, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)
     _show(found, head)
+    for line in found.remarks:
+        say(line)
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
     _lead_on(real, synthetic or [], out, len(found.over) > 1, found.is_given)
 

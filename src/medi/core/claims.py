@@ -13,6 +13,7 @@ LEAST_RECALL = 0.05  # share of real patches whose neighbourhood holds an image;
 GUARD = "collapse guard"  # begins the reason of a difference in distance whose nearer set is of few kinds
 LEAST_RESERVED = 19  # training patches kept from the models: with fewer no threshold tells copies
 NOWHERE = "to no combination"  # ends the reason of a mean that leaves out patches whose level is not known
+COPIES, LEAKS = 0.01, 0.05  # shares of fresh real patches that the tests call copies, and like one training slide
 LEAST_IMAGES = 20  # of each set for a distance; with fewer there is none
 
 

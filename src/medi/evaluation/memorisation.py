@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, slide_units
 from medi.cohort.turns import VIEWS, turned
-from medi.core.claims import LEAST_RESERVED
+from medi.core.claims import COPIES, LEAKS, LEAST_RESERVED
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import Key
 from medi.core.threads import one_thread
@@ -27,7 +27,6 @@ from medi.evaluation.statistics import Estimate, cluster_counts, interval
 GRID = 8  # fields a side: noise averages out, structure stays
 PEERS = 20  # next nearest training patches
 MARGIN = 0.9  # of the null's ratios (0.74 to 0.96 on the phantom; copies with noise of 20 grey levels: below 0.29)
-COPY_ALARM, LEAK_ALARM = 0.01, 0.05  # shares of fresh patches that fall below the thresholds
 FEWEST = LEAST_RESERVED  # of a null: with fewer the lowest one is passed by more than 5 % of fresh patches
 SLIDES = 3  # of a combination: one to be close to, others to compare with
 DRAWS = 500
@@ -112,7 +111,7 @@ def memorisation(
     for arm, part in (dict(synthetic) | ({"reserve": reserve} if reserve else {})).items():
         rows.append(_leak(train, others, arm, part, over, (seed, arm)))
     suspects = _suspects({arm: found[arm] for arm in synthetic}, synthetic, train, over, _threshold(null))
-    return Memorisation(pd.DataFrame(rows)[list(COLUMNS)], suspects, _sheet(suspects, synthetic, train))
+    return Memorisation(_table(rows, synthetic), suspects, _sheet(suspects, synthetic, train))
 
 
 def _by_features(
@@ -130,7 +129,15 @@ def _by_features(
     ]
     for arm, part in (dict(synthetic) | ({"reserve": reserve} if reserve else {})).items():
         rows.append(_leak(train, others, arm, part, over, (seed, arm)))
-    return Memorisation(pd.DataFrame(rows)[list(COLUMNS)], _suspects({}, {}, train, over, 1.0), None)
+    return Memorisation(_table(rows, synthetic), _suspects({}, {}, train, over, 1.0), None)
+
+
+def _table(rows: Sequence[Mapping[str, object]], synthetic: Mapping[str, Patches]) -> pd.DataFrame:
+    """The figures; `origin` is the model that made all images of an arm, by its hash, else ""."""
+    origins = {arm: set(part.cohort.table.get("origin", ())) for arm, part in synthetic.items()}
+    made_by = {arm: found.pop() for arm, found in origins.items() if len(found) == 1}
+    table = pd.DataFrame(rows)[list(COLUMNS)]
+    return table.assign(origin=[made_by.get(arm, "") for arm in table["arm"]])
 
 
 def grids(images: Pixels) -> Grids:
@@ -192,7 +199,7 @@ def _copy_rate(null: _Judged | None, judged: _Judged, key: Sequence[Key]) -> Est
     if len(null.ratio) < FEWEST:
         return Estimate(np.nan, reason=f"{len(null.ratio)} reserved patches: {FEWEST} are needed for a threshold")
     few = f"{len(null.ratio)} reserved patches: up to 1 in {len(null.ratio) + 1} fresh patches counts as a copy"
-    return _rate([(null, judged)], COPY_ALARM, key).noting(few if len(null.ratio) + 1 < 1 / COPY_ALARM else "")
+    return _rate([(null, judged)], COPIES, key).noting(few if len(null.ratio) + 1 < 1 / COPIES else "")
 
 
 def _rate(pairs: Sequence[tuple[_Judged, _Judged]], alarm: float, key: Sequence[Key]) -> Estimate:
@@ -231,7 +238,7 @@ def _threshold(null: _Judged | None) -> float:
     """The ratio below which a patch counts as a copy."""
     if null is None or len(null.ratio) < FEWEST:
         return float("nan")
-    return float(np.sort(null.ratio)[max(int(COPY_ALARM * (len(null.ratio) + 1)) - 1, 0)])
+    return float(np.sort(null.ratio)[max(int(COPIES * (len(null.ratio) + 1)) - 1, 0)])
 
 
 def _leak(
@@ -250,7 +257,7 @@ def _leak(
     else:
         out = len(part) - len(judged.ratio)
         left = f"{out} of {len(part)} images of other combinations left out" if out else ""
-        found = _rate(pairs, LEAK_ALARM, (*key, "leak")).noting(left)
+        found = _rate(pairs, LEAKS, (*key, "leak")).noting(left)
     return _figure("slide_leak", arm, found, null, judged)
 
 

@@ -18,17 +18,18 @@ validation."""
 LIMITS = """\
 - The images show what the model learned of its training patches, at their size and resolution, with their biases.
 - Combinations that training never saw are extrapolations; compare them with real images before relying on them.
-- A level with few training patches is drawn from few patients. Whether patches were memorised has to be tested.
+- A level with few training patches is drawn from few patients.
 - Mixes of levels are points between learned styles. They belong to no real site."""
 
 
-def card(checkpoint: Checkpoint, class_name: str = "class_", data_licence: str = "") -> str:
-    """README.md of an export from what its checkpoint says."""
+def card(checkpoint: Checkpoint, class_name: str = "class_", data_licence: str = "", tested: Sequence[str] = ()) -> str:
+    """README.md of an export from what its checkpoint says. tested: the sentences of `medi.export.tested`."""
     schema = checkpoint.schema
     sections = {
         "Use": _use(schema, class_name),
         "Conditions": _conditions(schema, class_name),
         "Training combinations": _combinations(checkpoint.combinations, schema),
+        "Memorisation": " ".join(map(_escape, tested)) or "Not tested.",
         "Settings": _settings(checkpoint),
         "Data and their licences": _data(checkpoint.info, data_licence),
         "Intended use": INTENDED,

@@ -12,6 +12,7 @@ from medi.core.files import unfinished, write_json, write_text
 from medi.core.locks import is_empty
 from medi.export.bundle import bundle
 from medi.export.card import card
+from medi.export.tested import check_tested, memorisation_of
 from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import UNET
@@ -19,13 +20,23 @@ from medi.models.network import UNET
 INDEX = "model_index.json"
 
 
-def export(model: str | Path, folder: str | Path, class_name: str = "class_", data_licence: str = "") -> Path:
+def export(
+    model: str | Path,
+    folder: str | Path,
+    class_name: str = "class_",
+    data_licence: str = "",
+    untested: bool = False,
+) -> Path:
     """Write a trained model as a diffusers pipeline folder: model_index.json, pipeline.py, denoiser/ and README.md.
 
     class_name: the keyword under which the pipeline takes the class (a Python keyword, so `class_` always works too).
-    The folder appears whole or not at all; an older export in its place is replaced, anything else is refused.
+    The folder appears whole or not at all; an older export in its place is replaced, anything else is refused. A model
+    that no test for memorisation (`medi.export.tested`) judged is refused too, but where `untested` allows it.
     """
     folder, (denoiser, checkpoint) = Path(folder), load_model(Path(model))
+    found = memorisation_of(Path(model))
+    if not untested:
+        check_tested(Path(model), found)
     if denoiser.settings.network != UNET:
         raise MediError(f"{model}: its network is {denoiser.settings.network!r}; only {UNET!r} can be exported")
     names = [attribute.name for attribute in denoiser.schema.attributes]
@@ -36,7 +47,8 @@ def export(model: str | Path, folder: str | Path, class_name: str = "class_", da
     folder = folder.resolve()
     temporary = unfinished(folder)
     try:
-        _write(temporary, denoiser, checkpoint, class_name, data_licence)
+        text = card(checkpoint, class_name, data_licence, found.lines)
+        _write(temporary, denoiser, checkpoint, class_name, text)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:
@@ -46,7 +58,7 @@ def export(model: str | Path, folder: str | Path, class_name: str = "class_", da
     return folder
 
 
-def _write(folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name: str, data_licence: str) -> None:
+def _write(folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name: str, text: str) -> None:
     from medi.export import pipeline
 
     component = pipeline.MediDenoiser(settings=json.loads(json.dumps(denoiser.config())))
@@ -57,4 +69,4 @@ def _write(folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name:
     index = {"_class_name": ["pipeline", "MediPipeline"], "_diffusers_version": version("diffusers")}
     index |= {"denoiser": ["denoiser", "MediDenoiser"], "class_name": class_name}
     write_json(folder / INDEX, index | {"dropout": checkpoint.dropout})
-    write_text(folder / "README.md", card(checkpoint, class_name, data_licence))
+    write_text(folder / "README.md", text)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from medi.core.claims import GUARD
+from medi.core.claims import COPIES, GUARD, LEAKS
 from medi.core.tables import RESULTS
 from medi.figures.names import arm_name, in_order, interval, known, number, share, short
 from medi.report.run import Audit, Results, Run, pick
@@ -13,7 +13,6 @@ from medi.report.sections.by_encoder import spoken_by_encoder
 from medi.report.verdict import verdict
 
 NAMED = 3  # combinations or classes that a sentence lists by name
-COPIES, LEAKS = 0.01, 0.05  # shares of fresh real patches that the tests call copies, and like one training slide
 AS_ASKED = 0.95  # of the probe's accuracy on real images
 
 

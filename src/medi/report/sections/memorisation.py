@@ -3,13 +3,13 @@
 import pandas as pd
 
 from medi import figures
+from medi.core.claims import COPIES, LEAKS
 from medi.figures import Axis
 from medi.figures.names import arm_name, in_order, metric_name, number
 from medi.report.parts import Picture, Section, table_of
 from medi.report.pictures import pair_figure
 from medi.report.run import Run
 from medi.report.sections.words import each_n, spoken
-from medi.report.sentences import COPIES, LEAKS
 
 RATES = {"copy_rate": ("copies of patches", COPIES), "slide_leak": ("patches like one training slide", LEAKS)}
 REAL = {"real": "real, other patients", "reserve": "real, same slides"}
@@ -39,7 +39,7 @@ def _rates(table: pd.DataFrame) -> Picture:
         figures.forest(shown, axes, "memorisation", _called),
         spoken(shown, "metric", "Share of images", _called),
         f"A dot is the share of the images, a line its interval. {each_n(shown)}",
-        table_of("Rates of memorisation", table, open=False),
+        table_of("Rates of memorisation", table.drop(columns="origin", errors="ignore"), open=False),
     )
 
 

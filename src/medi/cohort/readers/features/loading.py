@@ -1,6 +1,7 @@
 """The numbers of a cohort whose table says where its features stand."""
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,19 @@ def _fill(out: np.ndarray, which: np.ndarray, rows: np.ndarray, path: Path) -> N
         raise MediError(f"{path} row {row + 1}: features that are not finite; read the table again")
 
 
+def not_compared(cohorts: Mapping[str, Cohort]) -> tuple[str, ...]:
+    """One line about what several sets of features do not record, so that it could not be compared; none otherwise."""
+    if len(cohorts) < 2:
+        return ()
+    known = {name: cohort.info["features"] for name, cohort in cohorts.items()}
+    lacking = {what: [name for name in known if not known[name][what]] for what in ("encoder", "transform")}
+    parts = [f"the {what} of {', '.join(names)}" for what, names in lacking.items() if names]
+    if not parts:
+        return ()
+    unknown = " and ".join(parts)
+    return (f"Files of features do not record {unknown}: whether all sets were made in one way is not known.",)
+
+
 def same_features(cohorts: Mapping[str, Cohort]) -> tuple[int, str]:
     """The width of the features of several sets and their encoder, "" where none says it.
 
@@ -48,15 +62,16 @@ def same_features(cohorts: Mapping[str, Cohort]) -> tuple[int, str]:
 
     Encoder and transform are compared where both sets name them, the width always.
     """
-    first, known = next(iter(cohorts)), {name: cohort.info["features"] for name, cohort in cohorts.items()}
-    for name, said in known.items():
-        for what in ("width", "encoder", "transform"):
-            one, other = known[first][what], said[what]
-            if one and other and one != other:
-                unit = "{} numbers a patch" if what == "width" else f"the {what} {{}}"
-                raise MediError(
-                    f"{first} ({known[first]['root']}) has {unit.format(one)}, {name} ({said['root']}) "
-                    f"{unit.format(other)}: embed every set with one encoder in one way"
-                )
-    named = [said["encoder"] for said in known.values() if said["encoder"]]
-    return known[first]["width"], named[0] if named else ""
+    known = {name: cohort.info["features"] for name, cohort in cohorts.items()}
+    first: dict[str, str] = {}
+    for name, what in product(known, ("width", "encoder", "transform")):
+        if not (found := known[name][what]):
+            continue
+        other = first.setdefault(what, name)
+        if found != (before := known[other][what]):
+            unit = "{} numbers a patch" if what == "width" else f"the {what} {{}}"
+            raise MediError(
+                f"{other} ({known[other]['root']}) has {unit.format(before)}, {name} ({known[name]['root']}) "
+                f"{unit.format(found)}: embed every set with one encoder in one way"
+            )
+    return known[first["width"]]["width"], known[first["encoder"]]["encoder"] if "encoder" in first else ""
