@@ -118,11 +118,8 @@ def fidelity(
     """
     show = progress or Silent()
     cohort, sets = with_class(REAL, cohort_of(real, features), show), _named(synthetic, named, show)
-    columns, chosen, extractor = (
-        _over(cohort, over),
-        _in_splits(cohort, splits),
-        encoder_of(encoder, {REAL: cohort, **sets}),
-    )
+    columns, chosen = _over(cohort, over), _in_splits(cohort, splits)
+    extractor = encoder_of(encoder, {REAL: cohort, **sets})
     refuse_names(sets, columns)
     check_sets({name: bare(part) for name, part in {REAL: cohort, **sets}.items()}, columns)
     check_colour({REAL: cohort, **sets})
@@ -139,8 +136,8 @@ def fidelity(
     made = {name: Patches(sets[name], found.features) for name, found in rows.items()}
     new = _memorisation(Patches(cohort, whole.features), made, columns, seed, show)
     tables |= {"memorisation": new.figures, "suspects": new.suspects}
-    notes = notes_on(extractor, {REAL: cohort, **sets})
-    return Fidelity(tables, columns, extractor.label, whole, chosen, new.sheet, notes)
+    told = notes_on(extractor, {REAL: cohort, **sets})
+    return Fidelity(tables, columns, extractor.label, whole, chosen, new.sheet, told)
 
 
 def utility(
@@ -191,20 +188,18 @@ def utility(
     show = progress or Silent()
     cohort = with_class(REAL, cohort_of(real, features), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
-    columns, extractor = _over(cohort, over), encoder_of(encoder, {REAL: cohort, **sets})
-    train, tests = cohort.where(split=TRAIN), tested_parts(cohort, columns)
+    columns, train = _over(cohort, over), cohort.where(split=TRAIN)
+    extractor, tests = encoder_of(encoder, {REAL: cohort, **sets}), tested_parts(cohort, columns)
     names, crossed = ([given] if isinstance(given, str) else given for given in (arms, heads))
     more, generated = (TRANSLATED,) if is_given(extractor) else (), [name for name in sets if name != ORACLE]
     refuse_unknown(names, head, reference, generated, more, crossed)
     refuse_sets(train, sets, tests, columns, attributes)
-    tasks = _tasks(task, train)
-    rows = embedded({REAL: train, **sets, **tests}, extractor, cache, show)
+    tasks, rows = _tasks(task, train), embedded({REAL: train, **sets, **tests}, extractor, cache, show)
     asked: dict[str, Any] = {"over": columns, "head": head, "heads": crossed, "only": names, "sets": set(sets)}
     asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
     compare = partial(_compared, extractor=extractor, show=show, **asked)
-    tables = _by_task(tasks, rows, {TRAIN: train, **tests}, compare)
-    notes = notes_on(extractor, {REAL: cohort, **sets})
-    return Utility(tables, columns, extractor.label, head, len(train), notes)
+    tables, told = _by_task(tasks, rows, {TRAIN: train, **tests}, compare), notes_on(extractor, {REAL: cohort, **sets})
+    return Utility(tables, columns, extractor.label, head, len(train), told)
 
 
 @dataclass(frozen=True)

@@ -88,8 +88,6 @@ def utility(
         found = measures.utility(real, sets, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)
     _show(found, head)
-    for line in found.remarks:
-        say(line)
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
     _lead_on(real, synthetic or [], out, len(found.over) > 1, found.is_given)
 
@@ -104,6 +102,8 @@ def _show(found: "Utility", head: str) -> None:
         if "heads" in found.tables:
             table = found.tables["heads"]
             show_heads(table[table["task"] == name], f"Mean recall over combinations by head, classes: {name}")
+    for line in found.remarks:
+        say(line)
 
 
 def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool, is_given: bool) -> None:
