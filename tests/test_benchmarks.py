@@ -42,6 +42,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "app": ("--run", RUN),
     "blind": (RUN, "out"),
     "cohorts": (),
+    "confounding": ("--out", "out"),
     "crossed": ("--out", "out"),
     "encoders": (),
     "engine": (),

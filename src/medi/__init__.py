@@ -32,6 +32,8 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "run": "medi.study.study",
     "sample": "medi.api.model",
     "Schema": "medi.cohort.schema",
+    "Sweep": "medi.api.sweeping",
+    "sweep": "medi.api.sweeping",
     "train": "medi.api.model",
     "Utility": "medi.api.results",
     "utility": "medi.api.measures",

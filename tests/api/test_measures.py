@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import medi
-from medi.api.measures import _over
+from medi.api.given import columns_of
 from medi.api.results import Fidelity, Utility
 from medi.cohort import phantom
 from medi.cohort.schema import Schema
@@ -170,8 +170,8 @@ def test_what_fills_is_read_from_text_too(real: Cohort, made: Cohort) -> None:
 def test_the_combinations_are_those_of_the_holdout_by_default() -> None:
     """Of all attributes crossed a rule that sees them reaches far more than chance, and combinations have few rows."""
     patches = phantom.cohort(seed=0, patches=400)
-    assert _over(patches, None) == ("class", "site", "group")
+    assert columns_of(patches, None) == ("class", "site", "group")
     held = patches.hold_out(over=["class", "site"], rate=0.1, min_patients=1)
-    assert _over(held, None) == ("class", "site")
+    assert columns_of(held, None) == ("class", "site")
     with pytest.raises(MediError, match="no column 'hospital'; there are"):
         patches.where(hospital="Alder")

@@ -8,6 +8,7 @@ import numpy as np
 from medi.api.results import AS_GIVEN
 from medi.cohort import readers
 from medi.cohort.readers.features.loading import load_features, not_compared, same_features
+from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
@@ -43,6 +44,25 @@ def _opened(path: Path, name: str) -> Cohort:
         return Cohort.load(path)
     cohort = readers.read(path, "features", **({"attributes": []} if name else {}))
     return cohort if name in ("", ORACLE) else cohort.with_columns(patient="", slide="")
+
+
+def columns_of(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns whose combinations count: those given, else those of the hold-out; MediError for unknown ones."""
+    columns = given or _of_the_holdout(cohort)
+    known = {a.name for a in cohort.schema.conditions}
+    if unknown := [name for name in columns if name not in known]:
+        raise MediError(f"over {unknown[0]!r}: no condition of this cohort; known: {', '.join(sorted(known))}")
+    if "class" not in columns:
+        raise MediError(f"over {', '.join(columns)}: the class must be among these columns; add it")
+    check_names(columns)
+    return tuple(columns)
+
+
+def _of_the_holdout(cohort: Cohort) -> list[str]:
+    """The class and the columns that were held out; of a cohort without a hold-out all that have levels."""
+    levels = [a.name for a in cohort.schema.conditions if a.kind == "categorical"]
+    held = [name for name in cohort.info.get("certificate", {}).get("columns", []) if name in levels]
+    return list(dict.fromkeys(["class", *held])) if held else levels
 
 
 def encoder_of(chosen: str | Encoder, cohorts: Mapping[str, Cohort]) -> Encoder:

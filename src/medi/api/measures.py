@@ -18,6 +18,7 @@ from medi.api.given import (
     arms_of_images,
     check_colour,
     cohort_of,
+    columns_of,
     embedded,
     encoder_of,
     is_given,
@@ -27,7 +28,6 @@ from medi.api.given import embed_sets as embed_sets
 from medi.api.refusing import bare, refuse_names, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
-from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Show, Silent
@@ -118,7 +118,7 @@ def fidelity(
     """
     show = progress or Silent()
     cohort, sets = with_class(REAL, cohort_of(real, features), show), _named(synthetic, named, show)
-    columns, chosen = _over(cohort, over), _in_splits(cohort, splits)
+    columns, chosen = columns_of(cohort, over), _in_splits(cohort, splits)
     extractor = encoder_of(encoder, {REAL: cohort, **sets})
     refuse_names(sets, columns)
     check_sets({name: bare(part) for name, part in {REAL: cohort, **sets}.items()}, columns)
@@ -188,7 +188,7 @@ def utility(
     show = progress or Silent()
     cohort = with_class(REAL, cohort_of(real, features), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
-    columns, train = _over(cohort, over), cohort.where(split=TRAIN)
+    columns, train = columns_of(cohort, over), cohort.where(split=TRAIN)
     extractor, tests = encoder_of(encoder, {REAL: cohort, **sets}), tested_parts(cohort, columns)
     names, crossed = ([given] if isinstance(given, str) else given for given in (arms, heads))
     more, generated = (TRANSLATED,) if is_given(extractor) else (), [name for name in sets if name != ORACLE]
@@ -342,24 +342,6 @@ def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], sh
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
     return {name: with_class(name, cohort_of(part, name=name), show) for name, part in given.items()}
-
-
-def _over(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:
-    columns = given or _of_the_holdout(cohort)
-    known = {a.name for a in cohort.schema.conditions}
-    if unknown := [name for name in columns if name not in known]:
-        raise MediError(f"over {unknown[0]!r}: no condition of this cohort; known: {', '.join(sorted(known))}")
-    if "class" not in columns:
-        raise MediError(f"over {', '.join(columns)}: the class must be among these columns; add it")
-    check_names(columns)
-    return tuple(columns)
-
-
-def _of_the_holdout(cohort: Cohort) -> list[str]:
-    """The class and the columns that were held out; of a cohort without a hold-out all that have levels."""
-    levels = [a.name for a in cohort.schema.conditions if a.kind == "categorical"]
-    held = [name for name in cohort.info.get("certificate", {}).get("columns", []) if name in levels]
-    return list(dict.fromkeys(["class", *held])) if held else levels
 
 
 def _in_splits(cohort: Cohort, given: Sequence[str] | None) -> Mask:

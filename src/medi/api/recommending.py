@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medi.api.given import Given, cohort_of, embedded, encoder_of, is_given
+from medi.api.given import Given, cohort_of, columns_of, embedded, encoder_of, is_given
 from medi.api.measures import ENCODER
-from medi.api.measures import _over as columns_of
 from medi.api.refusing import bare, with_class
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError, did_you_mean
@@ -144,20 +143,20 @@ def recommend(
     if not is_split(cohort):
         raise MediError("no patch is for training: hold out combinations first (`medi holdout`)")
     check_heads(heads)
-    wanted = _wanted(sets, is_given(extractor))
+    wanted = wanted_sets(sets, is_given(extractor))
     train = cohort.where(split=TRAIN)
     tests = tested_parts(cohort, columns) if open_holdout else {}
     check([Arm(REAL, bare(train))], {name: bare(part) for name, part in tests.items()}, columns)
     rows = embedded({REAL: train, **tests}, extractor, cache, show)
     tested = {name: found for name, found in rows.items() if name != REAL}
     arms = [Arm(REAL, rows[REAL])] if REAL in wanted else []
-    arms += _stained(train, rows[REAL], tests, extractor, [name for name in wanted if name != REAL], seed, show)
+    arms += stained_sets(train, rows[REAL], tests, extractor, [name for name in wanted if name != REAL], seed, show)
     with show.bars("remedies") as (advance,):
         judged = judge(arms, columns, seed, heads, tested or None, advance)
     return Recommendation(judged, columns, extractor.label, len(train), open_holdout)
 
 
-def _wanted(sets: Sequence[str], has_no_images: bool) -> list[str]:
+def wanted_sets(sets: Sequence[str], has_no_images: bool) -> list[str]:
     """The training sets to try; real patches are always among them."""
     if unknown := [name for name in sets if name not in SETS]:
         raise MediError(f"set {unknown[0]!r} is unknown; known: {', '.join(SETS)}{did_you_mean(unknown[0], SETS)}")
@@ -165,7 +164,7 @@ def _wanted(sets: Sequence[str], has_no_images: bool) -> list[str]:
     return [name for name in known if name == REAL or name in (sets or USUAL_SETS)]
 
 
-def _stained(
+def stained_sets(
     train: Cohort,
     real: Embedded,
     tests: dict[str, Cohort],
@@ -174,6 +173,7 @@ def _stained(
     seed: int,
     show: Show,
 ) -> list[Arm]:
+    """Stain-normalised sets of the same training patches, with test patches of their own."""
     if not names:
         return []
     with show.bars("staining") as (advance,):

@@ -53,6 +53,9 @@ def utility(
     attribute: Annotated[
         list[str] | None, typer.Option(help="More columns for fairness gaps, such as race.", show_default="none")
     ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Sets without a generator as class and site are confounded more and more.")
+    ] = False,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds and draws; figures are means.")] = 1,
     encoder: EncoderName = "colour-texture",
     features: Features = None,
@@ -68,11 +71,17 @@ def utility(
     also compares stain normalisation and augmentation, for which the patches are embedded again. With `--features` no
     image is needed; files that say encoder or transform must say the same.
 
+    `--sweep` draws training patches of a crossed cohort to growing Cramer's V of class and site, as many for each, and
+    shows real, Macenko-normalised and oracle sets under each of `--heads`; it takes no synthetic cohort.
+
     Example: medi utility my-packed medi=my-samples --over class,site
     """
     from medi.api import measures
 
     real, synthetic, features = real_and_others(real, synthetic, features)
+    if sweep:
+        _sweep(real, synthetic or [], out, columns(over), columns(heads) or [], encoder, features, cache, seed)
+        return
     asked: dict[str, Any] = {
         "head": head,
         "seeds": seeds,
@@ -90,6 +99,32 @@ def utility(
     _show(found, head)
     say(f"{found.rows:,} real training patches; tables: {out / 'utility.parquet'}")
     _lead_on(real, synthetic or [], out, len(found.over) > 1, found.is_given)
+
+
+def _sweep(
+    real: Path,
+    synthetic: list[str],
+    out: Path,
+    over: list[str] | None,
+    heads: list[str],
+    encoder: str,
+    features: Path | None,
+    cache: Path | None,
+    seed: int,
+) -> None:
+    """The table and the figure of a sweep of confounding."""
+    from medi.api.sweeping import sweep
+    from medi.core.errors import MediError
+
+    if synthetic:
+        raise MediError(f"--sweep compares sets that need no generator; leave {synthetic[0]} out")
+    asked: dict[str, Any] = {"over": over, "heads": heads, "encoder": encoder, "seed": seed}
+    with only(out, "utility", {"real": real}, sweep=True, **asked, **given(features=features and str(features))):
+        found = sweep(real, features=features, cache=cache, progress=Terminal(), **asked)
+        found.save(out)
+    say(str(found))
+    say(f"table and figure: {out / 'sweep.parquet'}, {out / 'sweep.png'}")
+    next_step("recommend", real)
 
 
 def _show(found: "Utility", head: str) -> None:

@@ -78,6 +78,9 @@ CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reas
 ROBUSTNESS = ResultTable(  # of one encoder on one cohort, by itself: not a part of a study
     "robustness", ("metric", "encoder", ARM, "attribute", "reason"), ("value", "n_real", "n_slides", "n_patients")
 )
+SWEEP = ResultTable(  # HEADS at each strength of confounding, and nIPD: of one cohort, by itself
+    "sweep", HEADS.text, (*HEADS.numbers, "strength", "cramers_v")
+)
 BY_ENCODER = ResultTable(  # rows of control and of utility, in the features of a study's further encoders
     "by_encoder",
     ("metric", "encoder", PROBE, ARM, AGAINST, "attribute", "split", "scope", "reason"),

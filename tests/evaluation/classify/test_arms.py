@@ -78,8 +78,7 @@ def test_dfr_takes_equally_many_of_every_combination() -> None:
     pool = reweighting.dfr(POOL, np.random.default_rng(0))
     counts = pd.DataFrame(pool.weights.T).groupby(POOL.combinations).sum()
     assert len(pool.weights) == reweighting.BAGS
-    assert set(counts.loc[[0, 1, 3, 4]].to_numpy().ravel()) == {8}
-    assert (counts.loc[2] == 6).all(), "all that there are"
+    assert set(counts.to_numpy().ravel()) == {8}, "that of six rows too, some of them twice"
 
 
 def test_group_dro_lowers_the_worst_combinations_loss() -> None:

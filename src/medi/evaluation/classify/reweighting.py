@@ -16,7 +16,7 @@ from medi.evaluation.classify.probes import Pool, Solver
 Method = Callable[[Pool, np.random.Generator], Pool]
 Index = Int64[np.ndarray, " n"]
 BAGS = 10  # balanced subsets of DFR
-SMALLEST = 8  # rows of a combination in such a subset, where it has them
+SMALLEST = 8  # rows of a combination in such a subset, the same ones again where it has fewer
 ROUNDS, RATE = 12, 1.0  # of GroupDRO's ascent in the weights of combinations
 MIXUP, LISA = 1.0, 2.0  # parameters of the Beta distribution
 TRIES = 20  # draws of a partner before another kind is taken
@@ -58,13 +58,13 @@ def group_dro(pool: Pool, rng: np.random.Generator) -> Pool:
 
 
 def dfr(pool: Pool, rng: np.random.Generator) -> Pool:
-    """The mean of probes on subsets that have equally many rows of every combination."""
+    """The mean of probes on subsets that have equally many rows of every combination, rare ones' rows several times."""
     members = [np.flatnonzero((pool.combinations == member) & _trains(pool)) for member in _combinations_of(pool)]
     size = max(SMALLEST, min(map(len, members)))
     weights = np.zeros((BAGS, len(pool.folds)))
     for bag in weights:
         for member in members:
-            bag[rng.choice(member, min(size, len(member)), replace=False)] = 1
+            np.add.at(bag, rng.choice(member, size, replace=len(member) < size), 1)
     return replace(pool, weights=weights)
 
 
