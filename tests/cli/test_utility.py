@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from command_line import Medi, fine, refused
-from medi.cohort.table import Cohort
+from medi.cohort import phantom
+from medi.cohort.table import Cohort, concatenate
 from small_cohorts import CLASSES, SITES
 
 
@@ -107,3 +108,19 @@ def test_what_cannot_be_compared_is_refused_before_a_patch_is_embedded(
     refused(medi("utility", "both", *over), "'P' trains in arm real and tests")
     Cohort(cohort.table.drop(columns="group"), cohort.schema, cohort.pixels).save("odd")
     refused(medi("fidelity", real, "odd=odd", "--over", "class,group"), "the odd table lacks the columns group")
+
+
+@pytest.mark.slow
+def test_a_sweep_of_confounding_writes_a_table_and_a_figure(medi: Medi, tmp_path: Path) -> None:
+    pairs = [(c, s) for c in phantom.CLASSES[:2] for s in phantom.SITES[:2]]
+    train = phantom.fresh(pairs, 20, 0, "train").with_columns(split="train")
+    test = phantom.fresh(pairs, 5, 0, "test").with_columns(split="test_seen")
+    concatenate([train, test]).save(tmp_path / "crossed")
+    asked = ("--sweep", "--heads", "logistic", "--over", "class,site", "--out", "swept")
+    shown = fine(medi("utility", tmp_path / "crossed", *asked))
+    assert "40 training patches at each" in shown
+    assert Path("swept/sweep.png").read_bytes().startswith(b"\x89PNG")
+    found = pd.read_parquet("swept/sweep.parquet")
+    assert set(found["strength"].dropna()) == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert (found["metric"] == "nipd").sum() == 2, "real and Macenko"
+    refused(medi("utility", tmp_path / "crossed", "made=x", *asked), "leave made=x out")

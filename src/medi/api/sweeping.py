@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from medi.api.given import Given, cohort_of, columns_of, embedded, encoder_of, is_given
@@ -72,8 +73,8 @@ class Sweep(Shown):
         return wide.assign(**{"training set": wide["training set"].map(arm_name), "head": wide["head"].map(head_name)})
 
     def figure(self) -> Drawing:
-        """Mean recall over Cramer's V: a panel per training set, a line per head."""
-        rows = self._whole().assign(x=self._whole()["cramers_v"], seed=0)
+        """Mean recall over Cramer's V: a panel per training set, a line per head; intervals stand in the table."""
+        rows = self._whole().assign(x=self._whole()["cramers_v"], seed=0, low=np.nan, high=np.nan)
         rows = rows.assign(split=rows["arm"].map(arm_name), arm=rows["head"].map(head_name))
         return curves(rows, "Cramér’s V of class and site", "mean recall over combinations")
 

@@ -82,8 +82,10 @@ def cramers_v(table: pd.DataFrame, over: Sequence[str]) -> float:
 
 def joint_level(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """The levels of some columns as one text."""
-    first, *others = columns
-    return table[first].astype(str).str.cat([table[name].astype(str) for name in others], sep=" x ")
+    found = table[columns[0]].astype(str)
+    for name in columns[1:]:
+        found = found + " x " + table[name].astype(str)
+    return found
 
 
 def _levels(table: pd.DataFrame, over: Sequence[str]) -> tuple[Rows, Rows, tuple[list[str], list[str]]]:
