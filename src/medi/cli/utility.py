@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from medi.api.results import Utility
 
 HEADS = ("tuned", "medi", "uni")
+Swept = Annotated[
+    bool, typer.Option("--sweep", help="Sets without a generator as class and site are confounded more and more.")
+]
 
 
 def utility(
@@ -53,9 +56,7 @@ def utility(
     attribute: Annotated[
         list[str] | None, typer.Option(help="More columns for fairness gaps, such as race.", show_default="none")
     ] = None,
-    sweep: Annotated[
-        bool, typer.Option("--sweep", help="Sets without a generator as class and site are confounded more and more.")
-    ] = False,
+    sweep: Swept = False,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of folds and draws; figures are means.")] = 1,
     encoder: EncoderName = "colour-texture",
     features: Features = None,
@@ -69,10 +70,7 @@ def utility(
     cohort the images that fill combinations are added (column `fill` of `medi plan`), or all where it does not say.
     Real patches of the held-out combinations, given as oracle=COHORT, show what can be had at best. `--arms all,stains`
     also compares stain normalisation and augmentation, for which the patches are embedded again. With `--features` no
-    image is needed; files that say encoder or transform must say the same.
-
-    `--sweep` draws training patches of a crossed cohort to growing Cramer's V of class and site, as many for each, and
-    shows real, Macenko-normalised and oracle sets under each of `--heads`; it takes no synthetic cohort.
+    image is needed; files that say encoder or transform must say the same. `--sweep` takes a crossed cohort alone.
 
     Example: medi utility my-packed medi=my-samples --over class,site
     """
@@ -82,17 +80,10 @@ def utility(
     if sweep:
         _sweep(real, synthetic or [], out, columns(over), columns(heads) or [], encoder, features, cache, seed)
         return
-    asked: dict[str, Any] = {
-        "head": head,
-        "seeds": seeds,
-        "encoder": encoder,
-        "seed": seed,
-        "task": task,
-        "over": columns(over),
-    }
-    asked |= {"arms": columns(arms) or ["all"], "attributes": columns(attribute) or []}
+    asked: dict[str, Any] = {"head": head, "seeds": seeds, "encoder": encoder, "seed": seed}
+    asked |= {"task": task, "over": columns(over), "attributes": columns(attribute) or []}
+    asked |= {"arms": columns(arms) or ["all"], **({"heads": columns(heads)} if heads else {})}
     sets = folders(synthetic or [])
-    asked |= {"heads": columns(heads)} if heads else {}
     with only(out, "utility", {"real": real, **sets}, **asked, **given(features=features and str(features))):
         found = measures.utility(real, sets, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)

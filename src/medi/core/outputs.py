@@ -16,7 +16,9 @@ OURS = (
     *("cohort.json", "run.json", "audit.json", "certificate.json", "plan.json", "results.json", "log.jsonl", "parts"),
     *("report.html", "fidelity.parquet", "utility.parquet", "model.safetensors"),
 )
-DRAWN = frozenset({"counts.png", "attributes.png", "grid.png"})  # by us, perhaps before a file of OURS was there
+DRAWN = frozenset(
+    {"counts.png", "attributes.png", "grid.png", "sweep.png"}
+)  # by us, perhaps before a file of OURS was there
 LOOKED_AT = 2_000  # entries of a folder, and of each folder in it
 HASH = re.compile(r"[0-9a-f]{12,64}")
 OTHER_COHORT = "(other rows, pixels or hold-out)"
