@@ -50,8 +50,8 @@ def slides(
     """A table of the patches of whole slides.
 
     It has a row per patch, and columns of what the slide's header says of its scanner. Patches are read straight from
-    the slides when they are packed. Label and overview pictures are never read; of dates the year is kept, of serial
-    numbers a hash.
+    the slides when they are packed. Label and overview pictures are never read; of dates the year is kept, in
+    place of serial numbers stand codes that only the key in `ids.key` explains.
 
     Example: medi slides slides.csv --slides my-slides --size 256 --mpp 0.5
     """

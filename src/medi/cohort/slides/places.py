@@ -20,6 +20,9 @@ from medi.core.errors import MediError
 SEEN = 8  # pixels a side at which tissue is looked for
 Corners = Int64[np.ndarray, "n 2"]  # x, y at the finest level
 SIDES = ("patch_size_level0", "patch_size")  # attributes of TRIDENT's and CLAM's coordinates
+LEVEL, LEVEL_DIMENSIONS = "patch_level", "level_dim"  # CLAM's
+DIMENSIONS = ("level0_width", "level0_height")  # TRIDENT's
+STATED = (*SIDES, LEVEL, LEVEL_DIMENSIONS, *DIMENSIONS)
 
 
 @dataclass(frozen=True)
@@ -73,24 +76,43 @@ def from_h5(path: Path, slide: Any) -> Places:
             if "coords" not in file:
                 raise MediError(f"{path}: has no dataset `coords`; give coordinates as CLAM or TRIDENT write them")
             corners = np.asarray(file["coords"])
-            stated = dict(file["coords"].attrs)
+            stated = {name: value for name, value in file["coords"].attrs.items() if name in STATED}
     except OSError as error:
         raise MediError(f"{path}: not readable as HDF5 ({error})") from error
-    if corners.ndim != 2 or corners.shape[1] != 2 or not np.issubdtype(corners.dtype, np.number):
-        raise MediError(f"{path}: `coords` is {corners.dtype} {list(corners.shape)}; expected numbers [n, 2]")
-    return Places(corners.astype(np.int64), _side(path, stated, slide), [""] * len(corners))
+    is_plain = corners.ndim == 2 and corners.shape[1] == 2 and np.issubdtype(corners.dtype, np.number)
+    if not is_plain or not np.isfinite(corners).all():
+        raise MediError(f"{path}: `coords` is {corners.dtype} {list(corners.shape)}; expected finite numbers [n, 2]")
+    try:
+        numbers = {name: [int(number) for number in np.ravel(value)] for name, value in stated.items()}
+    except ValueError as error:
+        raise MediError(f"{path}: {error}; expected numbers in the attributes of `coords`") from error
+    return Places(corners.astype(np.int64), _side(path, numbers, slide), [""] * len(corners))
 
 
-def _side(path: Path, stated: Mapping[str, Any], slide: Any) -> int:
-    """The side of a patch at the finest level: stated there by TRIDENT, at `patch_level` by CLAM."""
+def _side(path: Path, stated: Mapping[str, list[int]], slide: Any) -> int:
+    """The side of a patch at the finest level: stated there by TRIDENT, at `patch_level` by CLAM.
+
+    MediError where there is none, and where the coordinates were made on a slide of another size.
+    """
+    level = stated.get(LEVEL, [0])[0]
+    if not 0 <= level < slide.level_count:
+        raise MediError(f"{path}: patches of level {level}, the slide has {slide.level_count} levels")
+    made_on = stated.get(DIMENSIONS[0], []) + stated.get(DIMENSIONS[1], []) or stated.get(LEVEL_DIMENSIONS, [])
+    known = slide.dimensions if DIMENSIONS[0] in stated else slide.level_dimensions[level]
+    if made_on and tuple(made_on) != tuple(known[: len(made_on)]):
+        raise MediError(
+            f"{path}: was made on a level of {' x '.join(map(str, made_on))} pixels, this slide's has "
+            f"{' x '.join(map(str, known))}; give the coordinates of this very file"
+        )
     if SIDES[0] in stated:
-        return int(stated[SIDES[0]])
-    if SIDES[1] in stated and "patch_level" in stated:
-        level = int(stated["patch_level"])
-        if level >= slide.level_count:
-            raise MediError(f"{path}: patches of level {level}, the slide has {slide.level_count} levels")
-        return round(int(stated[SIDES[1]]) * slide.level_downsamples[level])
-    raise MediError(f"{path}: `coords` states neither {SIDES[0]} nor {SIDES[1]} with patch_level; add one")
+        side = stated[SIDES[0]][0]
+    elif SIDES[1] in stated and LEVEL in stated:
+        side = round(stated[SIDES[1]][0] * slide.level_downsamples[level])
+    else:
+        raise MediError(f"{path}: `coords` states neither {SIDES[0]} nor {SIDES[1]} with {LEVEL}; add one")
+    if side < 1:
+        raise MediError(f"{path}: `coords` states patches of {side} pixels; expected at least one")
+    return side
 
 
 def by_outlines(path: Path, slide: Any, side: int) -> Places:
@@ -101,7 +123,14 @@ def by_outlines(path: Path, slide: Any, side: int) -> Places:
     width, height = slide.dimensions
     corners = grid(width, height, side)
     middles, names = corners + side / 2, np.full(len(corners), None, dtype=object)
-    for rings, name in _outlines(path):
+    outlines = list(_outlines(path))
+    points = np.concatenate([np.zeros((0, 2)), *(ring for rings, _ in outlines for ring in rings)])
+    if len(points) and ((points.max(axis=0) < 0) | (points.min(axis=0) > (width, height))).any():
+        raise MediError(
+            f"{path}: its outlines lie outside the slide ({width} x {height} pixels), the first point at "
+            f"{tuple(points[0].tolist())}; are these of another slide, or in micrometres?"
+        )
+    for rings, name in outlines:
         names[_within(middles, rings)] = name
     kept = np.array([name is not None for name in names], dtype=bool)
     return Places(corners[kept], side, names[kept].tolist())

@@ -4,9 +4,8 @@ Nothing is decoded but what the rule for tissue looks at: packing reads the patc
 """
 
 import os
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,10 +13,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from medi.cohort.readers.rows import read_rows
-from medi.cohort.slides.header import COLUMNS, header_of, mpp_of
+from medi.cohort.slides.header import COLUMNS, header_of, mpp_of, without_serial
+from medi.cohort.slides.manifest import Slide, read_manifest
+from medi.cohort.slides.opening import open_slide
 from medi.cohort.slides.places import Places, by_outlines, by_tissue, from_h5
-from medi.cohort.slides.region import open_slide
+from medi.core.codes import key_of
 from medi.core.errors import MediError
 from medi.core.files import write_atomic, write_table
 from medi.core.processes import Pool
@@ -25,8 +25,6 @@ from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
 from medi.core.settings import validated
 
-SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm")
-FILE = ("file", "filename", "slide_file", "wsi", "slide_id", "slide", "image", "path")  # columns that may name it
 OUTLINES, COORDINATES = (".geojson", ".json"), (".h5", ".hdf5")
 TOLERANCE = 0.02  # of the micrometres per pixel, within which a level is used as it is
 PATCHES, SLIDES = "patches.parquet", "slides.csv"
@@ -40,7 +38,7 @@ class Field:
     mpp: None takes the field that coordinates have, or the finest level's pixels as they are. places: a folder with a
     .h5 file (CLAM, TRIDENT) or a GeoJSON file (QuPath) per slide, of the slide's name; without it patches lie where
     at least `tissue` of a square shows tissue. most: at most so many patches of a slide, at random by the seed; 0: all.
-    keep_ids: serial numbers of scanners as they are, not hashed.
+    keep_ids: serial numbers of scanners as they are, not codes of them (`core.codes`).
     """
 
     size: int
@@ -85,11 +83,10 @@ def plan_slides(
     folder of slides. patches: the table's columns, sample_id, slide, image, x, y, mpp, and those of the header.
     Returns also what was left out, with on_error="skip". MediError names the slide.
     """
-    table = _manifest(source, folder, column)
-    paths = [folder / name for name in table["slide_file"]]
-    stated = pd.to_numeric(table["mpp"], errors="coerce") if "mpp" in table else pd.Series(np.nan, table.index)
+    table, known, stated = read_manifest(source, folder, column)
     tasks = [
-        (i, path, None if np.isnan(mpp) else float(mpp), field) for i, (path, mpp) in enumerate(zip(paths, stated))
+        (i, folder / slide.file, slide.called, None if np.isnan(mpp) else float(mpp), field)
+        for i, (slide, mpp) in enumerate(zip(known, stated))
     ]
     found: dict[int, Found] = {}
     with Pool(max(1, min(workers, len(tasks)))) as pool:
@@ -99,24 +96,27 @@ def plan_slides(
             found[one.number] = one
             progress(len(found), len(tasks))
     slides = [found[i] for i in range(len(tasks))]
-    used = [one for one in slides if one.places is not None and len(one.places.corners)]
-    if not used:
+    if not any(one.places is not None and len(one.places.corners) for one in slides):
         raise MediError(f"{source}: no slide gives a patch; {slides[0].reason or 'lower the share of tissue'}")
-    patches = _patches(table, used, paths, out, field)
+    if not field.keep_ids:
+        key = key_of(out)
+        slides = [replace(one, header=without_serial(one.header, key)) for one in slides]
+    used = [one for one in slides if one.places is not None and len(one.places.corners)]
+    patches = _patches(table, used, known, os.path.relpath(folder.resolve(), out.resolve()), field)
     about = _about(table, slides)
     write_table(out / PATCHES, patches)
     write_atomic(out / SLIDES, partial(about.to_csv, index=False))
     return patches, about, [one.reason for one in slides if one.reason]
 
 
-def plan_slide(number: int, path: Path, stated: float | None, field: Field) -> Found:
-    """One slide, as a worker reads it; its failure is its own."""
+def plan_slide(number: int, path: Path, called: str, stated: float | None, field: Field) -> Found:
+    """One slide, as a worker reads it; its failure is its own. called: its name, as that of its file of places."""
     header: dict[str, str] = {}
     try:
         with open_slide(path) as slide:
-            header = header_of(slide, field.keep_ids)
+            header = header_of(slide)
             finest = mpp_of(slide, path, stated)
-            places = _placed(slide, path, finest, field)
+            places = _placed(slide, path, called, finest, field)
             _check_inside(places, slide, path)
     except MediError as error:
         return Found(number, header, reason=str(error))
@@ -125,12 +125,12 @@ def plan_slide(number: int, path: Path, stated: float | None, field: Field) -> F
     return Found(number, header, _drawn(places, path, field), finest * places.side / field.size)
 
 
-def _placed(slide: object, path: Path, finest: float, field: Field) -> Places:
+def _placed(slide: object, path: Path, called: str, finest: float, field: Field) -> Places:
     """Where the patches lie, at the wanted field."""
     side = field.size if field.mpp is None else _side(field.size, field.mpp, finest)
     if field.places is None:
         return by_tissue(slide, side, field.tissue)
-    file = _file_of(field.places, path)
+    file = _file_of(field.places, path, os.path.basename(called))
     if file.suffix in OUTLINES:
         return by_outlines(file, slide, side)
     places = from_h5(file, slide)
@@ -145,13 +145,13 @@ def _side(size: int, mpp: float, finest: float) -> int:
     return size if abs(mpp / finest - 1) <= TOLERANCE else round(size * mpp / finest)
 
 
-def _file_of(places: Path, slide: Path) -> Path:
+def _file_of(places: Path, slide: Path, called: str) -> Path:
     """The file with the places of a slide: of its name, or of the name that TRIDENT gives it."""
-    stems = (slide.stem, f"{slide.stem}_patches", slide.name)
+    stems = (called, f"{called}_patches", slide.stem, f"{slide.stem}_patches", slide.name)
     known = [places / f"{stem}{suffix}" for stem in stems for suffix in (*COORDINATES, *OUTLINES)]
     found = next((path for path in known if path.exists()), None)
     if found is None:
-        raise MediError(f"{slide}: {places} has no file of its name ({known[0].name}, {slide.stem}{OUTLINES[0]} ...)")
+        raise MediError(f"{slide}: {places} has no file of its name ({known[0].name}, {called}{OUTLINES[0]} ...)")
     return found
 
 
@@ -179,56 +179,18 @@ def _drawn(places: Places, path: Path, field: Field) -> Places:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _manifest(source: Path, folder: Path, column: str | None) -> pd.DataFrame:
-    """A row per slide, all text, with `slide_file` relative to the folder."""
-    if not folder.is_dir():
-        raise MediError(f"{folder}: no such folder of slides")
-    files = sorted(
-        str(p.relative_to(folder)) for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
-    )
-    if not files:
-        raise MediError(f"{folder}: no slides here ({', '.join(SUFFIXES)})")
-    if source.is_dir():
-        return pd.DataFrame({"slide_file": files})
-    table = read_rows(source)
-    column = column or next((name for name in FILE if name in table), None)
-    if column is None or column not in table:
-        raise MediError(f"{source}: which column names the slide's file? Its columns are {', '.join(table.columns)}")
-    if clash := sorted({"slide_file", "sample_id", "x", "y", *COLUMNS} & (set(table.columns) - {column})):
-        raise MediError(f"{source}: column {clash[0]!r} is a name of ours; rename it")
-    return table.assign(slide_file=_matched(source, table[column], files))
-
-
-def _matched(source: Path, names: pd.Series, files: Sequence[str]) -> list[str]:
-    """The file of each name: the path itself, its last part, or that without suffix."""
-    known: dict[str, set[str]] = {}
-    for file in files:
-        for name in {file, os.path.basename(file), Path(file).stem}:
-            known.setdefault(name, set()).add(file)
-    found = []
-    for row, name in enumerate(names):
-        matches = known.get(name, set())
-        if len(matches) != 1:
-            how = f"{len(matches)} files have that name" if matches else "no such slide in the folder"
-            raise MediError(f"{source} row {row + 1}: {name!r}: {how}; name its path in the folder, or leave it out")
-        found.append(next(iter(matches)))
-    if twice := sorted(name for name, count in Counter(found).items() if count > 1):
-        raise MediError(f"{source}: slide {twice[0]} stands in two rows; leave one out")
-    return found
-
-
 def _patches(
-    table: pd.DataFrame, used: Sequence[Found], paths: Sequence[Path], out: Path, field: Field
+    table: pd.DataFrame, used: Sequence[Found], slides: Sequence[Slide], folder: str, field: Field
 ) -> pd.DataFrame:
-    """A row per patch; images are named by paths relative to the folder of the table."""
+    """A row per patch; images are named by paths relative to the folder of the table. folder: that of the slides."""
     counts = [len(one.places.corners) for one in used if one.places]
     rows = np.repeat([one.number for one in used], counts)
     corners = np.concatenate([one.places.corners for one in used if one.places])
     sides = np.repeat([one.places.side for one in used if one.places], counts)
     x, y = (pd.Series(axis).astype(str) for axis in corners.T)
-    near = [os.path.relpath(path.resolve(), out.resolve()).replace(os.sep, "/") for path in paths]
+    near = [os.path.join(folder, slide.file).replace(os.sep, "/") for slide in slides]
     head = pd.Series(near, dtype=str).iloc[rows].reset_index(drop=True)
-    name = pd.Series(_names(table["slide_file"].tolist()), dtype=str).iloc[rows].reset_index(drop=True)
+    name = pd.Series([slide.called for slide in slides], dtype=str).iloc[rows].reset_index(drop=True)
     found = table.drop(columns=["mpp", "slide_file"], errors="ignore").iloc[rows].reset_index(drop=True)
     header = pd.DataFrame([one.header for one in used], columns=list(COLUMNS))
     header = header.iloc[np.repeat(np.arange(len(used)), counts)].reset_index(drop=True)
@@ -245,12 +207,6 @@ def _patches(
     own |= {"annotation": labels} if any(labels) else {}
     found = found.drop(columns=[column for column in own if column in found])
     return pd.concat([pd.DataFrame(own), found, header], axis=1)
-
-
-def _names(files: Sequence[str]) -> list[str]:
-    """What each slide is called: its file without suffix and folder; with it where two slides would have one name."""
-    stems = [Path(file).stem for file in files]
-    return stems if len(set(stems)) == len(stems) else [Path(file).with_suffix("").as_posix() for file in files]
 
 
 def _about(table: pd.DataFrame, slides: Sequence[Found]) -> pd.DataFrame:

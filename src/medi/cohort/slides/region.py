@@ -13,10 +13,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from medi.core.errors import MediError
+from medi.cohort.slides.opening import open_slide
 
 NAMED = re.compile(r"^(?P<file>.+)#(?P<x>\d+),(?P<y>\d+),(?P<side>\d+),(?P<size>\d+)$")
-HINT = "pip install 'medi-histo[wsi]'"
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,6 @@ def files_of(names: pd.Series) -> pd.Series:
     return names.str.replace(NAMED.pattern.replace("?P<file>", "", 1), r"\1", regex=True)
 
 
-def open_slide(path: str | Path) -> Any:
-    """An OpenSlide; MediError names a file that is none, or the package that lacks."""
-    try:
-        import openslide
-    except ImportError as error:
-        raise MediError(f"{path}: is a slide, and openslide is not installed: {HINT}") from error
-    if not os.path.exists(path):
-        raise MediError(f"{path}: no such slide")
-    try:
-        return openslide.OpenSlide(str(path))
-    except openslide.OpenSlideError as error:
-        raise MediError(f"{path}: not readable as a slide ({error})") from error
-
-
 @functools.lru_cache(maxsize=4)
 def _opened(path: str, changed: int) -> Any:
     """A slide that stays open in this process."""
@@ -97,7 +82,9 @@ def read_region(root: Path, region: Region) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """An RGBA picture of a slide as RGB; what was never scanned is white."""
+    """A picture of a slide, RGB or RGBA, as RGB; what was never scanned is white."""
+    if image.mode == "RGB":
+        return image
     alpha = image.getchannel("A")
     if alpha.getextrema()[0] == 255:
         return image.convert("RGB")
