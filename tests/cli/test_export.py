@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from command_line import Medi, fine, refused
 from medi import read
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
+from medi.core.codes import KEY, code_of, key_of
 from small_cohorts import CLASSES
 
 
@@ -58,7 +60,7 @@ def check_same(found: Cohort, odd: Cohort, named: bool = True) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["folder", "csv"])
 def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi: Medi) -> None:
-    shown = fine(medi("export", "samples", "--as", form, "--out", "images"))
+    shown = fine(medi("export", "samples", "--as", form, "--keep-ids", "--out", "images"))
     assert shown.splitlines()[-1] == "next: medi audit images"
     check_same(read("images", attributes=["site"]), odd)
     paths = list(Path("images").rglob("*"))
@@ -73,9 +75,20 @@ def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi:
 
 def test_tars_are_read_again(odd: Cohort, medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medi.export.images.SHARD", 50)
-    fine(medi("export", "samples", "--as", "webdataset", "--out", "tars"))
+    fine(medi("export", "samples", "--as", "webdataset", "--keep-ids", "--out", "tars"))
     assert sorted(path.name for path in Path("tars").iterdir()) == [f"{i:06d}.tar" for i in range(-(-len(odd) // 50))]
     check_same(read("tars", attributes=["site"]), odd, named=False)
+
+
+def test_names_of_patients_stay_at_home_with_their_key(odd: Cohort, medi: Medi) -> None:
+    """Two exports of one cohort agree; what is given away holds neither key nor name."""
+    for out in ("one", "two"):
+        fine(medi("export", "samples", "--as", "csv", "--out", out))
+    assert Path("one/metadata.csv").read_bytes() == Path("two/metadata.csv").read_bytes()
+    table = pd.read_csv("one/metadata.csv", dtype=str)
+    assert set(table["patient"]) == {code_of(key_of(Path("samples")), "patient", "P1")}
+    assert not set(table["sample_id"]) & set(odd.table["sample_id"])
+    assert not list(Path("one").rglob(KEY))
 
 
 def test_a_folder_of_images_appears_whole_or_not_at_all_p12(

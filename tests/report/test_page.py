@@ -357,6 +357,15 @@ def test_a_whole_level_held_out_counts_for_every_class(small: Path) -> None:
     assert read(small).framed == {("COAD", "Asterand"), ("LUAD", "Asterand")}
 
 
+def test_a_page_counts_patients_on_two_sides_and_names_none(small: Path) -> None:
+    """Defect: names of the certificate of a split that came with the data stood on the page."""
+    leaks = [{"unit": "patient", "sides": ["test", "train"], "names": ["Doe", "Roe"]}]
+    edit(small / "holdout" / "certificate.json", lambda content: content.update(leaks=leaks))
+    facts = read(small).certificate.facts
+    assert facts["patients in test and train"] == 2
+    assert "Doe" not in str(facts)
+
+
 @pytest.mark.slow
 def test_a_cohort_without_oracle_and_floor_has_a_page(small: Path) -> None:
     """Real cohorts have no fresh patches of unseen combinations."""

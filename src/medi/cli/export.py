@@ -33,6 +33,9 @@ def export(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="New folder.", show_default="medi-pipeline, medi-images"),
     ] = None,
+    keep_ids: Annotated[
+        bool, typer.Option("--keep-ids", help="SAMPLES: names of real patches, slides and patients as they are.")
+    ] = False,
     class_name: Annotated[str, typer.Option(help="MODEL: keyword of the class: pipe(cancer=...).")] = "class_",
     data_licence: Annotated[str, typer.Option(help="MODEL: licence of the data, for its card.")] = "",
     untested: Annotated[
@@ -44,21 +47,23 @@ def export(
     MODEL becomes a folder that DiffusionPipeline.from_pretrained(FOLDER, trust_remote_code=True) loads where medi is
     not installed, with a model card; it takes conditions by the names of their levels. The verb shows how many of its
     images repeat training patches, as `medi fidelity` or a run beside the model found it. SAMPLES, or any packed
-    cohort, become PNG files with their table, or tars.
+    cohort, become PNG files with their table, or tars. Codes stand there for the names of real patches, slides and
+    patients; their key, ids.key, stays beside the cohort.
 
     Example: medi export my-samples --as folder --out my-images
     """
     is_cohort = (source / "cohort.json").exists()
     if form is not None:
-        _export_images(source, form, out or Path("medi-images"))
+        _export_images(source, form, out or Path("medi-images"), keep_ids)
     elif is_cohort:
         raise MediError(f"{source}: is a cohort; say how its images are written: --as {', '.join(FORMS)}")
     else:
         _export_model(model_file(source), out or Path("medi-pipeline"), class_name, data_licence, untested)
 
 
-def _export_images(source: Path, form: str, out: Path) -> None:
+def _export_images(source: Path, form: str, out: Path, keep_ids: bool) -> None:
     from medi.cohort.loose_images import read_packed
+    from medi.core.codes import key_of
     from medi.export.images import export_images
 
     known = next((name for name in FORMS if name == form), None)
@@ -66,7 +71,7 @@ def _export_images(source: Path, form: str, out: Path) -> None:
         raise MediError(f"--as {form!r}: expected {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
     cohort = read_packed(source)
     with Terminal().bars("writing") as (advance,):
-        export_images(cohort, out, known, advance)
+        export_images(cohort, out, known, advance, None if keep_ids else key_of(source))
     say(f"{len(cohort):,} images: {out}")
     next_step("audit", out)
 

@@ -1,6 +1,6 @@
 """A packed cohort as images for other programs: a folder per class, tars of WebDataset, or PNG files and a CSV.
 
-The table goes with them, every column as it is, so that our readers read what was written.
+The table goes with them, so that our readers read what was written.
 """
 
 import io
@@ -22,6 +22,7 @@ from medi.core.errors import MediError
 from medi.core.files import content_hash, safe_name, unfinished
 from medi.core.locks import is_empty
 from medi.core.progress import Advance, unheard
+from medi.export.ids import without_ids
 
 Form = Literal["folder", "webdataset", "csv"]
 FORMS: tuple[Form, ...] = ("folder", "webdataset", "csv")
@@ -33,20 +34,22 @@ NO_CLASS = "unknown"  # folder of images whose class is not known
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
-def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unheard) -> Path:
+def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unheard, key: bytes | None = None) -> Path:
     """Write the images of a packed cohort to a new folder, which appears whole or not at all.
 
     folder: CLASS/ID.png and metadata.csv; csv: images/ID.png and metadata.csv; webdataset: tars of ID.png and ID.json.
-    Names from metadata are made safe for files (P11). MediError where `out` holds anything, or cannot be written.
+    Names from metadata are made safe for files (P11). key: for codes in place of the names of real patches, slides and
+    patients (`core.codes`); None keeps the names. MediError where `out` holds anything, or cannot be written.
     """
     if out.is_file() or not is_empty(out):
         raise MediError(f"{out}: is there already; choose another --out")
     images, out = cohort.images, out.resolve()
+    table = cohort.table if key is None else without_ids(cohort.table, cohort.schema, key)
     temporary = unfinished(out)
     write = _write_tars if form == "webdataset" else _write_files
     try:
         temporary.mkdir(parents=True)
-        write(cohort.table, lambda row: images[row : row + 1][0], temporary, form, progress)
+        write(table, lambda row: images[row : row + 1][0], temporary, form, progress)
         os.sync()
         shutil.rmtree(out, ignore_errors=True)  # empty
         temporary.replace(out)

@@ -117,8 +117,11 @@ class Certificate:
         held_out = [one if isinstance(one, dict) else dict(zip(columns, map(str, one))) for one in named]
         units = {"rows": "patches", "slides": "slides", "patients": "patients"}
         counts = pd.DataFrame({name: content.get(unit, {}) for unit, name in units.items()})
-        shown = {*units, "held_out", "emptied", "format_version"}
-        return cls(True, columns, held_out, counts, {k: v for k, v in content.items() if k not in shown})
+        shown = {*units, "held_out", "emptied", "format_version", "leaks"}
+        facts = {k: v for k, v in content.items() if k not in shown}
+        for leak in content.get("leaks", []):  # whose they are is not for a page that is given away
+            facts[f"{leak['unit']}s in {' and '.join(leak['sides'])}"] = len(leak["names"])
+        return cls(True, columns, held_out, counts, facts)
 
 
 @dataclass(frozen=True)
