@@ -11,7 +11,7 @@ HEAD = "cohort.json"
 RUN = ("run.json", ".run.json")  # of a study, above the folders of its stages
 DEPTH = 3  # folders between a run and a cohort in it
 MARKS = {"transfer": "medi transfer", "sampler": "medi sample", "packing": "medi pack"}  # entries of info
-FILES = {"certificate.json": "medi holdout", "audit.json": "medi audit"}  # beside cohort.json
+FILES = {"certificate.json": "medi holdout", "audit.json": "medi audit", "latents.json": "medi train"}  # in the folder
 
 
 def lost_file(folder: Path, head: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from medi.cohort.depth import UNSTATED
 from medi.cohort.image_fit import Done, Fit, Job, Mode, Shared, count_unit, pack_unit
 from medi.cohort.lost import lost_file
-from medi.cohort.pixels import Pixels, write_checksums
+from medi.cohort.pixels import Pixels, reserve, write_checksums
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash, read_json, write_json
@@ -151,26 +151,10 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
         return store, log
     if not rows:
         raise MediError(f"{out}: nothing to pack; no image gives a patch")
-    _reserve(store, (rows, size, size, 3))
+    reserve(store, (rows, size, size, 3))
     log.unlink(missing_ok=True)
     write_json(head, {"recipe": recipe, "rows": rows})
     return store, log
-
-
-def _reserve(store: Path, shape: tuple[int, int, int, int]) -> None:
-    """A store of zeros whose space is taken now: a disk that fills up later would kill the workers."""
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
-        if hasattr(os, "posix_fallocate"):
-            with store.open("rb+") as handle:
-                os.posix_fallocate(handle.fileno(), 0, store.stat().st_size)
-    except OSError as error:
-        if store.parent.is_dir():
-            store.unlink(missing_ok=True)
-        raise MediError(
-            f"{store}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
 
 
 def _resume(log: Path, units: list[list[Job]], store: Path, on_error: str) -> dict[int, Done]:

@@ -1,5 +1,6 @@
 """Pixels: uint8 [N, H, W, 3], memory-mapped. The only place where pixels change type, size or range (P2)."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
 from PIL import Image, ImageOps
 
 from medi.cohort.depth import stated_range
@@ -20,6 +21,7 @@ from medi.core.types import Images
 Subsampling = Literal["4:2:0", "4:4:4"]
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
 CHUNK_BYTES = 1 << 22  # of pixels under one checksum
+Store = Shaped[np.ndarray, "N *patch"]  # pixels, or what else there is one of for each patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Sums:
     checked: Bool[np.ndarray, " chunks"]
 
     @classmethod
-    def of(cls, path: Path, store: UInt8[np.ndarray, "N h w 3"]) -> "Sums | None":
+    def of(cls, path: Path, store: Store) -> "Sums | None":
         """Those that lie beside a store; None of an older store. MediError where they are of another shape."""
         if not _sums_path(path).exists():
             return None
@@ -43,7 +45,7 @@ class Sums:
             )
         return cls(path, known["rows_per_chunk"], known["sums"], np.zeros(len(known["sums"]), dtype=bool))
 
-    def check(self, store: UInt8[np.ndarray, "N h w 3"], rows: Int64[np.ndarray, " k"]) -> None:
+    def check(self, store: Store, rows: Int64[np.ndarray, " k"]) -> None:
         """Check the chunks of these rows, each once; MediError names the rows of one that is damaged."""
         chunks = rows // self.per
         if self.checked[chunks].all():
@@ -123,7 +125,7 @@ class Pixels:
         return content_hash(*(content_hash(self[slice(start, start + chunk)].tobytes()) for start in starts))
 
 
-def _mapped(path: Path) -> UInt8[np.ndarray, "N h w 3"]:
+def _mapped(path: Path) -> Store:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -140,6 +142,22 @@ def _write_rows(path: Path, chunks: Iterable[Images], shape: tuple[int, int, int
         np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for chunk in chunks:
             handle.write(chunk.tobytes())
+
+
+def reserve(store: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> None:
+    """A store of zeros whose space is taken now: a disk that fills up later would kill the workers."""
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(store, mode="w+", dtype=dtype, shape=shape).flush()
+        if hasattr(os, "posix_fallocate"):
+            with store.open("rb+") as handle:
+                os.posix_fallocate(handle.fileno(), 0, store.stat().st_size)
+    except OSError as error:
+        if store.parent.is_dir():
+            store.unlink(missing_ok=True)
+        raise MediError(
+            f"{store}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
 
 
 def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | None = None) -> Path:
@@ -168,11 +186,11 @@ def _sums_path(path: Path) -> Path:
     return path.with_suffix(".sums.json")
 
 
-def _rows_per_chunk(store: UInt8[np.ndarray, "N h w 3"]) -> int:
+def _rows_per_chunk(store: Store) -> int:
     return max(1, CHUNK_BYTES // max(1, store[:1].nbytes))
 
 
-def _chunks(store: UInt8[np.ndarray, "N h w 3"], rows: int) -> Iterator[Images]:
+def _chunks(store: Store, rows: int) -> Iterator[Store]:
     return (store[start : start + rows] for start in range(0, len(store), rows))
 
 

@@ -7,7 +7,7 @@ turns the other way round; both are kept, as seeds and files of today name views
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-Planes = Float32[np.ndarray, "n c s s"]
+Planes = Float32[np.ndarray, "n c s s"] | UInt8[np.ndarray, "n c s s"]
 VIEWS = 8
 QUARTERS = (  # turns of [c, s, s]; numpy's rot90 is as slow as the noise of training
     lambda image: image,

@@ -4,6 +4,7 @@ import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -13,9 +14,11 @@ from medi.core.locks import is_empty
 from medi.export.bundle import bundle
 from medi.export.card import card
 from medi.export.tested import check_tested, memorisation_of
+from medi.models.autoencoder import DiffusersCoder
 from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import UNET
+from medi.models.space import autoencoder_of
 
 INDEX = "model_index.json"
 
@@ -39,6 +42,7 @@ def export(
         check_tested(Path(model), found)
     if denoiser.settings.network != UNET:
         raise MediError(f"{model}: its network is {denoiser.settings.network!r}; only {UNET!r} can be exported")
+    autoencoder = _autoencoder(model, checkpoint)
     names = [attribute.name for attribute in denoiser.schema.attributes]
     if not class_name.isidentifier() or class_name in names:
         raise MediError(f"--class-name {class_name!r} must be a Python name that no attribute has: {', '.join(names)}")
@@ -48,7 +52,7 @@ def export(
     temporary = unfinished(folder)
     try:
         text = card(checkpoint, class_name, data_licence, found.lines)
-        _write(temporary, denoiser, checkpoint, class_name, text)
+        _write(temporary, denoiser, checkpoint, class_name, text, autoencoder)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:
@@ -58,7 +62,23 @@ def export(
     return folder
 
 
-def _write(folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name: str, text: str) -> None:
+def _autoencoder(model: str | Path, checkpoint: Checkpoint) -> Any:
+    """The module of diffusers that decodes what the model makes; None of a model of pixels, refused where it may not
+    leave this machine."""
+    if checkpoint.latents is None:
+        return None
+    found = autoencoder_of(checkpoint.latents, Path(model))
+    if not isinstance(found.coder, DiffusersCoder):
+        raise MediError(
+            f"{model}: works on latents of {found.name}, which are for trials alone, as the terms of these weights "
+            "have not been checked; train on pixels or on an autoencoder of diffusers"
+        )
+    return found.coder.module
+
+
+def _write(
+    folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name: str, text: str, autoencoder: Any
+) -> None:
     from medi.export import pipeline
 
     component = pipeline.MediDenoiser(settings=json.loads(json.dumps(denoiser.config())))
@@ -66,7 +86,11 @@ def _write(folder: Path, denoiser: Denoiser, checkpoint: Checkpoint, class_name:
     component.save_pretrained(folder / "denoiser")
     write_text(folder / "denoiser" / "denoiser.py", bundle(pipeline.__name__, "MediDenoiser"))
     write_text(folder / "pipeline.py", bundle(pipeline.__name__, "MediPipeline"))
-    index = {"_class_name": ["pipeline", "MediPipeline"], "_diffusers_version": version("diffusers")}
+    index: dict[str, Any] = {"_class_name": ["pipeline", "MediPipeline"], "_diffusers_version": version("diffusers")}
     index |= {"denoiser": ["denoiser", "MediDenoiser"], "class_name": class_name}
+    if autoencoder is not None and checkpoint.latents is not None:
+        autoencoder.save_pretrained(folder / "autoencoder", safe_serialization=True)
+        index |= {"autoencoder": ["diffusers", type(autoencoder).__name__]}
+        index |= {"latent_mean": checkpoint.latents["mean"], "latent_std": checkpoint.latents["std"]}
     write_json(folder / INDEX, index | {"dropout": checkpoint.dropout})
     write_text(folder / "README.md", text)

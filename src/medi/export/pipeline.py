@@ -17,14 +17,15 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from medi.cohort.pixels import to_uint8
 from medi.cohort.schema import Attribute
 from medi.core.errors import MediError
+from medi.models.autoencoder import DiffusersCoder
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
+from medi.models.space import LatentSpace, PixelSpace, Space
 from medi.sampling.guidance import Guidance, guided
 from medi.sampling.sampler import SamplerSettings
-from medi.sampling.solvers import SOLVERS, Denoise
+from medi.sampling.solvers import SOLVERS, Denoise, check_bounds
 
 Level = str | float | Mapping[str, float] | Mix | None  # None: not known
 
@@ -38,8 +39,8 @@ class MediDenoiser(ModelMixin, ConfigMixin):
         self.inner = Denoiser.from_config(settings)
 
     def forward(
-        self, x: Float[Tensor, "n 3 h w"], sigma: Float[Tensor, " n"], z: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n 3 h w"]:
+        self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], z: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n c h w"]:
         return self.inner(x, sigma, z)
 
 
@@ -47,20 +48,32 @@ class MediPipeline(DiffusionPipeline):
     """Histology patches from a class and metadata, by the names of their levels.
 
     class_name: the keyword of the class beside `class_`; dropout: conditioning dropout in training, without which
-    conditions cannot be guided.
+    conditions cannot be guided. autoencoder: of diffusers, where the denoiser works on its latents; latent_mean and
+    latent_std are then those of each channel.
     """
 
-    def __init__(self, denoiser: ModelMixin, class_name: str = "class_", dropout: float = 0.0) -> None:
+    _optional_components = ("autoencoder",)
+
+    def __init__(
+        self,
+        denoiser: ModelMixin,
+        class_name: str = "class_",
+        dropout: float = 0.0,
+        autoencoder: ModelMixin | None = None,
+        latent_mean: Sequence[float] = (),
+        latent_std: Sequence[float] = (),
+    ) -> None:
         super().__init__()
-        self.register_modules(denoiser=denoiser)
+        self.register_modules(denoiser=denoiser, autoencoder=autoencoder)
         self.register_to_config(class_name=class_name, dropout=dropout)
+        self.register_to_config(latent_mean=list(latent_mean), latent_std=list(latent_std))
 
     @torch.inference_mode()
     def __call__(
         self,
         num_inference_steps: int = SamplerSettings.steps,
         generator: torch.Generator | list[torch.Generator] | None = None,
-        latents: Float[Tensor, "n 3 h w"] | None = None,
+        latents: Float[Tensor, "n c h w"] | None = None,
         solver: str = SamplerSettings.solver,
         schedule: str = SamplerSettings.schedule,
         guidance: dict[str, float] | None = None,
@@ -80,7 +93,8 @@ class MediPipeline(DiffusionPipeline):
                          guidance_interval)  # fmt: skip
         asked.check(denoiser.schema, self.config.dropout, has_worse=False)
         settings = SamplerSettings(steps=num_inference_steps, solver=solver, schedule=schedule, guidance=asked)
-        shape = (len(rows), 3, denoiser.settings.size, denoiser.settings.size)
+        space, shape = self._space(), (len(rows), *denoiser.settings.shape)
+        check_bounds(solver, space.is_bounded)
         if latents is None:
             latents = randn_tensor(shape, generator, denoiser.device, torch.float32)
         if tuple(latents.shape) != shape:
@@ -90,9 +104,15 @@ class MediPipeline(DiffusionPipeline):
         with self.progress_bar(total=num_inference_steps) as bar:
             counted = partial(_counted, denoise, bar, set())
             found = SOLVERS[solver](counted, latents.to(denoiser.device) * float(sigmas[0]), sigmas)
-        pixels = to_uint8(found.cpu().numpy())
+        pixels = space.decode(found)
         images = pixels if output_type == "np" else [Image.fromarray(image) for image in pixels]
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _space(self) -> Space:
+        """Pixels, or the latents of the autoencoder that lies beside the denoiser."""
+        if self.autoencoder is None:
+            return PixelSpace()
+        return LatentSpace(partial(DiffusersCoder, self.autoencoder), self.config.latent_mean, self.config.latent_std)
 
     def _names(self) -> dict[str, str]:
         """Keywords and the conditions that they mean."""

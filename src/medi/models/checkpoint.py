@@ -20,6 +20,7 @@ from medi.core.tensors import write_tensors
 from medi.models.conditioning import Dropout, dropout_rates
 from medi.models.denoiser import Denoiser
 from medi.models.network import NETWORKS, UNET, NetworkSettings
+from medi.models.space import LatentEntry, space_of
 
 FORMAT_VERSION = 1
 PLAIN = (
@@ -32,6 +33,7 @@ PLAIN = (
     "mpp",
     "base",
     "init",
+    "latents",
 )  # entries that are plain data
 RENAMED = {"early": "early_average"}  # settings of training in files of version 0.1
 ENTRIES = {"format_version", "config", "sum", "format"}  # of the header
@@ -96,8 +98,9 @@ class Checkpoint:
     recipe: of training, by the names of its settings, which this room does not know; images: seen; data: a hash of the
     training patches, info: where they come from, combinations: how many there are of each (`combinations.counts`), mpp:
     their micrometres per pixel. adaptations: a record per level that was learned later. base: the hash of the model
-    that this one was made from; init: of the weights that its network began with. hash: names weights and settings, ""
-    before they are written. What a file does not say is empty or None.
+    that this one was made from; init: of the weights that its network began with. latents: of which autoencoder its
+    images are, None for pixels. hash: names weights and settings, "" before they are written. What a file does not say
+    is empty or None.
     """
 
     network: NetworkSettings
@@ -112,6 +115,7 @@ class Checkpoint:
     adaptations: tuple[Mapping[str, Any], ...] = ()
     base: str = ""
     init: str = ""
+    latents: LatentEntry | None = None
     hash: str = ""
 
     @classmethod
@@ -163,7 +167,7 @@ def load_model(path: str | Path) -> tuple[Denoiser, Checkpoint]:
     """
     tensors, checkpoint = _read(Path(path))
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn, and replaced at once
-        denoiser = Denoiser(checkpoint.network, checkpoint.schema)
+        denoiser = Denoiser(checkpoint.network, checkpoint.schema, space_of(checkpoint.latents, Path(path)))
     try:
         denoiser.load_state_dict(tensors)
     except RuntimeError as error:

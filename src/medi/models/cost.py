@@ -23,8 +23,8 @@ def weightless(settings: NetworkSettings, schema: Schema) -> Denoiser:
 
 def gflop_per_image(denoiser: Denoiser) -> float:
     """10^9 floating-point operations of one evaluation of D on one image."""
-    size, device = denoiser.settings.size, denoiser.device
-    x, sigma = torch.zeros(1, 3, size, size, device=device), torch.ones(1, device=device)
+    device = denoiser.device
+    x, sigma = torch.zeros(1, *denoiser.settings.shape, device=device), torch.ones(1, device=device)
     z = torch.zeros(1, denoiser.settings.condition_width, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         denoiser(x, sigma, z)

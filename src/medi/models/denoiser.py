@@ -18,6 +18,7 @@ from medi.cohort.schema import Schema, SchemaEntry
 from medi.models.conditioning import Conditioning
 from medi.models.network import NETWORKS, UNET, NetworkSettings
 from medi.models.noise import DDPM_STEPS, SIGMA_DATA, ddpm_sigmas, loss_weight
+from medi.models.space import PixelSpace, Space
 
 TIME_SCALE = 250.0  # natural logarithm of sigma -> the time steps that sinusoidal embeddings expect
 
@@ -33,12 +34,13 @@ class Denoiser(nn.Module):
     """D(x, sigma, z), with F the UNet and `conditioning` to turn codes into z:
 
     edm: D = c_skip x + c_out F(c_in x, c_noise, z); ddpm: D = x - sigma F(x / sqrt(1 + sigma^2), t(sigma), z).
-    A registered network is D itself.
+    A registered network is D itself. space: what its images are, pixels unless another one is given.
     """
 
-    def __init__(self, settings: NetworkSettings, schema: Schema) -> None:
+    def __init__(self, settings: NetworkSettings, schema: Schema, space: Space | None = None) -> None:
         super().__init__()
         self.settings, self.schema, self._is_compiled = settings, schema, False
+        self.space: Space = space or PixelSpace()
         self.conditioning = Conditioning(schema, settings.condition_width, settings.join, settings.slices)
         self.network = NETWORKS[settings.network](settings)
         self.register_buffer("ddpm_log_sigmas", torch.from_numpy(ddpm_sigmas()).float().log(), persistent=False)
@@ -47,8 +49,8 @@ class Denoiser(nn.Module):
                 nn.init.zeros_(parameter)  # D starts as c_skip x
 
     def forward(
-        self, x: Float[Tensor, "n 3 h w"], sigma: Float[Tensor, " n"], z: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n 3 h w"]:
+        self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], z: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n c h w"]:
         if self.settings.network != UNET:
             return self.network(x, sigma, z)
         s = sigma[:, None, None, None]
@@ -59,8 +61,8 @@ class Denoiser(nn.Module):
         return (SIGMA_DATA / total) ** 2 * x + s * SIGMA_DATA / total * residual
 
     def _network(
-        self, x: Float[Tensor, "n 3 h w"], time: Float[Tensor, " n"], z: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n 3 h w"]:
+        self, x: Float[Tensor, "n c h w"], time: Float[Tensor, " n"], z: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n c h w"]:
         inner = functional.pixel_unshuffle(x, self.settings.fold).contiguous(memory_format=torch.channels_last)
         outer = self.network(inner, time, z).float()
         return functional.pixel_shuffle(outer, self.settings.fold)

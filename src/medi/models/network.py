@@ -1,11 +1,11 @@
 """What a network is made of, and the UNet that medi brings; others are added by name (`medi.register`).
 
-A registered network is called with NetworkSettings and gives a module D(x, sigma, z) -> image, all [n, 3, h, w]: x is
+A registered network is called with NetworkSettings and gives a module D(x, sigma, z) -> image, all [n, *shape]: x is
 image + sigma * noise, sigma [n] are the noise levels, z [n, condition_width] the conditions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,7 +23,7 @@ UNET = "unet"
 def build_unet(settings: "NetworkSettings") -> nn.Module:
     """Our UNet on folded images, in channels-last layout."""
     network = UNet(
-        channels=3 * settings.fold**2,
+        channels=settings.shape[0] * settings.fold**2,
         widths=settings.channels,
         layers=settings.layers,
         attention=settings.attention,
@@ -49,6 +49,7 @@ class NetworkSettings:
     scales them as well. join: how embeddings become z_cond; slices: whether class and attributes have equal shares of
     it, or the class half. parameterisation: what the UNet predicts (`Denoiser`).
     network: "unet", or the name of a registered one, which may use the other fields as it likes.
+    latent_channels, latent_stride: of an autoencoder whose latents are denoised in place of pixels; set by training.
 
     >>> NetworkSettings(size=64, channels=(32, 64)).condition_width
     128
@@ -70,6 +71,8 @@ class NetworkSettings:
     slices: Slices = "equal"
     parameterisation: Literal["edm", "ddpm"] = "edm"
     network: str = UNET
+    latent_channels: int = 0
+    latent_stride: int = 1
 
     def __post_init__(self) -> None:
         NETWORKS[self.network]  # refuses an unknown name
@@ -77,11 +80,11 @@ class NetworkSettings:
             self._check_unet()
 
     def _check_unet(self) -> None:
-        step = self.fold * 2 ** (len(self.channels) - 1)
+        step = self.latent_stride * self.fold * 2 ** (len(self.channels) - 1)
         if self.size % step:
-            raise MediError(
-                f"image size {self.size} is no multiple of {step} (fold {self.fold}, {len(self.channels)} levels)"
-            )
+            stride = f", {self.latent_stride} px a latent" if self.latent_channels else ""
+            why = f"fold {self.fold}, {len(self.channels)} levels{stride}"
+            raise MediError(f"image size {self.size} is no multiple of {step} ({why})")
         if any(width % self.groups for width in self.channels):
             raise MediError(f"channels {list(self.channels)} must be multiples of {self.groups}")
         depth = len(self.channels)
@@ -90,6 +93,20 @@ class NetworkSettings:
         attended = {self.channels[level] for level in (*self.attention, *[depth - 1] * self.middle_attention)}
         if odd := [width for width in attended if width % self.head_dim]:
             raise MediError(f"attention over {odd[0]} channels needs a head_dim that divides them, not {self.head_dim}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What is denoised: channels, height and width of pixels or of latents."""
+        side = self.size // self.latent_stride
+        return (self.latent_channels or 3, side, side)
+
+    def on_latents(self, channels: int, stride: int) -> "NetworkSettings":
+        """The same network on latents, which are not folded: they are small and have many channels already.
+
+        >>> NetworkSettings(size=256, fold=4).on_latents(32, 8).shape
+        (32, 32, 32)
+        """
+        return replace(self, fold=1, latent_channels=channels, latent_stride=stride)
 
     @property
     def condition_width(self) -> int:

@@ -35,6 +35,7 @@ from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
 from medi.models.missing_conditions import check_met
 from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.sampling.solvers import check_bounds
 
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
 RENAMED = {"weaker_model": "autoguidance_model", "transferred_from": "translated_from"}  # in folders of version 0.1
@@ -72,12 +73,14 @@ def generate(
     cores.
     """
     rows, (denoiser, checkpoint) = as_text(rows), load_on_device(model)
-    other, other_hash = _load_worse(worse, denoiser)
+    other, other_hash = _load_worse(worse, denoiser, checkpoint)
+    check_bounds(settings.solver, denoiser.space.is_bounded)
     settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None)
     _check(rows, denoiser.schema)
     check_met(str(model), checkpoint, rows)
     made_by = {"model": checkpoint.hash, "autoguidance_model": other_hash, "seed": seed, "sampler": asdict(settings)}
     made_by["plan"] = content_hash(rows.to_csv(index=False))
+    made_by |= decoder_of(checkpoint)
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other)
     made = Made(_table(rows, checkpoint.hash, seed, settings), denoiser, made_by)
@@ -157,17 +160,25 @@ def produce(
 
 
 def load_on_device(path: Path) -> tuple[Denoiser, Checkpoint]:
-    """`load_model` on this process's GPU, if there is one."""
+    """`load_model` on this process's GPU, if there is one; its autoencoder is opened, where it needs one."""
     denoiser, checkpoint = load_model(path)
+    denoiser.space.check()
     return denoiser.to(device()), checkpoint
 
 
-def _load_worse(path: Path | None, guided: Denoiser) -> tuple[Denoiser | None, str]:
+def decoder_of(checkpoint: Checkpoint) -> dict[str, object]:
+    """What a cohort says of the autoencoder that its images were decoded with; nothing of images of pixels."""
+    return {"latents": dict(checkpoint.latents)} if checkpoint.latents else {}
+
+
+def _load_worse(path: Path | None, guided: Denoiser, known: Checkpoint) -> tuple[Denoiser | None, str]:
     if path is None:
         return None, ""
     denoiser, checkpoint = load_on_device(path)
     if (denoiser.schema, denoiser.settings.size) != (guided.schema, guided.settings.size):
         raise MediError(f"{path}: knows other levels or another image size than the model that it should guide")
+    if checkpoint.latents != known.latents:
+        raise MediError(f"{path}: works on other latents than the model that it should guide; train both on the same")
     return denoiser, checkpoint.hash
 
 

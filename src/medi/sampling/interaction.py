@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medi.cohort.pixels import to_float
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
@@ -55,9 +54,9 @@ def interaction(
     for start in range(0, len(patches), batch):
         rows = np.arange(start, min(start + batch, len(patches)))
         part = patches.select(rows)
-        images = torch.from_numpy(to_float(part.images[:])).to(denoiser.device)
+        images = denoiser.space.encode(part.images[:]).to(denoiser.device)
         for sigma in sigmas:
-            noisy = images + sigma * _noise(part, sigma, seed).to(images)
+            noisy = images + sigma * _noise(part, sigma, seed, denoiser.settings.shape).to(images)
             dropped: list[list[str]] = [[], names, ["class"], ["class", *names]]
             estimates = [bare(denoiser, condition(denoiser, part.table, out))(noisy, sigma) for out in dropped]
             joint, whole = energies(*estimates)
@@ -65,18 +64,17 @@ def interaction(
     return pd.concat(found, ignore_index=True)
 
 
-def _noise(patches: Cohort, sigma: float, seed: int) -> Float[Tensor, "n 3 h w"]:
+def _noise(patches: Cohort, sigma: float, seed: int, shape: tuple[int, int, int]) -> Float[Tensor, "n c h w"]:
     """Noise of each patch by its own name, so that it is the same in any batch (P3)."""
-    shape = (3, patches.images.size, patches.images.size)
     keys = (("interaction", seed, name, f"{sigma:g}") for name in patches.table["sample_id"])
     return torch.from_numpy(np.stack([seeds.generator(*key).standard_normal(shape, np.float32) for key in keys]))
 
 
 def energies(
-    both: Float[Tensor, "n 3 h w"],
-    class_alone: Float[Tensor, "n 3 h w"],
-    attributes_alone: Float[Tensor, "n 3 h w"],
-    neither: Float[Tensor, "n 3 h w"],
+    both: Float[Tensor, "n c h w"],
+    class_alone: Float[Tensor, "n c h w"],
+    attributes_alone: Float[Tensor, "n c h w"],
+    neither: Float[Tensor, "n c h w"],
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Numerator and denominator of the energy of each patch.
 

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from medi.cohort.pixels import to_uint8
 from medi.core import seeds
 from medi.core.devices import Precision, compile_failed, in_bf16
 from medi.core.errors import MediError
@@ -17,7 +16,7 @@ from medi.core.settings import validated
 from medi.models.denoiser import Denoiser
 from medi.sampling.guidance import Guidance, Interval, as_words, check_interval, guided, inside
 from medi.sampling.schedules import SCHEDULES
-from medi.sampling.solvers import SOLVERS, Fresh, dpm_solver_2m
+from medi.sampling.solvers import SOLVERS, Fresh, check_bounds, dpm_solver_2m
 
 
 @validated
@@ -100,6 +99,7 @@ def sample_images(
     its full size, so that an image does not depend on how many stand beside it (P3). worse: the model that autoguidance
     draws away from.
     """
+    check_bounds(settings.solver, denoiser.space.is_bounded)
     parts = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     size = denoiser.settings.size
     made = [_sample_batch(denoiser, part, seed, settings, worse) for part in parts]
@@ -127,10 +127,10 @@ def _sample_batch(
             if settings.compile and "memory" not in str(error):
                 raise compile_failed(error) from error
             raise
-    return to_uint8(images[: len(rows)].cpu().numpy())
+    return denoiser.space.decode(images[: len(rows)])
 
 
-def _drawn(denoiser: Denoiser, rows: pd.DataFrame, seed: int) -> Float[Tensor, "n 3 h w"]:
+def _drawn(denoiser: Denoiser, rows: pd.DataFrame, seed: int) -> Float[Tensor, "n c h w"]:
     """The noise of each row, on the denoiser's device."""
-    size = denoiser.settings.size
-    return torch.from_numpy(seeds.noise(seed, list(rows["noise_id"]), (3, size, size))).to(denoiser.device)
+    shape = denoiser.settings.shape
+    return torch.from_numpy(seeds.noise(seed, list(rows["noise_id"]), shape)).to(denoiser.device)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from medi.core.errors import MediError
 from medi.core.registry import Registry, registry
 from medi.sampling.schedules import Sigmas
 
@@ -83,6 +84,12 @@ def heun(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float
         end = (euler - denoise(euler, float(following))) / float(following)
         x = x + float(following - sigma) * (slope + end) / 2
     return x
+
+
+def check_bounds(solver: str, is_bounded: bool) -> None:
+    """Refuse a solver that clips to [-1, 1] where images are not bounded: latents."""
+    if solver == "ddim_clipped" and not is_bounded:
+        raise MediError("ddim_clipped bounds pixels, and latents have no bounds; take ddim or dpm_solver_2m")
 
 
 SOLVERS: Registry[Solver] = registry("solver").fill(

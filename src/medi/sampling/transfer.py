@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
-from medi.cohort.pixels import to_float, to_uint8
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core import seeds
@@ -28,10 +27,10 @@ from medi.core.sharding import WHOLE, Shard
 from medi.models.checkpoint import Checkpoint, check_scale
 from medi.models.denoiser import Denoiser
 from medi.models.missing_conditions import condition_known
-from medi.sampling.generate import Made, load_on_device, produce
+from medi.sampling.generate import Made, decoder_of, load_on_device, produce
 from medi.sampling.guidance import bare
 from medi.sampling.schedules import Sigmas
-from medi.sampling.solvers import SOLVERS
+from medi.sampling.solvers import SOLVERS, check_bounds
 
 STAMPS = ("source", "translated_from", "transfer")  # columns of a translated row beside its conditions
 
@@ -79,16 +78,16 @@ class Bridge:
     checkpoint: Checkpoint
     settings: TransferSettings
 
-    def invert(self, images: UInt8[np.ndarray, "n h w 3"], rows: pd.DataFrame) -> Float[Tensor, "n 3 h w"]:
+    def invert(self, images: UInt8[np.ndarray, "n h w 3"], rows: pd.DataFrame) -> Float[Tensor, "n c y x"]:
         """The noise that stands for each patch under its own condition."""
-        return self._follow(torch.from_numpy(to_float(images)), rows, self.settings.sigmas())
+        return self._follow(self.denoiser.space.encode(images), rows, self.settings.sigmas())
 
-    def render(self, noise: Float[Tensor, "n 3 h w"], rows: pd.DataFrame) -> UInt8[np.ndarray, "n h w 3"]:
+    def render(self, noise: Float[Tensor, "n c y x"], rows: pd.DataFrame) -> UInt8[np.ndarray, "n h w 3"]:
         """The patch that this noise stands for under another condition: levels, or mixes of levels."""
-        return to_uint8(self._follow(noise, rows, self.settings.sigmas()[::-1]).numpy())
+        return self.denoiser.space.decode(self._follow(noise, rows, self.settings.sigmas()[::-1]))
 
     @torch.inference_mode()
-    def _follow(self, x: Float[Tensor, "n 3 h w"], rows: pd.DataFrame, sigmas: Sigmas) -> Float[Tensor, "n 3 h w"]:
+    def _follow(self, x: Float[Tensor, "n c y x"], rows: pd.DataFrame, sigmas: Sigmas) -> Float[Tensor, "n c y x"]:
         """x along the flow of the rows' conditions, in full batches, so that a patch does not depend on those beside
         it (P3)."""
         solve, size, out = SOLVERS[self.settings.solver], self.settings.batch, torch.empty_like(x)
@@ -183,10 +182,12 @@ def transfer(
     check_scale(cohort, checkpoint)
     if clash := sorted({a.name for a in denoiser.schema.conditions} & set(STAMPS)):
         raise MediError(f"the model's attributes {', '.join(clash)} are names of our own columns; rename them")
+    check_bounds(settings.solver, denoiser.space.is_bounded)
     bridge = Bridge(denoiser, checkpoint, settings)
     for wanted in (cohort.table, rows):
         condition_known(denoiser, checkpoint, wanted)
-    made_by = {"model": checkpoint.hash, "transfer": asdict(settings), "cohort": cohort.digest()}
+    made_by: dict[str, object] = {"model": checkpoint.hash, "transfer": asdict(settings), "cohort": cohort.digest()}
+    made_by |= decoder_of(checkpoint)
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     table = rows.assign(image="", origin=checkpoint.hash, transfer=str(settings))
     work = partial(_translate, bridge, cohort)

@@ -19,6 +19,8 @@ from medi.core.devices import device, in_bf16
 from medi.core.seeds import generator
 from medi.models.cost import duration, flop, gflop_per_image, weightless
 from medi.models.denoiser import Denoiser
+from medi.training.data import Views
+from medi.training.latents import Ground, network_of
 from medi.training.presets import Preset
 from medi.training.recipe import Recipe
 from medi.training.trainer import Trainer, fresh_denoiser
@@ -54,8 +56,9 @@ class Cost:
 
 def cost_of(chosen: Preset, schema: Schema) -> Cost:
     """The cost of a preset's training on this machine, from a second of forward passes, each counted three times."""
-    counted = weightless(chosen.network, schema)
-    denoiser = fresh_denoiser(chosen.network, schema, 0, chosen.recipe.init).to(device())
+    network = network_of(chosen.network, chosen.recipe)
+    counted = weightless(network, schema)
+    denoiser = fresh_denoiser(network, schema, 0, chosen.recipe.init).to(device())
     parameters = sum(weight.numel() for weight in counted.parameters())
     return Cost(parameters, 3 * gflop_per_image(counted), chosen.recipe.images, _rate(denoiser, chosen.recipe))
 
@@ -77,9 +80,16 @@ def try_updates(chosen: Preset, schema: Schema, updates: int = 3) -> Trial:
     rows = pd.DataFrame({a.name: [a.levels[0] if a.levels else "0"] * batch for a in schema.conditions})
     rows = rows.assign(sample_id=[f"trial {i}" for i in range(batch)], patient="", slide="")
     pixels = generator("trial").integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
-    trainer = Trainer(Cohort(rows, schema, Pixels.of(pixels)), chosen.network, chosen.recipe, schema, 0)
+    network = network_of(chosen.network, chosen.recipe)
+    ground = Ground(training=_noise_of(network.shape)) if network.latent_channels else None
+    trainer = Trainer(Cohort(rows, schema, Pixels.of(pixels)), network, chosen.recipe, schema, 0, ground)
     _seconds(trainer.step)
     return Trial(min(_seconds(trainer.step) for _ in range(updates)), _largest_memory())
+
+
+def _noise_of(shape: tuple[int, int, int]) -> Views:
+    """In place of latents from a store."""
+    return lambda rows, turns: generator("trial").standard_normal((len(rows), *shape), dtype=np.float32)
 
 
 def _largest_memory() -> int:
@@ -91,9 +101,9 @@ def _largest_memory() -> int:
 @torch.inference_mode()
 def _rate(denoiser: Denoiser, recipe: Recipe) -> float:
     """Images per second of forward and backward passes, which take three times as long as the former alone."""
-    kind, size = denoiser.device.type, denoiser.settings.size
+    kind, shape = denoiser.device.type, denoiser.settings.shape
     n = (recipe.micro_batch or recipe.batch) if kind == "cuda" else min(recipe.micro_batch or recipe.batch, AT_ONCE)
-    x, sigma = torch.zeros(n, 3, size, size, device=denoiser.device), torch.ones(n, device=denoiser.device)
+    x, sigma = torch.zeros(n, *shape, device=denoiser.device), torch.ones(n, device=denoiser.device)
     z = torch.zeros(n, denoiser.settings.condition_width, device=denoiser.device)
     with torch.autocast(kind, torch.bfloat16, enabled=in_bf16(recipe.precision)):
         one = _seconds(partial(denoiser, x[:1], sigma[:1], z[:1]))  # libraries choose their kernels

@@ -1,7 +1,7 @@
 """The endless sequence of training images: image c depends on (seed, c) alone (P4)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,27 +10,30 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 from scipy.special import ndtri
 from torch import Tensor
 
-from medi.cohort.pixels import to_float
+from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Codes
 from medi.cohort.table import Cohort
-from medi.cohort.turns import VIEWS, dihedral
+from medi.cohort.turns import VIEWS
 from medi.core import seeds
 from medi.models.conditioning import as_tensors, dropout_rates
 from medi.models.noise import DDPM_STEPS, ddpm_sigmas
+from medi.models.space import PixelSpace, Space
 from medi.training.recipe import Over, Recipe
 
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
+Views = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Float32[np.ndarray, "n c h w"]]  # of rows, turns
 GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fill [0, 1) evenly
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean images in [-1, 1], their codes, noise levels, unit noise and dropped conditions, k in the codes' order."""
+    """Clean images as the network sees them, their codes, noise levels, unit noise and dropped conditions, k in the
+    codes' order."""
 
-    images: Float[Tensor, "n 3 h w"]
+    images: Float[Tensor, "n c h w"]
     codes: dict[str, Shaped[Tensor, " n"]]
     sigma: Float[Tensor, " n"]
-    noise: Float[Tensor, "n 3 h w"]
+    noise: Float[Tensor, "n c h w"]
     dropped: Bool[Tensor, "n k"]
 
     @classmethod
@@ -60,24 +63,28 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
 class Batches:
     """Any images of the endless training sequence: image c depends on (seed, c) alone."""
 
-    def __init__(self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int, views: Views | None = None
+    ) -> None:
+        """views: what the network sees of patches, by default their pixels."""
         self.pixels, self.codes, self.recipe, self.seed = cohort.images, codes, recipe, seed
+        self.views = views or views_in(PixelSpace(), self.pixels)
         self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance, recipe.balance_over))
         self.dropout = dropout_rates(recipe.dropout, codes)
         self.offset = seeds.generator("sigma", seed).random()
 
     def __call__(self, counters: Int64[np.ndarray, " n"], device: torch.device) -> Batch:
-        shape = (3, self.pixels.size, self.pixels.size)
-        noise = np.empty((len(counters), *shape), dtype=np.float32)
         rows, turns = np.empty(len(counters), dtype=np.int64), np.empty(len(counters), dtype=np.int64)
         dropped = np.empty((len(counters), len(self.codes)), dtype=bool)
-        for i, counter in enumerate(counters):
-            rng = seeds.generator("train", self.seed, int(counter))
+        streams = [seeds.generator("train", self.seed, int(counter)) for counter in counters]
+        for i, rng in enumerate(streams):
             rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
             turns[i] = rng.integers(VIEWS) * self.recipe.dihedral
             dropped[i] = rng.random(len(self.codes)) < self.dropout
-            rng.standard_normal(out=noise[i], dtype=np.float32)
-        images = dihedral(to_float(self.pixels[rows]), turns)
+        images = self.views(rows, turns)
+        noise = np.empty_like(images)
+        for out, rng in zip(noise, streams):
+            rng.standard_normal(out=out, dtype=np.float32)
         return Batch(
             torch.from_numpy(images).to(device),
             as_tensors({name: column[rows] for name, column in self.codes.items()}, device),
@@ -93,6 +100,11 @@ class Batches:
             return ddpm_sigmas().astype(np.float32)[(quantiles * DDPM_STEPS).astype(np.int64)]
         normal = ndtri(np.clip(quantiles, 1e-6, 1 - 1e-6))
         return np.exp(self.recipe.noise_mean + self.recipe.noise_std * normal).astype(np.float32)
+
+
+def views_in(space: Space, pixels: Pixels) -> Views:
+    """Views that are made of pixels when they are drawn."""
+    return lambda rows, turns: space.views(pixels[rows], turns)
 
 
 def draw_probabilities(

@@ -27,6 +27,7 @@ from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, model_hash, save_model, save_tensors
 from medi.models.first_weights import first_weights_hash
 from medi.models.network import NetworkSettings
+from medi.training.latents import prepared
 from medi.training.log import LOG, SPEEDS, LogRow, check_collapse, check_finite, utilisation, write_log
 from medi.training.recipe import Recipe
 from medi.training.sheet import Draw, sheet
@@ -35,7 +36,7 @@ from medi.training.trainer import Trainer
 MODEL, EARLY, STATE = "model.safetensors", "early.safetensors", "state.safetensors"  # in a model's folder
 SAVE_SECONDS = 300.0  # between two states at most
 ASKED_EVERY = 8  # updates after which several processes agree whether to stop
-COMPARED = ("recipe", "seed", "data", "info", "network", "combinations", "init")  # entries of a header
+COMPARED = ("recipe", "seed", "data", "info", "network", "combinations", "init", "latents")  # entries of a header
 
 
 @holding("folder")
@@ -64,6 +65,8 @@ def train(
     """
     _check(cohort, settings, recipe, draw)
     keep_freed_memory()
+    ground = prepared(cohort, validation, recipe, folder)
+    settings = ground.network(settings)
     checkpoint = Checkpoint(
         settings,
         schema,
@@ -74,6 +77,7 @@ def train(
         combinations=counts(cohort.table, cohort.schema),
         mpp=cohort.mpp,
         init=first_weights_hash(recipe.init),
+        latents=ground.entry,
     )
     model = folder / MODEL
     base = _base(folder, checkpoint)
@@ -81,7 +85,7 @@ def train(
         _mend_log(folder)
         return model
     checkpoint = replace(checkpoint, base=base)
-    trainer = Trainer(cohort, settings, recipe, schema, seed)
+    trainer = Trainer(cohort, settings, recipe, schema, seed, ground)
     training = _Training(trainer, folder, checkpoint, seed, validation, draw)
     training.resume()
     with noted() as training.signal:

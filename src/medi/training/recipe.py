@@ -35,6 +35,8 @@ class Recipe:
     images: keep, how many averages stay in snapshots/; sheets, whether a grid of samples is drawn; tensorboard,
     whether the log goes there too. early_average: the average after so many images stays in early.safetensors, the
     worse model of autoguidance; 0 is none.
+    autoencoder: "diffusers:FOLDER" or "taef2:FOLDER", whose latents are denoised (`medi.models.autoencoder`); "" is
+    pixels. least_psnr: dB that its round trip of the training patches must keep, or it is refused; 0 takes any.
     init: the model file whose weights the network begins with (`medi.models.first_weights`); "" draws them from the
     seed. Conditions are always learned anew.
 
@@ -73,6 +75,8 @@ class Recipe:
     tensorboard: bool = False
     early_average: int = 0
     init: str = ""
+    autoencoder: str = ""
+    least_psnr: float = 28.0
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:

@@ -18,8 +18,10 @@ from medi.models.denoiser import Denoiser
 from medi.models.ema import Ema
 from medi.models.first_weights import begin_with
 from medi.models.network import NetworkSettings
+from medi.models.space import Space
 from medi.training.cuda_graph import Recorded
 from medi.training.data import Batch, Batches
+from medi.training.latents import Ground
 from medi.training.loss import DenoisingLoss
 from medi.training.optimisers import optimizers
 from medi.training.prefetch import Ahead, Counters
@@ -33,12 +35,14 @@ ATTENTION = [  # all but cuDNN's, whose backward pass can give NaN on an H100, a
 ]
 
 
-def fresh_denoiser(settings: NetworkSettings, schema: Schema, seed: int, init: str = "") -> Denoiser:
+def fresh_denoiser(
+    settings: NetworkSettings, schema: Schema, seed: int, init: str = "", space: Space | None = None
+) -> Denoiser:
     """A denoiser whose first weights come from the seed, those of its network from `init` where that names any; the
     random numbers of the caller stay as they are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.integer("weights", seed))
-        made = Denoiser(settings, schema)
+        made = Denoiser(settings, schema, space)
     if init:
         begin_with(made, init)
     return made
@@ -50,18 +54,26 @@ class Trainer:
     With N processes each works on every N-th image of a batch and gradients are averaged, so that N equal one (P4).
     """
 
-    def __init__(self, cohort: Cohort, settings: NetworkSettings, recipe: Recipe, schema: Schema, seed: int) -> None:
+    def __init__(
+        self,
+        cohort: Cohort,
+        settings: NetworkSettings,
+        recipe: Recipe,
+        schema: Schema,
+        seed: int,
+        ground: Ground | None = None,
+    ) -> None:
         from accelerate import Accelerator
 
         # Its precision is the process's, ours is the recipe's; processes on CPUs join only where they are told of it.
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-        self.recipe, self.images = recipe, 0
-        self.denoiser = fresh_denoiser(settings, schema, seed, recipe.init)
+        self.recipe, self.images, self.ground = recipe, 0, ground or Ground()
+        self.denoiser = fresh_denoiser(settings, schema, seed, recipe.init, self.ground.space)
         loss = torch.compile(DenoisingLoss(self.denoiser)) if recipe.compile else DenoisingLoss(self.denoiser)
         self.loss, *self.optimizers = self.accelerator.prepare(loss, *optimizers(self.denoiser, recipe))
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
-        self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed)
+        self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed, self.ground.training)
         self.ahead: Ahead[Batch] | None = None
         self.recorded: Recorded[Batch] | None = None
         if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
@@ -169,7 +181,8 @@ class Trainer:
 
     def averaged(self) -> Denoiser:
         """A denoiser with the averaged weights, on this process's device."""
-        made = fresh_denoiser(self.denoiser.settings, self.denoiser.schema, 0).to(self.accelerator.device)
+        made = fresh_denoiser(self.denoiser.settings, self.denoiser.schema, 0, space=self.ground.space)
+        made = made.to(self.accelerator.device)
         self.ema.copy_to(made)
         return made
 
@@ -187,7 +200,8 @@ class Trainer:
         """The averaged weights' loss on a cohort, with noise that is the same at every call."""
         averaged = self.averaged()
         loss = DenoisingLoss(averaged)
-        batches = Batches(cohort, cohort.schema.encode(cohort.table), self.recipe, seeds.integer("validation"))
+        codes, seed = cohort.schema.encode(cohort.table), seeds.integer("validation")
+        batches = Batches(cohort, codes, self.recipe, seed, self.ground.validation)
         starts = range(0, len(cohort), batch)
         values = [loss(batches(np.arange(s, min(s + batch, len(cohort))), averaged.device)).item() for s in starts]
         return float(np.mean(values))

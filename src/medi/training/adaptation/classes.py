@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from medi.cohort.pixels import to_float
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core import seeds
@@ -34,7 +33,7 @@ def class_posteriors(
     known counts as certain.
     """
     classes = denoiser.schema.classes.levels
-    images = torch.from_numpy(to_float(patches.images[:]))
+    images = denoiser.space.encode(patches.images[:])
     ids = [f"{i} {j}" for i in range(len(patches)) for j in range(len(LEVELS))]
     noise = torch.from_numpy(seeds.noise(seed, ids, tuple(images.shape[1:])))
     sigma = torch.from_numpy(np.tile(LEVELS, len(patches)).astype(np.float32))

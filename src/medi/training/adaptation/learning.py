@@ -21,7 +21,7 @@ from medi.models.denoiser import Denoiser
 from medi.training.adaptation.classes import class_posteriors, soft_labels, unlabelled
 from medi.training.adaptation.levels import place
 from medi.training.adaptation.low_rank import weights_of, with_changes
-from medi.training.data import Batch, Batches
+from medi.training.data import Batch, Batches, views_in
 from medi.training.loss import DenoisingLoss
 from medi.training.recipe import Recipe
 
@@ -109,7 +109,8 @@ class Task:
         """Batches of the patches as the model's recipe draws them, with changes; a condition that is not known is
         dropped where training never met a row without it."""
         schema, recipe = denoiser.schema, Recipe(**{**self.checkpoint.recipe, **changes})
-        batches = Batches(patches, schema.encode(patches.table), recipe, self.settings.seed)
+        views = views_in(denoiser.space, patches.images)
+        batches = Batches(patches, schema.encode(patches.table), recipe, self.settings.seed, views)
         never = [not self.checkpoint.met_missing(a) for a in schema.conditions]
         return partial(_told, batches, denoiser, torch.tensor(never))
 

@@ -14,8 +14,9 @@ def extended(denoiser: Denoiser, attribute: str, name: str, vector: Float[Tensor
     """A copy of a denoiser that knows one level more, the last; its vector is the mean of the others unless given."""
     schema = denoiser.schema
     more = {a.name: replace(a, levels=(*a.levels, name)) if a.name == attribute else a for a in schema.conditions}
+    wider = Schema(more["class"], tuple(more[a.name] for a in schema.attributes))
     with torch.random.fork_rng(devices=[]):  # its first weights are replaced at once
-        made = Denoiser(denoiser.settings, Schema(more["class"], tuple(more[a.name] for a in schema.attributes)))
+        made = Denoiser(denoiser.settings, wider, denoiser.space)
     state, (key, count) = dict(denoiser.state_dict()), place(schema, attribute)
     table = state[key]
     row = table[:count].mean(dim=0) if vector is None else vector
