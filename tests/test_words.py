@@ -26,7 +26,7 @@ BIOLOGY = (
     r"[Cc]ell_(carcinoma|Tumors)|renal_.*cell|B-cell"
 )
 ALLOWED = {  # file -> what a line that may hold such a word has
-    "src/medi/cohort/packing.py": "free space",
+    "src/medi/cohort/pixels.py": "free space",
     "src/medi/cohort/readers/spreadsheets.py": r"[Cc]ell",  # of a sheet
     "src/medi/cohort/tcga.py": BIOLOGY,  # names of tumours
     "src/medi/cli/app.py": "first free one",  # a port
