@@ -10,10 +10,28 @@ from rich.panel import Panel
 from rich.text import Text
 
 from medi.cli.help import add
+from medi.cli.jobs import (
+    Account,
+    Asked,
+    Cpus,
+    Gpus,
+    Mem,
+    On,
+    Part,
+    Partition,
+    PartShard,
+    Shards,
+    Time,
+    Workers,
+    begin,
+    planned,
+    show_plan,
+)
 from medi.cli.next_step import NAME, next_step, program
 from medi.cli.options import Redo, RunOut, given, with_device
 from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import WARNING, Terminal, console, say, warn
+from medi.cli.values import shard_of
 
 if TYPE_CHECKING:
     from medi.study.settings import StudySettings
@@ -39,28 +57,89 @@ def run(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed in place of the study file's.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     redo: Redo = False,
+    on: On = None,
+    workers: Workers = None,
+    shards: Shards = None,
+    partition: Partition = "",
+    gpus: Gpus = 0,
+    cpus: Cpus = 4,
+    time: Time = "24:00:00",
+    mem: Mem = "",
+    account: Account = "",
+    part: Part = None,
+    shard: PartShard = "0/1",
 ) -> None:
     """A study from cohort to report, stage after stage.
 
     STUDY is a YAML file, every key of which is optional, or one of: demo, quick, ami_br, ami_br_2, ami_br_long,
-    ami_br_64, ami_br_2_64, ami_br_128, tcga_fields, tcga_ut.
+    ami_br_64, ami_br_2_64, ami_br_128, tcga_fields, tcga_ut. With --on the stages are jobs; --dry-run prints them.
 
     Example: medi run my-study.yaml --out my-run
     """
     from medi.study.settings import find_study
 
     settings = find_study(study, source, seed)
-    if not dry_run:
+    command = _command(study, out, source=source, seed=seed)
+    if part is not None:
+        _do_part(settings, out, part, shard, redo)
+        return
+    if on is None and dry_run:
+        _rehearse(settings)
+        next_step(*command)
+        return
+    place = on or _place()
+    if place is None:
         run_and_show(settings, out, redo)
         return
+    asked = Asked(place, command, workers, shards, gpus, cpus, time, mem, partition, account)
+    if dry_run:
+        show_plan(planned(settings, asked))
+        next_step(*command, "--on", place)
+        return
+    from medi.study.upkeep import LOG
+
+    begin(settings, asked, out, redo, Terminal(keep=out / LOG))
+    if place == "local":
+        run_and_show(settings, out, redo=False)
+    else:
+        next_step("status", out)
+
+
+def _command(study: Path, out: Path, **options: object) -> list[str]:
+    """The verb as it was typed, without what says where it runs."""
+    words = [str(word) for name, value in given(**options).items() for word in (f"--{name}", value)]
+    return ["run", str(study), *words, "--out", str(out)]
+
+
+def _place() -> str | None:
+    """Where a study runs: as jobs of this machine where it shows several GPUs, else in this process."""
+    from medi.core.devices import visible_gpus
+
+    return "local" if len(visible_gpus()) > 1 else None
+
+
+def _rehearse(settings: "StudySettings") -> None:
     from medi.study.rehearsal import rehearse
 
     for line in rehearse(settings):
         show = warn if line.startswith(WARNING) else say
         show(line.removeprefix(WARNING))
-    changed = given(source=source, seed=seed)
-    words = [word for name, value in changed.items() for word in (f"--{name}", value)]
-    next_step("run", study, *words, "--out", out)
+
+
+def _do_part(settings: "StudySettings", out: Path, part: str, shard: str, redo: bool) -> None:
+    """One part of a study, as a job does it."""
+    from medi.study.parts import MEASURE, PREPARE, do_part, prepare
+
+    terminal = Terminal()
+    if part == PREPARE:
+        prepare(settings, out, terminal, redo)
+    elif part == MEASURE:
+        run_and_show(settings, out, redo=False)
+        return
+    else:
+        with terminal.bars(part) as (advance,):
+            do_part(settings, out, part, shard_of(shard), advance, terminal)
+    say(f"{part}{'' if shard == '0/1' else f' {shard}'}: done")
 
 
 def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:

@@ -1,6 +1,5 @@
 """The verb slides: whole slides become a table of patches."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -56,10 +55,11 @@ def slides(
     Example: medi slides slides.csv --slides my-slides --size 256 --mpp 0.5
     """
     from medi.cohort.slides.planning import PATCHES, SLIDES, Field, plan_slides
+    from medi.core.threads import cores
 
     field = Field(size, mpp, places, tissue, most, keep_ids, seed)
     home = slides or (source if source.is_dir() else source.parent)
-    processes = workers or os.cpu_count() or 1
+    processes = workers or cores()
     asked = {"size": size, "mpp": mpp, "slides": str(home), "file": file, "places": str(places or ""), "tissue": tissue}
     asked |= {"most": most, "keep_ids": keep_ids, "on_error": on_error, "seed": seed}
     with only(out, "slides", {"source": source}, **asked), Terminal().bars("slides") as (advance,):

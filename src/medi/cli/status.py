@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from medi.cli.help import add
+from medi.cli.jobs import show_states
 from medi.cli.next_step import next_step
 from medi.cli.terminal import console, printable, say
 
@@ -20,17 +21,26 @@ if TYPE_CHECKING:
 AnyRun = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or not.")]
 
 
-def status(folder: AnyRun) -> None:
+def status(
+    folder: AnyRun,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the run's jobs that are in a queue.")] = False,
+) -> None:
     """How far a run is, and what it takes on the disk.
 
-    A row per stage: what became of it, its seconds, its size. Says whether a process works in the folder now.
+    A row per stage: what became of it, its seconds, its size; of a run with --on a row per job, and where it prints.
+    Says whether a process works in the folder now.
 
     Example: medi status my-run
     """
     from medi.study.upkeep import command_of, state_of
 
+    if cancel:
+        from medi.study.watching import cancel as cancel_jobs
+
+        say(cancel_jobs(folder))
     found = state_of(folder)
     console.print(_stages(found))
+    show_states(folder)
     if found.working is not None:
         by = found.working
         say(f"in work: process {by.pid} on {by.host} ({by.command})")

@@ -25,6 +25,7 @@ from medi.core.lines import line_of, parse_line
 from medi.core.locks import holding
 from medi.core.processes import Pool
 from medi.core.progress import Advance
+from medi.core.threads import cores
 
 UNIT = 64  # images per unit of work: what a kill can cost a worker
 UNIT_ROWS = 1024  # patches per unit, where images give many
@@ -54,7 +55,7 @@ def pack(
     recipe = recipe_of(cohort, fit)
     if (out / "cohort.json").exists() and not _has_lost(out, recipe):
         return _finished(out, recipe)
-    with Pool(os.cpu_count() or 1 if workers is None else workers) as pool:
+    with Pool(cores() if workers is None else workers) as pool:
         jobs, unreadable = _jobs(cohort.table, root, fit, pool, on_error)
         units = _units(jobs)
         store, log = _open_store(out, recipe, jobs, size)

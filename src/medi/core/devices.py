@@ -41,6 +41,14 @@ def use_device(name: str) -> None:
         raise MediError(f"device {name}: there is no such GPU here; `medi doctor` says what there is, or choose cpu")
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them; none on a CPU."""
+    if not torch.cuda.is_available():
+        return ()
+    named = tuple(part for part in os.environ.get(VISIBLE, "").split(",") if part)
+    return named or tuple(map(str, range(torch.cuda.device_count())))
+
+
 def device() -> torch.device:
     """The GPU that torchrun gave this process, else the first one, else the CPU."""
     return torch.device(f"cuda:{process('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")

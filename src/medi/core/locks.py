@@ -8,11 +8,12 @@ import inspect
 import json
 import multiprocessing
 import os
+import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, wraps
@@ -31,22 +32,30 @@ _held: dict[Path, int] = {}  # the locks that this process holds, and how often
 
 @dataclass(frozen=True)
 class Holder:
-    """Who writes into a folder. `born` tells a process from a later one of the same number."""
+    """Who writes into a folder. `born` tells a process from a later one of the same number; job: of Slurm, or ""."""
 
     host: str
     pid: int
     born: str
     command: str
+    job: str = ""
 
     @classmethod
     def of_this_process(cls) -> "Holder":
-        return cls(socket.gethostname(), os.getpid(), _born(os.getpid()), " ".join(["medi", *sys.argv[1:]])[:200])
+        return cls(
+            socket.gethostname(), os.getpid(), _born(os.getpid()), " ".join(["medi", *sys.argv[1:]])[:200], _job()
+        )
 
     def is_alive(self, age: float) -> bool:
         """Whether the holder still works; of another machine only the age of its lock (seconds) tells."""
         if self.host != socket.gethostname():
-            return age < SILENT
+            return age < SILENT and not self.is_earlier_life()
         return _born(self.pid) == self.born and bool(self.born)
+
+    def is_earlier_life(self) -> bool:
+        """Whether the holder is this very job of Slurm, before it was put back into the queue."""
+        (job, _, life), (mine, _, now) = self.job.partition("."), _job().partition(".")
+        return bool(job) and job == mine and life != now
 
 
 @contextmanager
@@ -133,6 +142,20 @@ def holder(folder: Path) -> Holder | None:
 def last_holder(folder: Path) -> Holder | None:
     """Who holds a folder, or held it until a kill; None where a lock was never written, or was given back."""
     return next(filter(None, map(_read, [folder / NAME, *sorted(folder.glob(f"{NAME}-*"))])), None)
+
+
+def forget(folder: Path, jobs: Sequence[str]) -> None:
+    """Delete the locks in a folder that jobs of Slurm left, by their numbers; to be called when none of them works."""
+    for lock in folder.rglob(f"{NAME}*"):
+        if (found := _read(lock)) is not None and re.split("[._]", found.job)[0] in jobs:
+            lock.unlink(missing_ok=True)
+
+
+def _job() -> str:
+    """This process's job in Slurm, with the task in an array and how often it was put back; "" where there is none."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID", "") for name in ("JOB", "TASK"))
+    number = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
+    return number and f"{number}.{os.environ.get('SLURM_RESTART_COUNT', 0)}"
 
 
 def _holder(path: Path) -> Holder | None:

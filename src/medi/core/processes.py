@@ -30,6 +30,7 @@ from medi.core.errors import MediError
 from medi.core.progress import Advance, Show
 from medi.core.registry import extensions, load_extensions
 from medi.core.stopping import Reached, Stopped, ended_by_sigterm
+from medi.core.threads import cores
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch and BLAS are loaded
@@ -69,12 +70,12 @@ def side_by_side(calls: Mapping[str, Call], show: Show) -> None:
     ends the others. A MediError comes through as it is; any other error is a RuntimeError with the worker's traceback.
     Ctrl-C and SIGTERM end in `Stopped`, which tells what the calls have saved.
     """
-    titles, cores = list(calls), os.cpu_count() or 1
-    at_once = 1 if _has_gpu() else min(len(calls), cores)
+    titles, most = list(calls), cores()
+    at_once = 1 if _has_gpu() else min(len(calls), most)
     with ended_by_sigterm(), show.bars(*titles) as advances:
         for start in range(0, len(titles), at_once):
             group = [calls[title] for title in titles[start : start + at_once]]
-            with Pool(len(group), threads=max(cores // len(group), 1), apart=True) as pool:
+            with Pool(len(group), threads=max(most // len(group), 1), apart=True) as pool:
                 for _ in pool.each(group, advances[start : start + at_once]):
                     pass
 

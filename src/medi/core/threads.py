@@ -4,6 +4,7 @@ The matrices of the measures are small. Two threads took 2.8 times the processor
 the classifiers of the demo.
 """
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -12,6 +13,14 @@ from threadpoolctl import threadpool_limits
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def cores() -> int:
+    """The cores that this process may use: those that Slurm gave the job, or that the system lets it run on."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if given.isdigit():
+        return max(int(given), 1)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_thread(function: Callable[P, T]) -> Callable[P, T]:

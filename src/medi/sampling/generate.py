@@ -1,7 +1,6 @@
 """Generation: a plan becomes a synthetic cohort, batch by batch, by any number of processes, resumable (P3, P12)."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,7 @@ from medi.core.progress import Advance, unheard
 from medi.core.seals import UNSEALED, read_whole, sealed
 from medi.core.sharding import WHOLE, Shard, process, share
 from medi.core.tables import STAMPS
+from medi.core.threads import cores
 from medi.models.checkpoint import Checkpoint, load_model
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
@@ -98,7 +98,7 @@ def workers_worthwhile(images: int, batch: int) -> int:
     the cores of a process under torchrun, are taken already."""
     if torch.cuda.is_available() or process("WORLD_SIZE", 1) > 1:
         return 1
-    return max(1, min(os.cpu_count() or 1, images // (batch * BATCHES_EACH)))
+    return max(1, min(cores(), images // (batch * BATCHES_EACH)))
 
 
 def _fill_by_workers(folder: Path, rows: pd.DataFrame, task: Task, progress: Advance) -> None:

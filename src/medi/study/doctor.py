@@ -3,7 +3,6 @@
 Each finding carries its remedy. Nothing is changed, and torch is imported only to look at a GPU or a model.
 """
 
-import os
 import platform
 import re
 import shutil
@@ -19,6 +18,7 @@ from packaging.requirements import Requirement
 from medi import __version__
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
+from medi.core.threads import cores
 
 DISTRIBUTION = "medi-histo"
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -94,7 +94,6 @@ def _suits(requirement: Requirement, found: str) -> bool:
 
 
 def machine() -> Iterator[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     flags = _cpu_flags()
     if flags is None:
         units = "whether it has bf16 units is not known on this system"
@@ -102,7 +101,7 @@ def machine() -> Iterator[Finding]:
         units = (
             f"bf16 units: {', '.join(flag for flag in BF16_FLAGS if flag in flags) or 'none, training runs in fp32'}"
         )
-    yield Finding("processor", f"{platform.machine()}, {cores} cores; {units}")
+    yield Finding("processor", f"{platform.machine()}, {cores()} cores; {units}")
     yield _gpu()
 
 

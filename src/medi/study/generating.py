@@ -6,8 +6,9 @@ from pathlib import Path
 from medi.api.model import sample_part, train_split
 from medi.core.files import read_table
 from medi.core.progress import Advance
+from medi.core.sharding import WHOLE, Shard
 from medi.sampling.transfer import TransferSettings, filling, transfer
-from medi.study.context import MEDI, MODELS, Study, reopen
+from medi.study.context import MEDI, MODELS, TRANSLATED, Study, reopen
 from medi.study.settings import StudySettings
 from medi.study.stages import discard
 from medi.training.loop import EARLY
@@ -41,13 +42,13 @@ def sample_models(study: Study, path: Path) -> str:
     return f"{' and '.join(MODELS)}, {study.settings.sampling.steps} steps an image"
 
 
-def sample_model(folder: Path, model: str, advance: Advance) -> None:
-    """Worker: the synthetic cohort of one model."""
+def sample_model(folder: Path, model: str, advance: Advance, shard: Shard = WHOLE) -> None:
+    """Worker: the synthetic cohort of one model, or a part of it."""
     study = reopen(folder)
     s, checkpoint = study.settings, study.checkpoint(model)
     worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
     plan, out = folder / "plan", folder / "samples" / model
-    sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, workers=1, advance=advance)
+    sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, shard, workers=1, advance=advance)
 
 
 def translation_of(s: StudySettings) -> TransferSettings:
@@ -57,10 +58,21 @@ def translation_of(s: StudySettings) -> TransferSettings:
 
 def translate(study: Study, path: Path) -> str:
     """Training patches as MeDi shows them at the levels that the plan fills."""
+    with study.show.bars("translating") as (advance,):
+        rows, wanted = _translated(study, path, advance)
+    return f"{rows:,} training patches at another {study.settings.attribute}, of {wanted:,} that the plan wants"
+
+
+def translate_part(folder: Path, item: str, advance: Advance, shard: Shard) -> None:
+    """Worker: a part of the translated patches."""
+    _translated(reopen(folder), folder / TRANSLATED, advance, shard)
+
+
+def _translated(study: Study, path: Path, advance: Advance, shard: Shard = WHOLE) -> tuple[int, int]:
+    """How many patches are translated, and how many the plan wants."""
     s, patches = study.settings, study.split().where(split="train")
     plan = read_table(study.folder / "plan" / "rows.parquet")
     wanted = plan[plan["fill"].to_numpy(dtype=bool)]
     rows = filling(patches, patches.schema, s.attribute, wanted, s.seed)
-    with study.show.bars("translating") as (advance,):
-        transfer(study.checkpoint(MEDI), patches, rows, path, translation_of(s), advance)
-    return f"{len(rows):,} training patches at another {s.attribute}, of {len(wanted):,} that the plan wants"
+    transfer(study.checkpoint(MEDI), patches, rows, path, translation_of(s), advance, shard)
+    return len(rows), len(wanted)

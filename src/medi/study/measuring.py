@@ -1,14 +1,17 @@
 """The stages that measure: features, distances, control, memorisation, and what a classifier gains."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from medi.api.measures import embed_sets
+from medi.api.measures import embed_part, embed_sets
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
+from medi.core.progress import Advance
+from medi.core.sharding import Shard
 from medi.core.tables import (
     BY_ENCODER,
     CONFUSION,
@@ -30,8 +33,10 @@ from medi.evaluation.features import Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
 from medi.figures.names import DASH, known
-from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of
+from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of, embeddings_of, reopen
 from medi.study.results import pick
+
+PARTS = "parts"  # in the folder of features: those that other processes have embedded
 
 
 def learn_encoder(study: Study, path: Path) -> str:
@@ -46,10 +51,20 @@ def learn_encoder(study: Study, path: Path) -> str:
 def embed_patches(study: Study, path: Path, encoder: str) -> str:
     """The features of all patches by one encoder."""
     sets, extractor = study.stores(), study.encoder(encoder)
-    for name, found in embed_sets(sets, extractor, show=study.show):
+    ahead = path / PARTS
+    for name, found in embed_sets(sets, extractor, ahead if ahead.exists() else None, study.show):
         table = pd.DataFrame(found.features.astype(np.float32)).add_prefix("f")
         write_table(path / f"{name}.parquet", table)
+    shutil.rmtree(ahead, ignore_errors=True)
     return f"{sum(map(len, sets.values())):,} patches, {extractor.dimension} numbers each"
+
+
+def embed_shard(folder: Path, item: str, advance: Advance, shard: Shard, encoder: str) -> None:
+    """Worker: a part of the features by one encoder, which the stage puts together."""
+    study = reopen(folder)
+    sets, extractor = study.stores(), study.encoder(encoder)
+    for cohort in sets.values():
+        embed_part(cohort, extractor, folder / embeddings_of(study.settings, encoder) / PARTS, shard, advance)
 
 
 def measure_fidelity(study: Study, path: Path) -> str:

@@ -17,11 +17,24 @@ from medi.core.locks import is_lock
 from medi.core.progress import Show
 
 RECORD, COPY = "run.json", ".run.json"
-LOG = "log.txt"  # what the command line writes before the first stage
+BEFORE = ("log.txt", "jobs")  # what is written before the first stage: all that was shown, and what was submitted
 PASSING_FOLDERS = {"snapshots", "sheets", "parts"}  # what is used up on the way to a stage's output
 SPARE_FILES = {"state.safetensors"}  # what a done stage can do without: deleted where it is damaged
 LARGE = 1 << 28  # bytes
 Study = TypeVar("Study")
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """How processes of their own, on any machine, do the work of a stage before it: the stage then finds it done.
+
+    worker: called with the run folder, an item and an `Advance`, and with a shard where the work is cut. items: each a
+    folder of the stage's output; "" where it is all one. is_cut: whether any number of processes share an item.
+    """
+
+    worker: Callable[..., None]
+    items: tuple[str, ...] = ("",)
+    is_cut: bool = True
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,8 @@ class Stage(Generic[Study]):
     line to show. reads: the stages whose output it reads. settings: what else decides the result. version: one more
     whenever the code of this stage gives other results, so that run folders from before do it again. also: what else
     it writes into the run folder. discard: called with the run folder and the files of the output that are missing or
-    damaged, named from it, deletes what has to be made again; all of the output where there is none.
+    damaged, named from it, deletes what has to be made again; all of the output where there is none. ahead: where other
+    processes can do its work before it.
     """
 
     name: str
@@ -42,6 +56,7 @@ class Stage(Generic[Study]):
     version: int = 1
     also: tuple[str, ...] = ()
     discard: Callable[[Path, Iterable[str]], None] | None = None
+    ahead: Ahead | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -106,6 +121,16 @@ class Run:
             record.seconds = round(before + time.perf_counter() - started, 2)
             self._write()
         self.show.line(f"{stage.name}: {record.line} ({record.seconds:.0f} s)")
+
+    def is_done(self, stage: Stage[Study]) -> bool:
+        """Whether a stage was done to its end and what it wrote is there; whether that is whole `do` looks."""
+        found = self.records.get(stage.name)
+        return found is not None and found.line is not None and (self.folder / stage.name).exists()
+
+    def begin(self, stage: Stage[Study]) -> None:
+        """Record that a stage is worked on by others; what a stale one left is deleted, or refused, as in `do`."""
+        self._record(stage)
+        self._write()
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -191,7 +216,7 @@ def _open(folder: Path, redo: bool) -> dict[str, Record]:
     usable(folder)
     if any((folder / name).exists() for name in (RECORD, COPY)):
         return _of_today(folder, redo)
-    if any(path.name != LOG and not is_lock(path) for path in folder.iterdir()):
+    if any(path.name not in BEFORE and not is_lock(path) for path in folder.iterdir()):
         raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
     return {}
 

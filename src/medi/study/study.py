@@ -14,12 +14,12 @@ from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.fidelity.measures import metrics
 from medi.study import generating, measuring, preparing
-from medi.study.context import LEARNED, MEDI, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
+from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
 from medi.study.generating import discard_models, translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
-from medi.study.stages import Run, Stage, altered, discard_parts, usable
+from medi.study.stages import Ahead, Run, Stage, altered, discard_parts, usable
 
 
 def run(
@@ -51,14 +51,20 @@ def run(
 
 
 def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
-    run_folder = Run(out, show, redo)
-    kept = run_folder.records.get(SETTINGS)
+    run_folder = opened(settings, out, show, redo)
+    study = Study(settings, run_folder.folder, run_folder.show)
+    for stage in road(settings):
+        run_folder.do(stage, study)
+    return conclude(study)
+
+
+def opened(settings: StudySettings, out: Path, show: Show, redo: bool) -> Run:
+    """The run in a folder; MediError where it was run with other settings and is not to be redone."""
+    found = Run(out, show, redo)
+    kept = found.records.get(SETTINGS)
     if not redo and kept is not None and not altered(out, [SETTINGS], kept.files):  # a damaged file is no setting
         refuse_changed(settings, out / SETTINGS)
-    opened = Study(settings, run_folder.folder, run_folder.show)
-    for stage in road(settings):
-        run_folder.do(stage, opened)
-    return conclude(opened)
+    return found
 
 
 def road(s: StudySettings) -> list[Stage[Study]]:
@@ -79,10 +85,8 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # real patches beside it, where more can be drawn: reference, real-vs-real floor, oracle
         Stage("references", preparing.draw_references, ("cohort",), [s.evaluation, s.plan, s.cohort, s.seed]),
         # CLS, p(image | class), and MeDi, p(image | class, metadata), fill every combination to the same count
-        Stage("models", generating.train_models, ("holdout",), [s.network, s.training, s.seed], discard=discard_models),
         Stage("plan", preparing.plan_samples, ("holdout",), [s.plan, s.attribute, s.seed]),
-        Stage("samples", generating.sample_models, ("plan", "models"), [s.sampling, s.seed], discard=discard_parts),
-        Stage(TRANSLATED, generating.translate, ("plan", "models"), [translation_of(s), s.attribute, s.seed]),
+        *_generating(s),
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
         *features,
@@ -118,13 +122,44 @@ def road(s: StudySettings) -> list[Stage[Study]]:
     return [stage for stage in stages if asked.get(stage.name, True)]
 
 
+def _generating(s: StudySettings) -> list[Stage[Study]]:
+    """The stages whose work several GPUs and machines share."""
+    return [
+        Stage(
+            "models",
+            generating.train_models,
+            ("holdout",),
+            [s.network, s.training, s.seed],
+            discard=discard_models,
+            ahead=Ahead(generating.train_model, MODELS, is_cut=False),
+        ),
+        Stage(
+            "samples",
+            generating.sample_models,
+            ("plan", "models"),
+            [s.sampling, s.seed],
+            discard=discard_parts,
+            ahead=Ahead(generating.sample_model, MODELS),
+        ),
+        Stage(
+            TRANSLATED,
+            generating.translate,
+            ("plan", "models"),
+            [translation_of(s), s.attribute, s.seed],
+            ahead=Ahead(generating.translate_part),
+        ),
+    ]
+
+
 def _embedding(s: StudySettings, name: str, asked: Mapping[str, bool]) -> Stage[Study]:
     """The features of all patches by one encoder; the study's own encoder is a stage that this one reads."""
     more = [stage for stage in ("references", TRANSLATED) if asked[stage]]
     is_own = name == learned.NAME
     reads = ("holdout", "samples", *more, *([LEARNED] if is_own else []))
     decided_by = name if is_own else [encoder(name).name, encoder(name).hash]
-    return Stage(embeddings_of(s, name), partial(measuring.embed_patches, encoder=name), reads, decided_by)
+    work = partial(measuring.embed_patches, encoder=name)
+    ahead = Ahead(partial(measuring.embed_shard, encoder=name))
+    return Stage(embeddings_of(s, name), work, reads, decided_by, ahead=ahead)
 
 
 def table(name: str) -> str:

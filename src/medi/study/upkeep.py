@@ -67,7 +67,8 @@ def state_of(folder: Path) -> RunState:
     """How far a run is. MediError where the folder holds no run."""
     records, working = _records(folder), holder(folder)
     names = list(dict.fromkeys([*_expected(folder), *records]))
-    stages = [_stage(folder, name, records.get(name), working) for name in names]
+    current = next((name for name in names if name not in records or records[name].line is None), "")
+    stages = [_stage(folder, name, records.get(name), working, name == current) for name in names]
     return RunState(folder, stages, working, size_of([folder]))
 
 
@@ -128,9 +129,10 @@ def _expected(folder: Path) -> list[str]:
     return []
 
 
-def _stage(folder: Path, name: str, record: Record | None, working: Holder | None) -> StageState:
+def _stage(folder: Path, name: str, record: Record | None, working: Holder | None, is_current: bool) -> StageState:
     path = folder / name
-    if record is None:
+    is_waiting = record is not None and record.line is None and not path.exists() and not record.seconds
+    if record is None or (is_waiting and not (working and is_current)):
         return StageState(name, TO_DO, 0.0, 0)
     state = STOPPED if working is None else WORKING
     if record.line is not None:

@@ -1,6 +1,5 @@
 """One model in training: an update at a time, every number that the next one depends on at hand."""
 
-import os
 from functools import partial
 
 import numpy as np
@@ -13,6 +12,7 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.devices import in_bf16
+from medi.core.threads import cores
 from medi.models.cost import gflop_per_image
 from medi.models.denoiser import Denoiser
 from medi.models.ema import Ema
@@ -77,7 +77,7 @@ class Trainer:
         self.ahead: Ahead[Batch] | None = None
         self.recorded: Recorded[Batch] | None = None
         if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
-            threads = min(LOADER_THREADS, max(1, (os.cpu_count() or 1) // self.accelerator.num_processes))
+            threads = min(LOADER_THREADS, max(1, cores() // self.accelerator.num_processes))
             self.ahead = Ahead(partial(self.batches, device=torch.device("cpu")), Batch.join, threads)
 
     def step(self) -> Float[Tensor, ""]:

@@ -1,6 +1,5 @@
 """Arms of recoloured patches: stain normalisation and stain augmentation, which embed the patches again."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +11,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Tally, unheard
+from medi.core.threads import cores
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard, Transform
 from medi.evaluation.encoders import Encoder, embed
@@ -75,7 +75,7 @@ def stained(cohort: Cohort, transform: Transform, encoder: Encoder, progress: Ad
         return embed(Cohort(cohort.table.iloc[part], cohort.schema, images), encoder)
 
     out, end = np.empty((len(cohort), encoder.dimension), dtype=np.float32), 0
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS)) as pool:
+    with ThreadPoolExecutor(min(cores(), THREADS)) as pool:
         for rows in pool.map(work, range(0, len(cohort), BATCH)):
             out[end : end + len(rows)] = rows
             end += len(rows)

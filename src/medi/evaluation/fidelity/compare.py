@@ -4,7 +4,6 @@ Per combination, as the balanced plan has it, and per class with every set drawn
 paper's Figure 3). `matching` draws the rows, `measures` measures, this module makes the table.
 """
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ from medi.cohort.table import slide_units
 from medi.core.progress import Advance, Tally, unheard
 from medi.core.seeds import generator
 from medi.core.tables import DIFFERENCE
+from medi.core.threads import cores
 from medi.evaluation.features import FLOOR, REAL, Embedded, placed
 from medi.evaluation.fidelity.matching import (
     Combination,
@@ -199,7 +199,7 @@ def _results(
     slides = Slides.of(names, combinations)
     linked = Slides.of(names, np.repeat(np.arange(len(rows)), [len(part) for part in rows]).tolist())
     threads = max([pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"], default=1)
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, os.cpu_count() or 1)) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(threads, cores())) as pool:
         found = pool.map(lambda pair: measure(matching, pair[0], pair[1], slides, linked, draws), zip(targets, drawn))
         results = []
         for result in found:

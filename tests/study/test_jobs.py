@@ -1,0 +1,247 @@
+"""Studies as jobs: the plan, who gets which GPU, and the same results on several processes as on one (P3, P4, P12)."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from command_line import Medi, fine, refused
+from medi.cohort import phantom
+from medi.cohort.table import Cohort
+from medi.core.errors import MediError
+from medi.core.files import file_hash, read_json
+from medi.core.locks import NAME, Holder, locked
+from medi.core.progress import Silent
+from medi.core.threads import cores
+from medi.study.context import Study
+from medi.study.jobs import Job, Machine, Means, Needs, Task, left, plan, startable, threads
+from medi.study.ledger import LOCAL, Entry, Ledger, last_words, note, outcome
+from medi.study.local import environment, launch, run_here
+from medi.study.parts import MEASURE, PREPARE, done_parts, prepare
+from medi.study.settings import StudySettings, find_study, read_study
+from medi.study.stages import Run
+from medi.study.study import road
+from real_processes import begin
+from real_processes import medi as medi_process
+
+COMMAND = ("run", "quick", "--out", "r")
+NODE = Machine(("4", "5", "6", "7"), cores=16, workers=4)
+
+
+def asked(**evaluation: object) -> StudySettings:
+    return StudySettings.model_validate({"evaluation": evaluation})
+
+
+def test_a_study_is_jobs_with_what_each_waits_for() -> None:
+    jobs = {job.name: job for job in plan(find_study("quick"), COMMAND, Means(shards=8, gpus=2, cpus=6, memory="9G"))}
+    assert list(jobs) == [
+        *("prepare", "models-cls", "models-medi", "samples-cls", "samples-medi", "embeddings", "measure")
+    ]
+    assert jobs["models-medi"].after == ("prepare",)
+    assert jobs["samples-medi"].after == ("models-cls", "models-medi"), "nothing that these wait for themselves"
+    assert jobs["measure"].after == ("embeddings",)
+    assert {name: job.shards for name, job in jobs.items() if job.shards > 1} == dict.fromkeys(
+        ("samples-cls", "samples-medi", "embeddings"), 8
+    )
+    assert {name: job.needs.gpus for name, job in jobs.items()} == dict(zip(jobs, (0, 2, 2, 1, 1, 1, 0)))
+    assert jobs["models-cls"].needs == Needs(6, 2, "9G")
+    assert jobs["samples-cls"].tasks[3].command("py") == [
+        *("py", "-m", "medi.cli", *COMMAND, "--part", "samples/cls", "--device", "cuda", "--shard", "3/8")
+    ]
+    together = jobs["models-cls"].tasks[0].command("py")
+    assert together[:6] == ["py", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def test_jobs_follow_what_the_study_asks_for() -> None:
+    wanted = asked(translated=True, encoders=["colour-texture", "learned"])
+    jobs = {job.name: job for job in plan(wanted, COMMAND, Means())}
+    assert {"translated", "embeddings", "embeddings-learned"} < set(jobs)
+    assert jobs["embeddings-learned"].after == ("samples-cls", "samples-medi", "translated")
+    assert jobs["measure"].after == ("embeddings", "embeddings-learned")
+    rest = left(list(jobs.values()), [PREPARE, "models/cls", "models/medi"])
+    assert rest[0].name == "samples-cls"
+    assert rest[0].after == ()
+
+
+def walked(jobs: list[Job], machine: Machine) -> list[dict[str, tuple[str, ...]]]:
+    """Which tasks work at the same time and on which GPUs, where all take as long."""
+    ended, steps = set[str](), []
+    while len(ended) < sum(job.shards for job in jobs):
+        now = startable(jobs, ended, {}, machine)
+        assert now, "the plan comes to its end"
+        steps.append({task.name: gpus for task, gpus in now.items()})
+        ended |= set(steps[-1])
+    return steps
+
+
+def test_two_trainings_share_the_gpus_and_samples_spread_over_all() -> None:
+    """A fake list of GPUs; nothing touches them."""
+    steps = walked(plan(find_study("quick"), COMMAND, NODE.means()), NODE)
+    assert steps[1] == {"models-cls": ("4", "5"), "models-medi": ("6", "7")}
+    assert steps[2] == {f"samples-cls-{i}": (gpu,) for i, gpu in enumerate(NODE.gpus)}
+    assert steps[4] == {f"embeddings-{i}": (gpu,) for i, gpu in enumerate(NODE.gpus)}
+    alone = Machine(("0",), cores=8, workers=1)
+    steps = walked(plan(find_study("quick"), COMMAND, alone.means()), alone)
+    assert steps[1:3] == [{"models-cls": ("0",)}, {"models-medi": ("0",)}], "one after another on one GPU"
+
+
+def test_no_gpu_and_no_core_is_given_twice() -> None:
+    jobs = plan(find_study("quick"), COMMAND, NODE.means())
+    cls, medi = (Task(job) for job in jobs[1:3])
+    assert startable(jobs, {"prepare"}, {cls: ("4", "5")}, NODE) == {medi: ("6", "7")}
+    assert startable(jobs, {"prepare"}, {cls: ("4", "5"), medi: ("6", "7")}, NODE) == {}
+    here = Machine((), cores=8, workers=2)
+    jobs = plan(find_study("quick"), COMMAND, here.means())
+    assert [len(step) for step in walked(jobs, here)] == [1, 2, 2, 2, 2, 1]
+    assert [threads(Task(job), jobs, here) for job in jobs] == [8, 4, 4, 4, 4, 4, 8]
+    told = environment(Task(jobs[1]), (), jobs, here)
+    assert told["OMP_NUM_THREADS"] == "4"
+    assert "CUDA_VISIBLE_DEVICES" not in told
+    assert environment(Task(jobs[1]), ("4", "5"), jobs, NODE)["CUDA_VISIBLE_DEVICES"] == "4,5"
+
+
+def test_a_job_of_slurm_has_the_cores_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert cores() == 3
+
+
+def test_a_lock_of_an_earlier_life_of_this_job_is_stale_p15(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job that was killed with its node and put back must not wait for itself; another job still does."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    for job, is_free in (("7.0", True), ("8.0", False), ("7.1", False)):
+        other = Holder("another-node", 1, "1", "medi train", job)
+        (tmp_path / NAME).write_text(json.dumps(vars(other)))
+        if is_free:
+            with locked(tmp_path):
+                pass
+        else:
+            with pytest.raises(MediError, match="is in use by process 1 on another-node"), locked(tmp_path):
+                pass
+
+
+def test_the_ledger_is_read_again_and_forgets_earlier_ends(tmp_path: Path) -> None:
+    note(tmp_path, "samples-1", 0)
+    ledger = Ledger(LOCAL, [Entry("samples", "medi run", ("a",), 2, "12", "jobs/12_{shard}.log")])
+    assert outcome(tmp_path, "samples-1") is not None
+    ledger.write(tmp_path)
+    assert outcome(tmp_path, "samples-1") is None
+    assert Ledger.read(tmp_path) == ledger
+    assert [ledger.jobs[0].log_of(1), ledger.jobs[0].id_of(1)] == ["jobs/12_1.log", "12_1"]
+    assert Ledger.read(tmp_path / "none") is None
+    (tmp_path / "log").write_text("x\nmedi: study.yaml: no\nslurmstepd: error\n")
+    assert last_words(tmp_path / "log") == "study.yaml: no"
+
+
+def test_a_process_of_a_job_prints_to_its_log(tmp_path: Path) -> None:
+    process = launch(Task(Job("version", ("--version",))), tmp_path / "jobs" / "version.log", {})
+    assert process.wait() == 0
+    assert (tmp_path / "jobs" / "version.log").read_text().startswith("medi ")
+
+
+# --- a tiny study -----------------------------------------------------------------------------------------------------
+
+
+class Forked:
+    """A command of `medi` in a process of its own that has imported it already."""
+
+    def __init__(self, task: Task, log: Path, told: Mapping[str, str]) -> None:
+        self.process = begin(medi_process, *task.command()[3:], **told)
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
+    def wait(self) -> int:
+        self.process.join()
+        return int(self.process.exitcode or 0)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of a packed cohort beside it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    combinations = [(name, site) for name in ("solid", "spindle") for site in ("Alder", "Birch")]
+    found = phantom.fresh(combinations, 24, 0, "own", 32, 2)
+    Cohort(found.table, found.schema.restrict(["site"]), found.pixels).save(folder / "packed")
+    study = {
+        "cohort": {"source": "packed", "size": 32},
+        "holdout": {"kind": "named", "held": [["solid", "Alder"]], "min_patients": 1, "test_seen": 0.3},
+        "network": {"size": 32, "fold": 4, "channels": [8], "layers": 1},
+        "training": {"images": 256, "batch": 8, "save_every": 64},
+        "plan": {"to": 12, "minimum": 8},
+        "sampling": {"steps": 2, "batch": 8},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return folder / "study.yaml"
+
+
+def jobs_of(study: Path, out: Path) -> list[Job]:
+    """All but the last job, cut for two processes."""
+    return plan(read_study(study), ("run", str(study), "--out", str(out)), Means(shards=2))[:-1]
+
+
+def to_features(study: Path, out: Path) -> dict[str, str]:
+    """The stages up to the features, in this process; a hash of every file that was made by models or from them."""
+    settings = read_study(study)
+    run, opened = Run(out, Silent()), Study(settings, out)
+    for stage in road(settings):
+        if not stage.name.startswith("tables"):
+            run.do(stage, opened)
+    made = [path for name in ("models", "samples", "embeddings") for path in sorted((out / name).rglob("*"))]
+    kept = [path for path in made if path.is_file() and path.name not in ("speed.jsonl", "state.safetensors")]
+    return {str(path.relative_to(out)): file_hash(path) for path in kept if "log" not in path.name}
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_run_gives_to_the_last_bit_p3_p4_p12(tiny: Path, tmp_path: Path) -> None:
+    """One of the trainings is killed for good on its way; the same call goes on."""
+    prepare(read_study(tiny), tmp_path / "one", Silent())
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    done = done_parts(read_study(tiny), Run(tmp_path / "two", Silent()))
+    assert done == [PREPARE]
+    jobs, two = left(jobs_of(tiny, tmp_path / "two"), done), Machine((), 2, 2)
+    started: list[Forked] = []
+
+    def killing(task: Task, log: Path, told: Mapping[str, str]) -> Forked:
+        started.append(Forked(task, log, told))
+        if task.name == "models-medi":
+            state = tmp_path / "two" / "models" / "medi" / "state.safetensors"
+            until = time.monotonic() + 60
+            while not state.exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            started[-1].process.kill()
+        return started[-1]
+
+    with pytest.raises(MediError, match=r"models-medi: was killed by signal 9.*the same command goes on"):
+        run_here(jobs, tmp_path / "two", two, Silent(), killing)
+    assert not any(one.process.is_alive() for one in started), "no process is left behind"
+    run_here(jobs, tmp_path / "two", two, Silent(), Forked)
+    assert read_json(tmp_path / "two" / "jobs" / "samples-medi-1.json")["code"] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("model.safetensors")}
+    assert to_features(tiny, tmp_path / "two") == to_features(tiny, tmp_path / "one")
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "the stage found its work done"
+    assert not (tmp_path / "two" / "embeddings" / "parts").exists()
+
+
+def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Medi) -> None:
+    run = ("run", tiny, "--out", "r", "--part")
+    refused(medi(*run, "models/cls"), "r: study.yaml is not done", f"--part {PREPARE}")
+    refused(medi(*run, "models/clss"), "--part models/clss: is no part; known: prepare, models/cls", "did you mean")
+    refused(medi(*run, "models/cls", "--shard", "0/2"), "--part models/cls is not cut into shards")
+    refused(medi("run", tiny, "--on", "slrm"), "--on 'slrm': expected local or slurm")
+    refused(medi("run", tiny, "--on", "slurm", "--time", "soon"), "--time 'soon': expected minutes")
+    refused(medi("run", tiny, "--on", "slurm", "--mem", "much"), "--mem 'much': expected a number")
+
+
+def test_a_dry_run_prints_the_jobs_and_writes_nothing(tiny: Path, medi: Medi, tmp_path: Path) -> None:
+    shown = fine(medi("run", tiny, "--out", "r", "--on", "slurm", "--dry-run", "--gpus", 2, "--shards", 8))
+    assert f"medi run {tiny} --out r --part samples/cls --device cuda --shard I/8" in shown.splitlines()
+    assert f"medi run {tiny} --out r --part {MEASURE}" in shown.splitlines()
+    assert list(tmp_path.iterdir()) == []
