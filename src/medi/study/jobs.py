@@ -155,15 +155,15 @@ def startable(
     """
     over, found = set(ended), dict[Task, tuple[str, ...]]()
     taken = {gpu for gpus in running.values() for gpu in gpus}
-    free = [gpu for gpu in machine.gpus if gpu not in taken]
+    idle = [gpu for gpu in machine.gpus if gpu not in taken]
     whole = {job.name for job in jobs if all(task.name in over for task in job.tasks)}
     for task in (task for job in jobs if set(job.after) <= whole for task in job.tasks):
         wanted = task.job.needs.gpus
         if task.name in over or task in running:
             continue
-        if len(running) + len(found) >= max(machine.workers, len(machine.gpus)) or wanted > len(free):
+        if len(running) + len(found) >= max(machine.workers, len(machine.gpus)) or wanted > len(idle):
             break
-        found[task], free = tuple(free[:wanted]), free[wanted:]
+        found[task], idle = tuple(idle[:wanted]), idle[wanted:]
     return found
 
 

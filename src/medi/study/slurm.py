@@ -36,7 +36,7 @@ REMEDIES = {  # what sbatch says, and what can be done about it
     "unable to contact": "Slurm's controller does not answer; try again later",
 }
 REASONS = {  # why squeue says that a job waits
-    "Resources": "waits until cores, memory or GPUs are free",
+    "Resources": "waits for cores, memory or GPUs",
     "Priority": "waits behind jobs of higher priority",
     "Dependency": "waits for the jobs before it",
     "BeginTime": "was put back into the queue and starts again within two minutes",
@@ -121,7 +121,7 @@ def _submit(job: Job, run: Path, place: Place, after: Sequence[str]) -> str:
         return str(executor.map_array(carry, *columns)[0].job_id).partition("_")[0]
     except OSError as error:
         raise MediError(
-            f"{folder}: cannot be written ({error.strerror}); free space or choose another --out"
+            f"{folder}: cannot be written ({error.strerror}); make room on the disk or choose another --out"
         ) from error
     except (RuntimeError, subprocess.SubprocessError) as error:
         raise MediError(f"Slurm refused the job {job.name}: {_refusal(str(error))}") from error
