@@ -10,7 +10,7 @@ from fabricated import CLASSES, SITES, Fabricate
 from medi.core.files import read_json, write_json
 from medi.core.tables import upgraded
 from medi.report.run import Results, read
-from medi.report.sentences import distance, limits, summary
+from medi.report.sentences import choice, distance, limits, summary
 
 EMPTY = pd.DataFrame()
 
@@ -179,3 +179,15 @@ def test_a_table_that_is_lost_is_said_first(fabricate: Fabricate) -> None:
     said = summary(read(run))
     assert said[0].startswith("Parts of this run are missing: tables/utility.parquet. `medi run`")
     assert said[1] == "Whether a classifier gains is not known: no classifier has been trained yet."
+
+
+def test_the_page_opens_with_the_remedy_that_training_chose() -> None:
+    rows = [("macenko", "crm", 0.8, 0.1, 0.05, 0.15, 0.75), ("real", "logistic", 0.7, 0.0, 0.0, 0.0, 0.7)]
+    table = pd.DataFrame(rows, columns=["set", "head", "value", "gain", "gain_low", "gain_high", "true"])
+    first, regret = choice(table.assign(reason=""))
+    assert first.startswith("Recommended: images after Macenko normalisation under the head CRM. Mean recall on")
+    assert regret.startswith("Regret on the true hold-out: 0.000; always Macenko normalisation -;")
+    (none, regret) = choice(table.assign(reason="", gain_low=-0.1))
+    assert none.startswith("No remedy is worth it")
+    assert regret.startswith("Regret on the true hold-out: 0.050;"), "the real images under the usual head are kept"
+    assert choice(pd.DataFrame()) == []

@@ -95,11 +95,15 @@ def test_study_files_of_version_0_1_are_read(tmp_path: Path) -> None:
 def test_the_road_has_what_the_settings_ask_for() -> None:
     names = [stage.name for stage in road(find_study("quick"))]
     assert names[:4] == ["study.yaml", "cohort", "audit", "holdout"]
-    assert "references" in names
+    assert {"references", "tables/recommend.parquet"} <= set(names)
     assert not {"translated", "encoders/learned.safetensors", "tables/by_encoder.parquet"} & set(names)
     asked = StudySettings.model_validate(
-        {"evaluation": {"translated": True, "encoders": ["colour-texture", "learned"]}}
+        {
+            "evaluation": {"translated": True, "encoders": ["colour-texture", "learned"]},
+            "utility": {"recommend": ["none"]},
+        }
     )
+    assert "tables/recommend.parquet" not in {stage.name for stage in road(asked)}
     stages = {stage.name: stage for stage in road(asked)}
     assert stages["embeddings"].reads == ("holdout", "samples", "references", "translated")
     assert "encoders/learned.safetensors" in stages["embeddings-learned"].reads

@@ -22,10 +22,11 @@ from medi.evaluation.classify.stained import AUGMENTATIONS, STAIN, stain_arms
 from medi.evaluation.classify.utility import check
 from medi.evaluation.encoders import Encoder
 from medi.evaluation.features import Embedded
-from medi.evaluation.recommend import MEDI, NOT_JUDGED, USUAL, Judged, judge
+from medi.evaluation.recommend import MEDI, NOT_JUDGED, Judged, judge
 from medi.evaluation.splits import TRAIN, is_split, tested_parts
 from medi.figures import Axis, Drawing, forest
 from medi.figures.names import arm_name, head_name
+from medi.report.recommended import recommended, regretted
 
 SETS = (REAL, *(name for name in STAIN if name not in AUGMENTATIONS))  # of the same patches, row by row
 USUAL_SETS = (REAL, "macenko")
@@ -54,26 +55,13 @@ class Recommendation(Shown):
     @property
     def title(self) -> str:
         """The recommendation, in a sentence."""
-        best, usual = self.judged.best, self.judged.row(REAL, USUAL)
-        if best is None:
-            return f"No remedy could be judged: {self.judged.table['reason'].iloc[0]}."
-        gain = f"{best['gain']:+.3f} [{best['gain_low']:.3f}, {best['gain_high']:.3f}]"
-        where = "on combinations and patients of training that were left out"
-        if self.judged.is_worth_it:
-            than = "" if usual is None else f", {usual['value']:.3f} for real images under the usual head"
-            return f"Recommended: {_named(best)}. Mean recall {where}: {best['value']:.3f}{than}; gain {gain}."
-        return f"No remedy is worth it: the best one, {_named(best)}, gains {gain} {where}. Keep the usual head."
+        return recommended(self.judged.table)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         said = [f"{self.judged.reason}."] if self.judged.reason else []
         said.append("Levels are those of smaller training sets; the order is what counts.")
-        if (chosen := self.judged.chosen) is not None and self.opened:
-            others = {f"real images under the usual head {self._regret(REAL)}"}
-            others |= {f"always {arm_name(name)} {self._regret(name)}" for name in self._tried() if name != REAL}
-            regret = f"Regret on the true hold-out: {self.judged.regret:.3f}; {'; '.join(sorted(others))}."
-            said.append(f"{regret} The chosen remedy has {chosen['true']:.3f} there.")
-        return tuple(said)
+        return (*said, *(regretted(self.judged.table) if self.opened else []))
 
     def to_frame(self) -> pd.DataFrame:
         """A row per remedy, the best first; MeDi's is not judged."""
@@ -96,13 +84,6 @@ class Recommendation(Shown):
 
     def _needs(self) -> list[str]:
         return [*self.judged.table["needs"].tolist(), "a generator"]
-
-    def _tried(self) -> list[str]:
-        return list(dict.fromkeys(self.judged.table["set"]))
-
-    def _regret(self, set_: str) -> str:
-        row = self.judged.row(set_, USUAL)
-        return "-" if row is None else f"{self.judged.table['true'].max() - row['true']:.3f}"
 
 
 def recommend(
@@ -178,8 +159,3 @@ def stained_sets(
         return []
     with show.bars("staining") as (advance,):
         return stain_arms(train, real, tests, extractor, seed, names, advance)
-
-
-def _named(row: pd.Series) -> str:
-    where = "real images" if row["set"] == REAL else f"images after {arm_name(str(row['set']))}"
-    return f"{where} under the head {head_name(str(row['head']))}"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Float64, Int64
 
+from medi.core.choice import USUAL, best_of, chosen_of, is_worth_it, regret_of, row_of
 from medi.core.errors import MediError
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
@@ -29,7 +30,6 @@ from medi.evaluation.features import Embedded, placed
 from medi.evaluation.statistics import Estimate, cluster_bootstrap
 
 DRAWS = 1000
-USUAL = "logistic"  # the head that gains are counted from, on the real rows
 MEDI = "medi"
 NOT_JUDGED = "not judged: it needs a model of every inner hold-out"
 Rows = Bool[np.ndarray, " n"]
@@ -52,28 +52,26 @@ class Judged:
     @property
     def best(self) -> pd.Series | None:
         """The remedy of the highest value; None where none could be judged."""
-        return None if self.table["value"].isna().all() else self.table.iloc[0]
+        return best_of(self.table)
 
     @property
     def is_worth_it(self) -> bool:
         """Whether the interval of its gain is above zero."""
-        return self.best is not None and bool(self.best["gain_low"] > 0)
+        return is_worth_it(self.table)
 
     @property
     def chosen(self) -> pd.Series | None:
         """The remedy to take: the best where it is worth it, else the real rows under the usual head."""
-        return self.best if self.is_worth_it else self.row(REAL, USUAL)
+        return chosen_of(self.table)
 
     def row(self, set_: str, head: str) -> pd.Series | None:
         """A remedy's row; None where it was not tried."""
-        found = self.table[(self.table["set"] == set_) & (self.table["head"] == head)]
-        return None if found.empty else found.iloc[0]
+        return row_of(self.table, set_, head)
 
     @property
     def regret(self) -> float:
         """How far the chosen remedy stays below the best one on the test; NaN where it was not opened."""
-        chosen = self.chosen
-        return float("nan") if chosen is None else float(self.table["true"].max() - chosen["true"])
+        return regret_of(self.table)
 
 
 @one_thread

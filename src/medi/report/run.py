@@ -12,11 +12,11 @@ from medi.cohort.patients import too_few
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, read_table
-from medi.core.tables import RESULTS, ResultTable, of_main_probe
+from medi.core.tables import RECOMMEND, RESULTS, ResultTable, of_main_probe
 from medi.figures.names import in_order
 
 PARTS = ("results.json", "audit/audit.json", "holdout/certificate.json", "tables", "sheet/cohort.json")
-TABLES = ("training", *RESULTS)
+TABLES = ("training", RECOMMEND.name, *RESULTS)
 AUDIT_TABLES = ("association", "ceiling", "missingness", "continuous", "pairs", "parts", "collect")
 CROSS = " × "  # between the attributes, and between the levels, of a combination of several
 
@@ -145,6 +145,7 @@ class Run:
     pairs: Cohort | None
     by_encoder: pd.DataFrame = field(default_factory=pd.DataFrame)
     heads: pd.DataFrame = field(default_factory=pd.DataFrame)
+    recommend: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def crossed(self) -> list[str]:
@@ -256,6 +257,7 @@ def read(folder: Path) -> Run:
         certificate=Certificate.read(folder / "holdout" / "certificate.json"),
         training=_table(folder / "tables" / "training.parquet"),
         **{name: _result(kind, folder / "tables") for name, kind in RESULTS.items()},
+        recommend=_result(RECOMMEND, folder / "tables"),
         sheet=_cohort(folder / "sheet"),
         pairs=_cohort(folder / "suspects"),
     )

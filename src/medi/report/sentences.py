@@ -8,6 +8,7 @@ import pandas as pd
 from medi.core.claims import COPIES, GUARD, LEAKS
 from medi.core.tables import RESULTS
 from medi.figures.names import arm_name, in_order, interval, known, number, share, short
+from medi.report.recommended import recommended, regretted
 from medi.report.run import Audit, Results, Run, pick
 from medi.report.sections.by_encoder import spoken_by_encoder
 from medi.report.verdict import verdict
@@ -17,16 +18,22 @@ AS_ASKED = 0.95  # of the probe's accuracy on real images
 
 
 def summary(run: Run) -> list[str]:
-    """What was found; each sentence follows the sign of its numbers, the verdict comes first."""
+    """What was found: the remedy to take and its regret, then the verdict; each sentence follows its numbers."""
     fidelity, control, attribute = run.main(run.fidelity), run.main(run.control), run.attribute
     utility = run.of_task(run.tasks[0]).utility
     return [
         *lost(run),
+        *choice(run.recommend),
         *verdict(utility, control, fidelity),
         distance(run.results, fidelity, attribute, run.lacking),
         *spoken_by_encoder(run.by_encoder, run.fidelity),
         limits(run.results, fidelity, utility, attribute, control, run.memorisation, run.training_audit),
     ]
+
+
+def choice(table: pd.DataFrame) -> list[str]:
+    """Which remedy without a generator training chose, and what that cost; nothing where none was asked for."""
+    return [recommended(table), *regretted(table)] if len(table) else []
 
 
 def lost(run: Run) -> list[str]:

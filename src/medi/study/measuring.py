@@ -18,21 +18,24 @@ from medi.core.tables import (
     CONTROL,
     FIDELITY,
     MEMORISATION,
+    RECOMMEND,
     RESULTS,
     SUSPECTS,
     UTILITY,
     of_main_probe,
 )
-from medi.evaluation.classify.arms import Arm, Material
+from medi.evaluation.classify.arms import ALL, Arm, Material
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import Control, control
 from medi.evaluation.encoders import Encoder, learned
-from medi.evaluation.features import Embedded
+from medi.evaluation.features import REAL, Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
+from medi.evaluation.recommend import judge
 from medi.figures.names import DASH, known
+from medi.report.recommended import recommended
 from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of, embeddings_of, reopen
 from medi.study.results import pick
 
@@ -138,6 +141,18 @@ def measure_memorisation(study: Study, path: Path) -> str:
         found.sheet.save(study.folder / "suspects")
     MEMORISATION.write(path.parent, found.figures)
     return "copies: " + _listed(pick(found.figures, metric="copy_rate"))
+
+
+def recommend_remedy(study: Study, path: Path) -> str:
+    """Which remedy without a generator the training patches choose; then the true hold-out says what that cost."""
+    sets = study.embedded()
+    real, tests = sets["train"], _tests(study, sets)
+    stained = [arm for arm in stained_of(study, real, list(tests), study.encoder()) if len(arm.rows) == len(real)]
+    heads = [name for name in study.settings.utility.recommend if name != ALL]
+    with study.show.bars("remedies") as (advance,):
+        found = judge([Arm(REAL, real), *stained], study.over, study.settings.seed, heads, tests, advance)
+    RECOMMEND.write(path.parent, found.table)
+    return recommended(found.table)
 
 
 def measure_utility(study: Study, path: Path) -> str:

@@ -125,9 +125,14 @@ class EvaluationSettings(_Section):
 
 
 class UtilitySettings(_Section):
-    """heads: of the registry "head", under each of which every training set is compared; none by default."""
+    """heads: of the registry "head", under each of which every training set is compared; none by default.
+
+    recommend: the heads among which training chooses a remedy without a generator, on real patches and those of
+    `evaluation.stains`; all, none, or names.
+    """
 
     heads: tuple[str, ...] = ()
+    recommend: tuple[str, ...] = ("all",)
 
 
 class StudySettings(_Section):

@@ -71,10 +71,12 @@ def road(s: StudySettings) -> list[Stage[Study]]:
     """The stages of a study in their order, without those that its settings do not ask for."""
     asked = {"references": bool(source_of(s).drawn), TRANSLATED: s.evaluation.translated}
     asked[table("by_encoder")] = len(s.evaluation.encoders) > 1
+    asked[table("recommend")] = s.utility.recommend not in ((), (NONE,))
     asked[LEARNED] = learned.NAME in s.evaluation.encoders
     features = [_embedding(s, name, asked) for name in s.evaluation.encoders]
     first, every = features[0].name, tuple(stage.name for stage in features)
     measured = [s.evaluation, s.attribute, s.seed]
+    remedies = [s.attribute, s.seed, s.evaluation.stains, s.utility.recommend]
     stages = [
         Stage(SETTINGS, preparing.keep_settings, settings=s),
         # the biased cohort, what gives its class away, and a part of its combinations taken away
@@ -90,6 +92,8 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
         *features,
+        # which remedy that needs no generator training itself would choose, before a test patch is looked at
+        Stage(table("recommend"), measuring.recommend_remedy, (first,), remedies),
         # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
         Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()], version=2),
         Stage(
@@ -174,7 +178,7 @@ def check(s: StudySettings) -> None:
         if name != learned.NAME:
             encoder(name)
     own = [f"{MEDI}{end}" for end in (FILTERED, ONLY)]
-    check_heads(s.utility.heads)
+    check_heads([*s.utility.heads, *(name for name in s.utility.recommend if name not in (ALL, NONE))])
     _refuse_unknown("arms", s.evaluation.arms, [ALL, NONE, *registry("arm"), *own])
     _refuse_unknown("stains", s.evaluation.stains, STAIN)
 

@@ -1,0 +1,42 @@
+"""What is said of the choice of a remedy: which one, what it is expected to gain, and the regret where it is known."""
+
+import pandas as pd
+
+from medi.core.choice import REAL, USUAL, best_of, chosen_of, is_worth_it, regret_of, row_of
+from medi.figures.names import arm_name, head_name, known
+
+WHERE = "on combinations and patients of training that were left out"
+
+
+def recommended(table: pd.DataFrame) -> str:
+    """The remedy that is recommended, or that none is worth it, in a sentence or two."""
+    best, usual = best_of(table), row_of(table, REAL, USUAL)
+    if best is None:
+        return f"No remedy could be judged: {table['reason'].iloc[0]}."
+    gain = f"{best['gain']:+.3f} [{best['gain_low']:.3f}, {best['gain_high']:.3f}]"
+    if is_worth_it(table):
+        than = "" if usual is None else f", {usual['value']:.3f} for real images under the usual head"
+        return f"Recommended: {_named(best)}. Mean recall {WHERE}: {best['value']:.3f}{than}; gain {gain}."
+    return f"No remedy is worth it: the best one, {_named(best)}, gains {gain} {WHERE}. Keep the usual head."
+
+
+def regretted(table: pd.DataFrame) -> list[str]:
+    """The regret of the choice on the true hold-out beside those of fixed choices; nothing where it stays closed."""
+    chosen = chosen_of(table)
+    if chosen is None or "true" not in table or not known(chosen["true"]):
+        return []
+    tried = dict.fromkeys(table["set"])
+    others = {f"real images under the usual head {_regret(table, REAL)}"}
+    others |= {f"always {arm_name(str(name))} {_regret(table, str(name))}" for name in tried if name != REAL}
+    regret = f"Regret on the true hold-out: {regret_of(table):.3f}; {'; '.join(sorted(others))}."
+    return [f"{regret} The chosen remedy has {chosen['true']:.3f} there."]
+
+
+def _regret(table: pd.DataFrame, set_: str) -> str:
+    row = row_of(table, set_, USUAL)
+    return "-" if row is None else f"{table['true'].max() - row['true']:.3f}"
+
+
+def _named(row: pd.Series) -> str:
+    where = "real images" if row["set"] == REAL else f"images after {arm_name(str(row['set']))}"
+    return f"{where} under the head {head_name(str(row['head']))}"
