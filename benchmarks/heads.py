@@ -1,27 +1,42 @@
 """Heads x training sets: how long they take on large embeddings, and what they reach on finished runs.
 
-python benchmarks/heads.py [--run RUN ...] [--quick]
+python benchmarks/heads.py [--run RUN ...] [--cohort wbc=TABLE ami_br=TABLE phantom=SEED ...] [--out FOLDER] [--quick]
 
 Times are CPU seconds: run it with one thread (OMP_NUM_THREADS=1). speed: every head on real rows, with two synthetic
 sets, each once more without its gap, and with the oracle's, 20,000 rows of 1,024 numbers. RUN, in place of that: a
 finished run of `medi demo` or `medi run`, of which the table of sets by heads is printed, stain normalisation among the
-sets. Spreads are 95 % intervals over patients. The last line is one JSON object.
+sets. --cohort, in place of both: the sets that need no generator on WBC, AMi-Br or phantom patches, of one hold-out
+fixed beforehand: real patches, Macenko normalisation, pure noise, and the oracle, whose patches are those of held-out
+combinations of patients who do not test. Spreads are 95 % intervals over patients (slides of AMi-Br, cells of WBC); p
+is after Holm over all differences from real patches under a same head. The last line is one JSON object.
 """
 
 import argparse
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+import medi
 from common import figure, report
+from medi.api.given import embedded
+from medi.cohort import phantom
+from medi.cohort.certificate import ASIDE
+from medi.cohort.rule import Rule
+from medi.cohort.table import Cohort, concatenate
+from medi.core.progress import Silent
 from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm, Material
 from medi.evaluation.classify.crossed import crossed, sets_of
 from medi.evaluation.classify.heads import HEADS
+from medi.evaluation.classify.noise import noise_arm
+from medi.evaluation.classify.stained import stain_arms
+from medi.evaluation.encoders import encoder
+from medi.evaluation.splits import tested_parts
 from medi.report.heads import by_head, heads_sentences
 from medi.study.context import reopen
 from medi.study.measuring import parts_of_utility, stained_of
@@ -29,6 +44,21 @@ from utility import OVER, cohort
 
 ROWS, NUMBERS = 20_000, 1024
 QUICK_ROWS, QUICK_NUMBERS = 1200, 300
+REAL_COHORTS = {  # how a table is read, and the combinations that are held out
+    "wbc": (
+        {"attributes": ["lab"]},
+        [("neutrophil", "cellavision"), ("lymphocyte", "bccd"), ("monocyte", "tecom_motic")],
+    ),
+    "ami_br": (
+        {"attributes": ["domain"], "patient": "slide", "mpp": 0.25},
+        [
+            ("atypical", "UMCU/Hamamatsu S360"),
+            ("atypical", "UMCU/Aperio CS2"),
+            ("normal", "UMCU/Hamamatsu XR"),
+            ("normal", "TUPAC-B/Leica SCN400"),
+        ],
+    ),
+}
 QUICK_HEADS = ("logistic", "two_way", "crm")
 
 
@@ -75,6 +105,51 @@ def of_run(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     }
 
 
+def of_cohort(name: str, source: str, names: tuple[str, ...], out: Path) -> dict[str, dict[str, Any]]:
+    """The sets that need no generator on a cohort, each less the real patches under each head."""
+    cohort = drawn(int(source)) if name == "phantom" else held_out(name, Path(source), out / name)
+    over = cohort.info["certificate"]["columns"]
+    train, tests, aside = cohort.where(split="train"), tested_parts(cohort, over), cohort.where(split=ASIDE)
+    extractor = encoder("colour-texture")
+    rows = embedded({"real": train, "aside": aside, **tests}, extractor, out / "cache", Silent())
+    material = Material(rows["real"], {}, {key: rows[key] for key in tests}, over, oracle=rows["aside"])
+    more = stain_arms(train, rows["real"], tests, extractor, 0, ["macenko"])
+    more.append(noise_arm(rows["real"], rows["aside"], train, extractor, 0))
+    found = compared(material, names, more)
+    print(f"\n{name} {source}: {len(train)} patches train\n{by_head(found).round(3).to_string()}", flush=True)
+    whole = found[(found["split"] == "all") & found["value"].notna()]
+    kind = f"{name}{source}" if name == "phantom" else name
+    figures = {
+        f"{kind}_{row.arm}_{row.head}": _figure(row) for row in whole[whole["metric"] == "mean_recall"].itertuples()
+    }
+    for row in whole[whole["metric"] == "mean_recall_difference"].itertuples():
+        figures[f"{kind}_{row.arm}_less_real_{row.head}"] = _figure(row) | {"against": f"p {row.p_adjusted:.3g}, Holm"}
+    return figures
+
+
+def held_out(name: str, table: Path, folder: Path) -> Cohort:
+    """A packed real cohort: patients are shared first, held-out patches of those who train are set aside."""
+    options, held = REAL_COHORTS[name]
+    mode: dict[str, Any] = {"mode": "crop", "mpp": 0.5} if name == "ami_br" else {}
+    packed = medi.read(table, **options).pack(folder, size=32, **mode)
+    over = ("class", *options["attributes"])
+    rule = Rule("named", over, held=tuple(held), test_seen=0.4, validation=0, reserve=0, set_aside=True)
+    return packed.hold_out(rule=rule)
+
+
+def drawn(seed: int) -> Cohort:
+    """The phantom of a seed with a third of its combinations held out, and fresh patches that test or are set aside."""
+    whole = medi.phantom(patches=4_000, seed=seed)
+    held = whole.hold_out(over=OVER, seed=seed, test_seen=0, validation=0, reserve=0)
+    train = held.where(split="train")
+    seen = set(train.table[list(OVER)].itertuples(index=False, name=None))
+    parts = {"test_seen": sorted(seen), "test_unseen": sorted(set(phantom.COMBINATIONS) - seen)}
+    more = [phantom.fresh(each, 40, seed, "test").with_columns(split=name) for name, each in parts.items()]
+    more.append(phantom.fresh(parts["test_unseen"], 60, seed, "oracle").with_columns(split=ASIDE))
+    joined = concatenate([train, *more])
+    return replace(joined, info={**joined.info, "certificate": held.info["certificate"]})
+
+
 def _figure(row: Any) -> dict[str, Any]:
     found = figure([row.value], "", None, int(row.n_patients), "mean recall over combinations, the same head")
     return found | {"spread": [round(row.low, 4), round(row.high, 4)]}
@@ -84,11 +159,18 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, nargs="*", default=[])
+    parser.add_argument("--cohort", nargs="*", default=[], metavar="NAME=TABLE")
+    parser.add_argument("--out", type=Path, default=Path("runs/heads"))
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     names = QUICK_HEADS if asked.quick else tuple(HEADS)
     rows, numbers = (QUICK_ROWS, QUICK_NUMBERS) if asked.quick else (ROWS, NUMBERS)
-    figures = {} if asked.run and not asked.quick else speed(rows, numbers, names)
+    figures = {} if (asked.run or asked.cohort) and not asked.quick else speed(rows, numbers, names)
+    for name, source in (given.split("=", 1) for given in asked.cohort):
+        if name == "phantom" or Path(source).exists():
+            figures |= of_cohort(name, source, names, asked.out)
+        else:
+            print(f"{name}: {source} is not there; passed over")
     for folder in asked.run:
         figures |= of_run(folder, names)
     report("heads", figures, ["numpy", "scipy", "scikit-learn"])

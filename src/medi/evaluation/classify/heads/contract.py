@@ -142,7 +142,7 @@ def predicted(classifier: Classifier, rows: Embedded) -> np.ndarray:
 def sites_of(table: pd.DataFrame, over: Sequence[str]) -> list[tuple[str, ...]]:
     """The site of each row: its levels of the columns beside the class."""
     places = [column for column in over if column != "class"]
-    return list(table[places].itertuples(index=False, name=None))
+    return list(zip(*(text(table[name]) for name in places))) if places else [()] * len(table)
 
 
 def numbered(values: Sequence[tuple[str, ...]], known: Sequence[tuple[str, ...]]) -> Int64[np.ndarray, " n"]:

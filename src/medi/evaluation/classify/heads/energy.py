@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from medi.evaluation.features import scales
 
@@ -72,16 +71,21 @@ class Problem:
         q, of_bias = self._roots(values, ridge)
         size = q.size
 
+        rows, offsets = np.arange(len(turned)), self.offsets.T
+
         def loss(flat: Float64[np.ndarray, " u"]) -> tuple[float, Float64[np.ndarray, " u"]]:
+            """Outputs lie along the first axis, so that sums over them run over whole rows of memory."""
             weights, bias = flat[:size].reshape(q.shape) * q, flat[size:] * of_bias
-            scores = (turned @ weights.T.astype(np.float32)) @ self.members.T + bias + self.offsets
-            total = logsumexp(scores, axis=1)
-            residual = np.exp(scores - total[:, None])
-            residual[np.arange(len(residual)), self.targets] -= 1
-            residual /= len(residual)
-            slope = (residual @ self.members).astype(np.float32).T @ turned + ridge * weights
-            mean = (total - scores[np.arange(len(scores)), self.targets]).mean()
-            flat_slope = np.append((slope * q).ravel(), residual.sum(axis=0) * of_bias)
+            scores = self.members @ (turned @ weights.T.astype(np.float32)).T + bias[:, None] + offsets
+            own, peak = scores[self.targets, rows], scores.max(axis=0)
+            residual = np.exp(scores - peak)
+            total = residual.sum(axis=0)
+            residual /= total
+            residual[self.targets, rows] -= 1
+            residual /= len(rows)
+            slope = (self.members.T @ residual).astype(np.float32) @ turned + ridge * weights
+            mean = (np.log(total) + peak - own).mean()
+            flat_slope = np.append((slope * q).ravel(), residual.sum(axis=1) * of_bias)
             return float(mean + ridge / 2 * np.square(weights).sum()), flat_slope
 
         first = np.append((start.weights / q).ravel(), start.bias / of_bias)
