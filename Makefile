@@ -1,4 +1,5 @@
 # make demo: the whole study on the embedded cohort. make docs: the documentation site in build/site, offline.
+# make test-slurm: a real Slurm of one node on this machine for its tests; no part of make test.
 # make check: linter, types, import rules, fast tests; before every commit. make test: all of it, slow tests too.
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
 	--no-loadscope-reorder
 
-.PHONY: demo check test lint browser docs clean
+.PHONY: demo check test test-slurm lint browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medi demo
@@ -18,6 +19,12 @@ check: lint
 
 test: lint browser
 	$(PYTEST)
+
+test-slurm: $(VENV)/.installed-dev
+	@command -v munged >/dev/null && command -v slurmctld >/dev/null || { [ "$$(id -u)" = 0 ] && \
+		command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq slurm-wlm munge >/dev/null; } || true
+	@OMP_NUM_THREADS=1 tests/slurm/slurm.sh build/slurm $(BIN)/python -m pytest tests/slurm --exitfirst || \
+		{ code=$$?; [ $$code = 77 ] && echo "the tests of Slurm are skipped" || exit $$code; }
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

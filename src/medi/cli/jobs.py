@@ -137,7 +137,7 @@ def show_plan(jobs: "Sequence[Job]") -> None:
 
 
 def show_states(run: Path) -> bool:
-    """A row per job of a run, and where each prints to; whether there were any."""
+    """A row per job of a run, and where each prints to; whether some wait or work."""
     from medi.study.watching import job_states
 
     found = job_states(run)
@@ -152,4 +152,4 @@ def show_states(run: Path) -> bool:
     for job in found:
         if job.log:
             say(f"{job.name} prints to {job.log}")
-    return True
+    return any(job.is_open for job in found)

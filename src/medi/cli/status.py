@@ -40,10 +40,13 @@ def status(
         say(cancel_jobs(folder))
     found = state_of(folder)
     console.print(_stages(found))
-    show_states(folder)
+    is_open = show_states(folder)
     if found.working is not None:
         by = found.working
         say(f"in work: process {by.pid} on {by.host} ({by.command})")
+        next_step("status", folder)
+        return
+    if is_open:
         next_step("status", folder)
         return
     if found.finished:

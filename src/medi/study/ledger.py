@@ -12,8 +12,9 @@ from pathlib import Path
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, write_json
 from medi.study.jobs import Job, Task
+from medi.study.upkeep import JOBS
 
-FOLDER, LIST, JOBS_FORMAT = "jobs", "jobs.json", 1
+FOLDER, LIST, JOBS_FORMAT = JOBS, "jobs.json", 1
 LOCAL, SLURM = "local", "slurm"
 TAIL = 4000  # bytes of a log that are looked at for its last words
 OURS = "medi: "  # how a line begins that tells a user what went wrong

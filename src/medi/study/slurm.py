@@ -42,6 +42,7 @@ REASONS = {  # why squeue says that a job waits
     "BeginTime": "was put back into the queue and starts again within two minutes",
     "PartitionTimeLimit": "never starts: --time is longer than the partition allows; cancel, and lower --time",
     "PartitionNodeLimit": "never starts: the partition has no such nodes; cancel, and choose another --partition",
+    "PartitionConfig": "never starts as it is; cancel, and lower --time, --cpus, --gpus or --mem",
     "PartitionDown": "waits until the partition is up again",
     "PartitionInactive": "never starts: the partition is closed; cancel, and choose another --partition",
     "BadConstraints": "never starts: no node has what it asks for; cancel, and lower --gpus, --cpus or --mem",
@@ -92,6 +93,8 @@ def submit(jobs: Sequence[Job], run: Path, place: Place) -> Ledger:
         ledger.write(run)
     except BaseException:
         cancel_ids(ids.values())
+        if before is None:
+            shutil.rmtree(run / FOLDER, ignore_errors=True)
         raise
     return ledger
 

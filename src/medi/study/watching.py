@@ -22,13 +22,14 @@ DONE, FAILED, WORKS, WAITS, KILLED = "done", "failed", "works", "waits", "stoppe
 @dataclass(frozen=True)
 class JobState:
     """A job as a person wants to see it. id: of Slurm; state: in words, counted over its tasks; progress: of what it
-    makes; log: of the task that tells most."""
+    makes; log: of the task that tells most; is_open: whether some task waits or works."""
 
     name: str
     id: str
     state: str
     progress: str
     log: str
+    is_open: bool
 
 
 def job_states(run: Path) -> list[JobState]:
@@ -55,12 +56,14 @@ def _state(run: Path, entry: Entry, waiting: Mapping[str, Queued], is_driven: bo
     found = [_task(run, entry, shard, waiting, is_driven) for shard in range(entry.shards)]
     kinds = [kind for kind, _ in found]
     telling = next((kinds.index(kind) for kind in (FAILED, KILLED, WORKS, WAITS) if kind in kinds), 0)
-    counted = [f"{n} {kind}" for kind, n in Counter(kinds).items()] if entry.shards > 1 else kinds[:1]
-    why = found[telling][1]
+    counted = ", ".join(f"{n} {kind}" for kind, n in Counter(kinds).items())
+    kind, why = found[telling]
     log = run / entry.log_of(telling)
-    state = ", ".join(counted) + (f": {why}" if why else "")
+    one = why if kind == WAITS and why else f"{kind}: {why}" if why else kind
+    state = one if entry.shards == 1 else counted + (f": {why}" if why else "")
+    is_open = bool({WORKS, WAITS} & set(kinds))
     progress = "" if set(kinds) == {DONE} else _progress(run, entry)
-    return JobState(entry.name, entry.id, state, progress, str(log) if log.exists() else "")
+    return JobState(entry.name, entry.id, state, progress, str(log) if log.exists() else "", is_open)
 
 
 def _task(run: Path, entry: Entry, shard: int, waiting: Mapping[str, Queued], is_driven: bool) -> tuple[str, str]:
