@@ -23,6 +23,7 @@ from medi.study.ledger import LOCAL, Entry, Ledger, last_words, note, outcome
 from medi.study.local import environment, launch, run_here
 from medi.study.parts import MEASURE, PREPARE, done_parts, prepare
 from medi.study.settings import StudySettings, find_study, read_study
+from medi.study.slurm import Place, Queued, explained, parameters, refusal
 from medi.study.stages import Run
 from medi.study.study import road
 from real_processes import begin
@@ -143,6 +144,33 @@ def test_a_process_of_a_job_prints_to_its_log(tmp_path: Path) -> None:
     assert (tmp_path / "jobs" / "version.log").read_text().startswith("medi ")
 
 
+def test_what_slurm_says_becomes_a_remedy() -> None:
+    said = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
+    assert refusal(
+        said
+    ) == "Requested node configuration is not available; no node there has so much; lower --gpus, " + (
+        "--cpus or --mem"
+    )
+    assert refusal("sbatch: error: invalid partition specified: x", ["a", "b"]).endswith(
+        "choose one of a, b with --partition"
+    )
+    assert explained(Queued("PENDING", "(PartitionTimeLimit)")).startswith("never starts: --time is longer")
+    assert explained(Queued("PENDING", "Licenses")) == "waits (Licenses)"
+    assert explained(Queued("RUNNING", "node7")) == "running on node7"
+
+
+def test_a_job_of_slurm_is_asked_for_what_it_needs() -> None:
+    job = Job("models-cls", ("run",), needs=Needs(8, 2, "32G", 60))
+    found = parameters(job, Place("gpu"), ["3", "4"])
+    assert found["dependency"] == "afterok:3:4"
+    assert (found["gpus_per_node"], found["cpus_per_task"], found["time"], found["partition"]) == (2, 8, 60, "gpu")
+    assert found["additional_parameters"]["signal"] == "TERM@120"
+    assert found["additional_parameters"]["mem"] == "32G"
+    short = parameters(Job("a", (), needs=Needs(minutes=1)), Place(), [])
+    assert short["additional_parameters"]["signal"] == "TERM@15", "a signal at once would never let it work"
+    assert not {"dependency", "gpus_per_node", "partition", "account"} & set(short)
+
+
 # --- a tiny study -----------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +266,27 @@ def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Me
     refused(medi("run", tiny, "--on", "slrm"), "--on 'slrm': expected local or slurm")
     refused(medi("run", tiny, "--on", "slurm", "--time", "soon"), "--time 'soon': expected minutes")
     refused(medi("run", tiny, "--on", "slurm", "--mem", "much"), "--mem 'much': expected a number")
+
+
+def test_without_slurm_nothing_is_written(
+    tiny: Path, medi: Medi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused(medi("run", tiny, "--out", "r", "--on", "slurm"), "there is no Slurm here", "--on local")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_status_tells_of_jobs_that_failed(tiny: Path, medi: Medi) -> None:
+    """Also of a run whose first job never wrote a stage."""
+    ledger = Ledger(LOCAL, [Entry("prepare", "medi run", (), 1, "", "jobs/p.log"), Entry("samples", "", (), 2)])
+    ledger.write(Path("r"))
+    note(Path("r"), "prepare", 2)
+    Path("r/jobs/p.log").write_text("medi: r/cohort: cannot be written (No space left on device); make room\n")
+    shown = " ".join(fine(medi("status", "r")).replace("│", " ").split())
+    assert "failed: r/cohort: cannot be written (No space left on device); make room" in shown
+    assert "2 not begun" in shown
+    assert "the same command goes on" in shown
+    refused(medi("status", "r", "--cancel"), "r: has no jobs in a queue")
 
 
 def test_a_dry_run_prints_the_jobs_and_writes_nothing(tiny: Path, medi: Medi, tmp_path: Path) -> None:

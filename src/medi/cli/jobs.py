@@ -103,18 +103,19 @@ def begin(settings: "StudySettings", asked: Asked, out: Path, redo: bool, termin
     """Run the jobs here but for the last, or submit all; those of parts that are done are left out."""
     from medi.study.jobs import left
     from medi.study.parts import MEASURE, done_parts
+    from medi.study.slurm import Place, check_slurm, submit
     from medi.study.study import check, opened
 
     jobs = planned(settings, asked)
     check(settings)
+    if asked.on == "slurm":
+        check_slurm()
     jobs = left(jobs, [] if redo else done_parts(settings, opened(settings, out, terminal, redo)))
     if asked.on == "local":
         from medi.study.local import run_here, this_machine
 
         run_here([job for job in jobs if job.name != MEASURE], out, this_machine(asked.workers), terminal)
         return
-    from medi.study.slurm import Place, submit
-
     terminal.open_log()
     ledger = submit(jobs, out, Place(asked.partition, asked.account))
     for entry in ledger.jobs:

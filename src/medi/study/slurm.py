@@ -73,10 +73,8 @@ class Queued:
 def submit(jobs: Sequence[Job], run: Path, place: Place) -> Ledger:
     """Submit jobs, each after those that it waits for; what was submitted is kept in the run folder.
 
-    MediError where there is no Slurm or no submitit, where jobs of this run are still in the queue, and for what Slurm
-    refuses; then nothing stays submitted.
+    MediError where jobs of this run are still in the queue, and for what Slurm refuses; then nothing stays submitted.
     """
-    _check()
     before = Ledger.read(run)
     if before is not None and before.on == SLURM:
         if waiting := queued(before):
@@ -99,7 +97,8 @@ def submit(jobs: Sequence[Job], run: Path, place: Place) -> Ledger:
     return ledger
 
 
-def _check() -> None:
+def check_slurm() -> None:
+    """Refuse to go on where nothing can be submitted."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise MediError(
             "there is no Slurm here (sbatch is not found); run this where jobs of your cluster are submitted, or use "
@@ -115,7 +114,7 @@ def _submit(job: Job, run: Path, place: Place, after: Sequence[str]) -> str:
 
     folder = (run / FOLDER).absolute()
     executor = submitit.SlurmExecutor(folder)
-    executor.update_parameters(**_parameters(job, place, after))
+    executor.update_parameters(**parameters(job, place, after))
     tasks = job.tasks
     try:
         if len(tasks) == 1:
@@ -127,10 +126,10 @@ def _submit(job: Job, run: Path, place: Place, after: Sequence[str]) -> str:
             f"{folder}: cannot be written ({error.strerror}); make room on the disk or choose another --out"
         ) from error
     except (RuntimeError, subprocess.SubprocessError) as error:
-        raise MediError(f"Slurm refused the job {job.name}: {_refusal(str(error))}") from error
+        raise MediError(f"Slurm refused the job {job.name}: {refusal(str(error), partitions())}") from error
 
 
-def _parameters(job: Job, place: Place, after: Sequence[str]) -> dict[str, Any]:
+def parameters(job: Job, place: Place, after: Sequence[str]) -> dict[str, Any]:
     """What submitit writes at the top of the batch script."""
     needs = job.needs
     more = {"requeue": True, "kill-on-invalid-dep": "yes", "signal": f"TERM@{min(WARNED, needs.minutes * 15)}"}
@@ -159,14 +158,14 @@ def _log(job: Job, id: str) -> str:
     return f"{FOLDER}/{id}_0_log.out" if job.shards == 1 else f"{FOLDER}/{id}_{{shard}}_0_log.out"
 
 
-def _refusal(text: str) -> str:
+def refusal(text: str, known: Sequence[str] = ()) -> str:
     """What sbatch said, in one line, and what can be done about it."""
     said = re.findall(r"sbatch: error: (.*)", text)
     line = next((one for one in said if "Batch job submission failed" in one), (said or text.splitlines() or [""])[-1])
     whole = " ".join(said or [text]).lower()
     remedy = next((found for words, found in REMEDIES.items() if words in whole), "change the options and try again")
     line = line.removeprefix("Batch job submission failed: ")
-    return f"{line.rstrip('.')}; {remedy.format(partitions=', '.join(partitions()) or 'those of sinfo')}"
+    return f"{line.rstrip('.')}; {remedy.format(partitions=', '.join(known) or 'those of sinfo')}"
 
 
 def partitions() -> list[str]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 
 from medi.core.errors import MediError
 from medi.core.locks import holder
@@ -16,6 +17,7 @@ from medi.study.parts import MEASURE, PREPARE, shared
 from medi.study.slurm import Queued, explained, queued, why_gone
 from medi.study.stopped import STATE
 
+TOLD_TO_STOP = (-SIGTERM, 128 + SIGTERM, 128 + SIGINT)  # exit codes of a process that saved and ended
 DONE, FAILED, WORKS, WAITS, KILLED = "done", "failed", "works", "waits", "stopped before it was done"
 
 
@@ -72,7 +74,8 @@ def _task(run: Path, entry: Entry, shard: int, waiting: Mapping[str, Queued], is
     if here is not None:
         return (WAITS if here.state == "PENDING" else WORKS), explained(here)
     if known is not None and known.code is not None:
-        return (DONE, "") if known.code == 0 else (FAILED, last_words(run / entry.log_of(shard)))
+        kind = KILLED if known.code in TOLD_TO_STOP else FAILED
+        return (DONE, "") if known.code == 0 else (kind, last_words(run / entry.log_of(shard)))
     if is_driven:
         return (WAITS, "") if known is None else (WORKS, "")
     if entry.id and (why := why_gone(entry.id_of(shard))):
