@@ -59,6 +59,7 @@ FACTS = {
     "uni": Facts(1024, 16, 16, 197, 1024, 4096),
     "uni2-h": Facts(1536, 24, 14, 256, 1536, 8192, gated=True, registers=8),
     "conch": Facts(768, 12, 16, 785, 512, 3072, scale=False, resize=448, crop=448, mode=BICUBIC, norm=CLIP),
+    "virchow": Facts(1280, 16, 14, 257, 2560, 6832, gated=True, mode=BICUBIC, mean_too=True),
     "virchow2": Facts(1280, 16, 14, 261, 2560, 6832, gated=True, registers=4, mode=BICUBIC, mean_too=True),
     "h-optimus-0": Facts(1536, 24, 14, 256, 1536, 8192, gated=True, registers=4, mode=BICUBIC, norm=BIOPTIMUS),
     "gigapath": Facts(1536, 24, 16, 197, 1536, 8192, gated=True, resize=256, mode=BICUBIC),
@@ -226,7 +227,7 @@ def built_shapes(name: str) -> Shapes:
 def test_the_second_h_optimus_differs_from_the_first_in_name_and_licence_alone() -> None:
     first, second = PUBLISHED["h-optimus-0"], PUBLISHED["h-optimus-1"]
     assert replace(second, name=first.name, hub=first.hub, licence=first.licence) == first
-    others = {"h-optimus-1", "phikon-v2", "inception", "imagenet"}
+    others = {"h-optimus-1", "phikon-v2", "midnight-12k", "inception", "imagenet"}
     assert set(PUBLISHED) == {*FACTS, *others}, "each of these has tests of its own"
 
 
@@ -250,6 +251,34 @@ def test_phikon_is_the_class_token_of_transformers_dinov2(image: np.ndarray, tmp
     assert built_shapes("phikon-v2") == built_shapes("uni")
     found = pretrained(smaller, str(tmp_path))
     np.testing.assert_allclose(found.encode(image), expected, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [224, 280])
+def test_midnight_is_the_class_token_and_the_mean_of_transformers_dinov2(
+    size: int, image: np.ndarray, tmp_path: Path
+) -> None:
+    """A gated MLP under names of its own; the size of the table of positions is read from the weights."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 96, "num_hidden_layers": 1, "num_attention_heads": 24, "patch_size": 14}
+    model = Dinov2Model(Dinov2Config(**sizes, image_size=size, use_swiglu_ffn=True)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.05)
+    model.save_pretrained(tmp_path)
+    assert "encoder.layer.0.mlp.weights_in.weight" in weights.read(tmp_path / "model.safetensors")
+    arguments = dict(shallow("midnight-12k").arguments) | {"embed_dim": 96}
+    found = pretrained(replace(shallow("midnight-12k"), arguments=arguments, dimension=192), str(tmp_path))
+    features = found.encode(image)
+    assert features.shape == (1, 192)
+    assert found.label.endswith("unverified")
+    if size == 224:  # positions of another size are brought to it in ways that differ a little
+        with torch.no_grad():
+            tokens = model(shown(Facts(96, 24, 14, 257, 192, 512, norm=HALVES), image[0])).last_hidden_state
+        expected = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1).numpy()
+        np.testing.assert_allclose(features, expected, rtol=1e-3, atol=2e-4)
 
 
 def test_dinov2_as_its_authors_saved_it(image: np.ndarray, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from io import BytesIO
@@ -132,6 +132,8 @@ def _from_transformers(name: str) -> str:
         (".layer_scale1.lambda1", ".ls1.gamma"),
         (".layer_scale2.lambda1", ".ls2.gamma"),
         ("layernorm.", "norm."),
+        (".mlp.weights_in.", ".mlp.fc1."),
+        (".mlp.weights_out.", ".mlp.fc2."),
     ):
         name = name.replace(theirs, timm)
     return name
@@ -162,9 +164,19 @@ def published(model: Published, path: Path) -> nn.Module:
     state = weights.read(path)
     if model.keys == "inception":
         return _inception(state, path)
-    body = unfilled(model)
-    _fill(body, KEYS[model.keys](state), path)
+    state = KEYS[model.keys](state)
+    body = unfilled(_sized(model, state))
+    _fill(body, state, path)
     return Normalised(TokenAndMean(body) if model.pool == "token+mean" else body, model.transform.normalisation)
+
+
+def _sized(model: Published, state: State) -> Published:
+    """The model with the image size that its positions are of, where no size is published for them."""
+    if "img_size" in model.arguments or "pos_embed" not in state:
+        return model
+    side = round((state["pos_embed"].shape[1] - 1) ** 0.5)  # but for the class token's
+    patch = state["patch_embed.proj.weight"].shape[-1] if "patch_embed.proj.weight" in state else 1
+    return replace(model, arguments={**model.arguments, "img_size": side * patch})
 
 
 def unfilled(model: Published) -> nn.Module:

@@ -1,6 +1,7 @@
 """The pretrained encoders that are known by name: facts as their publishers state them, no weights and no torch.
 
 Sources: the model cards and the code beside them (UNI, CONCH, Virchow2, H-optimus, Prov-GigaPath, Phikon-v2, Kaiko),
+the card and the loader of the TRIDENT authors (Virchow), the card (Midnight-12k, whose filter is our choice),
 timm's own configurations (DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0 (imagenet).
 """
 
@@ -167,6 +168,17 @@ _ALL = (
         keys="conch",
     ),
     Published(
+        "virchow",
+        "paige-ai/Virchow",
+        f"{APACHE}, terms of access",
+        True,
+        2560,
+        "vit_huge_patch14_224",
+        _timm(img_size=224, init_values=1e-5, mlp_ratio=5.3375, global_pool="") | SWIGLU,
+        SHORT,
+        "token+mean",
+    ),
+    Published(
         "virchow2",
         "paige-ai/Virchow2",
         CC_BY_NC_ND,
@@ -216,6 +228,18 @@ _ALL = (
         "vit_large_patch16_224",
         _timm(img_size=224, init_values=1e-5),
         SHORT,
+        keys="transformers",
+    ),
+    Published(
+        "midnight-12k",
+        "kaiko-ai/midnight",
+        "MIT",
+        False,
+        3072,
+        "vit_giant_patch14_dinov2",
+        _timm(global_pool=""),
+        Transform(normalisation=HALVES),
+        "token+mean",
         keys="transformers",
     ),
     _kaiko("s16", "vit_small_patch16_224", 384),
