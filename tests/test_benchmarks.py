@@ -44,6 +44,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "cohorts": (),
     "confounding": ("--out", "out"),
     "crossed": ("--out", "out"),
+    "discover": (),
     "encoders": (),
     "engine": (),
     "features": (),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -14,10 +14,11 @@ from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import folder
 from medi.cli.source import Source, with_source
-from medi.cli.terminal import console, printable, say, warn
+from medi.cli.terminal import Terminal, console, printable, say, warn
 
 if TYPE_CHECKING:
     from medi.cohort.audit import Audit
+    from medi.cohort.table import Cohort
 
 NO_ATTRIBUTE = (
     "no attribute is known (hospital, scanner, laboratory): whether one gives the class away, and which combinations "
@@ -26,15 +27,24 @@ NO_ATTRIBUTE = (
 STYLES = {"caution": "yellow", "strong": "red", "alarm": "bold red"}  # of a grade
 
 
-def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and PNG")] = Path("medi-audit")) -> None:
+def audit(
+    source: Source,
+    out: Annotated[Path, folder("cohort, tables, JSON and PNG")] = Path("medi-audit"),
+    discover: Annotated[
+        bool, typer.Option("--discover", help="Find acquisition groups in colour and sharpness (column derived).")
+    ] = False,
+) -> None:
     """How skewed a cohort is; which attribute gives the class away.
 
     Writes the cohort (the next verb's SOURCE), audit.json, counts.png, attributes.png and the tables as Parquet.
+    --discover is for a cohort without metadata: slides of one colour and sharpness become a level of the column
+    `derived`. They may be scanners, and they may be biology.
 
     Example: medi audit metadata.csv --label diagnosis --attributes site
     """
     source.check_out(out)
     cohort = source.read(with_notes=True)
+    cohort = _discovered(cohort, source.on_error) if discover else cohort
     source.check_cohort(cohort, out)
     found = cohort.audit()
     found.save(out)
@@ -43,6 +53,15 @@ def audit(source: Source, out: Annotated[Path, folder("cohort, tables, JSON and 
     say(f"audit: {out}")
     is_blind = not cohort.schema.attributes and not (source.path / "cohort.json").exists()
     next_step(*(("init", source.path) if is_blind else ("holdout", out)))
+
+
+def _discovered(cohort: "Cohort", on_error: "Literal['skip', 'fail']") -> "Cohort":
+    """The cohort with the groups that its images show; what was found is told."""
+    with Terminal().bars("looking at images") as (advance,):
+        found = cohort.discover(on_error=on_error, progress=advance)
+    for note in found.notes[len(cohort.notes) :]:
+        say(note)
+    return found
 
 
 def _show(found: "Audit", told: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -86,7 +86,7 @@ class Source:
 
     path: Path
     kind: str
-    on_error: str
+    on_error: "Literal['skip', 'fail']"
     options: Mapping[str, Any]
 
     def read(self, with_notes: bool = False) -> "Cohort":
@@ -108,7 +108,7 @@ class Source:
         if "features" in self.options:
             from medi.cohort.readers import with_features
 
-            cohort = with_features(cohort, self.options["features"], on_error=self.on_error)  # type: ignore[arg-type]
+            cohort = with_features(cohort, self.options["features"], on_error=self.on_error)
         if with_notes or "features" in self.options:
             show_notes(cohort)
         return cohort

@@ -30,6 +30,7 @@ from medi.cohort.association import (
     tallied,
 )
 from medi.cohort.collecting import COLLECT, composing
+from medi.cohort.discovery import DERIVED, note_on
 from medi.cohort.identifiable import PARTS
 from medi.cohort.patients import patients_unknown, too_few
 from medi.cohort.schema import Schema
@@ -211,7 +212,7 @@ def audit(table: pd.DataFrame, schema: Schema, seed: int = 0) -> Audit:
         parts=join([found.parts for found in gaps], PARTS),
         collect=join([found.collect for found in gaps if len(found.collect)], COLLECT),
         alarms=tuple(_alarms(association, ceiling)),
-        notes=(*filter(None, [patients_unknown(table)]), *_notes(data, association, pairs)),
+        notes=(*filter(None, [patients_unknown(table), _derived(schema, ceiling)]), *_notes(data, association, pairs)),
     )
 
 
@@ -250,6 +251,13 @@ def _sentence(row: Mapping[Any, Any]) -> str:
         f"class from {row['attribute']}, without the image: balanced accuracy {row['balanced_accuracy']:.2f}"
         f"{interval} of patients (chance {row['chance']:.2f})" + (f": {row['grade']}" if row["grade"] else "")
     )
+
+
+def _derived(schema: Schema, ceiling: pd.DataFrame) -> str:
+    """What groups that were found in the images are, and how far they give the class away."""
+    note = note_on(schema)
+    rows = ceiling[(ceiling["attribute"] == DERIVED) & (ceiling["reason"] == "")].to_dict("records")
+    return "; ".join([note, *map(_sentence, rows)]) if note else ""
 
 
 def _alarms(association: pd.DataFrame, ceiling: pd.DataFrame) -> Iterator[str]:

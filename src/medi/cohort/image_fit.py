@@ -245,6 +245,18 @@ def _read(path: Path, called: str, size: int, first: str) -> tuple[UInt8[np.ndar
         raise MediError(f"{called}: not readable as an image ({_reason(error)}); choose PNG, JPEG or TIFF") from error
 
 
+def read_image(root: Path, name: str) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of an image of a cohort as they are: a file, a member of a tar, or a region of a slide.
+
+    MediError names one that cannot be read.
+    """
+    try:
+        with _open(root, name) as raw:
+            return np.asarray(_decoded(raw)[0])
+    except Exception as error:  # as above
+        raise MediError(f"{root / name}: {_reason(error)}; mend it, or leave it out (--on-error skip)") from error
+
+
 def _open(root: Path, name: str) -> Image.Image:
     """The image, header read; a file below `root`, a member of a tar, or a region of a slide."""
     if (region := Region.named(name)) is not None and not os.path.exists(os.path.join(root, name)):

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float32, UInt8
 
 GLASS, BLACK = 0.1, 2.5  # mean optical densities between which a pixel shows tissue
 
+# Optical densities of haematoxylin and eosin in R, G and B (Ruifrok and Johnston 2001).
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]], dtype=np.float32)
 _TABLE = -np.log((np.arange(256) + 1.0) / 256).astype(np.float32)
 
 

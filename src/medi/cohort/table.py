@@ -144,6 +144,19 @@ class Cohort:
         part = self.where(split=split) if split else self
         return audit(part.table, part.schema, seed)
 
+    def discover(self, seed: int = 0, **options: Any) -> "Cohort":
+        """The cohort with a column `derived`: groups of slides of one colour and sharpness, scanners or biology.
+
+        None where one group fits best. options, errors and sources: see `medi.cohort.discovery.discover`.
+
+        >>> import medi
+        >>> medi.phantom(patches=400, seed=0).discover().info["derived"]["groups"]
+        1
+        """
+        from medi.cohort.discovery import discover
+
+        return discover(self, seed, **options)
+
     def hold_out(
         self, over: Sequence[str] = (), rate: float = 0.3, seed: int = 0, rule: "Rule | None" = None, **options: Any
     ) -> "Cohort":
@@ -273,7 +286,6 @@ class Cohort:
         >>> import medi
         >>> medi.phantom(patches=100, seed=0).show(each=1)  # doctest: +ELLIPSIS
         <... with 1 Axes>
-
         """
         from medi.cohort.picture import show
 

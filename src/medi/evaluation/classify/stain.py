@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from medi.cohort.optics import optical_density, shows_tissue
+from medi.cohort.optics import STAINS, optical_density, shows_tissue
 from medi.core.errors import MediError
 from medi.core.seeds import generator
 from medi.core.types import Images
@@ -27,8 +27,6 @@ EDGE = 1.0  # percentile of angles at which Macenko takes the stains
 REFERENCE_PATCHES = 512
 FACTOR, SHIFT = 0.2, 0.05  # of HED jitter: concentrations times 1 +- FACTOR, plus +- SHIFT
 NO_STAIN = "no stained tissue in the training patches: there is no stain to normalise to or to vary"
-# Haematoxylin and eosin where a reference shows no tissue at all, and the residual of colour deconvolution.
-USUAL = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]], dtype=np.float32)
 # Linear RGB to cone responses, and their logarithms to lightness, yellow-blue, red-green (Reinhard et al. 2001).
 CONES = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]], dtype=np.float32)
 OPPONENT = (np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ [[1, 1, 1], [1, 1, -2], [1, -1, 0]]).astype(np.float32)
@@ -98,7 +96,7 @@ class HedJitter:
     def apply(self, images: Images, ids: Sequence[str]) -> Images:
         random = (generator("hed jitter", self.seed, name) for name in ids)
         draws = np.stack([2 * rng.random((2, 3), dtype=np.float32) - 1 for rng in random])
-        stains = np.vstack([USUAL, np.cross(*USUAL)])
+        stains = np.vstack([STAINS, np.cross(*STAINS)])
         stains /= np.linalg.norm(stains, axis=1, keepdims=True)
         density = _density(images)
         amounts = density @ np.linalg.inv(stains)
