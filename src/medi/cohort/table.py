@@ -145,12 +145,11 @@ class Cohort:
         return audit(part.table, part.schema, seed)
 
     def discover(self, seed: int = 0, **options: Any) -> "Cohort":
-        """The cohort with a column `derived`: groups of slides of one colour and sharpness, scanners or biology.
-
-        None where one group fits best. options, errors and sources: see `medi.cohort.discovery.discover`.
+        """The cohort with a column `derived`: groups of slides of one colour and sharpness, scanners or biology; none
+        where one group fits best. options, errors and sources: see `medi.cohort.discovery.discover`.
 
         >>> import medi
-        >>> medi.phantom(patches=400, seed=0).discover().info["derived"]["groups"]
+        >>> medi.phantom(patches=100, seed=0).discover().info["derived"]["groups"]
         1
         """
         from medi.cohort.discovery import discover
