@@ -6,12 +6,14 @@ import platform
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from medi.models.network import NetworkSettings
+if TYPE_CHECKING:  # a benchmark without networks has no torch in its processes
+    import torch
+
+    from medi.models.network import NetworkSettings
 
 
 def figure(values: Sequence[float], unit: str, target: str | None, n: int, against: str) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def figure(values: Sequence[float], unit: str, target: str | None, n: int, again
 
 def gpus() -> list[str]:
     """Names of the GPUs that torch can use here."""
+    import torch
+
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
@@ -36,7 +40,7 @@ def report(topic: str, figures: dict[str, dict[str, Any]], libraries: Sequence[s
     print(json.dumps({"topic": topic, "machine": machine, "versions": versions, "figures": figures}))
 
 
-def stock_unet(settings: NetworkSettings) -> torch.nn.Module:
+def stock_unet(settings: "NetworkSettings") -> "torch.nn.Module":
     """The `diffusers.UNet2DModel` that our UNet is equal to, in PyTorch's default layout."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

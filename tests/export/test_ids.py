@@ -18,6 +18,7 @@ REAL = pd.DataFrame(
         "file": ["d.svs", "d.svs", "r.svs"],
         "share": ["0.5", "0.6", "0.7"],
         "grade": ["1", "1", "1"],
+        "vendor": ["u", "u", "w"],
     },
     dtype="str",
 )
@@ -36,7 +37,7 @@ def test_names_become_codes_wherever_they_stand(schema: Schema) -> None:
     assert found["noise_id"].tolist() == found["sample_id"].tolist()
     text = found.to_csv()
     assert not [name for name in ("Doe", "Roe", "d.svs", ",d,", ",r,") if name in text]
-    same = ["class", "site", "share", "grade"]
+    same = ["class", "site", "share", "grade", "vendor"]
     assert found[same].equals(REAL[same]), "an attribute may tell patients apart, and numbers are no names"
     assert found["file"].nunique() == found["slide"].nunique() == 2
     moved = REAL.assign(origin="m", translated_from="x", source=REAL["sample_id"], sample_id=REAL["sample_id"] + "@y")

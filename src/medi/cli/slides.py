@@ -69,11 +69,11 @@ def slides(
     empty = about[(about["patches"] == 0) & (about["reason"] == "")]
     if len(empty):
         warn(f"{len(empty):,} slides give no patch, the first {empty['slide_file'].iloc[0]}: see {out / SLIDES}")
-    known = [name for name in ("vendor", "scanner_model", "scanner", "scan_year") if about[name].nunique() > 1]
+    known = [name for name in ("scanner", "scanner_model", "vendor", "scan_year") if about[name].nunique() > 1]
     say(f"{len(patches):,} patches of {size} px from {patches['slide'].nunique():,} slides: {out / PATCHES}")
     if known:
         say(f"the headers differ in {', '.join(known)}: columns to condition on where no site is known")
-    next_step("audit", out / PATCHES, *(("--attributes", known[-1]) if known else ()))
+    next_step("audit", out / PATCHES, *(("--attributes", known[0]) if known else ()))
 
 
 def register(app: typer.Typer) -> None:

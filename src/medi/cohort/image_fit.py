@@ -162,16 +162,16 @@ def pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
             rows[:] = 0
             failed.append([job.image, _reason(error)])
             mpp.append(float("nan"))
-    _write(shared.store, first, content := patches.tobytes())
-    return Done(number, content_hash(content), failed, mpp, len(deep), [name for name in deep if deep[name]])
+    _write(shared.store, first, patches)
+    return Done(number, content_hash(patches.data), failed, mpp, len(deep), [name for name in deep if deep[name]])
 
 
-def _write(store: Path, first: int, content: bytes) -> None:
+def _write(store: Path, first: int, patches: Images) -> None:
     """Into the rows from `first` on; plain writing is faster than filling a map page by page."""
     rows = np.load(store, mmap_mode="r")
     with store.open("rb+") as handle:
         handle.seek(rows.offset + first * rows[0].nbytes)
-        handle.write(content)
+        handle.write(patches.data)
 
 
 def _pack_image(job: Job, shared: Shared, rows: Images, deep: dict[str, bool]) -> float:

@@ -204,7 +204,7 @@ def _stop(failed: list[list[str]], on_error: str) -> None:
 
 
 def _checksum(pixels: np.ndarray, jobs: list[Job]) -> str:
-    return content_hash(pixels[jobs[0].row : jobs[-1].row + jobs[-1].count].tobytes())
+    return content_hash(pixels[jobs[0].row : jobs[-1].row + jobs[-1].count].data)
 
 
 def _without(

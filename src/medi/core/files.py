@@ -146,11 +146,12 @@ def check_format(found: object, known: int, path: Path) -> None:
 
 
 def content_hash(*parts: object) -> str:
-    """Sixteen hex digits over bytes, text, or JSON-able content."""
+    """Sixteen hex digits over bytes (of an array: its `data`, not copied), text, or JSON-able content."""
     hasher = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else json.dumps(_plain(part), sort_keys=True).encode()
-        hasher.update(len(data).to_bytes(8, "little") + data)
+        data = part if isinstance(part, (bytes, memoryview)) else json.dumps(_plain(part), sort_keys=True).encode()
+        hasher.update(memoryview(data).nbytes.to_bytes(8, "little"))
+        hasher.update(data)
     return hasher.hexdigest()[:16]
 
 

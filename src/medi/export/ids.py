@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from medi.cohort.schema import RESERVED, Schema
+from medi.cohort.slides.header import COLUMNS
 from medi.core.codes import code_of
 
 UNITS = ("patient", "slide", "sample_id")  # whose names are codes; of two that fit a column, the first
@@ -14,13 +15,13 @@ TRANSLATED = "translated_from"  # of translated patches, whose `source` is the p
 def without_ids(table: pd.DataFrame, schema: Schema, key: bytes) -> pd.DataFrame:
     """The table with codes (`core.codes`) in every column that names real patches, slides or patients.
 
-    Other columns do so where each of their texts belongs to one slide, say, and each slide to one text; attributes are
-    left as they are. So are rows of images that were made from noise, which are nobody's.
+    Other columns do so where each of their texts belongs to one slide, say, and each slide to one text. Attributes and
+    columns of a slide's header stay as they are, and so do rows of images that were made from noise: they are nobody's.
     """
     real = (table[["patient", "slide"]] != "").any(axis=1)
     patches = ["noise_id"] * ("noise_id" in table) + ["source"] * (TRANSLATED in table)
     kinds = {unit: unit for unit in UNITS} | dict.fromkeys(patches, "sample_id")
-    known = {*RESERVED, *kinds, *(attribute.name for attribute in schema.conditions)}
+    known = {*RESERVED, *kinds, *COLUMNS, *(attribute.name for attribute in schema.conditions)}
     others = [str(name) for name in table if name not in known and pd.api.types.is_string_dtype(table[name])]
     kinds |= {name: unit for name in others if (unit := _named_by(table.loc[real], name))}
     return table.assign(**{name: _coded(table[name], real, unit, key) for name, unit in kinds.items()})

@@ -63,6 +63,7 @@ def test_headers_of_ome_and_dicom(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_tables_hold_no_serial_number_and_no_date_but_its_year(medi: Medi, folder: Path) -> None:
     """One serial number has one code within a folder of tables, and another one elsewhere."""
     aperio(folder / "c.svs")
@@ -96,6 +97,7 @@ def test_years_are_what_is_left_of_dates() -> None:
     assert [year_of(text) for text in ("2009/12/31", "1/2/19", "31.12.", "")] == ["2009", "2019", "", ""]
 
 
+@pytest.mark.slow
 def test_labels_and_overviews_are_never_read(medi: Medi, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole road, from header to pixels, of slides whose other pictures raise when they are asked for."""
     import openslide

@@ -16,6 +16,7 @@ from PIL import Image
 from medi.cohort.slides.opening import open_slide
 
 NAMED = re.compile(r"^(?P<file>.+)#(?P<x>\d+),(?P<y>\d+),(?P<side>\d+),(?P<size>\d+)$")
+CACHE = 1 << 27  # bytes of decoded tiles in a process, as much as four slides have by default
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,19 @@ def files_of(names: pd.Series) -> pd.Series:
 
 @functools.lru_cache(maxsize=4)
 def _opened(path: str, changed: int) -> Any:
-    """A slide that stays open in this process."""
-    return open_slide(path)
+    """A slide that stays open in this process, and shares its cache."""
+    slide = open_slide(path)
+    if hasattr(slide, "set_cache"):
+        slide.set_cache(_tiles())
+    return slide
+
+
+@functools.cache
+def _tiles() -> Any:
+    """One cache for all open slides: neighbours share tiles, and a slide that is read alone has all of it."""
+    import openslide
+
+    return openslide.OpenSlideCache(CACHE)
 
 
 def read_region(root: Path, region: Region) -> Image.Image:
@@ -64,8 +76,6 @@ def read_region(root: Path, region: Region) -> Image.Image:
     ValueError where it lies outside the slide or a level cannot be read.
     """
     path = os.path.join(root, region.file)
-    if not os.path.exists(path):
-        raise FileNotFoundError(path)
     slide = _opened(path, os.stat(path).st_mtime_ns)
     width, height = slide.dimensions
     if region.x + region.side > width or region.y + region.side > height:
