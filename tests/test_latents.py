@@ -9,23 +9,31 @@ import numpy as np
 import pytest
 import torch
 
+from command_line import Medi, fine
+from medi.api.decoded import round_trips
+from medi.api.measures import fidelity
 from medi.app.lone_model import LoneModel
 from medi.app.making import Made, Wish
 from medi.app.making import sample as sample_in_app
+from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.core import seeds
 from medi.core.errors import MediError
+from medi.core.progress import Silent
+from medi.evaluation.fidelity.compare import halves
 from medi.export.export import export
 from medi.models.autoencoder import Autoencoder
-from medi.models.checkpoint import load_model, save_model
+from medi.models.checkpoint import load_checkpoint, load_model, save_model
 from medi.sampling.generate import generate
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.sampling.transfer import Bridge, TransferSettings, at_levels, transfer
 from medi.training.adaptation.adapt import adapt
 from medi.training.adaptation.learning import AdaptSettings
+from medi.training.presets import PRESETS, Preset
+from medi.training.recipe import Recipe
 from shared_data import SHARED
-from tiny_latents import SIZE, autoencoder, latent_model, patches  # noqa: F401
+from tiny_latents import NETWORK, SIZE, autoencoder, latent_model, patches  # noqa: F401
 
 SETTINGS = SamplerSettings(steps=3, batch=4, precision="fp32")
 
@@ -137,6 +145,49 @@ def test_the_autoencoder_goes_with_the_model_or_is_asked_for(latent_model: Path,
     made = generate(path, rows, tmp_path / "s", 3, SETTINGS)
     assert isinstance(made, Cohort)
     assert (made.images[:] == sample_images(denoiser, rows, 3, SETTINGS)).all()
+
+
+@pytest.mark.slow
+def test_the_round_trip_stands_beside_distances(latent_model: Path, autoencoder: str) -> None:  # noqa: F811
+    """A floor: other real patches as the autoencoder gives them back; no difference is taken to it."""
+    entry, lines = dict(load_checkpoint(latent_model).latents), []
+    combinations, over = [("acinar", "Alder"), ("spindle", "Birch")], ["class", "site"]
+    real = phantom.fresh(combinations, 40, 0, "real", patches_per_slide=4)
+    drawn = phantom.fresh(combinations, 20, 1, "made")
+    made = replace(drawn, info={"latents": entry})
+    table = fidelity(real, made=made, over=over, n=20, draws=0).tables["fidelity"]
+    rows = table[(table["metric"] == "frechet") & (table["scope"] == "combination_mean")].set_index("arm")["value"]
+    assert rows["round_trip"] > rows["floor"], "an autoencoder of random weights"
+    assert not table[table["metric"] == "frechet_difference"][["arm", "against"]].isin(["round_trip"]).any(axis=None)
+    floor = real.select(~halves(real.table, over, 0))
+    found = round_trips(real, {"made": made}, over, 20, 0, Silent())["round_trip"]
+    assert (found.images[:] == Autoencoder.open(autoencoder).round_trip(floor.images[:])).all()
+    shown = Silent()
+    shown.line = lines.append  # type: ignore[method-assign]
+    other = replace(drawn, info={"latents": entry | {"hash": "0" * 16}})
+    assert round_trips(real, {"made": other}, over, 20, 0, shown) == {}
+    assert "does not stand beside the distances" in lines[0]
+    assert "other weights" in lines[0]
+
+
+@pytest.mark.slow
+def test_the_verb_trains_on_latents_and_says_how_good_they_are(
+    medi: Medi,
+    autoencoder: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        PRESETS, "tiny16", Preset(NETWORK, Recipe(images=32, batch=8, save_every=8, warmup=8, precision="fp32"))
+    )
+    table = patches().table.assign(split=["train"] * 20 + ["validation"] * 4)
+    replace(patches(), table=table).save(Path("packed"))
+    command = ("train", "packed", "--preset", "tiny16", "--images", 16, "--batch", 8, "--autoencoder", autoencoder)
+    code, printed = medi(*command)
+    assert code == 2
+    assert "less than 28" in " ".join(printed.split())
+    printed = fine(medi(*command, "--least-psnr", 0))
+    assert "the patches come back from" in " ".join(printed.split())
+    assert len(list(Path("packed/latents").iterdir())) == 2, "training and validation patches"
 
 
 @pytest.mark.skipif(not (SHARED / "taef2").exists(), reason="needs the weights of ../shared/data/taef2")

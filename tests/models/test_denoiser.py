@@ -111,3 +111,16 @@ def test_attention_stands_where_it_was_asked_for() -> None:
     assert names == {"down_blocks.1", "mid_block", "up_blocks.1"}
     found = [module.head_dim for name, module in network.named_modules() if name.endswith("attentions.0")]
     assert found == [8, 8, 8]
+
+
+@pytest.mark.parametrize("fold", [4, 8])
+def test_a_fold_is_undone(fold: int, schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: with a network that gives back what it sees, D is EDM's formula on pixels, whatever the fold."""
+    denoiser = Denoiser(NetworkSettings(size=16, fold=fold, channels=(8, 8), layers=1), schema)
+    seen = []
+    monkeypatch.setattr(denoiser.network, "forward", lambda x, time, z: seen.append(tuple(x.shape)) or x)
+    x, sigma = torch.randn(2, 3, 16, 16), torch.tensor([0.3, 2.0])
+    found, s = denoiser(x, sigma, torch.zeros(2, 32)), sigma[:, None, None, None]
+    total = (s**2 + SIGMA_DATA**2).sqrt()
+    torch.testing.assert_close(found, (SIGMA_DATA / total) ** 2 * x + s * SIGMA_DATA / total * x / total)
+    assert seen == [(2, 3 * fold**2, 16 // fold, 16 // fold)]

@@ -148,7 +148,7 @@ def test_other_settings_in_a_used_folder_are_refused(quick: tuple[Path, str], me
         ("network: {size: 30}", "image size 30 is no multiple of 8"),
         ("attribute: hospital", "'hospital' is no attribute"),
         ("evaluation: {encoders: [mine]}", "encoder 'mine' is unknown; known: colour-texture"),
-        ("cohort: {size: 48}", "cohort.size: the phantom has 32 or 64 px, not 48"),
+        ("cohort: {size: 48}", "cohort.size: the phantom has 32, 64, 128, 256 px, not 48"),
         ("cohort: {source: nowhere.csv}", "nowhere.csv does not exist; it is relative to the study file"),
         ("cohort: {read: {label: x}}", "there is no cohort.source to read"),
         (

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medi.api.decoded import round_trips
 from medi.api.given import (
     TRANSLATED,
     Given,
@@ -41,7 +42,7 @@ from medi.evaluation.classify.stained import STAIN, stain_arms
 from medi.evaluation.classify.tasks import Task
 from medi.evaluation.control import control
 from medi.evaluation.encoders import Encoder, embed_share
-from medi.evaluation.features import FLOOR, REAL, Embedded, check_sets
+from medi.evaluation.features import FLOORS, REAL, Embedded, check_sets
 from medi.evaluation.fidelity.compare import distances, halves
 from medi.evaluation.memorisation import Memorisation, Patches, memorisation
 from medi.evaluation.splits import (
@@ -58,7 +59,7 @@ from medi.evaluation.splits import (
 
 ENCODER = "colour-texture"
 # no names for synthetic sets
-TAKEN = frozenset({REAL, FLOOR, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
+TAKEN = frozenset({REAL, *FLOORS, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
 
 
 def embed(
@@ -103,6 +104,7 @@ def fidelity(
     and all categorical attributes), at most `n`, and per level at the shares of the training rows (of all real rows
     where the cohort is not split). Probes of real training patches tell whether a patch shows what was asked for;
     nearest training patches tell copies. Without synthetic sets the floor and the probes' accuracy are all there is.
+    Beside the floor of models on latents stands `round_trip`: real patches as their autoencoder gives them back.
     draws: resamples behind each interval, 0 for none. splits: distances to these splits of `real` only. features: of
     `real`, a file or folder in place of images; copies of images then cannot be told. A mapping takes sets of any name.
 
@@ -123,11 +125,12 @@ def fidelity(
     refuse_names(sets, columns)
     check_sets({name: bare(part) for name, part in {REAL: cohort, **sets}.items()}, columns)
     check_colour({REAL: cohort, **sets})
-    rows = embedded({REAL: cohort, **sets}, extractor, cache, show)
+    best = round_trips(cohort.select(chosen), sets, columns, n, seed, show)
+    rows = embedded({REAL: cohort, **best, **sets}, extractor, cache, show)
     rows = {name: found.assign(encoder=extractor.label) for name, found in rows.items()}
-    whole = rows.pop(REAL)
+    whole, best_rows = rows.pop(REAL), {name: rows.pop(name) for name in best}
     asked = Asked(columns, seed, extractor.label, unseen(cohort, columns))
-    tables = {"fidelity": _distances(whole, whole.take(chosen), rows, show, asked, n, draws)}
+    tables = {"fidelity": _distances(whole, whole.take(chosen), best_rows | rows, show, asked, n, draws)}
     train, test = _probed(cohort, whole, columns, seed)
     shown = control(train, test, rows, over=columns, seed=seed, encoder=asked.encoder, held_out=asked.held_out)
     tables |= {"control": shown.figures, "confusion": shown.confusion}

@@ -26,7 +26,8 @@ from medi.sampling.generate import generate, load_on_device, workers_worthwhile
 from medi.sampling.guidance import Guidance
 from medi.sampling.interaction import SIGMAS, interaction
 from medi.sampling.sampler import SamplerSettings, draw, sample_images
-from medi.training.loop import MODEL
+from medi.training.latents import prepared
+from medi.training.loop import MODEL, check_size
 from medi.training.loop import train as train_in
 from medi.training.presets import Preset, preset
 
@@ -271,9 +272,10 @@ def train(
     Traceback (most recent call last):
     medi.core.errors.MediError: Recipe: optimizer is 'adam'; input should be 'adamw' or 'muon'
     """
-    cohort, chosen = _packed(patches), named(preset)
+    cohort, chosen, show = _packed(patches), named(preset), progress or Silent()
     chosen = replace(chosen, recipe=chosen.recipe.changed(**changes))
-    with (progress or Silent()).bars("training") as (advance,):
+    encode_split(cohort, chosen, Path(out), show)
+    with show.bars("training") as (advance,):
         return Model.load(train_split(cohort, chosen, Path(out), seed, metadata, advance))
 
 
@@ -282,10 +284,21 @@ def train_split(
 ) -> Path:
     """Train on the training patches of a cohort, judged on its validation patches; the model's file."""
     schema = cohort.schema if metadata else cohort.schema.restrict([])
-    validation = cohort.where(split="validation") if has_split(cohort) else None
-    return train_in(
-        training_patches(cohort), folder, chosen.network, chosen.recipe, schema, seed, validation, advance, draw
-    )
+    patches, validation = training_patches(cohort), _validation_patches(cohort)
+    return train_in(patches, folder, chosen.network, chosen.recipe, schema, seed, validation, advance, draw)
+
+
+def encode_split(cohort: Cohort, chosen: Preset, folder: Path, show: Show) -> None:
+    """Encode what `train_split` needs, where the recipe names an autoencoder; it does so itself, but shows nothing."""
+    if chosen.recipe.autoencoder:
+        patches = training_patches(cohort)
+        check_size(patches, chosen.network)
+        with show.bars("encoding") as (advance,):
+            prepared(patches, _validation_patches(cohort), chosen.recipe, folder, advance)
+
+
+def _validation_patches(cohort: Cohort) -> Cohort | None:
+    return cohort.where(split="validation") if has_split(cohort) else None
 
 
 def training_patches(cohort: Cohort) -> Cohort:

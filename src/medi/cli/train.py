@@ -36,6 +36,14 @@ def train(
         list[str] | None,
         typer.Option(metavar="[NAME=]RATE", help="Drop conditions at random, for guidance.", show_default=OF_PRESET),
     ] = None,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(metavar="KIND:FOLDER", help="Train on latents: diffusers:FOLDER.", show_default="pixels"),
+    ] = None,
+    least_psnr: Annotated[
+        float | None,
+        typer.Option(help="dB that its round trip must keep; 0 takes any.", show_default="28"),
+    ] = None,
     compile: Compile = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")] = False,
     seed: Seed = 0,
@@ -52,6 +60,7 @@ def train(
     chosen = named(preset)
     cohort = _packed(packed, chosen.network.size)
     changes = given(images=images, batch=batch, micro_batch=micro_batch, compile=compile or None)
+    changes |= given(autoencoder=autoencoder, least_psnr=least_psnr)
     recipe = chosen.recipe.changed(**changes, **({"dropout": _dropout(dropout)} if dropout else {}))
     chosen, patches = replace(chosen, recipe=recipe), cohort.where(split="train")
     schema = cohort.schema.restrict([]) if class_alone else cohort.schema
@@ -65,12 +74,21 @@ def train(
         check_size(patches, chosen.network)
         say(str(cost_of(chosen, schema)))
         return
-    from medi.api.model import train_split
+    from medi.api.model import encode_split, train_split
 
+    encode_split(cohort, chosen, out, Terminal())
     with Terminal().bars("training") as (advance,):
         model = train_split(cohort, chosen, out, seed, not class_alone, advance)
-    say(f"model: {model}; {_speed(out)}")
+    say(f"model: {model}; {_speed(out)}{_round_trip(model)}")
     next_step("plan", packed)
+
+
+def _round_trip(model: Path) -> str:
+    """How good the autoencoder of a model on latents is."""
+    from medi.models.checkpoint import load_checkpoint
+
+    found = load_checkpoint(model).latents
+    return f"; the patches come back from {found['autoencoder']} with {found['psnr']:.1f} dB" if found else ""
 
 
 def _speed(folder: Path) -> str:

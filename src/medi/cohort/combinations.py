@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from medi.cohort.schema import Attribute, Schema
+from medi.cohort.table import slides_in_turn
 from medi.core.errors import MediError
 
 Ids = Int64[np.ndarray, " n"]
@@ -21,6 +22,12 @@ def over(schema: Schema, names: Sequence[str] = ()) -> tuple[Attribute, ...]:
     if numbers := [a.name for a in chosen if a.kind == "continuous"]:
         raise MediError(f"combinations need levels, but {', '.join(numbers)} is continuous; bin it into a new column")
     return chosen
+
+
+def at_most(table: pd.DataFrame, names: Sequence[str], n: int) -> Int64[np.ndarray, " k"]:
+    """Positions of at most n rows of each combination of these columns, of as many slides as there are, in order."""
+    order = slides_in_turn(table, names)
+    return np.sort(order[(table.iloc[order].groupby(list(names)).cumcount() < n).to_numpy()])
 
 
 def level_ids(table: pd.DataFrame, attribute: Attribute) -> Ids:

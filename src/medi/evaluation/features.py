@@ -16,6 +16,8 @@ from medi.core.files import write_table
 Features = Float[np.ndarray, "_n _d"]  # any number of rows
 CONSTANT = 1e-7  # a feature spreads by more than this share of its largest value, or it is taken for constant
 REAL, FLOOR = "real", "floor"  # the set that all are compared with, and other real patches
+ROUND_TRIP = "round_trip"  # the floor's patches as the autoencoder of a model gives them back
+FLOORS = (FLOOR, ROUND_TRIP)  # what no model can be better than
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,14 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 DASH = "–"
-ARMS = {"real": "real only", "floor": "real-vs-real floor", "cls": "CLS", "medi": "MeDi", "oracle": "oracle"}
+ARMS = {
+    "real": "real only",
+    "floor": "real-vs-real floor",
+    "round_trip": "autoencoder’s round trip",
+    "cls": "CLS",
+    "medi": "MeDi",
+    "oracle": "oracle",
+}
 OTHER_ARMS = {
     "combination_weights": "class × attribute weights",
     "group_dro": "GroupDRO",

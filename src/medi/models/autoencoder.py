@@ -18,10 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medi.cohort.pixels import to_float, to_uint8
+from medi.cohort.pixels import Pixels, to_float, to_uint8
+from medi.cohort.table import Cohort
 from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
 from medi.core.files import content_hash
+from medi.core.progress import Advance, unheard
 from medi.core.types import Images
 
 AT_ONCE = 8  # patches; another number gives other last digits
@@ -106,7 +108,8 @@ def _in_batches(work: Callable[[Values], Coded], x: Values, place: torch.device)
     for start in range(0, len(x), AT_ONCE):
         index = np.arange(start, min(start + AT_ONCE, len(x)))
         with full_precision():
-            made.append(work(x[np.resize(index, AT_ONCE)].to(place).float())[: len(index)].float().cpu())
+            part = x[np.resize(index, AT_ONCE)].to(place, torch.float32, memory_format=torch.channels_last)
+            made.append(work(part)[: len(index)].float().contiguous().cpu())
     return torch.cat(made)
 
 
@@ -154,6 +157,15 @@ class Autoencoder:
         return self.decode(self.encode(images))
 
 
+def through(autoencoder: Autoencoder, patches: Cohort, progress: Advance = unheard, chunk: int = 256) -> Cohort:
+    """The same patches after a round trip, in memory."""
+    made = np.empty((len(patches), *[patches.images.size] * 2, 3), dtype=np.uint8)
+    for start in range(0, len(patches), chunk):
+        made[start : start + chunk] = autoencoder.round_trip(patches.images[start : start + chunk])
+        progress(min(start + chunk, len(patches)), len(patches))
+    return Cohort(patches.table, patches.schema, Pixels.of(made), {**patches.info, "autoencoder": autoencoder.hash})
+
+
 def psnr(before: Images, after: Images) -> float:
     """Peak signal-to-noise ratio in dB: 10 log10 of 255^2 over the mean squared error of all pixels.
 
@@ -183,7 +195,7 @@ def _of_diffusers(name: str, folder: Path) -> Autoencoder:
         raise MediError(f"autoencoder {name!r}: cannot be read ({_line(error)}); use a whole copy") from error
     blocks = config.get("encoder_block_out_channels") or config.get("block_out_channels") or (0,)
     decides = {key: value for key, value in config.items() if not key.startswith("_")}
-    coder = DiffusersCoder(module.float().eval().requires_grad_(False).to(device()))
+    coder = DiffusersCoder(_frozen(module))
     channels = int(module.config.latent_channels)
     return Autoencoder(name, coder, channels, 2 ** (len(blocks) - 1), _hash([kind, decides], module))
 
@@ -210,11 +222,16 @@ def _of_taef2(name: str, folder: Path) -> Autoencoder:
             module.get_submodule(part).load_state_dict(weights)
         except Exception as error:  # torch raises a dozen kinds
             raise MediError(f"autoencoder {name!r}: {path.name} cannot be read ({_line(error)})") from error
-    coder = ModuleCoder(module.float().eval().requires_grad_(False).to(device()))
+    coder = ModuleCoder(_frozen(module))
     return Autoencoder(name, coder, CHANNELS, STRIDE, _hash(["taef2"], module))
 
 
 KINDS: dict[str, Callable[[str, Path], Autoencoder]] = {DIFFUSERS: _of_diffusers, TAEF2: _of_taef2}
+
+
+def _frozen(module: Any) -> Any:
+    """In evaluation, fp32, on this process's device, in the layout that convolutions are fastest in."""
+    return module.float().eval().requires_grad_(False).to(device(), memory_format=torch.channels_last)
 
 
 def _hash(config: object, module: nn.Module) -> str:

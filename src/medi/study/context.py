@@ -15,7 +15,7 @@ from medi.core.files import read_table, safe_name
 from medi.core.processes import Call, side_by_side
 from medi.core.progress import Advance, Show, Silent
 from medi.evaluation.encoders import Encoder, encoder, learned
-from medi.evaluation.features import Embedded
+from medi.evaluation.features import ROUND_TRIP, Embedded
 from medi.evaluation.memorisation import Patches
 from medi.evaluation.splits import has_class, spelled_alike
 from medi.study.settings import StudySettings, read_study
@@ -73,6 +73,8 @@ class Study:
         samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
         if self.settings.evaluation.translated:
             samples[TRANSLATED] = Cohort.load(self.path(TRANSLATED))
+        if self.settings.training.autoencoder and (self.folder / ROUND_TRIP / "cohort.json").exists():
+            samples[ROUND_TRIP] = Cohort.load(self.folder / ROUND_TRIP)
         return {name: spelled_alike(cohort) for name, cohort in {"cohort": self.split(), **drawn, **samples}.items()}
 
     def sets(self) -> dict[str, Cohort]:

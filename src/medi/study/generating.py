@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medi.api.model import sample_part, train_split
+from medi.api.model import encode_split, sample_part, train_split
+from medi.cohort.combinations import at_most
 from medi.core.files import read_table
 from medi.core.progress import Advance
 from medi.core.sharding import WHOLE, Shard
+from medi.models.autoencoder import Autoencoder, through
 from medi.sampling.transfer import TransferSettings, filling, transfer
 from medi.study.context import MEDI, MODELS, TRANSLATED, Study, reopen
 from medi.study.settings import StudySettings
@@ -18,7 +20,9 @@ TRANSLATION_STEPS = 10  # as near to the truth as 15 (docs/how-to/transfer.md)
 
 
 def train_models(study: Study, path: Path) -> str:
-    """Both models at once."""
+    """Both models at once; latents are encoded before, for both."""
+    s = study.settings
+    encode_split(study.split(), Preset(s.network, s.training), path, study.show)
     study.side_by_side("training", train_model, MODELS)
     return f"{' and '.join(MODELS)}, {study.settings.training.images:,} images each"
 
@@ -49,6 +53,16 @@ def sample_model(folder: Path, model: str, advance: Advance, shard: Shard = WHOL
     worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
     plan, out = folder / "plan", folder / "samples" / model
     sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, shard, workers=1, advance=advance)
+
+
+def round_trip(study: Study, path: Path) -> str:
+    """The patches of the floor as the autoencoder gives them back: the best that a model on its latents can make."""
+    s, floor = study.settings, study.sets()["floor"]
+    found = floor.select(at_most(floor.table, study.over, s.evaluation.distance_images))
+    autoencoder = Autoencoder.open(s.training.autoencoder)
+    with study.show.bars("round trip") as (advance,):
+        through(autoencoder, found, advance).save(path)
+    return f"{len(found):,} patches of the floor through {autoencoder.name}"
 
 
 def translation_of(s: StudySettings) -> TransferSettings:

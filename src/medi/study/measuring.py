@@ -30,7 +30,7 @@ from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import Control, control
 from medi.evaluation.encoders import Encoder, learned
-from medi.evaluation.features import REAL, Embedded
+from medi.evaluation.features import REAL, ROUND_TRIP, Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
 from medi.evaluation.recommend import judge
@@ -83,7 +83,7 @@ def _distances(study: Study, encoder: str) -> pd.DataFrame:
     return distances(
         sets["reference"],
         sets["floor"],
-        {model: sets[model] for model in MODELS},
+        {name: sets[name] for name in (*MODELS, ROUND_TRIP) if name in sets},
         over=study.over,
         training=sets["train"].table,
         n=study.settings.evaluation.distance_images,

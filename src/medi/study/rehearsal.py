@@ -13,6 +13,7 @@ from medi.study.settings import StudySettings
 from medi.study.sources import source_of
 from medi.study.study import check
 from medi.training.cost import cost_of, try_updates
+from medi.training.latents import network_of
 from medi.training.presets import Preset
 
 UPDATES = 3  # that are timed
@@ -30,7 +31,7 @@ def rehearse(s: StudySettings) -> list[str]:
     cohort = source_of(s).read()
     found = design(cohort.table, cohort.schema, preparing.rule_of(s), s.seed)
     split = replace(cohort, table=found.apply(cohort.table))
-    plan, denoiser = preparing.plan_of(s, split), weightless(s.network, cohort.schema)
+    plan, denoiser = preparing.plan_of(s, split), weightless(network_of(s.network, s.training), cohort.schema)
     gflop, weights = gflop_per_image(denoiser), sum(p.numel() for p in denoiser.parameters())
     steps, size = s.sampling.evaluations, s.cohort.size
     parts = ", ".join(f"{name} {n:,}" for name, n in split.table["split"].value_counts().items())

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medi.cohort.image_fit import Mode
+from medi.cohort.phantom import SIZES
 from medi.core.errors import MediError, did_you_mean
 from medi.core.outputs import shown
 from medi.core.registry import load_extensions
@@ -70,9 +71,9 @@ class CohortSettings(_Section):
     patches: int = Field(default=4000, ge=200)
 
     @model_validator(mode="after")
-    def _phantom_has_two_sizes(self) -> "CohortSettings":
-        if not self.source and self.size not in (32, 64):
-            raise MediError(f"cohort.size: the phantom has 32 or 64 px, not {self.size}")
+    def _phantom_has_few_sizes(self) -> "CohortSettings":
+        if not self.source and self.size not in SIZES:
+            raise MediError(f"cohort.size: the phantom has {', '.join(map(str, SIZES))} px, not {self.size}")
         if not self.source and self.read:
             raise MediError("cohort.read: there is no cohort.source to read")
         return self
@@ -269,6 +270,10 @@ def _of_today(content: Any, folder: Path) -> Any:
     evaluation = content.get("evaluation")
     if isinstance(evaluation, dict) and isinstance(arms := evaluation.get("arms"), list):
         evaluation["arms"] = [OLD_ARMS.get(name, name) for name in arms]
+    training = content.get("training")
+    if isinstance(training, dict) and isinstance(name := training.get("autoencoder"), str) and ":" in name:
+        kind, _, place = name.partition(":")
+        training["autoencoder"] = f"{kind}:{(folder / Path(place).expanduser()).resolve()}"
     if isinstance(named := content.get("extensions"), list):
         content["extensions"] = [_beside_file(str(name), folder) for name in named]
     return content

@@ -12,7 +12,9 @@ from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
 from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
+from medi.evaluation.features import ROUND_TRIP
 from medi.evaluation.fidelity.measures import metrics
+from medi.sampling.solvers import check_bounds
 from medi.study import generating, measuring, preparing
 from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
 from medi.study.generating import discard_models, translation_of
@@ -20,6 +22,7 @@ from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
 from medi.study.stages import Ahead, Run, Stage, altered, discard_parts, usable
+from medi.training.latents import network_of
 
 
 def run(
@@ -70,6 +73,7 @@ def opened(settings: StudySettings, out: Path, show: Show, redo: bool) -> Run:
 def road(s: StudySettings) -> list[Stage[Study]]:
     """The stages of a study in their order, without those that its settings do not ask for."""
     asked = {"references": bool(source_of(s).drawn), TRANSLATED: s.evaluation.translated}
+    asked[ROUND_TRIP] = bool(s.training.autoencoder)
     asked[table("by_encoder")] = len(s.evaluation.encoders) > 1
     asked[table("recommend")] = s.utility.recommend not in ((), (NONE,))
     asked[LEARNED] = learned.NAME in s.evaluation.encoders
@@ -89,6 +93,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # CLS, p(image | class), and MeDi, p(image | class, metadata), fill every combination to the same count
         Stage("plan", preparing.plan_samples, ("holdout",), [s.plan, s.attribute, s.seed]),
         *_generating(s),
+        _round_trip(s, asked),
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
         *features,
@@ -155,9 +160,16 @@ def _generating(s: StudySettings) -> list[Stage[Study]]:
     ]
 
 
+def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:
+    """Patches of the floor through the autoencoder of the models."""
+    reads = "references" if asked["references"] else "holdout"
+    decided_by = [s.training.autoencoder, s.evaluation.distance_images]
+    return Stage(ROUND_TRIP, generating.round_trip, (reads, "samples"), decided_by)
+
+
 def _embedding(s: StudySettings, name: str, asked: Mapping[str, bool]) -> Stage[Study]:
     """The features of all patches by one encoder; the study's own encoder is a stage that this one reads."""
-    more = [stage for stage in ("references", TRANSLATED) if asked[stage]]
+    more = [stage for stage in ("references", TRANSLATED, ROUND_TRIP) if asked[stage]]
     is_own = name == learned.NAME
     reads = ("holdout", "samples", *more, *([LEARNED] if is_own else []))
     decided_by = name if is_own else [encoder(name).name, encoder(name).hash]
@@ -174,6 +186,8 @@ def table(name: str) -> str:
 def check(s: StudySettings) -> None:
     """Refuse what cannot work before anything is written."""
     source_of(s).check()
+    network_of(s.network, s.training)  # opens the autoencoder
+    check_bounds(s.sampling.solver, not s.training.autoencoder)
     for name in s.evaluation.encoders:
         if name != learned.NAME:
             encoder(name)

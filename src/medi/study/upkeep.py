@@ -20,8 +20,8 @@ WASTE = {  # what can be deleted: patterns within a run folder, what it is, and 
     "samples": (("samples", "translated", "transferred"), "images of the models, packed", f"{AGAIN}, bit for bit"),
     "references": (("references",), "real patches drawn beside the cohort", f"{AGAIN}, bit for bit"),
     "training": (
-        ("models/*/state.safetensors", "models/*/snapshots", "models/*/sheets"),
-        "optimiser state, earlier averages and sheets of the trainings",
+        ("models/*/state.safetensors", "models/*/snapshots", "models/*/sheets", "cohort/latents"),
+        "optimiser state, earlier averages, sheets and latents of the trainings",
         "the models stay; an unfinished training begins anew, a finished one cannot be continued for longer",
     ),
     "leftovers": ((".app-*", "**/.*.tmp"), "files of processes that were killed", "nothing"),

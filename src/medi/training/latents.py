@@ -5,6 +5,7 @@ of UNIT patches; a unit whose bytes do not match its checksum is encoded again.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from medi.cohort.turns import VIEWS
 from medi.core.errors import MediError
 from medi.core.files import check_format, content_hash, read_json, write_json
 from medi.core.lines import line_of, parse_line
-from medi.core.locks import whole
+from medi.core.locks import holder, whole
 from medi.core.progress import Advance, unheard
 from medi.core.sharding import process
 from medi.models.autoencoder import Autoencoder, psnr
@@ -30,6 +31,7 @@ from medi.training.recipe import Recipe
 
 FOLDER, STORE, HEAD = "latents", "latents.npy", "latents.json"  # beside pixels; in the folder of a store
 UNIT = 64  # patches
+WAIT = 1.0  # seconds between two looks at a store that another process encodes
 TRIED = 32  # patches of the round trip
 LEAST_SPREAD = 1e-4  # deviation of a channel that says nothing
 FORMAT_VERSION = 1
@@ -151,10 +153,21 @@ def latents_of(
 
 
 def _found_or_made(place: Path, pixels: Pixels, autoencoder: Autoencoder, views: int, progress: Advance) -> LatentStore:
-    if not ((place / HEAD).exists() and (place / STORE).exists()):
-        with whole(place):
-            _encode(place, pixels, autoencoder, views, progress)
+    """The store, encoded here or by another process that works on it now, such as the training of the other model."""
+    while not _is_there(place):
+        try:
+            with whole(place):
+                if not _is_there(place):
+                    _encode(place, pixels, autoencoder, views, progress)
+        except MediError:
+            if holder(place) is None:
+                raise
+            time.sleep(WAIT)
     return opened(place, autoencoder)
+
+
+def _is_there(place: Path) -> bool:
+    return (place / HEAD).exists() and (place / STORE).exists()
 
 
 def opened(place: Path, autoencoder: Autoencoder) -> LatentStore:

@@ -18,6 +18,7 @@ from medi.cohort.phantom.factors import (
     GROUPS,
     SCANNERS,
     SITES,
+    SIZES,
     STAINS,
     Section,
     Seeds,
@@ -44,13 +45,13 @@ def schema() -> Schema:
 def cohort(seed: int = 0, size: int = 32, patches: int = 4000) -> Cohort:
     """The skewed cohort as collected: counts follow DESIGN whatever the seed, slides hold about 8 to 25 patches.
 
-    seed: of tissue, staining and camera; size: pixels of a patch, 32 or 64, which show 32 micrometres.
+    seed: of tissue, staining and camera; size: pixels of a patch, one of SIZES, which show 32 micrometres.
 
     >>> import medi
     >>> print(medi.phantom(patches=100, seed=0))
     100 patches of 29 patients, 32 px; conditions: class (4), site (8), group (3)
 
-    Raises MediError for a size other than 32 or 64, or fewer patches than filled combinations.
+    Raises MediError for another size, or fewer patches than filled combinations.
     """
     rows = []
     for (class_, site), count in _design_counts(patches).items():
@@ -159,8 +160,8 @@ def _rows(stream: str, seed: int, class_: str, site: str, sizes: list[int]) -> I
 
 def _realise(rows: list[dict[str, str]], seeds: Seeds, size: int, stream: str) -> Cohort:
     """Draw the patches of these rows and fill in the other columns."""
-    if size not in (32, 64):
-        raise MediError(f"phantom patches are 32 or 64 px, not {size}")
+    if size not in SIZES:
+        raise MediError(f"phantom patches are {', '.join(map(str, SIZES))} px, not {size}")
     if not rows:
         raise MediError("no combinations asked for: name at least one (class, site)")
     images = np.empty((len(rows), size, size, 3), dtype=np.uint8)

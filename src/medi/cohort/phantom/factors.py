@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float64
 from medi.core.files import content_hash
 
 VERSION = 1  # of the rendering code: raise it when the same parameters give other pixels (numbers inside functions)
-FIELD = 32.0  # micrometres across a patch, whatever its size in pixels
+FIELD = 32.0  # micrometres across a patch, whatever its size in pixels: mpp is FIELD / size
+SIZES = (32, 64, 128, 256)  # pixels along a side
 MARGIN = 8.0  # micrometres around the field where nuclei may be centred, so that the border cuts some
 
 Map = Float64[np.ndarray, "h w"]

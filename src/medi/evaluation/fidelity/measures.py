@@ -18,7 +18,7 @@ from medi.core.claims import GUARD, LEAST_IMAGES
 from medi.core.errors import MediError
 from medi.core.registry import registry
 from medi.core.seeds import Key, generator
-from medi.evaluation.features import FLOOR, REAL, Features
+from medi.evaluation.features import FLOOR, FLOORS, REAL, Features
 from medi.evaluation.fidelity.blocks import Blocks, Products
 from medi.evaluation.fidelity.frechet import frechet_distance
 from medi.evaluation.fidelity.kernels import cubic, kid, median_bandwidth, mmd2, mmd_test, rbf, resampled_mmd2, unbiased
@@ -171,7 +171,7 @@ def _below(gaps: dict[tuple[str, str, str], Estimate], first: str, second: str, 
 
 def _set(matching: Matching, name: str, drawn: Drawn) -> _Set:
     rows = matching.sets[name]
-    names = slide_units(rows.table) if name in (REAL, FLOOR) else rows.table["sample_id"]
+    names = slide_units(rows.table) if name in (REAL, *FLOORS) else rows.table["sample_id"]
     return _Set(rows.features[drawn.rows], names.iloc[drawn.rows].astype(str).tolist(), drawn.combinations)
 
 
@@ -334,7 +334,7 @@ def _result(
     degrees: int,
     draws: int,
 ) -> Result:
-    arms = [arm for arm in found if arm != FLOOR]
+    arms = [arm for arm in found if arm not in FLOORS]
     pairs = [*pairs_of(arms, 2), *((arm, FLOOR) for arm in arms)]
     differences: dict[Pair, dict[str, Estimate]] = {}
     paired: dict[Pair, dict[str, Draws]] = {}

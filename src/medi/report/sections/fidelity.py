@@ -19,6 +19,7 @@ COVERED = {
     "coverage": "share of real ones with an image near",
     "duplicates": "share of images that repeat others",
 }
+ROUND_TRIP = "round_trip"  # an arm: real patches after an autoencoder's round trip
 OTHERS = (*CLOSER, *COVERED)
 
 
@@ -39,6 +40,11 @@ def fidelity(run: Run) -> Section:
         "The Fréchet distance between real and generated images is lower where they are closer. The real-vs-real floor "
         "is the distance between two sets of real images at the same n. No model can be expected to be closer."
     )
+    if (rows["arm"] == ROUND_TRIP).any():
+        text += (
+            " These models work on the latents of an autoencoder. Its round trip shows real images as it gives them "
+            "back. That is the best that a model on its latents can reach."
+        )
     dimension = f", {encoder['dimension']} numbers a patch" if encoder.get("dimension") else ""
     name = f"The encoder is {encoder['name']}{dimension}." if encoder.get("name") else ""
     return Section(
