@@ -54,6 +54,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "heads": ("--run", RUN),
     "optimizer": (RUN,),
     "intervals": (),
+    "latents": ("--out", "out"),
     "packing": (),
     "recommend": ("--out", "out"),
     "sampling": ("--run", RUN),
