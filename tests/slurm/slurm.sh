@@ -51,6 +51,11 @@ PartitionName=short Nodes=$host MaxTime=5 State=UP
 CONF
 export SLURM_CONF=$home/slurm.conf
 stop() {
+    squeue -h -a -o %A 2>/dev/null | sort -u | xargs -r scancel 2>/dev/null
+    for _ in $(seq 60); do  # a job outlives its daemons
+        [ -z "$(squeue -h -a 2>/dev/null)" ] && break
+        sleep 0.5
+    done
     scontrol shutdown >/dev/null 2>&1
     for name in slurmd slurmctld munge/munged; do
         [ -f "$home/$name.pid" ] && kill "$(cat "$home/$name.pid")" 2>/dev/null
