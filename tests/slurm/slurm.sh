@@ -44,7 +44,7 @@ InactiveLimit=0
 DefMemPerCPU=1000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=4000 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(getconf _NPROCESSORS_ONLN) RealMemory=4000 State=UNKNOWN
 PartitionName=work Nodes=$host Default=YES MaxTime=7-0 PriorityTier=1 State=UP
 PartitionName=first Nodes=$host MaxTime=7-0 PriorityTier=10 State=UP
 PartitionName=short Nodes=$host MaxTime=5 State=UP
