@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--ami", type=Path)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    patches, seeds, sites = (500, (0,), phantom.SITES[:1]) if options.quick else (4000, SEEDS, phantom.SITES)
+    patches, seeds, sites = (120, (0,), phantom.SITES[:1]) if options.quick else (4000, SEEDS, phantom.SITES)
     found = [medi.phantom(patches=patches, seed=seed).discover() for seed in seeds]
     figures = figures_of("phantom", found, "site", len(phantom.SITES))
     alone = [phantom.fresh([(c, s) for c in phantom.CLASSES], 80, 1, "alone").discover() for s in sites]

@@ -31,6 +31,14 @@ def test_a_pipeline_folder(verb: Medi) -> None:
     refused(verb("export", "none"), "none: no such checkpoint")
 
 
+@pytest.mark.slow
+def test_a_model_of_a_run_is_judged_by_the_result_of_the_run(quick_run: tuple[Path, str], medi: Medi) -> None:
+    """It is so small that copies cannot be told, and the run says why."""
+    told = medi("export", quick_run[0] / "models" / "medi", "--out", "p")
+    refused(told, "reserved patches: 19 are needed for a threshold; --untested exports it without")
+    assert not Path("p").exists()
+
+
 ODD = {"Alder": "../Alder & Söhne", "Birch": "NA"}  # names of sites that must not become paths, or missing values
 
 

@@ -69,6 +69,7 @@ def test_turned_and_noisy_copies_are_found_and_fresh_patches_are_none(found: Mem
     assert real["value"] <= 0.05
     assert real["low"] <= real["value"] <= real["high"]
     assert (real["n_real"], real["n_synthetic"]) == (72, 160)
+    assert (real["origin"], value(found, "copy_rate", "fresh")["origin"]) == ("", "real"), "what made the images"
     assert "72 reserved patches" in real["reason"]
 
 

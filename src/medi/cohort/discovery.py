@@ -124,7 +124,8 @@ def _with(schema: Schema, levels: tuple[str, ...]) -> Schema:
 
 
 def _said(groups: Groups, slides: int, patches: str, failed: Sequence[str]) -> dict[str, Any]:
-    found = f"{len(groups)} acquisition groups" if len(groups) > 1 else "no acquisition groups found: one fits best"
+    one = f"no acquisition groups found (of {SLIDES_EACH} slides or more): one fits best"
+    found = f"{len(groups)} acquisition groups" if len(groups) > 1 else one
     shown = f", stability {groups.stability[len(groups)]:.2f}" if len(groups) > 1 else ""
     note = f"{DERIVED}: {found}, by colour and sharpness of {slides:,} slides ({patches} patches{shown})"
     stability = {str(number): value for number, value in groups.stability.items()}
