@@ -13,6 +13,7 @@ from command_line import Medi, fine, refused
 from medi.cohort.table import Cohort
 from medi.core.files import file_hash, read_json, read_table
 from medi.report import run as report_run
+from medi.report.recommended import recommended
 from medi.study.results import gap_closed
 from medi.study.stages import altered, read_records
 
@@ -118,6 +119,20 @@ def test_running_again_skips_everything_and_gives_the_same_numbers(
     before, models = (out / "results.json").read_text(), (out / "run.json").read_text()
     assert fine(medi("demo", "--quick", "--out", out)).count("(done before)") == len(json.loads(models)["stages"])
     assert (out / "results.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_the_report_opens_with_the_remedy_that_training_chose(quick: tuple[Path, str]) -> None:
+    table = read_table(quick[0] / "tables" / "recommend.parquet")
+    assert set(zip(table["set"], table["head"])) == {("real", "logistic"), ("real", "two_way")}
+    assert table["true"].notna().all(), "the true hold-out is opened after the choice"
+    page = (quick[0] / "report.html").read_text()
+    assert (
+        0
+        < page.index(recommended(table).split(":")[0])
+        < page.index("Regret on the true hold-out")
+        < page.index("No gain is claimed")
+    )
 
 
 @pytest.mark.slow
