@@ -7,7 +7,7 @@ sets, each once more without its gap, and with the oracle's, 20,000 rows of 1,02
 finished run of `medi demo` or `medi run`, of which the table of sets by heads is printed, stain normalisation among the
 sets. --cohort, in place of both: the sets that need no generator on WBC, AMi-Br or phantom patches, of one hold-out
 fixed beforehand: real patches, Macenko normalisation, pure noise, and the oracle, whose patches are those of held-out
-combinations of patients who do not test. Spreads are 95 % intervals over patients (slides of AMi-Br, single images of WBC); p
+combinations of patients who do not test. Spreads are 95 % intervals over patients (slides of AMi-Br, images of WBC); p
 is after Holm over all differences from real patches under a same head. The last line is one JSON object.
 """
 
