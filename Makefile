@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A process for each core, 4 at most, of one thread; compiled modules are kept, as tests start many processes; a file's
-# tests stay together, files with slow tests come first.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
+# A process for each core and one more, as tests wait for processes and browsers of theirs; 5 at most, of one thread.
+# Compiled modules are kept, as tests start many processes; a file's tests stay together, files with slow tests come first.
+WORKERS := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 5))")
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	--no-loadscope-reorder
 
 .PHONY: demo check test test-slurm lint browser docs clean

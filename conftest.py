@@ -5,6 +5,7 @@ invariants it guards (P3, _p3; tests/invariants.py), and has a marker for each: 
 empty folder.
 """
 
+import gc
 import signal
 import sys
 from collections import Counter
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
+
+gc.disable()  # while tests are collected, nothing that is made becomes garbage: a third of the time
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 install_import_hook("medi", "beartype.beartype")
@@ -53,6 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(name.lower())
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -181,11 +181,14 @@ def write_packed(folder: Path, size: int) -> None:
 
 
 @pytest.mark.slow
-def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path) -> None:
+def test_training_on_a_cluster_as_documented_dry(
+    medi: Medi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`medi train` with every preset that the pages name, torchrun's too, on packed cohorts of the sizes they pack.
 
     The tutorials, whose cohorts are smaller, are run as they are.
     """
+    monkeypatch.setattr("medi.training.cost.TRIAL", 0.1)
     write_packed(tmp_path / "my-packed", 64)
     write_packed(tmp_path / "ut-packed", 128)
     found = [arguments(command) for page in PAGES if page.parent.name != "tutorials" for command in commands(page)]

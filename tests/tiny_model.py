@@ -47,9 +47,13 @@ def cohort() -> Cohort:
 
 @pytest.fixture
 def denoiser(tiny: NetworkSettings, schema: Schema) -> Denoiser:
+    return with_random_weights(tiny, schema)
+
+
+def with_random_weights(settings: NetworkSettings, schema: Schema) -> Denoiser:
     """Random weights everywhere: a fresh denoiser's last layer is zero and would hide its conditioning."""
     torch.manual_seed(0)
-    made = Denoiser(tiny, schema)
+    made = Denoiser(settings, schema)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

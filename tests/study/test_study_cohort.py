@@ -48,6 +48,7 @@ STUDY = {
     "training": {"images": 128, "batch": 16, "save_every": 64, "early_average": 64},
     "plan": {"to": 20, "minimum": 12},
     "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0]}},
+    "utility": {"recommend": ["logistic"]},
     "evaluation": {
         "distance_images": 12,
         "encoders": ["colour-texture", "imagenet", "learned"],
@@ -58,9 +59,10 @@ STUDY = {
 
 
 TINY = STUDY | {
-    "training": {"images": 800, "batch": 16, "save_every": 80},
+    "training": {"images": 480, "batch": 16, "save_every": 80},
     "sampling": {"steps": 2},
     "evaluation": {"distance_images": 12, "arms": ["none"]},
+    "utility": {"recommend": ["none"]},
 }
 
 

@@ -58,9 +58,10 @@ def cost_of(chosen: Preset, schema: Schema) -> Cost:
     """The cost of a preset's training on this machine, from a second of forward passes, each counted three times."""
     network = network_of(chosen.network, chosen.recipe)
     counted = weightless(network, schema)
-    denoiser = fresh_denoiser(network, schema, 0, chosen.recipe.init).to(device())
-    parameters = sum(weight.numel() for weight in counted.parameters())
-    return Cost(parameters, 3 * gflop_per_image(counted), chosen.recipe.images, _rate(denoiser, chosen.recipe))
+    parameters, each = sum(weight.numel() for weight in counted.parameters()), 3 * gflop_per_image(counted)
+    first = chosen.recipe.init  # weights to begin from, which must fit
+    denoiser = fresh_denoiser(network, schema, 0, first).to(device()) if first else _with_zeros(counted)
+    return Cost(parameters, each, chosen.recipe.images, _rate(denoiser, chosen.recipe))
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,16 @@ def _largest_memory() -> int:
     if device().type == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@torch.no_grad()
+def _with_zeros(denoiser: Denoiser) -> Denoiser:
+    """On this machine's device; weights that were never drawn are zero, with which a pass takes as long as with any."""
+    drawn = denoiser.device.type != "meta"
+    placed = denoiser.to(device()) if drawn else denoiser.to_empty(device=device())
+    for weight in () if drawn else (*placed.parameters(), *placed.buffers()):
+        weight.zero_()
+    return placed
 
 
 @torch.inference_mode()
