@@ -181,9 +181,7 @@ def write_packed(folder: Path, size: int) -> None:
 
 
 @pytest.mark.slow
-def test_training_on_a_cluster_as_documented_dry(
-    medi: Medi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_on_a_cluster_as_documented_dry(medi: Medi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`medi train` with every preset that the pages name, torchrun's too, on packed cohorts of the sizes they pack.
 
     The tutorials, whose cohorts are smaller, are run as they are.

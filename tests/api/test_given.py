@@ -72,6 +72,7 @@ def test_every_arm_that_needs_images_has_a_reason(real: Cohort, tmp_path: Path) 
         medi.utility(real, arms=["translatedd"])
 
 
+@pytest.mark.slow
 def test_fidelity_tells_copies_by_images_alone(real: Cohort, tmp_path: Path) -> None:
     found = medi.fidelity(real, made=synthetic(tmp_path / "made.h5"), n=20, draws=0)
     rows = found.tables["memorisation"].set_index("metric")
@@ -121,6 +122,7 @@ def test_images_and_features_are_not_compared(real: Cohort) -> None:
         medi.utility(real, made=phantom.fresh(PAIRS, 4, 1, "made").with_columns(**{"class": "A", "site": "Rome"}))
 
 
+@pytest.mark.slow
 def test_constant_features_are_a_reason_in_the_result(tmp_path: Path, real: Cohort) -> None:
     for file in (tmp_path / "features").iterdir():
         h5(file, np.full((N, WIDTH), 0.1, dtype=np.float32), parts(N)["s0"][1])

@@ -86,6 +86,7 @@ def test_help_is_there_in_no_time_and_without_torch() -> None:
     assert time.perf_counter() - start < 5, "a machine may be busy; it takes about 0.3 s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

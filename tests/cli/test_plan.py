@@ -25,6 +25,7 @@ def test_plan_from_a_table_and_by_name(medi: Medi, source: Path) -> None:
     assert set(pd.read_parquet("r/rows.parquet")["request"]) == {"unseen level"}
 
 
+@pytest.mark.slow
 def test_a_wrong_option_of_the_process_is_one_line() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "medi.cli", "plan", "--no"], capture_output=True, text=True, check=False

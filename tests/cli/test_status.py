@@ -47,6 +47,7 @@ def test_every_stage_has_its_state_and_size(medi: Medi, run: Path) -> None:
     refused(medi("status", "nowhere"), "holds no run of medi")
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_folder_is_refused_p15(medi: Medi, source: Path) -> None:
     """The process that works there is named; nothing is written."""
     study = {"cohort": {"source": str(source), "size": 8}, "network": {"size": 8, "fold": 2}}

@@ -82,6 +82,7 @@ def test_a_common_change(verb: Medi) -> None:
         assert (images == images[0]).all(), "the same patch, the same change"
 
 
+@pytest.mark.slow
 def test_a_grid_of_mixes_and_shards(verb: Medi) -> None:
     shared = ("transfer", "m", "images", "--known", "site=Y,class=LUAD", "--to", "X:0.5+Y:0.5", "--out", "t", *QUICK)
     assert "shard 1/2 is done" in fine(verb(*shared, "--shard", "1/2"))

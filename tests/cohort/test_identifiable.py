@@ -79,6 +79,7 @@ def test_one_combination_a_site_leaves_nothing_determined() -> None:
     assert "joins parts 1 and 2 and determines 1 more" in found.composing()[0]
 
 
+@pytest.mark.slow
 def test_an_audit_comes_back_with_its_parts_and_an_older_one_without(tmp_path) -> None:
     found = audited([("A", "x"), ("B", "y")])
     found.save(tmp_path)

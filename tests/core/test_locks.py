@@ -150,6 +150,7 @@ def test_every_verb_that_writes_refuses_a_folder_in_use_p15(
     assert [path.name for path in tmp_path.iterdir()] == [locks.NAME]
 
 
+@pytest.mark.slow
 def test_shards_refuse_only_their_own_part_p15(
     cohort: Cohort, tiny: NetworkSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

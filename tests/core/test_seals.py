@@ -23,6 +23,7 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "parquet", "safetensors"])
 def test_every_flipped_bit_is_seen(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"file.{kind}"

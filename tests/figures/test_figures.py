@@ -220,6 +220,7 @@ def test_grid_leaves_out_what_is_not_there(fabricate: Fabricate) -> None:
     assert not picture[:, left : left + grid.group].any()
 
 
+@pytest.mark.slow
 def test_training_lines_end_in_their_names(fabricate: Fabricate) -> None:
     training = read_table(fabricate() / "tables" / "training.parquet")
     assert {"CLS, training", "MeDi, validation"} <= set(texts(figures.training_curves(training)))

@@ -88,6 +88,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_kind_of_file_gives_the_same_patches(form: str, table: Path, tmp_path: Path) -> None:
     cohort = read(table, FORMS[form](tmp_path / "features"))
@@ -238,6 +239,7 @@ def broken(folder: Path) -> Iterator[tuple[str, str]]:
     yield "kinds", r"features of several kinds, .h5 \(11\), .pt \(1\)"
 
 
+@pytest.mark.slow
 def test_bad_features_are_one_line_with_file_and_row(table: Path, tmp_path: Path) -> None:
     folder = FORMS["CLAM .h5"](tmp_path / "f")
     for _, message in broken(folder):

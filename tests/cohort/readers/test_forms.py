@@ -34,6 +34,7 @@ SOURCES: dict[str, tuple[Callable[[Path], Path], dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_kind_of_table_gives_the_same_texts_p6(name: str, tmp_path: Path) -> None:
     make, options = SOURCES[name]
@@ -159,6 +160,7 @@ def test_a_package_that_lacks_is_one_sentence(
         readers.read(path, **options)
 
 
+@pytest.mark.slow
 def test_the_verb_takes_the_options_and_names_the_row(tmp_path: Path, medi: Medi) -> None:
     sqlite(tmp_path / "x.sqlite")
     words = ["--label", "diagnosis", "--attributes", "site", "--out"]

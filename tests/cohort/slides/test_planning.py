@@ -112,6 +112,7 @@ def test_slides_of_one_name_in_two_folders_stay_two(folder: Path) -> None:
     assert patches["sample_id"].is_unique
 
 
+@pytest.mark.slow
 def test_another_table_of_patches_is_not_overwritten_p15(medi: Medi, folder: Path) -> None:
     fine(medi("slides", folder, "--size", 32, "--out", "s", "--workers", 1))
     before = Path("s/patches.parquet").read_bytes()

@@ -17,6 +17,7 @@ from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import holm
 from sited_worlds import OVER, SEEN, UNSEEN, rows_of
 
+pytestmark = pytest.mark.slow  # all read the tables of one fixture
 GAP = 3.0
 
 

@@ -26,12 +26,14 @@ def score(head: str, train: Embedded, test: Embedded) -> float:
     return balanced_score(hits, codes(test.table, ["class"]), codes(test.table, OVER))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [name for name in SITED if name != "leace"])
 def test_a_head_wins_on_unseen_combinations_where_the_site_adds_up(head: str) -> None:
     train, test = rows_of(SEEN, 40, 4.0, 1), rows_of(UNSEEN, 60, 4.0, 2)
     assert score(head, train, test) > score("logistic", train, test) + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [name for name in SITED if name != "leace"])
 def test_a_head_loses_little_where_there_is_no_site_effect(head: str) -> None:
     train, test = rows_of(SEEN, 40, 0.0, 1, d=24), rows_of(GRID, 40, 0.0, 2, d=24)
@@ -44,6 +46,7 @@ def test_erasing_the_site_outright_takes_the_class_along_where_they_go_together(
     assert score("leace", train, test) < score("leace_within", train, test) - 0.1
 
 
+@pytest.mark.slow
 def test_crm_recovers_unseen_combinations_of_additive_energies() -> None:
     """Equal Gaussians about class + site: the best rule is known, and CRM comes near it where it never was."""
     place, test = np.random.default_rng(0), rows_of(UNSEEN, 200, 4.0, 2)
@@ -54,6 +57,7 @@ def test_crm_recovers_unseen_combinations_of_additive_energies() -> None:
     assert score("crm", rows_of(SEEN, 60, 4.0, 1), test) > best - 0.02
 
 
+@pytest.mark.slow
 def test_crm_gives_a_patch_of_an_unknown_site_the_mean_of_its_sites() -> None:
     """The class scores of a row without a known site sum over sites; they are those of no single one."""
     train = rows_of(SEEN, 30, 2.0, 1)

@@ -77,6 +77,7 @@ def test_p_values_agree_with_intervals_and_are_adjusted() -> None:
     assert tests["far"] < 0.02 < tests["near"], "one distribution?"
 
 
+@pytest.mark.slow
 def test_without_draws_there_are_values_alone() -> None:
     table = compared(0, draws=0, a=one_cell("a", 0), b=one_cell("b", 0))
     assert table["value"].notna().all()
