@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from medi.cohort.pixels import to_float, to_uint8
 from medi.core.errors import MediError
@@ -90,6 +91,11 @@ def _cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:500])
 
 
+def _without_a_weight(folder: Path) -> None:
+    path = folder / "diffusion_pytorch_model.safetensors"
+    save_file(dict(sorted(load_file(path).items())[1:]), path, metadata={"format": "pt"})
+
+
 def _without_config(folder: Path) -> None:
     (folder / "config.json").unlink()
     (folder / "model_index.json").write_text("{}")
@@ -101,6 +107,7 @@ def _without_config(folder: Path) -> None:
         (_of_pickle, "no pickle is ever read"),
         (_of_another_class, "holds a VQModel; known classes: AutoencoderKL"),
         (_cut, "cannot be read"),
+        (_without_a_weight, "its weights lack decoder"),
         (_without_config, "name the folder vae in it"),
         (shutil.rmtree, "there is no such folder"),
     ],

@@ -17,11 +17,12 @@ from medi.core.files import file_hash, read_json
 from medi.core.locks import NAME, Holder, locked
 from medi.core.progress import Silent
 from medi.core.threads import cores
+from medi.study import slurm
 from medi.study.context import Study
 from medi.study.jobs import Job, Machine, Means, Needs, Task, left, plan, startable, threads
 from medi.study.ledger import LOCAL, Entry, Ledger, last_words, note, outcome
 from medi.study.local import environment, launch, run_here
-from medi.study.parts import MEASURE, PREPARE, done_parts, prepare
+from medi.study.parts import MEASURE, PREPARE, done_parts, prepare, prepared
 from medi.study.settings import StudySettings, find_study, read_study
 from medi.study.slurm import Place, Queued, explained, parameters, refusal
 from medi.study.stages import Run
@@ -66,6 +67,20 @@ def test_jobs_follow_what_the_study_asks_for() -> None:
     rest = left(list(jobs.values()), [PREPARE, "models/cls", "models/medi"])
     assert rest[0].name == "samples-cls"
     assert rest[0].after == ()
+
+
+def test_a_study_on_latents_is_jobs_too() -> None:
+    """The round trip of the autoencoder, which features read, needs no model."""
+    wanted = StudySettings.model_validate({"training": {"autoencoder": "diffusers:vae"}})
+    assert [job.name for job in plan(wanted, COMMAND, Means())] == [
+        job.name for job in plan(StudySettings(), COMMAND, Means())
+    ]
+    assert "round_trip" in [stage.name for stage in prepared(wanted)]
+
+
+def test_the_first_and_the_last_job_do_stale_stages_again() -> None:
+    jobs = plan(StudySettings(), COMMAND, Means(), redo=True)
+    assert [job.name for job in jobs if "--redo" in job.words] == [PREPARE, MEASURE]
 
 
 def walked(jobs: list[Job], machine: Machine) -> list[dict[str, tuple[str, ...]]]:
@@ -263,6 +278,9 @@ def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Me
     refused(medi(*run, "models/cls"), "r: study.yaml is not done", f"--part {PREPARE}")
     refused(medi(*run, "models/clss"), "--part models/clss: is no part; known: prepare, models/cls", "did you mean")
     refused(medi(*run, "models/cls", "--shard", "0/2"), "--part models/cls is not cut into shards")
+    refused(medi(*run, MEASURE, "--shard", "0/2"), f"--part {MEASURE} is not cut into shards")
+    refused(medi(*run, PREPARE, "--dry-run"), "--part does one part here and now; leave --dry-run out")
+    refused(medi("run", tiny, "--shard", "0/2"), "--shard goes with --part")
     refused(medi("run", tiny, "--on", "slrm"), "--on 'slrm': expected local or slurm")
     refused(medi("run", tiny, "--on", "slurm", "--time", "soon"), "--time 'soon': expected minutes")
     refused(medi("run", tiny, "--on", "slurm", "--mem", "much"), "--mem 'much': expected a number")
@@ -274,6 +292,34 @@ def test_without_slurm_nothing_is_written(
     monkeypatch.setenv("PATH", str(tmp_path))
     refused(medi("run", tiny, "--out", "r", "--on", "slurm"), "there is no Slurm here", "--on local")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_redo_writes_nothing_into_a_folder_that_holds_no_run(tiny: Path, medi: Medi, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    refused(medi("run", tiny, "--out", "mine", "--on", "local", "--redo"), "mine: is not empty and holds no run")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_of_jobs_that_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise MediError("Slurm refused the job prepare")
+
+    monkeypatch.setattr(slurm, "_submit", refuse)
+    note(tmp_path, "mine")
+    with pytest.raises(MediError, match="Slurm refused"):
+        slurm.submit(plan(StudySettings(), COMMAND, Means()), tmp_path, Place())
+    assert (tmp_path / "jobs" / "mine.json").exists()
+
+
+def test_a_strange_list_of_jobs_is_refused(medi: Medi, tmp_path: Path) -> None:
+    (tmp_path / "r" / "jobs").mkdir(parents=True)
+    refused(medi("status", "r"), "r: holds no run of medi")
+    for content in ("[]", '{"format_version": 1, "on": "slurm", "jobs": [{"name": "x"}]}'):
+        (tmp_path / "r" / "jobs" / "jobs.json").write_text(content)
+        refused(medi("status", "r"), "r/jobs/jobs.json: lists no jobs of a run")
+    (tmp_path / "r" / "run.json").write_text("[]")
+    refused(medi("status", "r"), "r/run.json: lists no stages of a run")
 
 
 def test_status_tells_of_jobs_that_failed(tiny: Path, medi: Medi) -> None:

@@ -60,6 +60,16 @@ def test_changed_settings_are_refused_and_nothing_is_lost(tmp_path: Path) -> Non
     assert two_stages(tmp_path / "run", "1", "2")[0] == []
 
 
+def test_what_others_make_is_deleted_where_it_is_stale(tmp_path: Path) -> None:
+    two_stages(tmp_path / "run", "1", "2")
+    run = Run(tmp_path / "run", Silent(), redo=True)
+    run.begin(stage("a", "1"))
+    assert run.is_done(stage("a", "1")), "what is done as it is wanted stays"
+    run.begin(stage("a", "9"))
+    assert not run.is_done(stage("a", "9"))
+    assert not (tmp_path / "run" / "a").exists()
+
+
 def test_redo_does_a_changed_stage_again_and_what_reads_it(tmp_path: Path) -> None:
     two_stages(tmp_path / "run", "1", "2")
     assert two_stages(tmp_path / "run", "1", "3", redo=True)[0] == ["3"]

@@ -80,6 +80,22 @@ def test_a_kill_costs_one_unit(found: Autoencoder, tmp_path: Path, monkeypatch: 
     assert calls.count(0) == 2 * 2, "a finished store is read"
 
 
+def test_one_that_another_process_has_just_ended_is_taken(
+    found: Autoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one gives its lock back between our refusal and our look at who holds it."""
+    few = patches().select(np.arange(2)).images
+    whole = module.whole
+
+    def refused(place: Path) -> None:
+        monkeypatch.setattr(module, "whole", whole)
+        latents_of(few, found, tmp_path, 1)
+        raise MediError(f"{place}: is in use")
+
+    monkeypatch.setattr(module, "whole", refused)
+    assert len(latents_of(few, found, tmp_path, 1).store) == 2
+
+
 def test_it_lies_beside_packed_pixels(found: Autoencoder, tmp_path: Path) -> None:
     patches().save(tmp_path / "packed")
     assert place_of(Cohort.load(tmp_path / "packed").images, tmp_path / "model") == tmp_path / "packed" / "latents"

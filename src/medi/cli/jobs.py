@@ -61,6 +61,7 @@ class Asked:
     mem: str = ""
     partition: str = ""
     account: str = ""
+    redo: bool = False
 
 
 def minutes(text: str) -> int:
@@ -96,21 +97,23 @@ def planned(settings: "StudySettings", asked: Asked) -> "list[Job]":
     means = Means(asked.shards or 4, asked.gpus, asked.cpus, asked.mem, minutes(asked.time))
     if asked.on == "local":
         means = this_machine(asked.workers).means(asked.shards)
-    return plan(settings, asked.command, means)
+    return plan(settings, asked.command, means, asked.redo)
 
 
-def begin(settings: "StudySettings", asked: Asked, out: Path, redo: bool, terminal: "Terminal") -> None:
+def begin(settings: "StudySettings", asked: Asked, out: Path, terminal: "Terminal") -> None:
     """Run the jobs here but for the last, or submit all; those of parts that are done are left out."""
     from medi.study.jobs import left
     from medi.study.parts import MEASURE, done_parts
     from medi.study.slurm import Place, check_slurm, submit
+    from medi.study.stages import holds_run
     from medi.study.study import check, opened
 
     jobs = planned(settings, asked)
     check(settings)
     if asked.on == "slurm":
         check_slurm()
-    jobs = left(jobs, [] if redo else done_parts(settings, opened(settings, out, terminal, redo)))
+    if holds_run(out) and not asked.redo:
+        jobs = left(jobs, done_parts(settings, opened(settings, out, terminal, redo=False)))
     if asked.on == "local":
         from medi.study.local import run_here, this_machine
 

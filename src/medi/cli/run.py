@@ -32,6 +32,7 @@ from medi.cli.options import Redo, RunOut, given, with_device
 from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import WARNING, Terminal, console, say, warn
 from medi.cli.values import shard_of
+from medi.core.errors import MediError
 
 if TYPE_CHECKING:
     from medi.study.settings import StudySettings
@@ -78,6 +79,7 @@ def run(
     """
     from medi.study.settings import find_study
 
+    _check_part(part, shard, dry_run, on)
     settings = find_study(study, source, seed)
     command = _command(study, out, source=source, seed=seed)
     if part is not None:
@@ -91,16 +93,16 @@ def run(
     if place is None:
         run_and_show(settings, out, redo)
         return
-    asked = Asked(place, command, workers, shards, gpus, cpus, time, mem, partition, account)
+    asked = Asked(place, command, workers, shards, gpus, cpus, time, mem, partition, account, redo)
     if dry_run:
         show_plan(planned(settings, asked))
-        next_step(*command, "--on", place)
+        next_step(*command, "--on", place, *(["--redo"] if redo else []))
         return
     from medi.study.upkeep import LOG
 
-    begin(settings, asked, out, redo, Terminal(keep=out / LOG))
+    begin(settings, asked, out, Terminal(keep=out / LOG))
     if place == "local":
-        run_and_show(settings, out, redo=False)
+        run_and_show(settings, out, redo)
     else:
         next_step("status", out)
 
@@ -126,6 +128,18 @@ def _rehearse(settings: "StudySettings") -> None:
         show(line.removeprefix(WARNING))
 
 
+def _check_part(part: str | None, shard: str, dry_run: bool, on: str | None) -> None:
+    """Refuse options that do not go with a part, which is done here and now; and a share of what is not cut."""
+    from medi.study.parts import MEASURE, PREPARE
+
+    if part is None and shard != "0/1":
+        raise MediError("--shard goes with --part; name the part that it is a share of")
+    if part is not None and (dry_run or on is not None):
+        raise MediError(f"--part does one part here and now; leave {'--dry-run' if dry_run else '--on'} out")
+    if part in (PREPARE, MEASURE) and shard_of(shard) != (0, 1):
+        raise MediError(f"--part {part} is not cut into shards; leave --shard out")
+
+
 def _do_part(settings: "StudySettings", out: Path, part: str, shard: str, redo: bool) -> None:
     """One part of a study, as a job does it."""
     from medi.study.parts import MEASURE, PREPARE, do_part, prepare
@@ -134,7 +148,7 @@ def _do_part(settings: "StudySettings", out: Path, part: str, shard: str, redo: 
     if part == PREPARE:
         prepare(settings, out, terminal, redo)
     elif part == MEASURE:
-        run_and_show(settings, out, redo=False)
+        run_and_show(settings, out, redo)
         return
     else:
         with terminal.bars(part) as (advance,):

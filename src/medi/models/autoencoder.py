@@ -190,9 +190,13 @@ def _of_diffusers(name: str, folder: Path) -> Autoencoder:
 
     diffusers.logging.set_verbosity_error()  # it warns of what its own save_pretrained writes
     try:
-        module = getattr(diffusers, kind).from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        module, found = getattr(diffusers, kind).from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
     except Exception as error:  # diffusers and safetensors raise a dozen kinds
         raise MediError(f"autoencoder {name!r}: cannot be read ({_line(error)}); use a whole copy") from error
+    if lacking := sorted(found["missing_keys"]):
+        raise MediError(f"autoencoder {name!r}: its weights lack {lacking[0]}; use a whole copy")
     blocks = config.get("encoder_block_out_channels") or config.get("block_out_channels") or (0,)
     decides = {key: value for key, value in config.items() if not key.startswith("_")}
     coder = DiffusersCoder(_frozen(module))

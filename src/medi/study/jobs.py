@@ -82,14 +82,16 @@ class Means:
     minutes: int = 24 * 60
 
 
-def plan(settings: StudySettings, command: Sequence[str], means: Means) -> list[Job]:
-    """The jobs of a study, each after those that it needs. command: `run STUDY --out RUN`, as typed.
+def plan(settings: StudySettings, command: Sequence[str], means: Means, redo: bool = False) -> list[Job]:
+    """The jobs of a study, each after those that it needs. command: `run STUDY --out RUN`, as typed. redo: the first
+    and the last do stale stages again, and the first deletes what is stale of the others.
 
     Whatever needs no model is one job, each training is one, samples and features are arrays of `shards` tasks, and
     the rest is one job.
     """
     on_cpu = Needs(means.cpus, 0, means.memory, means.minutes)
-    jobs = [Job(PREPARE, (*command, "--part", PREPARE), needs=on_cpu)]
+    again = ("--redo",) if redo else ()
+    jobs = [Job(PREPARE, (*command, "--part", PREPARE, *again), needs=on_cpu)]
     of_stage: dict[str, tuple[str, ...]] = {stage.name: (PREPARE,) for stage in prepared(settings)}
     for part, stage, _ in shared(settings):
         is_cut = stage.ahead is not None and stage.ahead.is_cut
@@ -100,7 +102,7 @@ def plan(settings: StudySettings, command: Sequence[str], means: Means) -> list[
         jobs.append(Job(job_of(part), words, _nearest(after, jobs), means.shards if is_cut else 1, needs))
         of_stage[stage.name] = (*of_stage.get(stage.name, ()), jobs[-1].name)
     last = [name for stage in road(settings) if stage.ahead for name in of_stage[stage.name]]
-    jobs.append(Job(MEASURE, (*command, "--part", MEASURE), _nearest(last, jobs), needs=on_cpu))
+    jobs.append(Job(MEASURE, (*command, "--part", MEASURE, *again), _nearest(last, jobs), needs=on_cpu))
     return jobs
 
 

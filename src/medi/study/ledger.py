@@ -12,9 +12,9 @@ from pathlib import Path
 from medi.core.errors import MediError
 from medi.core.files import check_format, read_json, write_json
 from medi.study.jobs import Job, Task
-from medi.study.upkeep import JOBS
+from medi.study.upkeep import JOBS, JOBS_LIST
 
-FOLDER, LIST, JOBS_FORMAT = JOBS, "jobs.json", 1
+FOLDER, LIST, JOBS_FORMAT = JOBS, JOBS_LIST, 1
 LOCAL, SLURM = "local", "slurm"
 TAIL = 4000  # bytes of a log that are looked at for its last words
 OURS = "medi: "  # how a line begins that tells a user what went wrong
@@ -66,9 +66,12 @@ class Ledger:
         if not path.exists():
             return None
         content = read_json(path)
-        check_format(content.get("format_version"), JOBS_FORMAT, path)
-        entries = [Entry(**entry | {"after": tuple(entry["after"])}) for entry in content["jobs"]]
-        return cls(content["on"], entries)
+        try:
+            check_format(content.get("format_version"), JOBS_FORMAT, path)
+            entries = [Entry(**entry | {"after": tuple(entry["after"])}) for entry in content["jobs"]]
+            return cls(content["on"], entries)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise MediError(f"{path}: lists no jobs of a run; delete it, and give the same `medi run` again") from error
 
 
 def entry(job: Job, id: str = "", log: str = "") -> Entry:
@@ -91,7 +94,7 @@ def note(run: Path, name: str, code: int | None = None) -> None:
 
 def outcome(run: Path, name: str) -> Outcome | None:
     """What is known of a task; None where it has not begun."""
-    with suppress(MediError):
+    with suppress(MediError, KeyError, TypeError):
         content = read_json(outcome_file(run, name))
         return Outcome(content["code"], content["host"])
     return None

@@ -47,8 +47,7 @@ def prepare(settings: StudySettings, out: Path, show: Show, redo: bool = False) 
         for stage in prepared(settings):
             run.do(stage, study)
         for stage in (stage for stage in road(settings) if stage.ahead is not None):
-            if not run.is_done(stage):
-                run.begin(stage)
+            run.begin(stage)
 
 
 def do_part(settings: StudySettings, out: Path, name: str, shard: Shard, advance: Advance, show: Show) -> None:

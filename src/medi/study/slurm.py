@@ -33,6 +33,7 @@ REMEDIES = {  # what sbatch says, and what can be done about it
     "node configuration is not available": "no node there has so much; lower --gpus, --cpus or --mem",
     "time limit": "the partition allows less time; lower --time, the jobs go on where they were cut off",
     "memory": "lower --mem",
+    "configuration source": "Slurm is not set up on this machine; submit where jobs of your cluster are submitted",
     "unable to contact": "Slurm's controller does not answer; try again later",
 }
 REASONS = {  # why squeue says that a job waits
@@ -83,7 +84,7 @@ def submit(jobs: Sequence[Job], run: Path, place: Place) -> Ledger:
                 f"`medi status {run}` shows them, with --cancel it cancels them"
             )
         forget(run, [one.id for one in before.jobs])
-    ids: dict[str, str] = {}
+    ids, is_new = dict[str, str](), not (run / FOLDER).exists()
     try:
         for job in jobs:
             ids[job.name] = _submit(job, run, place, [ids[name] for name in job.after])
@@ -91,7 +92,7 @@ def submit(jobs: Sequence[Job], run: Path, place: Place) -> Ledger:
         ledger.write(run)
     except BaseException:
         cancel_ids(ids.values())
-        if before is None:
+        if is_new:
             shutil.rmtree(run / FOLDER, ignore_errors=True)
         raise
     return ledger

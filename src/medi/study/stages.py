@@ -128,7 +128,8 @@ class Run:
         return found is not None and found.line is not None and (self.folder / stage.name).exists()
 
     def begin(self, stage: Stage[Study]) -> None:
-        """Record that a stage is worked on by others; what a stale one left is deleted, or refused, as in `do`."""
+        """Record that others work on a stage, unless it is done; what a stale one left is deleted, or refused, as in
+        `do`."""
         self._record(stage)
         self._write()
 
@@ -207,18 +208,27 @@ def discard(path: Path) -> None:
 def read_records(path: Path) -> dict[str, Record]:
     """The stages that a run.json lists, of this version or an older one."""
     content = read_json(path)
-    check_format(content.get("format_version"), RUN_FORMAT, path)
-    return {name: Record(**stage) for name, stage in content["stages"].items()}
+    try:
+        check_format(content.get("format_version"), RUN_FORMAT, path)
+        return {name: Record(**stage) for name, stage in content["stages"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise MediError(f"{path}: lists no stages of a run; choose another folder") from error
 
 
 def _open(folder: Path, redo: bool) -> dict[str, Record]:
     """The stages recorded in a folder; a new, empty or finished run folder is fine, anything else is refused."""
+    return _of_today(folder, redo) if holds_run(folder) else {}
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun in a folder, which is made where it is not there; one that holds anything else is
+    refused."""
     usable(folder)
     if any((folder / name).exists() for name in (RECORD, COPY)):
-        return _of_today(folder, redo)
+        return True
     if any(path.name not in BEFORE and not is_lock(path) for path in folder.iterdir()):
         raise MediError(f"{folder}: is not empty and holds no run of medi; choose another --out")
-    return {}
+    return False
 
 
 def usable(folder: Path) -> Path:

@@ -164,7 +164,7 @@ def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:
     """Patches of the floor through the autoencoder of the models."""
     reads = "references" if asked["references"] else "holdout"
     decided_by = [s.training.autoencoder, s.evaluation.distance_images]
-    return Stage(ROUND_TRIP, generating.round_trip, (reads, "samples"), decided_by)
+    return Stage(ROUND_TRIP, generating.round_trip, (reads,), decided_by)
 
 
 def _embedding(s: StudySettings, name: str, asked: Mapping[str, bool]) -> Stage[Study]:

@@ -13,7 +13,7 @@ from medi.study.stages import COPY, RECORD, Record, read_records
 DONE, MISSING, WORKING, STOPPED, TO_DO = "done", "output missing", "in work", "stopped", "to do"
 LOG = "log.txt"  # in a run folder: all that was shown, below the commands that were typed
 TYPED = "  $ "  # before a command in a log
-JOBS = "jobs"  # in a run folder: what was submitted
+JOBS, JOBS_LIST = "jobs", "jobs.json"  # in a run folder: what was submitted
 AGAIN = "the app needs it; the same `medi run` makes it again"
 WASTE = {  # what can be deleted: patterns within a run folder, what it is, and what that costs
     "embeddings": (("embeddings", "embeddings-*"), "features of all patches", AGAIN),
@@ -117,7 +117,7 @@ def _records(folder: Path) -> dict[str, Record]:
     for name in (RECORD, COPY):
         if (folder / name).exists():
             return read_records(folder / name)
-    if (folder / JOBS).is_dir():
+    if (folder / JOBS / JOBS_LIST).exists():
         return {}  # the first job has not begun
     raise MediError(f"{folder}: holds no run of medi (no {RECORD}); name the folder that `medi run --out` wrote")
 

@@ -160,7 +160,7 @@ def _found_or_made(place: Path, pixels: Pixels, autoencoder: Autoencoder, views:
                 if not _is_there(place):
                     _encode(place, pixels, autoencoder, views, progress)
         except MediError:
-            if holder(place) is None:
+            if holder(place) is None and not _is_there(place):  # another may have ended just now
                 raise
             time.sleep(WAIT)
     return opened(place, autoencoder)
