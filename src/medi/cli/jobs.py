@@ -10,11 +10,10 @@ import typer
 from rich.table import Table
 
 from medi.cli.options import one_of
-from medi.cli.terminal import console, printable, say
+from medi.cli.terminal import Terminal, console, printable, say
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
-    from medi.cli.terminal import Terminal
     from medi.study.jobs import Job
     from medi.study.settings import StudySettings
 
@@ -100,14 +99,16 @@ def planned(settings: "StudySettings", asked: Asked) -> "list[Job]":
     return plan(settings, asked.command, means, asked.redo)
 
 
-def begin(settings: "StudySettings", asked: Asked, out: Path, terminal: "Terminal") -> None:
+def begin(settings: "StudySettings", asked: Asked, out: Path) -> None:
     """Run the jobs here but for the last, or submit all; those of parts that are done are left out."""
     from medi.study.jobs import left
     from medi.study.parts import MEASURE, done_parts
     from medi.study.slurm import Place, check_slurm, submit
     from medi.study.stages import holds_run
     from medi.study.study import check, opened
+    from medi.study.upkeep import LOG
 
+    terminal = Terminal(keep=out / LOG)
     jobs = planned(settings, asked)
     check(settings)
     if asked.on == "slurm":

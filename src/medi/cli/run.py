@@ -98,9 +98,7 @@ def run(
         show_plan(planned(settings, asked))
         next_step(*command, "--on", place, *(["--redo"] if redo else []))
         return
-    from medi.study.upkeep import LOG
-
-    begin(settings, asked, out, Terminal(keep=out / LOG))
+    begin(settings, asked, out)
     if place == "local":
         run_and_show(settings, out, redo)
     else:
