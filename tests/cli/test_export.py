@@ -79,6 +79,7 @@ def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi:
     refused(medi("export", "samples", "--as", form, "--out", "images"), "images: is a folder of images")
     refused(medi("export", "samples", "--as", "tar"), "expected folder, webdataset, csv")
     refused(medi("export", "samples"), "samples: is a cohort", "--as folder")
+    refused(medi("export", "samples", "--as", form, "--untested"), "--as does not go with --untested")
 
 
 def test_tars_are_read_again(odd: Cohort, medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,9 +118,12 @@ def test_a_sweep_of_confounding_writes_a_table_and_a_figure(medi: Medi, tmp_path
     concatenate([train, test]).save(tmp_path / "crossed")
     asked = ("--sweep", "--heads", "logistic", "--over", "class,site", "--out", "swept")
     shown = fine(medi("utility", tmp_path / "crossed", *asked))
-    assert "40 training patches at each" in shown
+    assert "by Cramer's V of class and site; 40 training" in shown
+    assert "\\n" not in shown, "defect: the table stood in one line"
+    assert next(line for line in shown.splitlines() if "oracle" in line).split()[:2] == ["oracle", "logistic"]
     assert Path("swept/sweep.png").read_bytes().startswith(b"\x89PNG")
     found = pd.read_parquet("swept/sweep.parquet")
     assert set(found["strength"].dropna()) == {0.0, 0.25, 0.5, 0.75, 1.0}
     assert (found["metric"] == "nipd").sum() == 2, "real and Macenko"
     refused(medi("utility", tmp_path / "crossed", "made=x", *asked), "leave made=x out")
+    refused(medi("utility", tmp_path / "crossed", "--task", "A,B", *asked), "--sweep does not go with --task")

@@ -49,5 +49,11 @@ def test_rows_that_are_not_crossed_are_refused_in_one_sentence() -> None:
     few = table[(table["class"] != "c0") | (table["site"] != "s1") | (table["number"] < 3)]
     with pytest.raises(MediError, match="not crossed enough to sweep confounding: c0 x s1 has 3 training patches"):
         confounded(few, OVER, STRENGTHS, 0)
+    uneven = crossed(3, 2, 12)
+    more = crossed(1, 1, 40).assign(sample_id=lambda rows: "more-" + rows["sample_id"])
+    with pytest.raises(MediError, match="4 of a combination are left at V = 0, and 10 are needed"):
+        confounded(pd.concat([uneven, more], ignore_index=True), OVER, STRENGTHS, 0)
+    with pytest.raises(MediError, match=r"strength 1\.5: Cramer's V lies between 0 and 1"):
+        confounded(table, OVER, [0.0, 1.5], 0)
     with pytest.raises(MediError, match="one class or one site"):
         confounded(table[table["site"] == "s0"], OVER, STRENGTHS, 0)

@@ -98,9 +98,9 @@ def test_patients_stand_in_for_slides_and_glass_says_nothing() -> None:
     assert np.isfinite(statistics(images)).all()
     assert np.isnan(statistics(glass)).all()
     few = cohort("sharp", slides=4).with_columns(slide="")
-    with pytest.raises(MediError, match="4 slides with tissue: 30 are needed to look for acquisition groups"):
+    with pytest.raises(MediError, match="4 slides show tissue, and 30 are needed to look for acquisition groups"):
         few.discover()
-    with pytest.raises(MediError, match="0 slides with tissue: 30 are needed"):
+    with pytest.raises(MediError, match="0 slides show tissue, and 30 are needed"):
         few.with_columns(patient="").discover()
     with pytest.raises(MediError, match="patches of 8 x 8 px are too small: 16 px are needed"):
         statistics(images[:, :8, :8])

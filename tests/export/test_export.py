@@ -178,7 +178,9 @@ def test_folder_appears_whole_or_not_at_all(model: Path, tmp_path: Path, monkeyp
     assert not list(tmp_path.glob(".*tmp"))
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "notes.txt").write_text("mine")
-    for taken in ("own", "own/notes.txt"):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    for taken in ("own", "own/notes.txt", "other"):
         with pytest.raises(MediError, match="holds something else"):
             export(model, tmp_path / taken, untested=True)
     with pytest.raises(MediError, match="'site' must be a Python name that no attribute has: site, age"):

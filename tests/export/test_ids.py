@@ -22,7 +22,7 @@ REAL = pd.DataFrame(
     },
     dtype="str",
 )
-MADE = REAL.assign(sample_id=["m1", "m2", "m3"], patient="", slide="", noise_id=["m1", "m2", "m3"])
+MADE = REAL.assign(sample_id=["m1", "m2", "m3"], patient="", slide="", noise_id=["m1", "m2", "m3"], origin="a-model")
 
 
 @pytest.fixture
@@ -42,6 +42,13 @@ def test_names_become_codes_wherever_they_stand(schema: Schema) -> None:
     assert found["file"].nunique() == found["slide"].nunique() == 2
     moved = REAL.assign(origin="m", translated_from="x", source=REAL["sample_id"], sample_id=REAL["sample_id"] + "@y")
     assert without_ids(moved, schema, key)["source"].equals(found["sample_id"]), "translated patches show real ones"
+
+
+def test_a_real_patch_of_nobody_known_has_a_code_too(schema: Schema) -> None:
+    for nobody in (REAL.assign(patient="", slide=""), REAL.assign(patient="", slide="", origin="real")):
+        found = without_ids(nobody, schema, bytes(32))
+        assert not [name for name in ("Doe", "Roe") if name in found.drop(columns="file").to_csv()]
+        assert found["noise_id"].tolist() == found["sample_id"].tolist()
 
 
 def test_images_made_from_noise_keep_their_names(schema: Schema) -> None:

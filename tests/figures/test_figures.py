@@ -18,7 +18,8 @@ from PIL import Image
 from medi import figures
 from medi.cohort.table import Cohort
 from medi.core.files import read_table
-from medi.figures import maps, patches, to_svg
+from medi.figures import charts, maps, patches, to_svg
+from medi.figures.drawing import COLORS
 from medi.figures.names import number, ordered
 
 HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}
@@ -134,6 +135,15 @@ def test_curves_have_a_line_per_arm_and_a_panel_per_split(fabricate: Fabricate) 
     curves = read_table(write_more(fabricate()) / "tables" / "curves.parquet")
     svg = to_svg(figures.curves(curves[curves["x_name"] == "n_train"], "n train", "balanced accuracy", 0.25))
     assert {"seen combinations", "unseen combinations", "real only", "MeDi", "Mixup", "4,000"} <= set(texts(svg))
+
+
+def test_lines_are_told_apart_and_heads_have_the_colours_of_the_house() -> None:
+    for arms in ([f"head {i}" for i in range(10)], ["real", "medi", *(f"arm {i}" for i in range(8))]):
+        lines = charts._lines(arms)
+        assert list(lines) == arms
+        assert len(set(lines.values())) == 10
+    assert lines["medi"] == (COLORS["medi"], "-")
+    assert {color for color, _ in charts._lines(list("abcd")).values()} == {COLORS[name] for name in charts.HUES}
 
 
 def test_pairs_are_shown_by_rank(fabricate: Fabricate) -> None:

@@ -10,6 +10,7 @@ from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import model_file, one_of
 from medi.cli.terminal import Terminal, say
+from medi.cli.values import refuse_beside
 from medi.core.errors import MediError, did_you_mean
 
 if TYPE_CHECKING:
@@ -53,11 +54,14 @@ def export(
     Example: medi export my-samples --as folder --out my-images
     """
     is_cohort = (source / "cohort.json").exists()
+    of_model = {"--untested": untested, "--data-licence": data_licence, "--class-name": class_name != "class_"}
     if form is not None:
+        refuse_beside("--as", of_model)
         _export_images(source, form, out or Path("medi-images"), keep_ids)
     elif is_cohort:
         raise MediError(f"{source}: is a cohort; say how its images are written: --as {', '.join(FORMS)}")
     else:
+        refuse_beside("a model", {"--keep-ids": keep_ids})
         _export_model(model_file(source), out or Path("medi-pipeline"), class_name, data_licence, untested)
 
 

@@ -58,6 +58,19 @@ def show_heads(heads: "pd.DataFrame", title: str) -> None:
         say(printable(text))
 
 
+def show_sweep(found: "pd.DataFrame", title: str) -> None:
+    """A row per training set and head, a column per strength of confounding, as `medi.sweep` gives them."""
+    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("training set", overflow="fold")
+    table.add_column("head", overflow="fold")
+    for name in list(found)[2:]:
+        table.add_column(str(name), justify="right", no_wrap=True)
+    for arm, head, *values in found.itertuples(index=False, name=None):
+        shown = ["-" if value != value else f"{value:.3f}" for value in values]
+        table.add_row(printable(arm), printable(head), *shown)
+    console.print(table)
+
+
 def show_remedies(found: "pd.DataFrame", title: str) -> None:
     """The headline table: a row per training set, as `medi.report.remedies.remedies` gives it; chance is the last."""
     from medi.report.remedies import NEW_SITES, called
@@ -67,7 +80,7 @@ def show_remedies(found: "pd.DataFrame", title: str) -> None:
     table.add_column("needs", overflow="fold")
     beside = [name for name in ("unseen", "seen", NEW_SITES, "worst_five") if name in found]
     for name in ("all combinations", *(SHORT.get(name, name) for name in beside)):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(str(name), justify="right", no_wrap=True)
     row: Any
     for row in found.itertuples():
         limits = f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""

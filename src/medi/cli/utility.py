@@ -20,9 +20,9 @@ from medi.cli.options import (
     one_of,
     with_device,
 )
-from medi.cli.result_tables import show_heads, show_remedies
+from medi.cli.result_tables import show_heads, show_remedies, show_sweep
 from medi.cli.terminal import Terminal, say
-from medi.cli.values import columns, folders, real_and_others
+from medi.cli.values import columns, folders, real_and_others, refuse_beside
 from medi.core.requests import only
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def utility(
 
     real, synthetic, features = real_and_others(real, synthetic, features)
     if sweep:
+        others = {"--task": task, "--arms": arms, "--attribute": attribute, "--head": head != "tuned"}
+        refuse_beside("--sweep", others | {"--seeds": seeds != 1})
         _sweep(real, synthetic or [], out, columns(over), columns(heads) or [], encoder, features, cache, seed)
         return
     asked: dict[str, Any] = {"head": head, "seeds": seeds, "encoder": encoder, "seed": seed}
@@ -113,7 +115,9 @@ def _sweep(
     with only(out, "utility", {"real": real}, sweep=True, **asked, **given(features=features and str(features))):
         found = sweep(real, features=features, cache=cache, progress=Terminal(), **asked)
         found.save(out)
-    say(str(found))
+    show_sweep(found.to_frame(), found.title)
+    for line in found.remarks:
+        say(line)
     say(f"table and figure: {out / 'sweep.parquet'}, {out / 'sweep.png'}")
     next_step("recommend", real)
 

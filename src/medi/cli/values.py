@@ -1,6 +1,6 @@
 """What the text of an option means: lists, numbers, pairs, shards. A wrong text is an error that names its option."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medi.core.errors import MediError
@@ -12,6 +12,12 @@ RANGE = "LOW,HIGH"
 def columns(given: Sequence[str] | None) -> list[str] | None:
     """The names of a list option, None where it was not given."""
     return split_commas(given) if given else None
+
+
+def refuse_beside(what: str, others: Mapping[str, object]) -> None:
+    """An error for the first other option that was given (true), where it would be passed over."""
+    if given := [name for name, value in others.items() if value]:
+        raise MediError(f"{what} does not go with {given[0]}; leave one of them out")
 
 
 def number(text: str, option: str, example: str) -> float:

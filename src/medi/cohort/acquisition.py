@@ -95,9 +95,17 @@ def _look(cohort: Cohort, rows: np.ndarray, on_error: OnError, failed: list[str]
     found = np.full((len(rows), 2 * SCALES), np.nan)
     for i, name in enumerate(names.iloc[rows]):
         try:
-            found[i] = statistics(read_image(Path(root), name)[None])[0]
+            found[i] = _of_file(Path(root), name)
         except MediError as error:
             if on_error == "fail":
                 raise
             failed.append(str(error))
     return found
+
+
+def _of_file(root: Path, name: str) -> Float64[np.ndarray, " 6"]:
+    image = read_image(root, name)
+    try:
+        return statistics(image[None])[0]
+    except MediError as error:
+        raise MediError(f"{root / name}: {error}") from error

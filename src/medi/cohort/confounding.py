@@ -55,16 +55,19 @@ def shares(own: Bool[np.ndarray, "k s"], v: float) -> Float64[np.ndarray, "k s"]
 def confounded(table: pd.DataFrame, over: Sequence[str], strengths: Sequence[float], seed: int) -> list[Rows]:
     """Row numbers for each strength, as many for all, in whole patients as far as that goes.
 
-    table: rows that have a level in each column of `over`. A combination's rows are taken patient by patient in an
-    order that the seed draws: more of them hold the fewer. MediError, in a sentence, where the rows are not crossed.
+    table: rows that have a level in each column of `over`; strengths: from 0 to 1. A combination's rows are taken
+    patient by patient in an order that the seed draws: more of them hold the fewer. MediError, in a sentence, where the
+    rows are not crossed.
     """
+    if wrong := [v for v in strengths if not 0 <= v <= 1]:
+        raise MediError(f"strength {wrong[0]:g}: Cramer's V lies between 0 and 1")
     label, site, names = _levels(table, over)
     supply = np.zeros((len(names[0]), len(names[1])), dtype=np.int64)
     np.add.at(supply, (label, site), 1)
     _check(supply, names)
     own = own_combinations(supply)
     wanted = _largest([shares(own, v).ravel() for v in strengths], supply.ravel())
-    _check(supply, names, int(wanted.min(axis=1).max()))
+    _check_drawn(int(wanted.min(axis=1).max()))
     order = _by_patient(table, seed)
     number = pd.Series((label * len(names[1]) + site)[order])
     place = number.groupby(number).cumcount().to_numpy()
@@ -105,16 +108,25 @@ def _largest(wanted: Sequence[Float64[np.ndarray, " c"]], supply: Rows) -> Int64
         total -= 1
 
 
-def _check(supply: Counts, names: tuple[list[str], list[str]], each: int = EACH) -> None:
+def _check(supply: Counts, names: tuple[list[str], list[str]]) -> None:
     if min(supply.shape) < 2:
         raise MediError("confounding cannot be swept: training has one class or one site alone")
-    if supply.min() < EACH or each < EACH:
+    if supply.min() < EACH:
         place = np.unravel_index(int(supply.argmin()), supply.shape)
         rare = f"{names[0][place[0]]} x {names[1][place[1]]}"
         raise MediError(
             f"this cohort is not crossed enough to sweep confounding: {rare} has {supply.min()} training patches, and "
             f"every combination needs {EACH} or more; hold out patients alone (`medi holdout --rate 0`), or keep the "
             "classes and sites that are crossed"
+        )
+
+
+def _check_drawn(each: int) -> None:
+    """each: the rows of the smallest combination without confounding, where all strengths have one number of rows."""
+    if each < EACH:
+        raise MediError(
+            "this cohort is not crossed enough to sweep confounding: with one number of patches at every strength, "
+            f"{each} of a combination are left at V = 0, and {EACH} are needed; keep the larger classes and sites"
         )
 
 

@@ -82,7 +82,7 @@ def discover(cohort: Cohort, seed: int = 0, on_error: "OnError" = "fail", progre
 
     if DERIVED in cohort.table:
         raise MediError(
-            f"this cohort has a column {DERIVED!r} already; give it another name (--attributes NEW={DERIVED})"
+            f"this cohort has a column {DERIVED!r} already; use it as it is, or call it something else in the source"
         )
     unit = slide_units(cohort.table, alone="patient")
     trains = _trains(cohort)
@@ -93,8 +93,8 @@ def discover(cohort: Cohort, seed: int = 0, on_error: "OnError" = "fail", progre
     training = values[values.index.isin(set(unit[fits]))]
     if len(training) < LEAST_SLIDES:
         raise MediError(
-            f"{len(training)} slides with tissue{' train' if not trains.all() else ''}: {LEAST_SLIDES} are needed to "
-            "look for acquisition groups; name the column of the slide (--slide), or one of the hospital (--attributes)"
+            f"{len(training)} {'' if trains.all() else 'training '}slides show tissue, and {LEAST_SLIDES} are needed "
+            "to look for acquisition groups; name the column of the slide (--slide) or of the hospital (--attributes)"
         )
     groups = fit(training.to_numpy(), seed)
     said = _said(groups, len(training), "training" if not trains.all() else "all", failed)

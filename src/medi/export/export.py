@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from medi.core.errors import MediError
-from medi.core.files import unfinished, write_json, write_text
+from medi.core.files import read_json, unfinished, write_json, write_text
 from medi.core.locks import is_empty
 from medi.export.bundle import bundle
 from medi.export.card import card
@@ -21,6 +22,7 @@ from medi.models.network import UNET
 from medi.models.space import autoencoder_of
 
 INDEX = "model_index.json"
+PIPELINE = ["pipeline", "MediPipeline"]  # module and class, as diffusers names them
 
 
 def export(
@@ -46,7 +48,7 @@ def export(
     names = [attribute.name for attribute in denoiser.schema.attributes]
     if not class_name.isidentifier() or class_name in names:
         raise MediError(f"--class-name {class_name!r} must be a Python name that no attribute has: {', '.join(names)}")
-    if folder.is_file() or (not is_empty(folder) and not (folder / INDEX).exists()):
+    if folder.is_file() or (not is_empty(folder) and not _is_ours(folder)):
         raise MediError(f"{folder}: holds something else; choose another --out")
     folder = folder.resolve()
     temporary = unfinished(folder)
@@ -60,6 +62,14 @@ def export(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether an older export lies there; the pipeline of another model is the user's."""
+    with suppress(MediError):
+        found = read_json(folder / INDEX)
+        return isinstance(found, dict) and found.get("_class_name") == PIPELINE
+    return False
 
 
 def _autoencoder(model: str | Path, checkpoint: Checkpoint) -> Any:
@@ -86,7 +96,7 @@ def _write(
     component.save_pretrained(folder / "denoiser")
     write_text(folder / "denoiser" / "denoiser.py", bundle(pipeline.__name__, "MediDenoiser"))
     write_text(folder / "pipeline.py", bundle(pipeline.__name__, "MediPipeline"))
-    index: dict[str, Any] = {"_class_name": ["pipeline", "MediPipeline"], "_diffusers_version": version("diffusers")}
+    index: dict[str, Any] = {"_class_name": PIPELINE, "_diffusers_version": version("diffusers")}
     index |= {"denoiser": ["denoiser", "MediDenoiser"], "class_name": class_name}
     if autoencoder is not None and checkpoint.latents is not None:
         autoencoder.save_pretrained(folder / "autoencoder", safe_serialization=True)

@@ -17,8 +17,10 @@ def without_ids(table: pd.DataFrame, schema: Schema, key: bytes) -> pd.DataFrame
 
     Other columns do so where each of their texts belongs to one slide, say, and each slide to one text. Attributes and
     columns of a slide's header stay as they are, and so do rows of images that were made from noise: they are nobody's.
+    A row is such an image where its `origin` is a model, and it has neither patient nor slide.
     """
-    real = (table[["patient", "slide"]] != "").any(axis=1)
+    is_made = ~table["origin"].isin(["real", ""]) if "origin" in table else False
+    real = (table[["patient", "slide"]] != "").any(axis=1) | ~pd.Series(is_made, index=table.index)
     patches = ["noise_id"] * ("noise_id" in table) + ["source"] * (TRANSLATED in table)
     kinds = {unit: unit for unit in UNITS} | dict.fromkeys(patches, "sample_id")
     known = {*RESERVED, *kinds, *COLUMNS, *(attribute.name for attribute in schema.conditions)}

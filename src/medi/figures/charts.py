@@ -18,7 +18,8 @@ ROW = 0.24  # inches per row of a forest plot
 BLOCK = 0.85  # inches for the title and the axis of a block of rows
 LEVELS = 40  # rows of a panel figure
 NUMBERED = 40  # bars that have room for their numbers
-Dash = str | tuple[float, Sequence[float]]  # as matplotlib wants it
+HUES = ("medi", "cls", "oracle", "ink")  # of lines where no arm has a colour of its own
+Line = tuple[str, str | tuple[float, Sequence[float]]]  # colour and dash, as matplotlib wants them
 
 
 @dataclass(frozen=True)
@@ -219,30 +220,30 @@ def curves(table: pd.DataFrame, x_name: str, label: str, chance: float | None = 
 
     table: columns arm, split, x, seed, value, low, high, of one metric.
     """
-    splits, arms = splits_of(table["split"]), in_order(table["arm"])
+    splits, lines = splits_of(table["split"]), _lines(in_order(table["arm"]))
     with drawing(f"curves {x_name}", 3.4) as figure:
         grid = figure.subplots(1, len(splits), sharey=True, squeeze=False)[0]
         for ax, split in zip(grid, splits):
-            _curve_panel(ax, table[table["split"] == split], chance)
+            _curve_panel(ax, table[table["split"] == split], lines, chance)
             ax.set(title=split_title(split), xlabel=x_name)
         grid[0].set_ylabel(label)
-        dashes = [_dash(arm, i) for i, arm in enumerate(arms)]
-        marks = [Line2D([], [], color=arm_color(a), linestyle=d, linewidth=1.6) for a, d in zip(arms, dashes)]
-        _above_axes(figure, marks, arms, min(len(arms), 6), 8.5)
+        marks = [Line2D([], [], color=color, linestyle=dash, linewidth=1.6) for color, dash in lines.values()]
+        _above_axes(figure, marks, list(lines), min(len(lines), 6), 8.5)
     return figure
 
 
-def _curve_panel(ax: Axes, table: pd.DataFrame, chance: float | None) -> None:
+def _curve_panel(ax: Axes, table: pd.DataFrame, lines: dict[str, Line], chance: float | None) -> None:
     if chance is not None:
         ax.axhline(chance, color=COLORS["muted"], linestyle=":", linewidth=1)
-    for i, arm in enumerate(in_order(table["arm"])):
+    for arm in in_order(table["arm"]):
+        color, dash = lines[arm]
         by_x = table[table["arm"] == arm].groupby("x")
         mean, low, high = by_x["value"].mean(), by_x["value"].min(), by_x["value"].max()
         if by_x.size().max() == 1:
             low, high = by_x["low"].min(), by_x["high"].max()
         places = mean.index.to_numpy(dtype=float)
-        ax.fill_between(places, low.astype(float), high.astype(float), color=arm_color(arm), alpha=0.18, linewidth=0)
-        ax.plot(places, mean, color=arm_color(arm), linewidth=1.6, marker="o", markersize=4, linestyle=_dash(arm, i))
+        ax.fill_between(places, low.astype(float), high.astype(float), color=color, alpha=0.18, linewidth=0)
+        ax.plot(places, mean, color=color, linewidth=1.6, marker="o", markersize=4, linestyle=dash)
     x = table["x"].astype(float)
     if len(x) and x.min() > 0 and x.max() / x.min() >= 8:
         ax.set_xscale("log", base=2)
@@ -250,9 +251,18 @@ def _curve_panel(ax: Axes, table: pd.DataFrame, chance: float | None) -> None:
         ax.tick_params(axis="x", which="minor", bottom=False)
 
 
-def _dash(arm: str, index: int) -> Dash:
-    """Arms without a colour of their own are told apart by their dashes."""
-    return "-" if arm in COLORS else (0.0, (1.0 + 2 * (index % 4), 1.0 + index // 4))
+def _lines(arms: Sequence[str]) -> dict[str, Line]:
+    """Colour and dash of each arm, its own colour first.
+
+    Arms without one are told apart by their dashes, in ink; where no arm has one (heads), by colours and then dashes.
+    """
+    own = {arm: (COLORS[arm], "-") for arm in arms if arm in COLORS}
+    hues = ("ink",) if own else HUES
+    free: dict[str, Line] = {}
+    for i, arm in enumerate(arm for arm in arms if arm not in own):
+        turn = i // len(hues) - (0 if own else 1)  # -1: the first arm of a colour, drawn through
+        free[arm] = (COLORS[hues[i % len(hues)]], "-" if turn < 0 else (0.0, (1.0 + 2 * (turn % 4), 1.0 + turn // 4)))
+    return {arm: (own | free)[arm] for arm in arms}
 
 
 def training_curves(training: pd.DataFrame) -> Drawing:

@@ -10,6 +10,7 @@ import tifffile
 
 import medi
 from command_line import Medi, fine, refused
+from medi.cohort.slides.manifest import find_slides
 from medi.cohort.slides.planning import Field, plan_slides
 from medi.cohort.table import Cohort
 from pyramids import aperio, coordinates, outlines
@@ -110,6 +111,13 @@ def test_slides_of_one_name_in_two_folders_stay_two(folder: Path) -> None:
     patches, _, _ = plan_slides(folder, folder, folder.parent / "out", Field(32))
     assert set(patches["slide"]) == {"rome/a", "oslo/a", "b"}
     assert patches["sample_id"].is_unique
+
+
+def test_slides_of_one_name_and_two_suffixes_stay_two_and_hidden_files_are_none(tmp_path: Path) -> None:
+    """Defect: both were called a, with sample ids that occur twice; copies by macOS brought ._a.svs."""
+    for name in ("a.svs", "a.tif", "._a.svs", "b.ndpi"):
+        (tmp_path / name).touch()
+    assert [slide.called for slide in find_slides(tmp_path)] == ["a.svs", "a.tif", "b"]
 
 
 @pytest.mark.slow

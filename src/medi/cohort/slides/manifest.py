@@ -6,7 +6,7 @@ A slide is a file, or the files of one DICOM series, of which the first stands f
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -37,16 +37,20 @@ def find_slides(folder: Path) -> list[Slide]:
     """All slides below a folder, by name. MediError where there is none."""
     if not folder.is_dir():
         raise MediError(f"{folder}: no such folder of slides")
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if _may_be_slide(path))
     found = [Slide(file, stem(file), _known_as(file)) for file in files if file.lower().endswith(SUFFIXES)]
     found += _dicom_slides(folder, [file for file in files if file.lower().endswith(DICOM)])
     if not found:
         raise MediError(f"{folder}: no slides here ({', '.join((*SUFFIXES, DICOM))})")
-    twice = {name for name, count in Counter(slide.called for slide in found).items() if count > 1}
-    return [
-        Slide(one.file, _without_suffix(one.file) if one.called in twice else one.called, one.known_as)
-        for one in sorted(found, key=lambda slide: slide.file)
-    ]
+    for longer in (_without_suffix, str):  # the path, and where slides differ in their suffix alone the whole file
+        twice = {name for name, count in Counter(slide.called for slide in found).items() if count > 1}
+        found = [replace(one, called=longer(one.file)) if one.called in twice else one for one in found]
+    return sorted(found, key=lambda slide: slide.file)
+
+
+def _may_be_slide(path: Path) -> bool:
+    """Files that other programs hide (such as ._a.svs of macOS) are none."""
+    return not path.name.startswith(".") and path.is_file()
 
 
 def stem(file: str) -> str:
