@@ -80,7 +80,7 @@ def show_remedies(found: "pd.DataFrame", title: str) -> None:
     table.add_column("needs", overflow="fold")
     beside = [name for name in ("unseen", "seen", NEW_SITES, "worst_five") if name in found]
     for name in ("all combinations", *(SHORT.get(name, name) for name in beside)):
-        table.add_column(str(name), justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
     row: Any
     for row in found.itertuples():
         limits = f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""

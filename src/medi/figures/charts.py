@@ -258,11 +258,11 @@ def _lines(arms: Sequence[str]) -> dict[str, Line]:
     """
     own = {arm: (COLORS[arm], "-") for arm in arms if arm in COLORS}
     hues = ("ink",) if own else HUES
-    free: dict[str, Line] = {}
+    others: dict[str, Line] = {}
     for i, arm in enumerate(arm for arm in arms if arm not in own):
         turn = i // len(hues) - (0 if own else 1)  # -1: the first arm of a colour, drawn through
-        free[arm] = (COLORS[hues[i % len(hues)]], "-" if turn < 0 else (0.0, (1.0 + 2 * (turn % 4), 1.0 + turn // 4)))
-    return {arm: (own | free)[arm] for arm in arms}
+        others[arm] = (COLORS[hues[i % len(hues)]], "-" if turn < 0 else (0.0, (1.0 + 2 * (turn % 4), 1.0 + turn // 4)))
+    return {arm: (own | others)[arm] for arm in arms}
 
 
 def training_curves(training: pd.DataFrame) -> Drawing:
