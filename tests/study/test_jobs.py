@@ -29,6 +29,7 @@ from medi.study.stages import Run
 from medi.study.study import road
 from real_processes import begin
 from real_processes import medi as medi_process
+from tiny_latents import write_autoencoder
 
 COMMAND = ("run", "quick", "--out", "r")
 NODE = Machine(("4", "5", "6", "7"), cores=16, workers=4)
@@ -271,6 +272,19 @@ def test_two_processes_give_what_one_run_gives_to_the_last_bit_p3_p4_p12(tiny: P
     assert to_features(tiny, tmp_path / "two") == to_features(tiny, tmp_path / "one")
     assert before == {path: path.stat().st_mtime_ns for path in before}, "the stage found its work done"
     assert not (tmp_path / "two" / "embeddings" / "parts").exists()
+
+
+@pytest.mark.slow
+def test_the_first_part_of_a_study_on_latents_makes_the_round_trip(tiny: Path, tmp_path: Path) -> None:
+    study = yaml.safe_load(tiny.read_text())
+    study["training"] |= {"autoencoder": write_autoencoder(tmp_path / "vae"), "least_psnr": 0.0}
+    study["cohort"]["source"] = str(tiny.parent / "packed")
+    wanted = StudySettings.model_validate(study)
+    prepare(wanted, tmp_path / "r", Silent())
+    assert done_parts(wanted, Run(tmp_path / "r", Silent())) == [PREPARE]
+    made, floor = Cohort.load(tmp_path / "r" / "round_trip"), Study(wanted, tmp_path / "r").real_sets()["floor"]
+    assert 0 < len(made) <= len(floor)
+    assert set(made.table["sample_id"]) <= set(floor.table["sample_id"])
 
 
 def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Medi) -> None:

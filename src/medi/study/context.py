@@ -67,19 +67,29 @@ class Study:
         table = Holdout.load(self.folder / "holdout").apply(cohort.table)
         return Cohort(table, cohort.schema, cohort.pixels, cohort.info)
 
-    def stores(self) -> dict[str, Cohort]:
-        """All patches there are, real and synthetic: the cohort, the sets drawn beside it, the samples."""
+    def real_stores(self) -> dict[str, Cohort]:
+        """All real patches there are: the cohort, and the sets drawn beside it."""
         drawn = {name: Cohort.load(self.folder / "references" / name) for name in self.source.drawn}
+        return {name: spelled_alike(cohort) for name, cohort in {"cohort": self.split(), **drawn}.items()}
+
+    def stores(self) -> dict[str, Cohort]:
+        """All patches there are, real and synthetic: the real ones, and the samples."""
         samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
         if self.settings.evaluation.translated:
             samples[TRANSLATED] = Cohort.load(self.path(TRANSLATED))
         if self.settings.training.autoencoder and (self.folder / ROUND_TRIP / "cohort.json").exists():
             samples[ROUND_TRIP] = Cohort.load(self.folder / ROUND_TRIP)
-        return {name: spelled_alike(cohort) for name, cohort in {"cohort": self.split(), **drawn, **samples}.items()}
+        return self.real_stores() | {name: spelled_alike(cohort) for name, cohort in samples.items()}
+
+    def real_sets(self) -> dict[str, Cohort]:
+        """The sets of the source, which are there before any sample."""
+        return self._sets_in(self.real_stores())
 
     def sets(self) -> dict[str, Cohort]:
         """The sets of patches that are measured: those of the source, and the samples of each model."""
-        stores = self.stores()
+        return self._sets_in(self.stores())
+
+    def _sets_in(self, stores: dict[str, Cohort]) -> dict[str, Cohort]:
         cohort = stores.pop("cohort")
         return {name: cohort.select(rows) for name, rows in self._sets_of(cohort).items()} | stores
 

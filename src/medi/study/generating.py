@@ -57,7 +57,7 @@ def sample_model(folder: Path, model: str, advance: Advance, shard: Shard = WHOL
 
 def round_trip(study: Study, path: Path) -> str:
     """The patches of the floor as the autoencoder gives them back: the best that a model on its latents can make."""
-    s, floor = study.settings, study.sets()["floor"]
+    s, floor = study.settings, study.real_sets()["floor"]
     found = floor.select(at_most(floor.table, study.over, s.evaluation.distance_images))
     autoencoder = Autoencoder.open(s.training.autoencoder)
     with study.show.bars("round trip") as (advance,):
