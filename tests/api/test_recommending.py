@@ -39,7 +39,9 @@ def test_a_gain_that_may_be_none_is_not_recommended_and_regret_is_that_of_the_ch
     )
     assert found.judged.regret == 0.84 - 0.70
     (line,) = (text for text in found.remarks if text.startswith("Regret"))
-    assert line.startswith("Regret on the true hold-out: 0.140; always Macenko normalisation 0.050; real images under")
+    assert line.startswith(
+        "Regret on the true hold-out: 0.140; under the usual head always: Macenko normalisation 0.050"
+    )
 
 
 def test_where_nothing_could_be_judged_the_reason_is_the_sentence() -> None:

@@ -19,7 +19,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_best_remedy_is_named_and_the_holdout_stays_closed(medi: Medi, held: Path) -> None:
     shown = fine(medi("recommend", held, "--heads", "logistic,two_way", "--sets", "real", "--out", "r"))
-    assert "No remedy is worth it: the best one, " in shown, "600 patches are few"
+    assert "No remedy is worth it: " in shown, "600 patches are few"
     assert "on combinations and patients of training that were left out" in shown
     assert "Regret" not in shown
     table = pd.read_parquet("r/recommendation.parquet")
@@ -32,7 +32,7 @@ def test_the_best_remedy_is_named_and_the_holdout_stays_closed(medi: Medi, held:
 def test_regret_is_told_where_the_holdout_is_opened(medi: Medi, held: Path) -> None:
     shown = fine(medi("recommend", held, "--heads", "logistic", "--sets", "real", "--open-holdout", "--out", "r"))
     assert "No remedy is worth it" in shown
-    assert "Regret on the true hold-out: 0.000; real images under the usual head 0.000" in shown
+    assert "Regret on the true hold-out: 0.000; under the usual head always: real images 0.000" in shown
 
 
 def test_mistakes_are_one_line(medi: Medi, held: Path) -> None:

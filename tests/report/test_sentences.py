@@ -186,8 +186,11 @@ def test_the_page_opens_with_the_remedy_that_training_chose() -> None:
     table = pd.DataFrame(rows, columns=["set", "head", "value", "gain", "gain_low", "gain_high", "true"])
     first, regret = choice(table.assign(reason=""))
     assert first.startswith("Recommended: images after Macenko normalisation under the head CRM. Mean recall on")
-    assert regret.startswith("Regret on the true hold-out: 0.000; always Macenko normalisation -;")
+    assert regret.startswith("Regret on the true hold-out: 0.000; under the usual head always: real images 0.050.")
     (none, regret) = choice(table.assign(reason="", gain_low=-0.1))
-    assert none.startswith("No remedy is worth it")
+    assert none.startswith("No remedy is worth it: the best one, images after Macenko normalisation")
+    usual = choice(table.iloc[1:].assign(reason="", true=float("nan")))
+    assert len(usual) == 1, "the hold-out stays closed"
+    assert usual[0].startswith("No remedy is worth it: real images under the usual head are the best on")
     assert regret.startswith("Regret on the true hold-out: 0.050;"), "the real images under the usual head are kept"
     assert choice(pd.DataFrame()) == []

@@ -17,6 +17,10 @@ def recommended(table: pd.DataFrame) -> str:
     if is_worth_it(table):
         than = "" if usual is None else f", {usual['value']:.3f} for real images under the usual head"
         return f"Recommended: {_named(best)}. Mean recall {WHERE}: {best['value']:.3f}{than}; gain {gain}."
+    if (best["set"], best["head"]) == (REAL, USUAL):
+        return (
+            f"No remedy is worth it: real images under the usual head are the best {WHERE}, with {best['value']:.3f}."
+        )
     return f"No remedy is worth it: the best one, {_named(best)}, gains {gain} {WHERE}. Keep the usual head."
 
 
@@ -25,16 +29,13 @@ def regretted(table: pd.DataFrame) -> list[str]:
     chosen = chosen_of(table)
     if chosen is None or "true" not in table or not known(chosen["true"]):
         return []
-    tried = dict.fromkeys(table["set"])
-    others = {f"real images under the usual head {_regret(table, REAL)}"}
-    others |= {f"always {arm_name(str(name))} {_regret(table, str(name))}" for name in tried if name != REAL}
-    regret = f"Regret on the true hold-out: {regret_of(table):.3f}; {'; '.join(sorted(others))}."
-    return [f"{regret} The chosen remedy has {chosen['true']:.3f} there."]
-
-
-def _regret(table: pd.DataFrame, set_: str) -> str:
-    row = row_of(table, set_, USUAL)
-    return "-" if row is None else f"{table['true'].max() - row['true']:.3f}"
+    rows = table[(table["head"] == USUAL) & table["true"].notna()]
+    below = zip(rows["set"].astype(str), table["true"].max() - rows["true"])
+    others = sorted(f"{'real images' if name == REAL else arm_name(name)} {regret:.3f}" for name, regret in below)
+    fixed = f"; under the usual head always: {', '.join(others)}" if others else ""
+    return [
+        f"Regret on the true hold-out: {regret_of(table):.3f}{fixed}. The chosen remedy has {chosen['true']:.3f} there."
+    ]
 
 
 def _named(row: pd.Series) -> str:
