@@ -32,7 +32,7 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.core.seeds import generator
 from medi.models.checkpoint import load_tensors
-from medi.study.stages import LOG
+from medi.study.upkeep import LOG
 from medi.training.loop import STATE
 
 TIMED = {"run.json", ".run.json", "log.txt", "speed.jsonl"}

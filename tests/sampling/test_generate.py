@@ -166,7 +166,7 @@ def test_a_worker_that_comes_late_has_nothing_to_do(whole: Cohort, tmp_path: Pat
 
 def test_workers_start_where_they_pay(monkeypatch) -> None:
     """One a core, with four batches each at least; none beside a GPU or other processes of torchrun."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert [workers_worthwhile(images, 128) for images in (0, 128, 1023, 1024, 10**6)] == [1, 1, 1, 2, 4]
     monkeypatch.setenv("WORLD_SIZE", "2")
