@@ -54,6 +54,7 @@ STUDY = {
         "encoders": ["colour-texture", "imagenet", "learned"],
         "learned_images": 512,
         "translated": True,
+        "arms": ["group_dro", "site_centred"],
     },
 }
 
