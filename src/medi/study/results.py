@@ -1,6 +1,5 @@
 """What a finished study found: results.json, the sheets of pictures, and the table that a person reads first."""
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +16,7 @@ from medi.cohort.table import Cohort, concatenate, slides_in_turn
 from medi.core.files import RESULTS_FORMAT, check_format, read_json, write_json, write_table
 from medi.core.showing import Shown
 from medi.core.tables import BY_ENCODER, CONTROL, FIDELITY, MEMORISATION, TRAINING, UTILITY, of_main_probe
+from medi.core.threads import cores
 from medi.evaluation.encoders import Encoder
 from medi.report.page import build
 from medi.report.pictures import figure_of
@@ -179,7 +179,7 @@ def _content(study: Study) -> dict[str, Any]:
         "licences": ({"data": s.cohort.licence} if s.cohort.licence else {}) | _licences(study),
         "phantom": "" if s.cohort.source else phantom.parameters_hash(),
         "versions": {"medi": __version__, "python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": platform.machine(), "cores": cores(), "system": platform.system()},
         "settings": s.model_dump(mode="json"),
     }
 
