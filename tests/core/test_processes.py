@@ -60,11 +60,12 @@ def saves(count, path, advance):
         Path(path).write_text("begun")
         while signal.number is None:
             time.sleep(0.01)
-    time.sleep(0.2)
-    raise Stopped([(count, 8000)], signal.number)
+        time.sleep(0.2)  # it is saved while a second signal changes nothing, as in training
+        raise Stopped([(count, 8000)], signal.number)
 
 def waits(path, advance):
-    Path(path).write_text(str(os.getpid()))
+    Path(path + ".part").write_text(str(os.getpid()))
+    os.replace(path + ".part", path)  # whoever reads it while this process is ended reads all of it
     time.sleep(600)
 '''
 
@@ -196,7 +197,7 @@ def test_a_killed_parent_leaves_no_worker_behind_p12(workers, tmp_path: Path) ->
         f"side_by_side({{'a': (some_workers.waits, ({str(pid)!r},))}}, Silent())\n"
     )
     with subprocess.Popen([sys.executable, tmp_path / "script.py"]) as parent:
-        wait_until(lambda: pid.exists() and pid.read_text() != "")
+        wait_until(pid.exists)
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: not alive(int(pid.read_text())))
 
