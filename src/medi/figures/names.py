@@ -41,6 +41,7 @@ HEADS = {
     "combat": "ComBat",
     "crm": "CRM",
     "logit_adjustment": "logit adjustment",
+    "adversary": "linear adversary",
     "chosen": "chosen by training",
 }
 GAP = "_gap"  # ends the name of a set whose additive gap to real rows is taken away

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from medi.evaluation.classify import logistic as solver
-from medi.evaluation.classify.heads import HEADS, Undefined, energy
+from medi.evaluation.classify.heads import HEADS, Head, Setting, Tuned, Undefined, energy
+from medi.evaluation.classify.heads.adversary import NOTHING, Game, adversary
 from medi.evaluation.classify.heads.contract import predicted
 from medi.evaluation.classify.heads.inner import BY_PATIENTS, NEITHER, inner_folds, pairs_of, parts
 from medi.evaluation.classify.heads.leace import leace, leace_within
@@ -21,8 +22,10 @@ from sited_worlds import GRID, OVER, SEEN, UNSEEN, rows_of
 SITED = [name for name in HEADS if not name.startswith("logistic")]
 
 
-def score(head: str, train: Embedded, test: Embedded) -> float:
-    hits = predicted(HEADS[head](train, OVER, 0), test) == test.table["class"].to_numpy(dtype=object)
+def score(head: str | Head, train: Embedded, test: Embedded) -> float:
+    hits = predicted((HEADS[head] if isinstance(head, str) else head)(train, OVER, 0), test) == test.table[
+        "class"
+    ].to_numpy(dtype=object)
     return balanced_score(hits, codes(test.table, ["class"]), codes(test.table, OVER))
 
 
@@ -44,6 +47,15 @@ def test_erasing_the_site_outright_takes_the_class_along_where_they_go_together(
     """Where LEACE must not win: in a band of combinations the site tells the class, so that it goes with the site."""
     train, test = rows_of(SEEN, 40, 0.0, 1, d=24), rows_of(GRID, 40, 0.0, 2, d=24)
     assert score("leace", train, test) < score("leace_within", train, test) - 0.1
+
+
+@pytest.mark.slow
+def test_an_adversary_without_measure_takes_the_class_along_and_is_not_chosen() -> None:
+    """Where it must not win: the encoder can hide the site only with the class; the inner hold-out finds that out."""
+    train, test = rows_of(SEEN, 20, 0.0, 1, d=24), rows_of(GRID, 20, 0.0, 2, d=24)
+    heavy = Tuned(adversary, (Setting(1.0, adversary=1e6),))
+    assert score(heavy, train, test) < score("adversary", train, test) - 0.3
+    assert HEADS["adversary"](train, OVER, 0).setting.adversary < 1
 
 
 @pytest.mark.slow
@@ -132,6 +144,45 @@ def test_leace_is_concept_erasures() -> None:
     x, z = torch.from_numpy(train.features), torch.from_numpy(np.eye(5)[pairs_of(train.table, OVER)[:, 1]])
     eraser = reference.LeaceEraser.fit(x, z, shrinkage=False, svd_tol=1e-8)
     assert leace(train, OVER).apply(train) == pytest.approx(eraser(x).numpy(), abs=1e-6)
+
+
+def explained(h: np.ndarray, dummies: np.ndarray) -> float:
+    """The variance of standardised dummies that least squares explains from h."""
+    z = (dummies - dummies.mean(axis=0)) / dummies.std(axis=0)
+    h = np.concatenate([h, np.ones((len(h), 1))], axis=1)
+    return float((h @ np.linalg.lstsq(h, z, rcond=None)[0]).var(axis=0).sum())
+
+
+@pytest.mark.parametrize("weight", [0.1, 1.0])
+def test_no_linear_encoder_does_better_against_the_adversary(weight: float) -> None:
+    """Both players answer by least squares; encoders near the solution and anywhere else gain no more."""
+    train, rng = rows_of(SEEN, 20, 1.0, 1), np.random.default_rng(0)
+    y, a = pairs_of(train.table, OVER).T
+
+    def gain(h: np.ndarray) -> float:
+        return explained(h, np.eye(4)[y]) - weight * explained(h, np.eye(5)[a])
+
+    found = Game.of(train, OVER).encoder(1e9, weight)
+    best, x = gain(found.apply(train)), found.scaled(train.features)
+    others = [found.axes + 0.1 * rng.normal(size=found.axes.shape) for _ in range(20)]
+    others += [rng.normal(size=(8, rank)) for rank in range(1, 9)]
+    assert best > max(gain(x @ axes) for axes in others) + 1e-3
+
+
+def test_an_adversary_without_measure_cannot_read_the_site_linearly() -> None:
+    train = rows_of(SEEN, 30, 1.0, 1)
+    sites = np.eye(5)[pairs_of(train.table, OVER)[:, 1]]
+    light, heavy = (Game.of(train, OVER).encoder(1e9, weight).apply(train) for weight in (1e-6, 1e9))
+    assert explained(light, sites) > 0.5
+    assert explained(heavy, sites) < 1e-6
+    assert heavy.std(axis=0).max() > 0.5
+
+
+def test_where_the_site_is_all_that_varies_the_adversary_leaves_nothing() -> None:
+    rows = rows_of(SEEN, 20, 1.0, 1)
+    site = pairs_of(rows.table, OVER)[:, 1:].astype(np.float64)
+    with pytest.raises(Undefined, match=NOTHING):
+        Tuned(adversary, (Setting(1.0, adversary=1e6),))(Embedded(site, rows.table), OVER, 0)
 
 
 def test_combat_without_a_prior_is_each_sites_own_mean_and_variance() -> None:

@@ -6,6 +6,7 @@ this project; a site that training has not is left as it is.
 
 from medi.core.registry import registry
 from medi.evaluation.classify.heads.adjusted import logit_adjustment
+from medi.evaluation.classify.heads.adversary import WEIGHTED, adversary
 from medi.evaluation.classify.heads.aligned import COMBINATIONS_ALIKE, EITHER, ROWS_ALIKE, Aligned, logistic, still
 from medi.evaluation.classify.heads.contract import SITE, Classifier, Head, Setting, Trained, Tuned, Undefined
 from medi.evaluation.classify.heads.crm import crm
@@ -23,5 +24,6 @@ HEADS: dict[str, Head] = {
     "combat": Tuned(Aligned(combat), EITHER, SITE),
     "crm": Tuned(crm, ROWS_ALIKE, SITE),
     "logit_adjustment": Tuned(logit_adjustment, ROWS_ALIKE),
+    "adversary": Tuned(adversary, WEIGHTED),
 }
 registry("head").fill(HEADS)

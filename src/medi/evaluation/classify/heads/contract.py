@@ -40,10 +40,14 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """c: the inverse penalty; alike: all combinations of a class weigh alike, instead of all rows of a class."""
+    """c: the inverse penalty; alike: all combinations of a class weigh alike, instead of all rows of a class.
+
+    adversary: what a site that can be read counts against a class that can, for the head that has an adversary.
+    """
 
     c: float = DEFAULT_C
     alike: bool = False
+    adversary: float = 1.0
 
 
 @dataclass(frozen=True)
