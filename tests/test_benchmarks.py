@@ -56,7 +56,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "intervals": (),
     "latents": ("--out", "out"),
     "packing": (),
-    "recommend": ("--out", "out"),
+    "recommend": ("--with-models", "--out", "out"),
     "sampling": ("--run", RUN),
     "pretraining": ("--out", "out", "--ship", "weights.safetensors"),
     "slides": (),

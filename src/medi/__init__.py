@@ -22,6 +22,7 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "phantom": "medi.cohort.phantom.cohorts:cohort",
     "Plan": "medi.cohort.plan",
     "read": "medi.cohort.readers",
+    "InnerModels": "medi.api.inner_models",
     "recommend": "medi.api.recommending",
     "Recommendation": "medi.api.recommending",
     "register": "medi.core.registry",

@@ -35,6 +35,26 @@ def test_regret_is_told_where_the_holdout_is_opened(medi: Medi, held: Path) -> N
     assert "Regret on the true hold-out: 0.000; under the usual head always: real images 0.000" in shown
 
 
+@pytest.mark.slow
+def test_models_tell_their_cost_and_are_judged_p12(medi: Medi, held: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medi.training.cost.TRIAL", 0.0)
+    asked = ["--with-models", "--preset", "tiny", "--images", 16, "--to", 25, "--steps", 1, "--draws", 1]
+    said = fine(medi("recommend", held, *asked, "--dry-run", "--out", "r"))
+    assert "models to train: 1 of 1 (medi), on 16 images each; images to sample: " in said
+    assert not Path("r").exists()
+    asked += ["--heads", "logistic", "--sets", "real", "--out", "r"]
+    shown = fine(medi("recommend", held, *asked))
+    assert "judged with models of 1 inner hold-out" in shown
+    assert "not judged" not in shown
+    assert "models to train: 1 of 1" in shown
+    table = pd.read_parquet("r/recommendation.parquet").set_index("set")
+    assert table["needs"]["medi"] == "a generator"
+    assert table["value"].notna().all()
+    assert "models: 1 (medi), all trained and sampled before" in fine(medi("recommend", held, *asked))
+
+
 def test_mistakes_are_one_line(medi: Medi, held: Path) -> None:
+    refused(medi("recommend", held, "--images", "9", "--out", "r"), "--images goes with --with-models; add that")
+    refused(medi("recommend", held, "--dry-run", "--out", "r"), "--dry-run goes with --with-models; add that")
     refused(medi("recommend", held, "--sets", "macenco", "--out", "r"), "set 'macenco' is unknown", "'macenko'")
     refused(medi("recommend", held, "--heads", "crn", "--sets", "real", "--out", "r"), "head 'crn' is unknown")

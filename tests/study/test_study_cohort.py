@@ -48,7 +48,7 @@ STUDY = {
     "training": {"images": 128, "batch": 16, "save_every": 64, "early_average": 64},
     "plan": {"to": 20, "minimum": 12},
     "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0]}},
-    "utility": {"recommend": ["logistic"]},
+    "utility": {"recommend": ["logistic"], "with_models": 1},
     "evaluation": {
         "distance_images": 12,
         "encoders": ["colour-texture", "imagenet", "learned"],
@@ -139,6 +139,9 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
         made, early = Cohort.load(run / "samples" / model), load_model(run / "models" / model / EARLY)[1]
         assert (early.images, made.info["autoguidance_model"]) == (64, early.hash)
         assert set(made.table["guidance"]) == {"autoguidance=0.5 for sigma 0 to 1"}
+    remedies = read_table(run / "tables" / "recommend.parquet").set_index("set")
+    assert remedies["reason"]["medi"] == remedies["reason"]["cls"] == "judged with models of 1 inner hold-out"
+    assert remedies.loc[["real", "cls", "medi"], ["value", "true"]].notna().all(axis=None)
     translated = Cohort.load(run / "translated").table
     assert trained["translated"] == trained["real"] + len(translated) <= trained["medi"]
     assert set(translated["patient"]) <= set(table["patient"][table["split"] == "train"])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,11 +23,14 @@ from medi.evaluation.classify.stained import AUGMENTATIONS, STAIN, stain_arms
 from medi.evaluation.classify.utility import check
 from medi.evaluation.encoders import Encoder
 from medi.evaluation.features import Embedded
-from medi.evaluation.recommend import MEDI, NOT_JUDGED, Judged, judge
+from medi.evaluation.recommend import MEDI, NOT_JUDGED, Generated, Judged, judge
 from medi.evaluation.splits import TRAIN, is_split, tested_parts
 from medi.figures import Axis, Drawing, forest
 from medi.figures.names import arm_name, head_name
 from medi.report.recommended import recommended, regretted
+
+if TYPE_CHECKING:
+    from medi.api.inner_models import InnerModels
 
 SETS = (REAL, *(name for name in STAIN if name not in AUGMENTATIONS))  # of the same patches, row by row
 USUAL_SETS = (REAL, "macenko")
@@ -35,7 +39,7 @@ FILE = "recommendation.parquet"
 
 @dataclass(frozen=True)
 class Recommendation(Shown):
-    """Every remedy that needs no generator, judged on combinations and patients of training that were left out.
+    """Every remedy, judged on combinations and patients of training that were left out; MeDi where it had models there.
 
     judged: the table and the choice (`medi.evaluation.recommend.Judged`); rows: training patches; opened: whether the
     true hold-out was opened, and the regret of the choice can be told.
@@ -64,11 +68,8 @@ class Recommendation(Shown):
         return (*said, *(regretted(self.judged.table) if self.opened else []))
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per remedy, the best first; MeDi's is not judged."""
-        table = self.judged.table if self.opened else self.judged.table.drop(columns="true")
-        table = table.drop(columns="needs")
-        own = pd.DataFrame([{"set": MEDI, "head": "", "reason": NOT_JUDGED}])
-        return pd.concat([table, own], ignore_index=True)[list(table.columns)]
+        """A row per remedy, the best first; MeDi's says that it is not judged, where it had no models."""
+        return self._rows().drop(columns=["needs"] if self.opened else ["needs", "true"])
 
     def figure(self) -> Drawing:
         """Mean recall on what was left out with intervals, a row per head, a block per training set."""
@@ -79,11 +80,15 @@ class Recommendation(Shown):
     @holding("folder")
     def save(self, folder: str | Path) -> Path:
         """Write recommendation.parquet; returns the folder."""
-        write_table(Path(folder) / FILE, self.to_frame().assign(needs=self._needs()))
+        write_table(Path(folder) / FILE, self.to_frame().assign(needs=self._rows()["needs"]))
         return Path(folder)
 
-    def _needs(self) -> list[str]:
-        return [*self.judged.table["needs"].tolist(), "a generator"]
+    def _rows(self) -> pd.DataFrame:
+        table = self.judged.table
+        if MEDI in set(table["set"]):
+            return table
+        own = pd.DataFrame([{"set": MEDI, "head": "", "needs": "a generator", "reason": NOT_JUDGED}])
+        return pd.concat([table, own], ignore_index=True)[list(table.columns)]
 
 
 def recommend(
@@ -94,12 +99,13 @@ def recommend(
     heads: Sequence[str] = (),
     encoder: str | Encoder = ENCODER,
     features: str | Path | None = None,
+    with_models: "InnerModels | None" = None,
     open_holdout: bool = False,
     cache: str | Path | None = None,
     seed: int = 0,
     progress: Show | None = None,
 ) -> Recommendation:
-    """Which remedy that needs no generator fits this cohort, judged without its test patches.
+    """Which remedy fits this cohort, judged without its test patches.
 
     A remedy is a training set under a head: real patches as they are or stain-normalised (`SETS`), under every head of
     `medi.evaluation.classify.heads`. Combinations of the training patches are left out again, each once at most, and a
@@ -108,9 +114,11 @@ def recommend(
     zero.
 
     real: a cohort with the split of a hold-out; features: a file or folder in place of images. sets: names of `SETS`,
-    `USUAL_SETS` by default; heads: names, all by default. open_holdout: also open the true hold-out and tell the
-    regret of the choice; do so once. MediError for unknown names and for a cohort without a split. Source: this
-    project (`medi.evaluation.recommend`).
+    `USUAL_SETS` by default; heads: names, all by default. with_models: also train a MeDi model for each inner hold-out,
+    on what it keeps alone, and judge real patches with its images beside the others; without it MeDi is not judged.
+    open_holdout: also open the true hold-out and tell the regret of the choice; do so once. MediError for unknown
+    names, for a cohort without a split, and where models are asked for and there are no images. Source: this project
+    (`medi.evaluation.recommend`).
 
     >>> import medi
     >>> cohort = medi.phantom(patches=600, seed=0).hold_out(over=["class", "site"], rate=0.1, seed=0)
@@ -119,22 +127,51 @@ def recommend(
     ('logistic', False)
     """
     show = progress or Silent()
-    cohort = with_class(REAL, cohort_of(real, features), show)
-    columns, extractor = columns_of(cohort, over), encoder_of(encoder, {REAL: cohort})
-    if not is_split(cohort):
-        raise MediError("no patch is for training: hold out combinations first (`medi holdout`)")
+    cohort, columns = judged_cohort(real, over, features, show)
+    extractor, train = encoder_of(encoder, {REAL: cohort}), cohort.where(split=TRAIN)
     check_heads(heads)
     wanted = wanted_sets(sets, is_given(extractor))
-    train = cohort.where(split=TRAIN)
     tests = tested_parts(cohort, columns) if open_holdout else {}
     check([Arm(REAL, bare(train))], {name: bare(part) for name, part in tests.items()}, columns)
+    if with_models is not None:
+        with_models.check(train)
     rows = embedded({REAL: train, **tests}, extractor, cache, show)
     tested = {name: found for name, found in rows.items() if name != REAL}
     arms = [Arm(REAL, rows[REAL])] if REAL in wanted else []
     arms += stained_sets(train, rows[REAL], tests, extractor, [name for name in wanted if name != REAL], seed, show)
+    made: list[Generated] = []
+    if with_models is not None:
+        made = with_models.generated(train, columns, extractor, seed, open_holdout, cache, show)
     with show.bars("remedies") as (advance,):
-        judged = judge(arms, columns, seed, heads, tested or None, advance)
+        draws = None if with_models is None else with_models.draws
+        judged = judge(arms, columns, seed, heads, tested or None, advance, made, draws)
     return Recommendation(judged, columns, extractor.label, len(train), open_holdout)
+
+
+def cost_of_models(
+    real: Given,
+    models: "InnerModels",
+    over: Sequence[str] | None = None,
+    features: str | Path | None = None,
+    open_holdout: bool = False,
+    seed: int = 0,
+) -> str:
+    """What `recommend` would train and sample for these arguments, and how long that takes here, in a sentence."""
+    cohort, columns = judged_cohort(real, over, features)
+    train = cohort.where(split=TRAIN)
+    models.check(train)
+    return models.cost(train, columns, seed, open_holdout)
+
+
+def judged_cohort(
+    real: Given, over: Sequence[str] | None, features: str | Path | None = None, show: Show | None = None
+) -> tuple[Cohort, tuple[str, ...]]:
+    """The patches with a class of a cohort that has training patches, and the columns whose combinations count."""
+    cohort = with_class(REAL, cohort_of(real, features), show or Silent())
+    columns = columns_of(cohort, over)
+    if not is_split(cohort):
+        raise MediError("no patch is for training: hold out combinations first (`medi holdout`)")
+    return cohort, columns
 
 
 def wanted_sets(sets: Sequence[str], has_no_images: bool) -> list[str]:

@@ -78,7 +78,7 @@ CURVES = ResultTable("curves", (ARM, AGAINST, "split", "metric", "x_name", "reas
 ROBUSTNESS = ResultTable(  # of one encoder on one cohort, by itself: not a part of a study
     "robustness", ("metric", "encoder", ARM, "attribute", "reason"), ("value", "n_real", "n_slides", "n_patients")
 )
-RECOMMEND = ResultTable(  # remedies without a generator, judged on what training leaves out: a row each, the best first
+RECOMMEND = ResultTable(  # remedies, judged on what training leaves out: a row each, the best first
     "recommend", ("set", "head", "needs", "reason"), (*INTERVAL, "gain", "gain_low", "gain_high", "true")
 )
 SWEEP = ResultTable(  # HEADS at each strength of confounding, and nIPD: of one cohort, by itself

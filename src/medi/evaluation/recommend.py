@@ -4,6 +4,8 @@ A remedy is a training set under a head. The true hold-out asks for combinations
 other patients of those that have some; so does this inner one. Each fold leaves out some combinations, and a part of
 the patients of all others. Recall is weighted as the endpoint has it: the combinations that training lacks count by the
 first, those that it has by the second. Levels are those of a smaller training set; the order is what counts.
+
+A set with generated images is judged where each inner hold-out has a model of its own, trained on what it keeps alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +35,34 @@ DRAWS = 1000
 MEDI = "medi"
 NOT_JUDGED = "not judged: it needs a model of every inner hold-out"
 Rows = Bool[np.ndarray, " n"]
+AllRows = Bool[np.ndarray, " m"]  # with generated ones behind them
 Hits = Float64[np.ndarray, "2 n"]  # of rows as left-out and as kept combinations: 1 right, 0 wrong, -1 not tested
 Answers = Float64[np.ndarray, "2 settings n"]
+Answer = Callable[[int, Rows, Rows], Float64[np.ndarray, "settings n"]]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a generator adds to the real training rows; they only train, and test nothing.
+
+    added: rows for each of `holdouts`, in their order, by a model that was trained on what it keeps; whole: by a model
+    of all training rows, for the true hold-out, where there is one; reason: why the set cannot be judged.
+    """
+
+    name: str
+    added: tuple[Embedded, ...] = ()
+    whole: Embedded | None = None
+    reason: str = ""
+
+    @property
+    def how(self) -> str:
+        """How it was judged, in words for the table.
+
+        >>> Generated("medi").how
+        'judged with models of 0 inner hold-outs'
+        """
+        several = "" if len(self.added) == 1 else "s"
+        return self.reason or f"judged with models of {len(self.added)} inner hold-out{several}"
 
 
 @dataclass(frozen=True)
@@ -82,31 +110,36 @@ def judge(
     heads: Sequence[str] = (),
     tests: Mapping[str, Embedded] | None = None,
     progress: Advance = unheard,
+    generated: Sequence[Generated] = (),
+    draws: int | None = None,
 ) -> Judged:
     """Every head on every training set, on combinations of training that are left out.
 
     arms: training sets with the same rows in the same order, the real ones among them; with tests an arm that embeds
     them anew has its own. heads: names of the registry "head", all by default. tests: the test rows by split, where the
-    true hold-out is to be opened as well. progress: remedies done, of how many. MediError where a name is unknown or
-    the sets do not go together.
+    true hold-out is to be opened as well. progress: remedies done, of how many. generated: sets with generated images,
+    made for the `holdouts` of the same arguments. draws: how many inner hold-outs are asked, all by default; every
+    remedy is asked the same. MediError where a name is unknown or the sets do not go together.
     """
     names = list(heads) or list(HEADS)
     _check(arms, names)
     real = next(arm for arm in arms if arm.name == REAL)
-    asked, reason = Asked.of(real.rows.table, over, seed)
-    remedies = [(arm, name) for arm in arms for name in names]
+    asked, reason = Asked.of(real.rows.table, over, seed, draws)
+    sets = [_Set.of(arm) for arm in arms] + [_Set.with_generated(real, one, asked) for one in generated]
+    remedies = [(one, name) for one in sets for name in names]
     found: dict[tuple[str, str], tuple[Hits | None, str]] = {}
     rows = []
-    for arm, name in remedies:
+    for one, name in remedies:
         head = registry("head")[name]
-        hits, why = _left_out(arm, head, over, asked, seed)
-        found[arm.name, name] = hits, why
-        true = _true(arm, head, over, seed, tests) if tests and not why else float("nan")
-        rows.append({"set": arm.name, "head": name, "true": true, "needs": getattr(head, "needs", "")})
+        hits, why = _left_out(one, head, over, asked, seed)
+        found[one.name, name] = hits, why
+        true = _true(one.whole, head, over, seed, tests) if tests and one.whole and not why else float("nan")
+        rows.append({"set": one.name, "head": name, "true": true, "needs": one.needs(head)})
         progress(len(rows), len(remedies))
     usual = found.get((REAL, USUAL), (None, ""))[0]
     table = pd.DataFrame(rows)
-    figures = [asked.figures(*found[arm.name, name], usual) for arm, name in remedies]
+    figures = [asked.figures(found[one.name, name][0], found[one.name, name][1] or one.how, usual)
+               for one, name in remedies]  # fmt: skip
     table = pd.concat([table, pd.DataFrame(figures)], axis=1)
     table = table.sort_values("value", ascending=False, kind="stable", ignore_index=True)
     return Judged(table, reason)
@@ -119,6 +152,51 @@ def _check(arms: Sequence[Arm], heads: Sequence[str]) -> None:
     ids = [arm.rows.table["sample_id"].tolist() for arm in arms]
     if odd := [arm.name for arm, own in zip(arms, ids) if own != ids[0]]:
         raise MediError(f"{odd[0]}: other rows than the real training set; only sets of the same patches are judged")
+
+
+def holdouts(table: pd.DataFrame, over: Sequence[str], seed: int, draws: int | None = None) -> list[Rows]:
+    """The rows that each inner hold-out keeps for training: all that a model for it may see (P5)."""
+    return [trains for trains, _, _ in Asked.of(table, over, seed, draws)[0].folds]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A training set as it is judged.
+
+    rows: those that are asked, real or of other stains; added: what trains beside them in each fold, nothing without a
+    generator; whole: the training set of the true hold-out, where there is one; reason: why it cannot be judged; how:
+    what its figures stand on.
+    """
+
+    name: str
+    rows: Embedded
+    added: tuple[Embedded, ...] = ()
+    whole: Arm | None = None
+    reason: str = ""
+    how: str = ""
+
+    @classmethod
+    def of(cls, arm: Arm) -> "_Set":
+        return cls(arm.name, arm.rows, whole=arm, reason=arm.reason)
+
+    @classmethod
+    def with_generated(cls, real: Arm, made: Generated, asked: "Asked") -> "_Set":
+        if not made.reason and len(made.added) != len(asked.folds):
+            raise MediError(f"{made.name}: {len(made.added)} sets of images for {len(asked.folds)} inner hold-outs")
+        whole = None if made.whole is None else Arm(made.name, real.rows.join(made.whole))
+        return cls(made.name, real.rows, made.added, whole, made.reason, made.how)
+
+    def needs(self, head: Head) -> str:
+        """What the remedy needs beside real training patches and the features of a test patch."""
+        return "; ".join(filter(None, ["a generator" if self.how else "", getattr(head, "needs", "")]))
+
+    def fold(self, number: int, trains: Rows, tests: Rows) -> tuple[Embedded, AllRows, AllRows]:
+        """The rows of a fold, which of them train and which are tested; the first ones are those that are asked."""
+        if not self.added:
+            return self.rows, trains, tests
+        more = np.ones(len(self.added[number]), dtype=bool)
+        both = self.rows.join(self.added[number])
+        return both, np.concatenate([trains, more]), np.concatenate([tests, ~more])
 
 
 @dataclass(frozen=True)
@@ -136,9 +214,9 @@ class Asked:
     seed: int
 
     @classmethod
-    def of(cls, table: pd.DataFrame, over: Sequence[str], seed: int) -> tuple["Asked", str]:
+    def of(cls, table: pd.DataFrame, over: Sequence[str], seed: int, draws: int | None = None) -> tuple["Asked", str]:
         """Also what limits it. Of combinations without a training patch there are as many as the crossed table lacks;
-        where none can be left out, patients of kept ones are all that is asked for."""
+        where none can be left out, patients of kept ones are all that is asked for. draws: the first so many folds."""
         folds, reason = inner_folds(table, over, seed)
         usable, patients, combination = is_real(table) & placed(table, over), groups(table), codes(table, over)
         kept = len(np.unique(combination[usable]))
@@ -146,20 +224,21 @@ class Asked:
         if reason:
             nothing = np.zeros(len(table), dtype=bool)
             parts = [(fold.trains, nothing, fold.tests) for fold in folds]
-            return cls(tuple(parts), combination, patients, (0.0, 1.0), seed), reason
+            return cls(tuple(parts[:draws]), combination, patients, (0.0, 1.0), seed), reason
         names = np.unique(patients)
         part = pd.Series(generator("recommend", seed).permutation(len(names)) % len(folds), names)
         dealt, parts = patients.map(part).to_numpy(), []
         for number, fold in enumerate(folds):
             others = _others(fold.trains & usable, dealt == number, combination, patients.to_numpy(dtype=object))
             parts.append((fold.trains & ~others, fold.tests, others))
-        return cls(tuple(parts), combination, patients, ((crossed - kept) / crossed, kept / crossed), seed), ""
+        shares = ((crossed - kept) / crossed, kept / crossed)
+        return cls(tuple(parts[:draws]), combination, patients, shares, seed), ""
 
-    def hits(self, answer: Callable[[Rows, Rows], Float64[np.ndarray, "settings n"]]) -> Answers:
-        """What `answer(trains, tests)` gives, whether each tested row is told right, put together over all folds."""
+    def hits(self, answer: Answer) -> Answers:
+        """What `answer(fold, trains, tests)` gives, whether each tested row is told right, over all folds together."""
         found: list[list[Float64[np.ndarray, "settings n"]]] = [[], []]
-        for trains, left_out, kept in self.folds:
-            both = answer(trains, left_out | kept)
+        for number, (trains, left_out, kept) in enumerate(self.folds):
+            both = answer(number, trains, left_out | kept)
             for which, rows in zip(found, (left_out, kept)):
                 which.append(np.where(rows, both, np.nan))
         return np.stack([np.nanmax(np.stack(parts), axis=0, initial=-1.0, where=np.isfinite(parts)) for parts in found])
@@ -194,7 +273,7 @@ class Asked:
                 gain = self._estimate(self.gain, *self.sums(hits), *self.sums(usual))
         named = {"value": value.value, "low": value.low, "high": value.high}
         named |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-        return named | {"reason": reason or value.reason}
+        return named | {"reason": "; ".join(filter(None, [reason, value.reason]))}
 
     def _estimate(self, statistic: Callable[..., np.ndarray], *values: Float64[np.ndarray, "n k"]) -> Estimate:
         return cluster_bootstrap(statistic, self.patients, *values, draws=DRAWS, key=("recommend", self.seed))
@@ -216,28 +295,29 @@ def _mean_recall(hits: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"
     return recall.sum(axis=1) / there.sum(axis=1).clip(1)
 
 
-def _left_out(arm: Arm, head: Head, over: Sequence[str], asked: Asked, seed: int) -> tuple[Hits | None, str]:
+def _left_out(one: _Set, head: Head, over: Sequence[str], asked: Asked, seed: int) -> tuple[Hits | None, str]:
     """What a head says of the rows that are asked for, at its best setting; or why it cannot be judged.
 
     A head's settings are chosen on the same rows: the estimate is as optimistic for every head as its grid is long.
     """
-    if arm.reason or not asked.folds:
-        return None, arm.reason or "no combination can be left out of training"
-    answer = _tuned(head, arm.rows, over) if isinstance(head, Tuned) else _plain(head, arm.rows, over, seed)
+    if one.reason or not asked.folds:
+        return None, one.reason or "no combination can be left out of training"
+    answer = _tuned(head, one, over) if isinstance(head, Tuned) else _plain(head, one, over, seed)
     try:
         answers = asked.hits(answer)
     except Undefined as error:
         return None, str(error)
-    values = [asked.recall(*(part.sum(axis=0, keepdims=True) for part in asked.sums(one)))[0]
-              for one in answers.transpose(1, 0, 2)]  # fmt: skip
+    values = [asked.recall(*(part.sum(axis=0, keepdims=True) for part in asked.sums(each)))[0]
+              for each in answers.transpose(1, 0, 2)]  # fmt: skip
     return answers[:, int(np.argmax(np.round(values, 9)))], ""
 
 
-def _tuned(head: Tuned, rows: Embedded, over: Sequence[str]) -> Callable[[Rows, Rows], np.ndarray]:
+def _tuned(head: Tuned, one: _Set, over: Sequence[str]) -> Answer:
     """Of every setting of its grid; `Undefined` where it cannot be fitted without some combinations."""
 
-    def answer(trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
-        found = inner_hits(head.fit, head.grid, rows, over, [Fold(trains, tests)])
+    def answer(number: int, trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
+        rows, fitted, tested = one.fold(number, trains, tests)
+        found = inner_hits(head.fit, head.grid, rows, over, [Fold(fitted, tested)])[:, : len(tests)]
         if np.isnan(found[:, tests]).any():
             raise Undefined("undefined where some of the combinations are left out")
         return found
@@ -245,12 +325,13 @@ def _tuned(head: Tuned, rows: Embedded, over: Sequence[str]) -> Callable[[Rows, 
     return answer
 
 
-def _plain(head: Head, rows: Embedded, over: Sequence[str], seed: int) -> Callable[[Rows, Rows], np.ndarray]:
+def _plain(head: Head, one: _Set, over: Sequence[str], seed: int) -> Answer:
     """Of a head that chooses for itself."""
 
-    def answer(trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
-        found, test = np.full((1, len(rows)), np.nan), rows.take(tests)
-        found[0, tests] = predicted(head(rows.take(trains), over, seed), test) == text(test.table["class"])
+    def answer(number: int, trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
+        rows, fitted, tested = one.fold(number, trains, tests)
+        found, test = np.full((1, len(tests)), np.nan), rows.take(tested)
+        found[0, tests] = predicted(head(rows.take(fitted), over, seed), test) == text(test.table["class"])
         return found
 
     return answer

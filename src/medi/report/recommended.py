@@ -3,7 +3,7 @@
 import pandas as pd
 
 from medi.core.choice import REAL, USUAL, best_of, chosen_of, is_worth_it, regret_of, row_of
-from medi.figures.names import arm_name, head_name, known
+from medi.figures.names import arm_name, head_name, known, needs_generator
 
 WHERE = "on combinations and patients of training that were left out"
 
@@ -39,5 +39,8 @@ def regretted(table: pd.DataFrame) -> list[str]:
 
 
 def _named(row: pd.Series) -> str:
-    where = "real images" if row["set"] == REAL else f"images after {arm_name(str(row['set']))}"
+    name = str(row["set"])
+    where = "real images" if name == REAL else f"images after {arm_name(name)}"
+    if needs_generator(name):
+        where = f"real images with those of {arm_name(name)} ({row['reason']})"
     return f"{where} under the head {head_name(str(row['head']))}"

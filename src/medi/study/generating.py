@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from medi.api.inner_models import InnerModels
 from medi.api.model import encode_split, sample_part, train_split
 from medi.cohort.combinations import at_most
 from medi.core.files import read_table
@@ -16,7 +17,16 @@ from medi.study.stages import discard
 from medi.training.loop import EARLY
 from medi.training.presets import Preset
 
+INNER = "inner-models"  # in the run folder: models of inner hold-outs, and their images
 TRANSLATION_STEPS = 10  # as near to the truth as 15 (docs/how-to/transfer.md)
+
+
+def inner_models(s: StudySettings, folder: Path) -> InnerModels | None:
+    """How CLS and MeDi are trained for inner hold-outs: as for the true one; None where they are not asked for."""
+    if not s.utility.with_models:
+        return None
+    chosen, draws = Preset(s.network, s.training), s.utility.with_models
+    return InnerModels(folder / INNER, chosen, s.sampling, s.plan.to, MODELS, draws)
 
 
 def train_models(study: Study, path: Path) -> str:

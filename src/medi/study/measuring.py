@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ from medi.evaluation.encoders import Encoder, learned
 from medi.evaluation.features import REAL, ROUND_TRIP, Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.evaluation.memorisation import memorisation
-from medi.evaluation.recommend import judge
+from medi.evaluation.recommend import Generated, judge
 from medi.figures.names import DASH, known
 from medi.report.recommended import recommended
 from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of, embeddings_of, reopen
+from medi.study.generating import inner_models
 from medi.study.results import pick
 
 PARTS = "parts"  # in the folder of features: those that other processes have embedded
@@ -144,15 +146,28 @@ def measure_memorisation(study: Study, path: Path) -> str:
 
 
 def recommend_remedy(study: Study, path: Path) -> str:
-    """Which remedy without a generator the training patches choose; then the true hold-out says what that cost."""
+    """Which remedy the training patches choose; then the true hold-out says what that cost."""
     sets = study.embedded()
     real, tests = sets["train"], _tests(study, sets)
     stained = [arm for arm in stained_of(study, real, list(tests), study.encoder()) if len(arm.rows) == len(real)]
     heads = [name for name in study.settings.utility.recommend if name != ALL]
+    made = _of_inner_models(study, sets)
+    draws = study.settings.utility.with_models or None
     with study.show.bars("remedies") as (advance,):
-        found = judge([Arm(REAL, real), *stained], study.over, study.settings.seed, heads, tests, advance)
+        arms, seed = [Arm(REAL, real), *stained], study.settings.seed
+        found = judge(arms, study.over, seed, heads, tests, advance, made, draws)
     RECOMMEND.write(path.parent, found.table)
     return recommended(found.table)
+
+
+def _of_inner_models(study: Study, sets: Mapping[str, Embedded]) -> list[Generated]:
+    """What CLS and MeDi add to each inner hold-out, and to all training patches; nothing where models are not asked."""
+    models = inner_models(study.settings, study.folder)
+    if models is None:
+        return []
+    patches, seed = study.real_sets()["train"], study.settings.seed
+    made = models.generated(patches, study.over, study.encoder(), seed, False, None, study.show)
+    return [replace(one, whole=_added(sets)[one.name]) for one in made]
 
 
 def measure_utility(study: Study, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from medi.cohort.holdout import design
 from medi.cohort.table import Cohort
@@ -9,6 +10,7 @@ from medi.evaluation.encoders import learned
 from medi.models.cost import duration, flop, gflop_per_image, storage, weightless
 from medi.study import preparing
 from medi.study.context import MODELS
+from medi.study.generating import inner_models
 from medi.study.settings import StudySettings
 from medi.study.sources import source_of
 from medi.study.study import check
@@ -47,6 +49,7 @@ def rehearse(s: StudySettings) -> list[str]:
         f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",
         *_training(s, split),
         f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
+        *_inner(s, split),
         f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
         f"disk: about {storage(_disk(s, len(cohort), len(plan), weights))}",
     ]
@@ -73,6 +76,12 @@ def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
             f"  for a first verdict in less time: with `training: {{images: {images}}}` in the study file both take "
             f"about {duration(images * each * len(MODELS))}; their images are worse"
         )
+
+
+def _inner(s: StudySettings, split: Cohort) -> Iterator[str]:
+    """What it costs to judge CLS and MeDi by models of inner hold-outs, where that is asked for."""
+    if models := inner_models(s, Path()):
+        yield f"recommend: {models.cost(split.where(split='train'), ('class', s.attribute), s.seed)}"
 
 
 def _disk(s: StudySettings, patches: int, planned: int, weights: int) -> int:

@@ -129,11 +129,13 @@ class UtilitySettings(_Section):
     """heads: of the registry "head", under each of which every training set is compared; none by default.
 
     recommend: the heads among which training chooses a remedy without a generator, on real patches and those of
-    `evaluation.stains`; all, none, or names.
+    `evaluation.stains`; all, none, or names. with_models: for so many inner hold-outs, at most 4, CLS and MeDi are also
+    trained, by the settings of the study, and judged beside these; 0: they are not judged.
     """
 
     heads: tuple[str, ...] = ()
     recommend: tuple[str, ...] = ("all",)
+    with_models: int = Field(default=0, ge=0, le=4)
 
 
 class StudySettings(_Section):

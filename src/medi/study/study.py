@@ -80,7 +80,6 @@ def road(s: StudySettings) -> list[Stage[Study]]:
     features = [_embedding(s, name, asked) for name in s.evaluation.encoders]
     first, every = features[0].name, tuple(stage.name for stage in features)
     measured = [s.evaluation, s.attribute, s.seed]
-    remedies = [s.attribute, s.seed, s.evaluation.stains, s.utility.recommend]
     stages = [
         Stage(SETTINGS, preparing.keep_settings, settings=s),
         # the biased cohort, what gives its class away, and a part of its combinations taken away
@@ -97,8 +96,8 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
         *features,
-        # which remedy that needs no generator training itself would choose, before a test patch is looked at
-        Stage(table("recommend"), measuring.recommend_remedy, (first,), remedies),
+        # which remedy training itself would choose, before a test patch is looked at
+        _recommending(s, first),
         # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
         Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()], version=2),
         Stage(
@@ -158,6 +157,15 @@ def _generating(s: StudySettings) -> list[Stage[Study]]:
             ahead=Ahead(generating.translate_part),
         ),
     ]
+
+
+def _recommending(s: StudySettings, features: str) -> Stage[Study]:
+    """The choice of a remedy, with the models of inner hold-outs where these are asked for."""
+    inner = (generating.INNER,) if s.utility.with_models else ()
+    decided_by = [s.attribute, s.seed, s.evaluation.stains, s.utility.recommend]
+    decided_by += [s.utility.with_models] if inner else []
+    name, work = table("recommend"), measuring.recommend_remedy
+    return Stage(name, work, (features,), decided_by, also=inner, discard=discard_parts)
 
 
 def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:

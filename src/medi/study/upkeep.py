@@ -15,12 +15,13 @@ LOG = "log.txt"  # in a run folder: all that was shown, below the commands that 
 TYPED = "  $ "  # before a command in a log
 JOBS, JOBS_LIST = "jobs", "jobs.json"  # in a run folder: what was submitted
 AGAIN = "the app needs it; the same `medi run` makes it again"
+TRAINING = ("state.safetensors", "snapshots", "sheets")  # of a model, beside what it became
 WASTE = {  # what can be deleted: patterns within a run folder, what it is, and what that costs
     "embeddings": (("embeddings", "embeddings-*"), "features of all patches", AGAIN),
     "samples": (("samples", "translated", "transferred"), "images of the models, packed", f"{AGAIN}, bit for bit"),
     "references": (("references",), "real patches drawn beside the cohort", f"{AGAIN}, bit for bit"),
     "training": (
-        ("models/*/state.safetensors", "models/*/snapshots", "models/*/sheets", "cohort/latents"),
+        (*(f"{home}/*/{what}" for home in ("models", "inner-models") for what in TRAINING), "cohort/latents"),
         "optimiser state, earlier averages, sheets and latents of the trainings",
         "the models stay; an unfinished training begins anew, a finished one cannot be continued for longer",
     ),

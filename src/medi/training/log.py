@@ -56,12 +56,16 @@ def utilisation(gflop_per_second: float, processes: int = 1) -> float | None:
     return None if peak is None else gflop_per_second / (1e3 * peak * processes)
 
 
+class Diverged(MediError):
+    """A training that went wrong by itself: it collapsed, or its numbers are not finite any more."""
+
+
 def check_finite(loss: float, weights_are_finite: bool, images: int) -> None:
     """Refuse a loss or weights that are no numbers any more."""
     if math.isfinite(loss) and weights_are_finite:
         return
     what = "weights are not finite" if math.isfinite(loss) else f"loss is {loss}"
-    raise MediError(f"the {what} after {images:,} images; the last good state is kept: lower the learning rate")
+    raise Diverged(f"the {what} after {images:,} images; the last good state is kept: lower the learning rate")
 
 
 def check_collapse(log: Sequence[LogRow], images: int) -> None:
@@ -69,7 +73,7 @@ def check_collapse(log: Sequence[LogRow], images: int) -> None:
     for name in ("loss", "validation_loss"):
         losses = [value for row in log if (value := getattr(row, name)) is not None]
         if losses and images >= COLLAPSE_IMAGES and losses[-1] > COLLAPSE * min(losses):
-            raise MediError(
+            raise Diverged(
                 f"training has collapsed: the {name.replace('_', ' ')} was {min(losses):.3g} and is {losses[-1]:.3g} "
                 f"after {log[-1].images:,} images; the last good state is kept: train in a new folder at a lower "
                 "learning rate"
