@@ -1,6 +1,7 @@
 """Small slides of two levels, as scanners write them: tissue on the left, glass on the right."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,22 @@ def picture(seed: int = 0) -> np.ndarray:
     return found
 
 
-def write(path: Path, pixels: np.ndarray | None = None, **tags: Any) -> np.ndarray:
-    """A tiled TIFF of two levels; its finest one."""
+def write(path: Path, pixels: np.ndarray | None = None, hole: bool = False, **tags: Any) -> np.ndarray:
+    """A tiled TIFF of two levels; its finest one. hole: the fifth tile of that was never scanned."""
     pixels = picture() if pixels is None else pixels
+    tags |= {"tile": (TILE, TILE), "photometric": "rgb", "metadata": None}
     with tifffile.TiffWriter(path) as file:
-        for level, reduced in enumerate((pixels, pixels[::2, ::2])):
-            file.write(reduced, tile=(TILE, TILE), photometric="rgb", metadata=None, subfiletype=int(level > 0), **tags)
+        if hole:
+            file.write(_tiles(pixels), shape=pixels.shape, dtype=pixels.dtype, subfiletype=0, **tags)
+        else:
+            file.write(pixels, subfiletype=0, **tags)
+        file.write(pixels[::2, ::2], subfiletype=1, **tags)
     return pixels
+
+
+def _tiles(pixels: np.ndarray) -> Iterator[np.ndarray | None]:
+    places = [(y, x) for y in range(0, HEIGHT, TILE) for x in range(0, WIDTH, TILE)]
+    return (None if i == 4 else pixels[y : y + TILE, x : x + TILE] for i, (y, x) in enumerate(places))
 
 
 def aperio(path: Path, serial: str = "SS1302", **tags: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medi.core.errors import MediError
-from medi.core.processes import Call, Pool, Summed, side_by_side
+from medi.core.processes import Call, Pool, Summed, _next, _shares, side_by_side
 from medi.core.progress import Advance, Silent
 
 WORKERS = '''
@@ -26,6 +26,9 @@ def threads(n):
     import torch
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     return [os.environ[name] for name in names], torch.get_num_threads()
+
+def own(n):
+    return os.getpid(), n
 
 def environment(name):
     return os.environ.get(name)
@@ -161,6 +164,20 @@ def test_results_come_as_they_are_made_and_no_task_is_lost(workers) -> None:
         assert list(pool.map(workers.square, [(2,), (3,)])) == [4, 9]
     with pytest.raises(MediError, match="workers 0: at least one is needed"):
         Pool(0)
+
+
+def test_neighbours_go_to_one_worker_which_then_helps_the_others(workers) -> None:
+    with Pool(2) as pool:
+        found = list(pool.map(workers.own, [(n,) for n in range(20)], in_shares=True))
+        ahead = list(pool.map(workers.own, [(3,)], in_shares=True))
+    assert sorted(n for _, n in found) == list(range(20))
+    first = {pid: next(n for other, n in found if other == pid) for pid, _ in found}
+    assert set(first.values()) == {0, 10}, "each begins with its own half"
+    assert [n for _, n in ahead] == [3], "fewer tasks than workers"
+    shares = _shares([(workers.own, (n,), None) for n in range(5)], 2)
+    taken = [task[1][0] for _ in range(5) if (task := _next(shares, 0)) is not None]
+    assert taken == [0, 1, 4, 3, 2], "its own share, then the other from its end"
+    assert _next(shares, 1) is None
 
 
 def test_threads_are_set_before_torch_is_loaded(workers, monkeypatch: pytest.MonkeyPatch) -> None:

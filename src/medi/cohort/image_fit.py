@@ -23,7 +23,7 @@ from medi.cohort.depth import FULL, UNSTATED, check_alone, check_colours, is_dar
 from medi.cohort.pixels import Box, cut, to_rgb
 from medi.cohort.slides.region import Region, read_region
 from medi.core.errors import MediError
-from medi.core.files import content_hash
+from medi.core.files import Hasher
 from medi.core.settings import validated
 from medi.core.types import Images
 
@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")  # no
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is refused here, in one line
 
 Mode = Literal["resize", "crop", "tile"]
+Patch = UInt8[np.ndarray, "size size 3"]
 
 
 @validated
@@ -147,44 +148,51 @@ def read_sizes(root: Path, names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def pack_unit(number: int, jobs: list[Job], shared: Shared) -> Done:
-    """Write the rows of a unit; those of failed images are 0."""
-    size, first = shared.fit.size, jobs[0].row
-    patches = np.zeros((jobs[-1].row + jobs[-1].count - first, size, size, 3), dtype=np.uint8)
-    failed, mpp, deep = [], [], dict[str, bool]()
-    for job in jobs:
-        if not job.count:  # already listed when tiles were counted
-            mpp.append(float("nan"))
-            continue
-        rows = patches[job.row - first : job.row - first + job.count]
-        try:
-            mpp.append(_pack_image(job, shared, rows, deep))
-        except Exception as error:  # as above
-            rows[:] = 0
-            failed.append([job.image, _reason(error)])
-            mpp.append(float("nan"))
-    _write(shared.store, first, patches)
-    return Done(number, content_hash(patches.data), failed, mpp, len(deep), [name for name in deep if deep[name]])
+    """Write the rows of a unit, image by image while its bytes are in the cache; those of failed images are 0.
+
+    Plain writing is faster than filling a map page by page.
+    """
+    store, first, hasher = np.load(shared.store, mmap_mode="r"), jobs[0].row, Hasher()
+    black = np.zeros(store.shape[1:], dtype=np.uint8)
+    failed, mpp, deep = list[list[str]](), list[float](), dict[str, bool]()
+    hasher.begin((jobs[-1].row + jobs[-1].count - first) * black.nbytes)
+    with shared.store.open("rb+") as file:
+        file.seek(store.offset + first * black.nbytes)
+        for job in jobs:
+            patches, scale = [black] * job.count, float("nan")
+            try:
+                if job.count:  # else it was listed already when tiles were counted
+                    patches, scale = _pack_region(job, shared) or _pack_image(job, shared, deep)
+            except Exception as error:  # as above
+                failed.append([job.image, _reason(error)])
+            mpp.append(scale)
+            for patch in patches:
+                file.write(patch.data)
+                hasher.add(patch.data)
+    return Done(number, hasher.digits(), failed, mpp, len(deep), [name for name in deep if deep[name]])
 
 
-def _write(store: Path, first: int, patches: Images) -> None:
-    """Into the rows from `first` on; plain writing is faster than filling a map page by page."""
-    rows = np.load(store, mmap_mode="r")
-    with store.open("rb+") as handle:
-        handle.seek(rows.offset + first * rows[0].nbytes)
-        handle.write(patches.data)
+def _pack_region(job: Job, shared: Shared) -> tuple[list[Patch], float] | None:
+    """A region of a slide that is a patch as it is read; None of any other image."""
+    fit, region = shared.fit, Region.named(job.image)
+    if region is None or fit.boxes(region.size, region.size, job.mpp) != [(0, 0, fit.size, fit.size)]:
+        return None
+    with suppress(FileNotFoundError):  # then it is a file whose name looks like a region's
+        return [read_region(shared.root, region)], fit.packed_mpp(region.size, job.mpp)
+    return None
 
 
-def _pack_image(job: Job, shared: Shared, rows: Images, deep: dict[str, bool]) -> float:
-    """Decode and fit one image into its rows; its patches' micrometres per pixel. `deep`: is such an image dark?"""
+def _pack_image(job: Job, shared: Shared, deep: dict[str, bool]) -> tuple[list[Patch], float]:
+    """Decode and fit one image: its patches and their micrometres per pixel. `deep`: is such an image dark?"""
     fit = shared.fit
     with _open(shared.root, job.image) as raw:
         image, dark = _decoded(raw)
         if dark is not None:
             deep[job.image] = dark
         boxes = fit.boxes(image.width, image.height, job.mpp)
-        for row, box in zip(rows, boxes, strict=True):
-            row[:] = cut(image, box, fit.size)
-        return fit.packed_mpp(image.width, job.mpp)
+        if len(boxes) != job.count:
+            raise ValueError("it was changed while it was packed")
+        return [cut(image, box, fit.size) for box in boxes], fit.packed_mpp(image.width, job.mpp)
 
 
 def _decoded(raw: Image.Image) -> tuple[Image.Image, bool | None]:
@@ -259,8 +267,9 @@ def read_image(root: Path, name: str) -> UInt8[np.ndarray, "h w 3"]:
 
 def _open(root: Path, name: str) -> Image.Image:
     """The image, header read; a file below `root`, a member of a tar, or a region of a slide."""
-    if (region := Region.named(name)) is not None and not os.path.exists(os.path.join(root, name)):
-        return read_region(root, region)
+    if (region := Region.named(name)) is not None:
+        with suppress(FileNotFoundError):  # as above
+            return Image.fromarray(read_region(root, region))
     return _checked(_bytes(root, name) if ".tar!" in name else os.path.join(root, name))
 
 

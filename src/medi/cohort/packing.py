@@ -187,10 +187,10 @@ def _run(
     finished, total = sum(len(units[i]) for i in done), sum(map(len, units))
     tasks = [(i, unit, shared) for i, unit in enumerate(units) if i not in done]
     with log.open("a", encoding="utf-8") as handle:
-        for result in pool.map(pack_unit, tasks):
+        for result in pool.map(pack_unit, tasks, in_shares=True):  # neighbours share slides, and tiles of them
             _stop(result.failed, on_error)
             done[result.unit] = result
-            handle.write(line_of(asdict(result)))
+            handle.write(line_of(vars(result)))
             handle.flush()
             finished += len(units[result.unit])
             if progress is not None:

@@ -147,12 +147,28 @@ def check_format(found: object, known: int, path: Path) -> None:
 
 def content_hash(*parts: object) -> str:
     """Sixteen hex digits over bytes (of an array: its `data`, not copied), text, or JSON-able content."""
-    hasher = hashlib.sha256()
+    hasher = Hasher()
     for part in parts:
         data = part if isinstance(part, (bytes, memoryview)) else json.dumps(_plain(part), sort_keys=True).encode()
-        hasher.update(memoryview(data).nbytes.to_bytes(8, "little"))
-        hasher.update(data)
-    return hasher.hexdigest()[:16]
+        hasher.begin(memoryview(data).nbytes)
+        hasher.add(data)
+    return hasher.digits()
+
+
+class Hasher:
+    """`content_hash` of parts whose bytes come piece by piece: `begin` says how many a part has."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def begin(self, size: int) -> None:
+        self._hash.update(size.to_bytes(8, "little"))
+
+    def add(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+
+    def digits(self) -> str:
+        return self._hash.hexdigest()[:16]
 
 
 def file_hash(path: Path) -> str:

@@ -13,11 +13,12 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import starmap
+from itertools import pairwise, starmap
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
@@ -38,6 +39,7 @@ SHOWN = "app|cli|figures|report"  # rooms that no worker needs
 _STARTING = threading.Lock()
 
 Call = tuple[Callable[..., None], tuple[Any, ...]]  # a function at the top of a module, and its arguments
+Task = tuple[Callable[..., Any], tuple[Any, ...], Advance | None]
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,17 @@ class Pool:
         if isinstance(error, KeyboardInterrupt) and stopped:
             raise Stopped(stopped, getattr(error, "number", signal.SIGINT)) from None
 
-    def map(self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        """The results of `function(*task)` as they come, in any order."""
+    def map(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], in_shares: bool = False
+    ) -> Iterator[Any]:
+        """The results of `function(*task)` as they come, in any order.
+
+        in_shares: neighbours go to one worker, which may keep what they have in common; else the next that is idle
+        takes the next task.
+        """
         if not self.apart:
             return starmap(function, tasks)
-        return self._results([(function, task, None) for task in tasks])
+        return self._results([(function, task, None) for task in tasks], self.size if in_shares else 1)
 
     def each(self, calls: Sequence[Call], advances: Sequence[Advance]) -> Iterator[Any]:
         """The results of `function(*arguments, advance)` as they come; every call tells its own `advance`."""
@@ -117,16 +125,18 @@ class Pool:
             return (function(*arguments, advance) for (function, arguments), advance in zip(calls, advances))
         return self._results([(*call, advance) for call, advance in zip(calls, advances)])
 
-    def _results(self, tasks: Sequence[tuple[Callable[..., Any], tuple[Any, ...], Advance | None]]) -> Iterator[Any]:
-        """Give every idle worker a task, and another when it is done."""
+    def _results(self, tasks: Sequence[Task], number: int = 1) -> Iterator[Any]:
+        """Give every idle worker a task, and another when it is done. number: of shares."""
         self._start(min(self.size, len(tasks)))
-        waiting, busy = iter(tasks), dict[Connection, tuple[_Worker, Advance | None]]()
+        shares, busy = _shares(tasks, number), dict[Connection, tuple[_Worker, Advance | None]]()
         idle = list(self._workers)
         while True:
-            for worker, (function, arguments, advance) in zip(list(idle), waiting):  # this order loses no task
-                worker.pipe.send((function, arguments, advance is not None))
-                busy[worker.pipe] = (worker, advance)
-                idle.remove(worker)
+            for worker in list(idle):
+                if (task := _next(shares, self._workers.index(worker))) is not None:
+                    function, arguments, advance = task
+                    worker.pipe.send((function, arguments, advance is not None))
+                    busy[worker.pipe] = (worker, advance)
+                    idle.remove(worker)
             if not busy:
                 return
             for pipe in wait(list(busy)):
@@ -146,6 +156,20 @@ class Pool:
         with _STARTING, _without_main():
             while len(self._workers) < number:
                 self._workers.append(_Worker(context, environment))
+
+
+def _shares(tasks: Sequence[Task], number: int) -> list[deque[Task]]:
+    """Neighbours together, as many in each as can be."""
+    ends = [len(tasks) * i // number for i in range(number + 1)]
+    return [deque(tasks[start:end]) for start, end in pairwise(ends)]
+
+
+def _next(shares: Sequence[deque[Task]], number: int) -> Task | None:
+    """The next task of a worker: of its own share from the front; of the longest other one from the back."""
+    if own := shares[number % len(shares)]:
+        return own.popleft()
+    longest = max(shares, key=len)
+    return longest.pop() if longest else None
 
 
 class _Worker:

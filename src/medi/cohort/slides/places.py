@@ -63,7 +63,7 @@ def _tissue(slide: Any, row: Corners, side: int) -> Float64[np.ndarray, " n"]:
     level = slide.get_best_level_for_downsample(max(side / SEEN, 1.0))
     pixels = max(round(side / slide.level_downsamples[level]), 1)
     strip = on_white(slide.read_region(tuple(map(int, row[0])), level, (pixels * len(row), pixels)))
-    shown = shows_tissue(optical_density(np.asarray(strip)))
+    shown = shows_tissue(optical_density(strip))
     return shown.reshape(pixels, len(row), pixels).mean(axis=(0, 2))
 
 
