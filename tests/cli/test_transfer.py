@@ -16,6 +16,7 @@ from medi.core import seeds
 from medi.models.checkpoint import Checkpoint, load_model, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
+from medi.training.style import StyleSettings, train_style
 
 SCHEMA = Schema(Attribute("class", levels=("LUAD", "LUSC")), (Attribute("site", levels=("NA", "X", "Y")),))
 QUICK = ("--steps", 2, "--batch", 4)
@@ -51,6 +52,23 @@ def test_a_cohort_at_another_level(verb: Medi) -> None:
     before = Path("t/pixels.npy").stat().st_mtime_ns
     fine(verb("transfer", "m", "c", "--to", "X", "--out", "t", *QUICK))
     assert Path("t/pixels.npy").stat().st_mtime_ns == before, "done before"
+
+
+def test_a_style_model_shows_patches_too(verb: Medi) -> None:
+    """As of a study: levels without a training patch are unknown to it, options of a MeDi model are refused."""
+    table = pd.DataFrame({"sample_id": list("abcd"), "class": ["LUAD", "LUAD", "LUSC", "LUSC"], "site": list("XYXY")})
+    images = Pixels.of(np.full((4, 8, 8, 3), 128, dtype=np.uint8))
+    cohort = Cohort(table.assign(patient="p", slide="p"), SCHEMA, images)
+    train_style(cohort, "site", Path("run/style-model"), StyleSettings(4, 4, 4, 1), seed=0)
+    given = ("transfer", "run/style-model", "c")
+    shown = fine(verb(*given, "--to", "all", "--out", "t"))
+    assert "translated: 6 patches to site X, Y, style" in shown
+    assert Cohort.load(Path("t")).table["site"].tolist() == ["Y", "X", "X"] * 2
+    refused(
+        verb("transfer", "run/style-model", "c", "--to", "NA", "--out", "u"), "site 'NA' (row 0) is unknown", "X, Y"
+    )
+    refused(verb("transfer", "run/style-model", "c", "--to", "X", "--steps", 4, "--out", "u"), "of a MeDi model")
+    refused(verb("transfer", "run/style-model", "images", "--to", "X", "--out", "u"), "site of a patch is not known")
 
 
 def test_one_image_at_all_levels(verb: Medi) -> None:

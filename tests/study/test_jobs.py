@@ -65,6 +65,7 @@ def test_jobs_follow_what_the_study_asks_for() -> None:
     assert {"translated", "embeddings", "embeddings-learned"} < set(jobs)
     assert jobs["embeddings-learned"].after == ("samples-cls", "samples-medi", "translated")
     assert jobs["measure"].after == ("embeddings", "embeddings-learned")
+    assert {"style-model", "style"} <= {stage.name for stage in prepared(asked(style=True))}, "it needs no model"
     rest = left(list(jobs.values()), [PREPARE, "models/cls", "models/medi"])
     assert rest[0].name == "samples-cls"
     assert rest[0].after == ()

@@ -20,6 +20,8 @@ from medi.core.files import read_json, read_table
 from medi.core.locks import holder
 from medi.core.progress import Silent
 from medi.models.checkpoint import load_model, load_tensors
+from medi.models.style import load_style
+from medi.study.context import reopen
 from medi.study.settings import CohortSettings, find_study, read_study
 from medi.study.sources import source_of
 from medi.training.loop import EARLY
@@ -54,6 +56,8 @@ STUDY = {
         "encoders": ["colour-texture", "imagenet", "learned"],
         "learned_images": 512,
         "translated": True,
+        "style": True,
+        "style_images": 64,
         "arms": ["group_dro", "site_centred"],
     },
 }
@@ -112,7 +116,7 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     for found, name in zip(results["by_encoder"], ("imagenet", "learned"), strict=True):
         assert found["encoder"]["name"] == name
         assert set(found["frechet"]["unseen"]) == {"floor", "cls", "medi"}
-        compared = {"real", "cls", "medi", "oracle", "translated", "pure_noise", "group_dro", "site_centred"}
+        compared = {"real", "cls", "medi", "oracle", "translated", "style", "pure_noise", "group_dro", "site_centred"}
         assert compared <= set(found["mean_recall"]["all"]), "every training set, also those that need no generator"
         assert set(found["as_asked"]["class"]["unseen"]) == {"real", "cls", "medi"}
     split = read_table(run / "holdout" / "split.parquet").set_index("sample_id")["split"]
@@ -145,6 +149,11 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     translated = Cohort.load(run / "translated").table
     assert trained["translated"] == trained["real"] + len(translated) <= trained["medi"]
     assert set(translated["patient"]) <= set(table["patient"][table["split"] == "train"])
+    styled, learned = Cohort.load(run / "style").table, load_style(run / "style-model" / "style.safetensors")
+    assert styled["sample_id"].tolist() == translated["sample_id"].tolist(), "the same patches at the same levels"
+    assert trained["style"] == trained["translated"]
+    assert set(styled["origin"]) == {learned.hash}
+    assert learned.config["data"] == reopen(run).split().where(split="train").digest(), "training patches alone"
     again = fine(medi("run", home / "study.yaml", "--out", run))
     assert "cohort: 240 patches" in again
     assert again.count("(done before)") >= 9

@@ -21,7 +21,7 @@ from medi.evaluation.splits import ORACLE
 
 Given = Cohort | str | Path  # a cohort, the folder that holds one, or a file of features with the columns of a table
 COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
-TRANSLATED = "translated"  # real patches shown at another level
+SHOWN_ELSEWHERE = ("translated", "style")  # sets of real patches at another level: by MeDi, by style transfer
 
 
 def cohort_of(given: Given, features: str | Path | None = None, name: str = "") -> Cohort:
@@ -99,7 +99,7 @@ def _refuse(images: np.ndarray) -> np.ndarray:
 def arms_of_images(real: Embedded, names: Sequence[str]) -> list[Arm]:
     """The arms that embed other images, where there are features alone: their reason stands in the result."""
     why = "needs images, and an encoder that embeds them; features alone are given"
-    asked = [name for name in (*STAIN, TRANSLATED) if {"all", "stains", name} & set(names)]
+    asked = [name for name in (*STAIN, *SHOWN_ELSEWHERE) if {"all", "stains", name} & set(names)]
     return [Arm(name, real, reason=why) for name in asked]
 
 

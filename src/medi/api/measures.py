@@ -14,7 +14,7 @@ import pandas as pd
 
 from medi.api.decoded import round_trips
 from medi.api.given import (
-    TRANSLATED,
+    SHOWN_ELSEWHERE,
     Given,
     arms_of_images,
     check_colour,
@@ -194,7 +194,7 @@ def utility(
     columns, train = columns_of(cohort, over), cohort.where(split=TRAIN)
     extractor, tests = encoder_of(encoder, {REAL: cohort, **sets}), tested_parts(cohort, columns)
     names, crossed = ([given] if isinstance(given, str) else given for given in (arms, heads))
-    more, generated = (TRANSLATED,) if is_given(extractor) else (), [name for name in sets if name != ORACLE]
+    more, generated = SHOWN_ELSEWHERE if is_given(extractor) else (), [name for name in sets if name != ORACLE]
     refuse_unknown(names, head, reference, generated, more, crossed)
     refuse_sets(train, sets, tests, columns, attributes)
     tasks, rows = _tasks(task, train), embedded({REAL: train, **sets, **tests}, extractor, cache, show)
@@ -296,7 +296,7 @@ def _compared(
             tests,
             oracle=rows.get(ORACLE),
             embedded=[arm for arm in made if arm.name not in sets],
-            only=[name for name in only if name not in ("stains", TRANSLATED)],
+            only=[name for name in only if name not in ("stains", *SHOWN_ELSEWHERE)],
             progress=advance,
             **asked,
         )

@@ -27,6 +27,7 @@ OTHER_ARMS = {
     "hed_jitter": "HED jitter",
     "randstainna": "RandStainNA",
     "translated": "translated patches",
+    "style": "style transfer",
     "pure_noise": "pure noise",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
@@ -45,7 +46,7 @@ HEADS = {
     "chosen": "chosen by training",
 }
 GAP = "_gap"  # ends the name of a set whose additive gap to real rows is taken away
-GENERATORS = ("cls", "medi", "translated")  # how the names of arms begin that hold generated images
+GENERATORS = ("cls", "medi", "translated", "style")  # how the names of arms begin that hold generated images
 SPLITS = ("all", "unseen", "seen")  # in the order in which they are shown
 METRICS = {
     "balanced_accuracy": "balanced accuracy",

@@ -199,10 +199,15 @@ def model_hash(path: Path) -> str:
 
 def check_scale(cohort: Cohort, checkpoint: Checkpoint) -> None:
     """Refuse patches of another size than the model's, or of another magnification where both are known."""
-    size, found = checkpoint.network.size, cohort.images.size
+    check_fits(cohort, checkpoint.network.size, checkpoint.mpp)
+
+
+def check_fits(cohort: Cohort, size: int, trained: float | None) -> None:
+    """The same for any model of patches of `size` px; trained: its micrometres per pixel, None where not known."""
+    found = cohort.images.size
     if found != size:
         raise MediError(f"the patches have {found} px, the model makes {size} px; pack them with --size {size}")
-    trained, scale = checkpoint.mpp, cohort.mpp
+    scale = cohort.mpp
     if trained and scale and not 1 / SAME_SCALE < scale / trained < SAME_SCALE:
         raise MediError(
             f"the patches have {scale:g} micrometres per pixel, the model was trained at {trained:g}; "

@@ -83,7 +83,8 @@ def generate(
     made_by |= decoder_of(checkpoint)
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other)
-    made = Made(_table(rows, checkpoint.hash, seed, settings), denoiser, made_by)
+    table = _table(rows, checkpoint.hash, seed, settings)
+    made = Made(table, denoiser.schema, denoiser.settings.size, made_by)
     with locked(folder, part_of(shard)):
         if workers > 1:
             _claim(folder, made_by)
@@ -126,10 +127,11 @@ def worker(folder: str, number: str, advance: Advance) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """What a cohort in the making will be: its table, the model of its images, and all that decides about them."""
+    """What a cohort in the making will be: table, schema, pixels of its images, and all that decides about them."""
 
     table: pd.DataFrame
-    denoiser: Denoiser
+    schema: Schema
+    size: int
     made_by: Mapping[str, object]
 
 
@@ -147,7 +149,7 @@ def produce(
     cohort; the others return None. A folder whose images were made by anything else than `made.made_by` is refused.
     """
     keep_freed_memory()
-    Cohort(made.table, made.denoiser.schema)  # refuses ids that occur twice before there is an image
+    Cohort(made.table, made.schema)  # refuses ids that occur twice before there is an image
     starts = np.cumsum([0, *map(len, chunks)])[:-1]
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
     mine = share(paths, shard)
@@ -156,7 +158,7 @@ def produce(
         if not _finished(folder):
             todo = dict(zip(paths, chunks))
             _fill({path: todo[path] for path in mine}, work, progress)
-        return _merge(folder, paths, made.table, made.denoiser)
+        return _merge(folder, paths, made)
 
 
 def load_on_device(path: Path) -> tuple[Denoiser, Checkpoint]:
@@ -248,22 +250,22 @@ def _fill(
         progress(done, total)
 
 
-def _merge(folder: Path, paths: Sequence[Path], table: pd.DataFrame, denoiser: Denoiser) -> Cohort | None:
+def _merge(folder: Path, paths: Sequence[Path], made: Made) -> Cohort | None:
     """The cohort, once all batches are there. Several processes may come here at once: all write the same bytes, and
     batches are deleted only when cohort.json, which is written last, is there."""
     if not _finished(folder):
         if not all(path.exists() for path in paths):
             return None
         try:
-            write_store(folder / "pixels.npy", map(_load_array, paths), len(table), denoiser.settings.size)
+            write_store(folder / "pixels.npy", map(_load_array, paths), len(made.table), made.size)
             made_by = read_json(folder / "parts" / "made_by.json")
-            Cohort(table, denoiser.schema, Pixels.open(folder / "pixels.npy"), made_by).save(folder)
+            Cohort(made.table, made.schema, Pixels.open(folder / "pixels.npy"), made_by).save(folder)
         except MediError:
             if not _finished(folder):
                 raise
     shutil.rmtree(folder / "parts", ignore_errors=True)
-    made = Cohort.load(folder)
-    return replace(made, table=made.table.rename(columns=RENAMED))
+    found = Cohort.load(folder)
+    return replace(found, table=found.table.rename(columns=RENAMED))
 
 
 def _table(rows: pd.DataFrame, model: str, seed: int, settings: SamplerSettings) -> pd.DataFrame:

@@ -191,7 +191,8 @@ def transfer(
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     table = rows.assign(image="", origin=checkpoint.hash, transfer=str(settings))
     work = partial(_translate, bridge, cohort)
-    return produce(folder, _chunks(rows, settings.batch), work, Made(table, denoiser, made_by), progress, shard)
+    made = Made(table, denoiser.schema, denoiser.settings.size, made_by)
+    return produce(folder, _chunks(rows, settings.batch), work, made, progress, shard)
 
 
 def _chunks(rows: pd.DataFrame, batch: int) -> list[pd.DataFrame]:

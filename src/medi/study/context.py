@@ -28,6 +28,7 @@ LEARNED = "encoders/learned.safetensors"
 CLS, MEDI = "cls", "medi"
 MODELS = (CLS, MEDI)  # class alone (the baseline), class and metadata
 TRANSLATED = "translated"  # the training set and the stage of translated training patches
+STYLE, STYLE_MODEL = "style", "style-model"  # the same by an image-to-image translator, and the stage that trains it
 OLD_NAMES = {TRANSLATED: "transferred", f"embeddings/{TRANSLATED}.parquet": "embeddings/transfer.parquet"}  # of 0.1
 Worker = Callable[[Path, str, Advance], None]  # called by a process of its own, it opens the study in a folder again
 
@@ -77,6 +78,8 @@ class Study:
         samples = {model: Cohort.load(self.folder / "samples" / model) for model in MODELS}
         if self.settings.evaluation.translated:
             samples[TRANSLATED] = Cohort.load(self.path(TRANSLATED))
+        if self.settings.evaluation.style:
+            samples[STYLE] = Cohort.load(self.folder / STYLE)
         if self.settings.training.autoencoder and (self.folder / ROUND_TRIP / "cohort.json").exists():
             samples[ROUND_TRIP] = Cohort.load(self.folder / ROUND_TRIP)
         return self.real_stores() | {name: spelled_alike(cohort) for name, cohort in samples.items()}

@@ -3,19 +3,25 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from medi.api.inner_models import InnerModels
 from medi.api.model import encode_split, sample_part, train_split
 from medi.cohort.combinations import at_most
+from medi.cohort.table import Cohort
 from medi.core.files import read_table
 from medi.core.progress import Advance
 from medi.core.sharding import WHOLE, Shard
 from medi.models.autoencoder import Autoencoder, through
+from medi.models.style import STYLE_FILE
+from medi.sampling.style import style_transfer
 from medi.sampling.transfer import TransferSettings, filling, transfer
-from medi.study.context import MEDI, MODELS, TRANSLATED, Study, reopen
+from medi.study.context import MEDI, MODELS, STYLE_MODEL, TRANSLATED, Study, reopen
 from medi.study.settings import StudySettings
 from medi.study.stages import discard
 from medi.training.loop import EARLY
 from medi.training.presets import Preset
+from medi.training.style import StyleSettings, train_style
 
 INNER = "inner-models"  # in the run folder: models of inner hold-outs, and their images
 TRANSLATION_STEPS = 10  # as near to the truth as 15 (docs/how-to/transfer.md)
@@ -94,9 +100,35 @@ def translate_part(folder: Path, item: str, advance: Advance, shard: Shard) -> N
 
 def _translated(study: Study, path: Path, advance: Advance, shard: Shard = WHOLE) -> tuple[int, int]:
     """How many patches are translated, and how many the plan wants."""
+    patches, rows, wanted = _to_translate(study)
+    transfer(study.checkpoint(MEDI), patches, rows, path, translation_of(study.settings), advance, shard)
+    return len(rows), wanted
+
+
+def _to_translate(study: Study) -> tuple[Cohort, pd.DataFrame, int]:
+    """The training patches, the rows that the plan fills with them, and how many it wants."""
     s, patches = study.settings, study.split().where(split="train")
     plan = read_table(study.folder / "plan" / "rows.parquet")
     wanted = plan[plan["fill"].to_numpy(dtype=bool)]
-    rows = filling(patches, patches.schema, s.attribute, wanted, s.seed)
-    transfer(study.checkpoint(MEDI), patches, rows, path, translation_of(s), advance, shard)
-    return len(rows), len(wanted)
+    return patches, filling(patches, patches.schema, s.attribute, wanted, s.seed), len(wanted)
+
+
+def style_of(s: StudySettings) -> StyleSettings:
+    """How the image-to-image translator of a study is trained."""
+    return StyleSettings(images=s.evaluation.style_images)
+
+
+def train_style_model(study: Study, path: Path) -> str:
+    """An image-to-image translator between the levels, of training patches alone (P5)."""
+    s, asked = study.settings, style_of(study.settings)
+    with study.show.bars("training style") as (advance,):
+        train_style(study.split().where(split="train"), s.attribute, path, asked, s.seed, advance)
+    return f"between the levels of {s.attribute}, {asked.images:,} images"
+
+
+def restyle(study: Study, path: Path) -> str:
+    """The training patches that the plan asks for, as this translator shows them at the levels that it fills."""
+    patches, rows, wanted = _to_translate(study)
+    with study.show.bars("style transfer") as (advance,):
+        style_transfer(study.folder / STYLE_MODEL / STYLE_FILE, patches, rows, path, advance)
+    return f"{len(rows):,} training patches at another {study.settings.attribute}, of {wanted:,} that the plan wants"

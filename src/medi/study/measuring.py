@@ -37,7 +37,7 @@ from medi.evaluation.memorisation import memorisation
 from medi.evaluation.recommend import Generated, judge
 from medi.figures.names import DASH, known
 from medi.report.recommended import recommended
-from medi.study.context import MEDI, MODELS, TRANSLATED, Study, combinations_of, embeddings_of, reopen
+from medi.study.context import MEDI, MODELS, STYLE, TRANSLATED, Study, combinations_of, embeddings_of, reopen
 from medi.study.generating import inner_models
 from medi.study.results import pick
 
@@ -235,7 +235,7 @@ def _added(sets: Mapping[str, Embedded]) -> dict[str, Embedded]:
     """What each model adds to the training patches."""
     fill = sets[MEDI].table["fill"].to_numpy(dtype=bool)
     added = {model: sets[model].take(fill) for model in MODELS}
-    return added | ({TRANSLATED: sets[TRANSLATED]} if TRANSLATED in sets else {})
+    return added | {name: sets[name] for name in (TRANSLATED, STYLE) if name in sets}
 
 
 def _tests(study: Study, sets: Mapping[str, Embedded]) -> dict[str, Embedded]:

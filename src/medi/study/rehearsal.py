@@ -50,6 +50,7 @@ def rehearse(s: StudySettings) -> list[str]:
         *_training(s, split),
         f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
         *_inner(s, split),
+        *([f"style: {s.evaluation.style_images:,} images train style transfer"] if s.evaluation.style else []),
         f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",
         f"disk: about {storage(_disk(s, len(cohort), len(plan), weights))}",
     ]

@@ -112,7 +112,8 @@ class EvaluationSettings(_Section):
     "learned" is trained on the training patches, on so many draws of them (learned_images).
     arms: training sets to compare beside the study's own: all, none, or names; stains: those with other stains, which
     embed the training patches again each; translated: one of training patches that MeDi translates to the levels
-    where the plan wants images.
+    where the plan wants images; style: the same patches by an image-to-image translator that is trained on the training
+    patches, on so many of them (style_images).
     """
 
     patches: int = Field(default=200, ge=10)
@@ -122,6 +123,8 @@ class EvaluationSettings(_Section):
     arms: tuple[str, ...] = ("all",)
     stains: tuple[str, ...] = ()
     translated: bool = False
+    style: bool = False
+    style_images: int = Field(default=30_000, ge=1)
     encoders: tuple[str, ...] = Field(default=("colour-texture",), min_length=1)
 
 

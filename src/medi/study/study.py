@@ -16,8 +16,19 @@ from medi.evaluation.features import ROUND_TRIP
 from medi.evaluation.fidelity.measures import metrics
 from medi.sampling.solvers import check_bounds
 from medi.study import generating, measuring, preparing
-from medi.study.context import LEARNED, MEDI, MODELS, SETTINGS, TRAINING_AUDIT, TRANSLATED, Study, embeddings_of
-from medi.study.generating import discard_models, translation_of
+from medi.study.context import (
+    LEARNED,
+    MEDI,
+    MODELS,
+    SETTINGS,
+    STYLE,
+    STYLE_MODEL,
+    TRAINING_AUDIT,
+    TRANSLATED,
+    Study,
+    embeddings_of,
+)
+from medi.study.generating import discard_models, style_of, translation_of
 from medi.study.results import Results, conclude
 from medi.study.settings import StudySettings, find_study, refuse_changed
 from medi.study.sources import source_of
@@ -73,6 +84,7 @@ def opened(settings: StudySettings, out: Path, show: Show, redo: bool) -> Run:
 def road(s: StudySettings) -> list[Stage[Study]]:
     """The stages of a study in their order, without those that its settings do not ask for."""
     asked = {"references": bool(source_of(s).drawn), TRANSLATED: s.evaluation.translated}
+    asked |= dict.fromkeys((STYLE_MODEL, STYLE), s.evaluation.style)
     asked[ROUND_TRIP] = bool(s.training.autoencoder)
     asked[table("by_encoder")] = len(s.evaluation.encoders) > 1
     asked[table("recommend")] = s.utility.recommend not in ((), (NONE,))
@@ -92,6 +104,9 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # CLS, p(image | class), and MeDi, p(image | class, metadata), fill every combination to the same count
         Stage("plan", preparing.plan_samples, ("holdout",), [s.plan, s.attribute, s.seed]),
         *_generating(s),
+        # the same training patches by an image-to-image translator between the levels, in place of a diffusion model
+        Stage(STYLE_MODEL, generating.train_style_model, ("holdout",), [style_of(s), s.attribute, s.seed]),
+        Stage(STYLE, generating.restyle, ("plan", STYLE_MODEL), [s.attribute, s.seed]),
         _round_trip(s, asked),
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
@@ -177,7 +192,7 @@ def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:
 
 def _embedding(s: StudySettings, name: str, asked: Mapping[str, bool]) -> Stage[Study]:
     """The features of all patches by one encoder; the study's own encoder is a stage that this one reads."""
-    more = [stage for stage in ("references", TRANSLATED, ROUND_TRIP) if asked[stage]]
+    more = [stage for stage in ("references", TRANSLATED, STYLE, ROUND_TRIP) if asked[stage]]
     is_own = name == learned.NAME
     reads = ("holdout", "samples", *more, *([LEARNED] if is_own else []))
     decided_by = name if is_own else [encoder(name).name, encoder(name).hash]

@@ -18,10 +18,17 @@ AGAIN = "the app needs it; the same `medi run` makes it again"
 TRAINING = ("state.safetensors", "snapshots", "sheets")  # of a model, beside what it became
 WASTE = {  # what can be deleted: patterns within a run folder, what it is, and what that costs
     "embeddings": (("embeddings", "embeddings-*"), "features of all patches", AGAIN),
-    "samples": (("samples", "translated", "transferred"), "images of the models, packed", f"{AGAIN}, bit for bit"),
+    "samples": (
+        ("samples", "translated", "transferred", "style"),
+        "images of the models, packed",
+        f"{AGAIN}, bit for bit",
+    ),
     "references": (("references",), "real patches drawn beside the cohort", f"{AGAIN}, bit for bit"),
     "training": (
-        (*(f"{home}/*/{what}" for home in ("models", "inner-models") for what in TRAINING), "cohort/latents"),
+        (
+            *(f"{home}/*/{what}" for home in ("models", "inner-models") for what in TRAINING),
+            *("style-model/state.safetensors", "cohort/latents"),
+        ),
         "optimiser state, earlier averages, sheets and latents of the trainings",
         "the models stay; an unfinished training begins anew, a finished one cannot be continued for longer",
     ),
