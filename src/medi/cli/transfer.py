@@ -16,6 +16,7 @@ from medi.cli.values import shard_of
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
+    from medi.models.style import StyleModel
     from medi.sampling.transfer import TransferSettings
 
 Own = Annotated[bool, typer.Option("--own", help="Also back to a patch's own level: what the method costs.")]
@@ -65,12 +66,10 @@ def transfer(
     schema = style.schema if style else load_checkpoint(file).schema
     name = attribute or (style.attribute if style else default_attribute(schema))
     cohort = read_patches(patches, schema, known)
-    levels = levels_of(schema, name, to)
+    levels, part = levels_of(schema, name, to), shard_of(shard)
     rows = bridge.at_levels(cohort, schema, name, levels, own)
     settings = bridge.TransferSettings(steps, strength, solver=solver, batch=min(batch, len(cohort)))
-    part = shard_of(shard)
-    if style:
-        _check_style(name, style.attribute, common, settings)
+    _check_style(style, name, common, settings)
     with Terminal().bars("transfer") as (advance,):
         if style:
             made = style_transfer(file, cohort, rows, out, advance, part)
@@ -91,11 +90,11 @@ def transfer(
     next_step(*(("doctor", out) if as_images else ("fidelity", patches, f"translated={out}")))
 
 
-def _check_style(name: str, attribute: str, common: int | None, settings: "TransferSettings") -> None:
+def _check_style(style: "StyleModel | None", name: str, common: int | None, settings: "TransferSettings") -> None:
     """Refuse what a style model would pass over."""
-    if name != attribute:
-        raise MediError(f"--attribute {name}: the style model was trained between the levels of {attribute}")
-    if common is not None or settings != replace(type(settings)(), batch=settings.batch):
+    if style and name != style.attribute:
+        raise MediError(f"--attribute {name}: the style model was trained between the levels of {style.attribute}")
+    if style and (common is not None or settings != replace(type(settings)(), batch=settings.batch)):
         raise MediError("--strength, --steps, --solver and --common are of a MeDi model; leave them out")
 
 

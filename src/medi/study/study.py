@@ -104,9 +104,6 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # CLS, p(image | class), and MeDi, p(image | class, metadata), fill every combination to the same count
         Stage("plan", preparing.plan_samples, ("holdout",), [s.plan, s.attribute, s.seed]),
         *_generating(s),
-        # the same training patches by an image-to-image translator between the levels, in place of a diffusion model
-        Stage(STYLE_MODEL, generating.train_style_model, ("holdout",), [style_of(s), s.attribute, s.seed]),
-        Stage(STYLE, generating.restyle, ("plan", STYLE_MODEL), [s.attribute, s.seed]),
         _round_trip(s, asked),
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
@@ -146,7 +143,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
 
 
 def _generating(s: StudySettings) -> list[Stage[Study]]:
-    """The stages whose work several GPUs and machines share."""
+    """The stages that make images; several GPUs and machines share the work of most."""
     return [
         Stage(
             "models",
@@ -171,6 +168,9 @@ def _generating(s: StudySettings) -> list[Stage[Study]]:
             [translation_of(s), s.attribute, s.seed],
             ahead=Ahead(generating.translate_part),
         ),
+        # the same patches by an image-to-image translator between the levels, in place of a diffusion model
+        Stage(STYLE_MODEL, generating.train_style_model, ("holdout",), [style_of(s), s.attribute, s.seed]),
+        Stage(STYLE, generating.restyle, ("plan", STYLE_MODEL), [s.attribute, s.seed]),
     ]
 
 
