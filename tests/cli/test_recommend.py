@@ -46,6 +46,7 @@ def test_models_tell_their_cost_and_are_judged_p12(medi: Medi, held: Path, monke
     shown = fine(medi("recommend", held, *asked))
     assert "judged with models of 1 inner hold-out" in shown
     assert "not judged" not in shown
+    assert "\\n" not in shown
     assert "models to train: 1 of 1" in shown
     table = pd.read_parquet("r/recommendation.parquet").set_index("set")
     assert table["needs"]["medi"] == "a generator"

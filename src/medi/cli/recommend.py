@@ -8,6 +8,7 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Cache, EncoderName, Features, OverAll, Real, Seed, folder, given, one_of, with_device
+from medi.cli.result_tables import show_recommended
 from medi.cli.terminal import Terminal, say
 from medi.cli.train import OF_PRESET, PRESETS
 from medi.cli.values import columns
@@ -89,7 +90,10 @@ def recommend(
     with only(out, "recommend", {"real": real}, **asked, **given_features, **models_asked):
         found = found_for(real, features=features, cache=cache, progress=Terminal(), with_models=models, **asked)
         found.save(out)
-    say(str(found))
+    say(found.title)
+    show_recommended(found.to_frame())
+    for remark in found.remarks:
+        say(remark)
     say(f"{found.rows:,} real training patches; table: {out / FILE}")
     next_step("utility", real, "--heads", str(found.judged.table["head"].iloc[0]))
 

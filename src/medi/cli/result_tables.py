@@ -71,6 +71,34 @@ def show_sweep(found: "pd.DataFrame", title: str) -> None:
     console.print(table)
 
 
+def show_recommended(found: "pd.DataFrame") -> None:
+    """A row per remedy, the best first, as `medi.recommend` gives them; below them what is noted of each set."""
+    from medi.figures.names import arm_name, head_name
+
+    names = {"value": "left out of training", "gain": "gain", "true": "true hold-out"}
+    shown = {name: title for name, title in names.items() if name in found}
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title in ("training set", "head"):
+        table.add_column(title, overflow="fold")
+    for title in shown.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    limits = {"value": ("low", "high"), "gain": ("gain_low", "gain_high")}
+    for row in found.to_dict("records"):
+        figures = (_figure(row[name], *(row[end] for end in limits.get(name, ()))) for name in shown)
+        table.add_row(printable(arm_name(row["set"])), printable(head_name(row["head"])) or "-", *figures)
+    console.print(table)
+    for reason, rows in found[found["reason"] != ""].groupby("reason", sort=False):
+        sets = ", ".join(dict.fromkeys(map(arm_name, rows["set"])))
+        say(f"  note: {sets}: {reason}")
+
+
+def _figure(value: float, low: float = float("nan"), high: float = float("nan")) -> str:
+    """A figure with its interval where there is one, or a dash."""
+    if value != value:
+        return "-"
+    return f"{value:.3f}" + ("" if low != low else f" [{low:.3f}, {high:.3f}]")
+
+
 def show_remedies(found: "pd.DataFrame", title: str) -> None:
     """The headline table: a row per training set, as `medi.report.remedies.remedies` gives it; chance is the last."""
     from medi.report.remedies import NEW_SITES, called

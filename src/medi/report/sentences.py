@@ -32,7 +32,7 @@ def summary(run: Run) -> list[str]:
 
 
 def choice(table: pd.DataFrame) -> list[str]:
-    """Which remedy without a generator training chose, and what that cost; nothing where none was asked for."""
+    """Which remedy training chose, and what that cost; nothing where none was asked for."""
     return [recommended(table), *regretted(table)] if len(table) else []
 
 
