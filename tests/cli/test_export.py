@@ -100,6 +100,13 @@ def test_names_of_patients_stay_at_home_with_their_key(odd: Cohort, medi: Medi) 
     assert not list(Path("one").rglob(KEY))
 
 
+def test_a_folder_that_is_refused_gets_no_key_made_p15(odd: Cohort, medi: Medi) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    refused(medi("export", "samples", "--as", "csv", "--out", "mine"), "mine: is there already")
+    assert not Path("samples", KEY).exists()
+
+
 def test_a_folder_of_images_appears_whole_or_not_at_all_p12(
     odd: Cohort, medi: Medi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

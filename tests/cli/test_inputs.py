@@ -186,6 +186,11 @@ FAULTS: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
         lambda: tables.book(Path("cases.xlsx"), [tables.HEADER, *ROWS, ["=A2", "p", "A", "Oslo", ""]]),
         ("row 26", "A26 is a formula"),
     ),
+    "an archive": (
+        "medi audit cases.tar.gz",
+        lambda: Path("cases.tar.gz").write_bytes(b""),
+        ("cases.tar.gz: is an archive; unpack it and give its folder",),
+    ),
     "an encrypted spreadsheet": (
         "medi audit cases.xlsx",
         lambda: Path("cases.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),

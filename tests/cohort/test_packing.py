@@ -335,6 +335,20 @@ def test_damaged_unit_and_torn_log_are_done_again_p12(tmp_path: Path, killed: Co
     assert done == 3 * packing.UNIT
 
 
+def test_a_kill_before_the_head_costs_nothing_p12(
+    tmp_path: Path, source: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: all images were read again where the store had its name and the cohort had no head yet."""
+    few, done = source(3), list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(Cohort, "save", lambda *_: kill_after(0)(0, 0))
+        with pytest.raises(Killed):
+            pack(few, tmp_path / "images", tmp_path / "out", 8, workers=1)
+    packed = pack(few, tmp_path / "images", tmp_path / "out", 8, workers=1, progress=lambda n, _: done.append(n))
+    assert done == []
+    assert packed.digest() == pack(few, tmp_path / "images", tmp_path / "whole", 8, workers=1).digest()
+
+
 def test_another_recipe_starts_anew_or_is_refused(tmp_path: Path, killed: Cohort) -> None:
     packed = pack(killed, tmp_path / "images", tmp_path / "out", 4, workers=1)
     assert packed.images.size == 4

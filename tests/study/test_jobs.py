@@ -20,8 +20,8 @@ from medi.core.threads import cores
 from medi.study import slurm
 from medi.study.context import Study
 from medi.study.jobs import Job, Machine, Means, Needs, Task, left, plan, startable, threads
-from medi.study.ledger import LOCAL, Entry, Ledger, last_words, note, outcome
-from medi.study.local import environment, launch, run_here
+from medi.study.ledger import LOCAL, SLURM, Entry, Ledger, last_words, note, outcome
+from medi.study.local import _failed, environment, launch, run_here
 from medi.study.parts import MEASURE, PREPARE, done_parts, prepare, prepared
 from medi.study.settings import StudySettings, find_study, read_study
 from medi.study.slurm import Place, Queued, explained, parameters, refusal
@@ -296,9 +296,23 @@ def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Me
     refused(medi(*run, MEASURE, "--shard", "0/2"), f"--part {MEASURE} is not cut into shards")
     refused(medi(*run, PREPARE, "--dry-run"), "--part does one part here and now; leave --dry-run out")
     refused(medi("run", tiny, "--shard", "0/2"), "--shard goes with --part")
-    refused(medi("run", tiny, "--on", "slrm"), "--on 'slrm': expected local or slurm")
+    refused(medi("run", tiny, "--on", "slrm", "--mem", "1G"), "--on 'slrm': expected local or slurm")
     refused(medi("run", tiny, "--on", "slurm", "--time", "soon"), "--time 'soon': expected minutes")
     refused(medi("run", tiny, "--on", "slurm", "--mem", "much"), "--mem 'much': expected a number")
+
+
+def test_options_that_would_be_passed_over_are_refused_p15(tiny: Path, medi: Medi) -> None:
+    for words, said in {
+        ("--partition", "x"): "--partition goes with --on slurm; add that, or leave --partition out",
+        ("--dry-run", "--cpus", 2): "--cpus goes with --on slurm",
+        ("--on", "local", "--time", "1:00"): "--time goes with --on slurm",
+        ("--workers", 2): "--workers goes with --on local",
+        ("--shards", 2): "--shards goes with --on local or slurm",
+        ("--on", "slurm", "--workers", 2): "--workers goes with --on local",
+        ("--part", PREPARE, "--shards", 2): "--shards goes with --on local or slurm",
+    }.items():
+        refused(medi("run", tiny, "--out", "r", *words), said)
+    assert not Path("r").exists()
 
 
 def test_without_slurm_nothing_is_written(
@@ -348,6 +362,27 @@ def test_status_tells_of_jobs_that_failed(tiny: Path, medi: Medi) -> None:
     assert "2 not begun" in shown
     assert "the same command goes on" in shown
     refused(medi("status", "r", "--cancel"), "r: has no jobs in a queue")
+
+
+def test_status_of_jobs_whose_queue_cannot_be_asked(tiny: Path, medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: it ended in an error where there is no squeue, as on another machine. Our own files tell."""
+    monkeypatch.setenv("PATH", str(Path.cwd()))
+    entries = [Entry(name, "", (), 1, str(number)) for number, name in enumerate(("prepare", "models-cls", "measure"))]
+    Ledger(SLURM, entries).write(Path("r"))
+    note(Path("r"), "prepare", 0)
+    note(Path("r"), "models-cls")
+    shown = " ".join(fine(medi("status", "r")).replace("│", " ").split())
+    assert "prepare 0 done models-cls 1 not known here: it has begun measure 2 not known here" in shown
+    assert "the state of these jobs cannot be asked here: squeue is not found; ask where your cluster's jobs" in shown
+    assert "nobody works" not in shown
+    refused(medi("status", "r", "--cancel"), "squeue is not found")
+
+
+def test_what_ended_a_job_is_told() -> None:
+    """Defect: one that was ended by SIGTERM was asked whether memory was short."""
+    task = Job("models-cls", ("run",)).tasks[0]
+    assert "models-cls: was ended by signal 15 (SIGTERM) (all it printed" in str(_failed(task, -15, Path("x.log")))
+    assert "models-cls: was killed by signal 9; was memory short?" in str(_failed(task, -9, Path("x.log")))
 
 
 def test_a_dry_run_prints_the_jobs_and_writes_nothing(tiny: Path, medi: Medi, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.cohort.turns import VIEWS, dihedral
 from medi.core.errors import MediError
@@ -78,6 +79,26 @@ def test_a_kill_costs_one_unit(found: Autoencoder, tmp_path: Path, monkeypatch: 
     assert (again.mean, again.std) == (whole.mean, whole.std)
     latents_of(patches().images, found, tmp_path / "killed", 2)
     assert calls.count(0) == 2 * 2, "a finished store is read"
+
+
+def test_a_kill_before_the_head_costs_nothing_p12(
+    found: Autoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect: all units were encoded again where the store had its name and no head yet."""
+    few, pixels = Pixels.of(patches().images[:9]), []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_checksums", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            latents_of(few, found, tmp_path, 1)
+    (named,) = tmp_path.glob(f"*/{STORE}")
+    before = np.load(named)
+    monkeypatch.setattr(Autoencoder, "encode", lambda _, images: pixels.append(len(images)))
+    assert (np.asarray(latents_of(few, found, tmp_path, 1).store) == before).all()
+    assert pixels == []
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_one_that_another_process_has_just_ended_is_taken(

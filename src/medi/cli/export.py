@@ -68,12 +68,13 @@ def export(
 def _export_images(source: Path, form: str, out: Path, keep_ids: bool) -> None:
     from medi.cohort.loose_images import read_packed
     from medi.core.codes import key_of
-    from medi.export.images import export_images
+    from medi.export.images import check_new, export_images
 
     known = next((name for name in FORMS if name == form), None)
     if known is None:
         raise MediError(f"--as {form!r}: expected {', '.join(FORMS)}{did_you_mean(form, FORMS)}")
     cohort = read_packed(source)
+    check_new(out)
     with Terminal().bars("writing") as (advance,):
         export_images(cohort, out, known, advance, None if keep_ids else key_of(source))
     say(f"{len(cohort):,} images: {out}")

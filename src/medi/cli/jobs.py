@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 JOBS = "Jobs on several processes, GPUs or machines"  # heading of the help
 PLACES = ("local", "slurm")
+HEEDED = {  # which places heed an option
+    "workers": ("local",),
+    "shards": PLACES,
+    **dict.fromkeys(("gpus", "cpus", "time", "mem", "partition", "account"), ("slurm",)),
+}
 
 
 def _option(help: str, metavar: str | None = None, shown: bool | str = False, **more: object) -> object:
@@ -48,7 +53,8 @@ Account = Annotated[str, _option("Account that is charged.", "A", "yours")]
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options ask for. command: `run STUDY ...` as typed, which every job repeats with its part."""
+    """What the options ask for. on: "" where it is this process; command: `run STUDY ...` as typed, which every job
+    repeats with its part."""
 
     on: str
     command: Sequence[str]
@@ -61,6 +67,16 @@ class Asked:
     partition: str = ""
     account: str = ""
     redo: bool = False
+
+
+def refuse_unheeded(asked: Asked) -> None:
+    """An error for a place that is not known, and for the first option that the place would pass over."""
+    if asked.on not in (*PLACES, ""):
+        raise MediError(f"--on {asked.on!r}: expected {' or '.join(PLACES)}")
+    usual = Asked(asked.on, ())
+    for name, places in HEEDED.items():
+        if getattr(asked, name) != getattr(usual, name) and asked.on not in places:
+            raise MediError(f"--{name} goes with --on {' or '.join(places)}; add that, or leave --{name} out")
 
 
 def minutes(text: str) -> int:
@@ -89,8 +105,6 @@ def planned(settings: "StudySettings", asked: Asked) -> "list[Job]":
     from medi.study.jobs import Means, plan
     from medi.study.local import this_machine
 
-    if asked.on not in PLACES:
-        raise MediError(f"--on {asked.on!r}: expected {' or '.join(PLACES)}")
     if asked.mem and not re.fullmatch(r"\d+[KMGT]?", asked.mem):
         raise MediError(f"--mem {asked.mem!r}: expected a number with K, M, G or T, such as 16G")
     means = Means(asked.shards or 4, asked.gpus, asked.cpus, asked.mem, minutes(asked.time))
@@ -145,7 +159,7 @@ def show_states(run: Path) -> bool:
     """A row per job of a run, and where each prints to; whether some wait or work."""
     from medi.study.watching import job_states
 
-    found = job_states(run)
+    found, why = job_states(run)
     if not found:
         return False
     table = Table(title="jobs", title_justify="left")
@@ -154,6 +168,8 @@ def show_states(run: Path) -> bool:
     for job in found:
         table.add_row(job.name, job.id, printable(job.state), job.progress)
     console.print(table)
+    if why:
+        say(f"the state of these jobs cannot be asked here: {why}")
     for job in found:
         if job.log:
             say(f"{job.name} prints to {job.log}")

@@ -25,6 +25,7 @@ from medi.cli.jobs import (
     Workers,
     begin,
     planned,
+    refuse_unheeded,
     show_plan,
 )
 from medi.cli.next_step import NAME, next_step, program
@@ -82,6 +83,9 @@ def run(
     _check_part(part, shard, dry_run, on)
     settings = find_study(study, source, seed)
     command = _command(study, out, source=source, seed=seed)
+    place = on or (_place() if part is None else "")
+    asked = Asked(place, command, workers, shards, gpus, cpus, time, mem, partition, account, redo)
+    refuse_unheeded(asked)
     if part is not None:
         _do_part(settings, out, part, shard, redo)
         return
@@ -89,11 +93,9 @@ def run(
         _rehearse(settings)
         next_step(*command)
         return
-    place = on or _place()
-    if place is None:
+    if not place:
         run_and_show(settings, out, redo)
         return
-    asked = Asked(place, command, workers, shards, gpus, cpus, time, mem, partition, account, redo)
     if dry_run:
         show_plan(planned(settings, asked))
         next_step(*command, "--on", place, *(["--redo"] if redo else []))
@@ -111,11 +113,11 @@ def _command(study: Path, out: Path, **options: object) -> list[str]:
     return ["run", str(study), *words, "--out", str(out)]
 
 
-def _place() -> str | None:
-    """Where a study runs: as jobs of this machine where it shows several GPUs, else in this process."""
+def _place() -> str:
+    """Where a study runs: as jobs of this machine where it shows several GPUs, else in this process ("")."""
     from medi.core.devices import visible_gpus
 
-    return "local" if len(visible_gpus()) > 1 else None
+    return "local" if len(visible_gpus()) > 1 else ""
 
 
 def _rehearse(settings: "StudySettings") -> None:

@@ -148,8 +148,11 @@ def _open_store(out: Path, recipe: str, jobs: list[Job], size: int) -> tuple[Pat
     work = out / "unfinished"
     store, log, head = work / "pixels.npy", work / "done.jsonl", work / "recipe.json"
     rows = jobs[-1].row + jobs[-1].count if jobs else 0
-    if head.exists() and read_json(head) == {"recipe": recipe, "rows": rows} and store.exists():
-        return store, log
+    if head.exists() and read_json(head) == {"recipe": recipe, "rows": rows}:
+        if not store.exists() and (out / "pixels.npy").exists():  # a kill came before the cohort had its head
+            (out / "pixels.npy").replace(store)
+        if store.exists():
+            return store, log
     if not rows:
         raise MediError(f"{out}: nothing to pack; no image gives a patch")
     reserve(store, (rows, size, size, 3))

@@ -6,11 +6,11 @@ A plain hash of a short serial number is guessed by trying all numbers. Without 
 import hmac
 import os
 import secrets
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 from medi.core.errors import MediError
-from medi.core.files import write_atomic
+from medi.core.files import unfinished
 
 KEY = "ids.key"  # beside what the owner keeps, never in what is given away
 BYTES = 32
@@ -19,11 +19,12 @@ BYTES = 32
 def key_of(folder: Path) -> bytes:
     """The random key of a folder, made where it has none: within one folder a name has one code.
 
+    Of several processes that make one at once, the first makes the key of all.
     MediError where the file is no key, or cannot be written.
     """
     path = folder / KEY
     if not path.exists():
-        write_atomic(path, partial(_write, key=secrets.token_hex(BYTES)))
+        _make(path)
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
@@ -33,10 +34,32 @@ def key_of(folder: Path) -> bytes:
     return key
 
 
-def _write(path: Path, key: str) -> None:
-    """For the owner's eyes alone, from the first byte on."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as handle:
-        handle.write(key + "\n")
+def _make(path: Path) -> None:
+    """A whole key or none, for the owner's eyes alone from the first byte on; one that is there by now stays."""
+    own, key = unfinished(path), secrets.token_hex(BYTES)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as handle:
+            handle.write(key + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        _named(own, path)
+    except OSError as error:
+        raise MediError(
+            f"{path}: cannot be written ({error.strerror or error}); choose a folder of your own"
+        ) from error
+    finally:
+        with suppress(OSError):
+            own.unlink()
+
+
+def _named(own: Path, path: Path) -> None:
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        return
+    except OSError:  # a disk without hard links
+        own.replace(path)
 
 
 def code_of(key: bytes, kind: str, name: str, digits: int = 16) -> str:

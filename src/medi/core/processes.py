@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Show
 from medi.core.registry import extensions, load_extensions
-from medi.core.stopping import Reached, Stopped, ended_by_sigterm
+from medi.core.stopping import Reached, Stopped, by_signal, ended_by_sigterm
 from medi.core.threads import cores
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
@@ -191,10 +191,10 @@ class _Worker:
         except (EOFError, ConnectionError):
             self.process.join()
             text = self.printed.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
-            raise RuntimeError(
-                f"a worker died (exit code {self.process.exitcode}); was memory short? "
-                f"run it again, with fewer workers where you can choose. {text}".strip()
-            ) from None
+            code = self.process.exitcode or 0
+            why = by_signal(code) if code < 0 else f"died (exit code {code}); was memory short?"
+            remedy = " run it again, with fewer workers where you can choose" if why.endswith("?") else "; run it again"
+            raise RuntimeError(f"a worker {why}{remedy}. {text}".strip()) from None
         if isinstance(message, _Failed):
             raise MediError(message.text) if message.by_user else RuntimeError(message.text)
         if isinstance(message, _Stopped):

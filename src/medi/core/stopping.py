@@ -32,6 +32,17 @@ class Stopped(KeyboardInterrupt):
         return f"stopped; last saved at {reached} of {total} images ({percent:.0f} %); the same command continues"
 
 
+def by_signal(code: int) -> str:
+    """What is said of a process that a signal ended. code: its exit code, the number of the signal below zero.
+
+    >>> by_signal(-15), by_signal(-9)
+    ('was ended by signal 15 (SIGTERM)', 'was killed by signal 9; was memory short?')
+    """
+    if code == -signal.SIGKILL:
+        return f"was killed by signal {-code}; was memory short?"
+    return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+
+
 class Signal:
     """Whether a signal has come, and which."""
 

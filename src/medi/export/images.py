@@ -41,8 +41,7 @@ def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unh
     Names from metadata are made safe for files (P11). key: for codes in place of the names of real patches, slides and
     patients (`core.codes`); None keeps the names. MediError where `out` holds anything, or cannot be written.
     """
-    if out.is_file() or not is_empty(out):
-        raise MediError(f"{out}: is there already; choose another --out")
+    check_new(out)
     images, out = cohort.images, out.resolve()
     table = cohort.table if key is None else without_ids(cohort.table, cohort.schema, key)
     temporary = unfinished(out)
@@ -60,6 +59,12 @@ def export_images(cohort: Cohort, out: Path, form: Form, progress: Advance = unh
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def check_new(out: Path) -> None:
+    """Refuse a folder that holds anything: before a key is made for it, too."""
+    if out.is_file() or not is_empty(out):
+        raise MediError(f"{out}: is there already; choose another --out")
 
 
 def file_names(ids: pd.Series) -> list[str]:

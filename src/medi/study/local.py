@@ -15,7 +15,7 @@ from medi.core.errors import MediError
 from medi.core.locks import locked
 from medi.core.processes import THREADS
 from medi.core.progress import Show
-from medi.core.stopping import ended_by_sigterm
+from medi.core.stopping import by_signal, ended_by_sigterm
 from medi.core.threads import cores
 from medi.study.jobs import Job, Machine, Task, startable, threads
 from medi.study.ledger import LOCAL, Ledger, entry, last_words, log_file, note
@@ -111,7 +111,7 @@ def _reap(running: dict[Task, tuple[Process, tuple[str, ...]]], run: Path, show:
 
 def _failed(task: Task, code: int, log: Path) -> MediError:
     """What is said of a job that did not end well."""
-    why = f"was killed by signal {-code}; was memory short?" if code < 0 else last_words(log) or f"exit code {code}"
+    why = by_signal(code) if code < 0 else last_words(log) or f"exit code {code}"
     return MediError(f"{task.name}: {why} (all it printed: {log}); the same command goes on")
 
 

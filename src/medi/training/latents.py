@@ -241,8 +241,11 @@ def _described(number: int, part: Float16[np.ndarray, "n views c v u"]) -> _Unit
 def _done(work: Path, log: Path, shape: tuple[int, ...]) -> dict[int, _Unit]:
     """The units of the log whose bytes are in the store; an altered line is passed over.
 
-    A store of zeros is made where there is none of this shape.
+    A store of zeros is made where there is none of this shape. One that a kill left with its name and without its head
+    goes back to work.
     """
+    if not work.exists() and (named := work.with_name(STORE)).exists():
+        named.replace(work)
     if not work.exists() or not log.exists() or np.load(work, mmap_mode="r").shape != shape:
         reserve(work, shape, np.float16)
         log.unlink(missing_ok=True)

@@ -93,6 +93,21 @@ def test_codes_need_the_key_which_is_its_owners_alone(tmp_path: Path) -> None:
         key_of(tmp_path)
 
 
+def test_of_two_keys_that_are_made_at_once_the_first_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect: each of two exports wrote with a key of its own, of which one was kept."""
+    drawn = []
+
+    def slow(count: int) -> str:
+        if not drawn:  # another process makes one meanwhile
+            drawn.append("ab" * count)
+            drawn.append(key_of(tmp_path).hex())
+        return drawn[0] if len(drawn) == 1 else "cd" * count
+
+    monkeypatch.setattr("medi.core.codes.secrets.token_hex", slow)
+    assert key_of(tmp_path).hex() == "ab" * 32 == drawn[1]
+    assert [path.name for path in tmp_path.iterdir()] == [KEY]
+
+
 def test_years_are_what_is_left_of_dates() -> None:
     assert [year_of(text) for text in ("2009/12/31", "1/2/19", "31.12.", "")] == ["2009", "2019", "", ""]
 

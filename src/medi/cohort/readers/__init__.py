@@ -35,6 +35,7 @@ _OURS: dict[str, Callable[..., Cohort]] = {
 }
 for _name, _reader in _OURS.items():
     READERS.add(_name, _reader)
+ARCHIVES = (".zip", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 PATHS = ("root", "clinical", "sites", "features")  # options that name files or folders
 
 
@@ -84,6 +85,8 @@ def guess_kind(source: Path) -> str:
         return "features" if is_zarr(source) else _guess_folder(source)
     if source.suffix == ".tar":
         return "webdataset"
+    if source.name.lower().endswith(ARCHIVES):
+        raise MediError(f"{source}: is an archive; unpack it and give its folder (a plain .tar is read as webdataset)")
     if source.suffix.lower() in SUFFIXES and source.suffix.lower() not in TABLES:
         return "features"
     if source.suffix.lower() not in TABLES:
