@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-PRELOADED = ["medi.study.study", "medi.cli.main", "medi.models.denoiser"]
+PRELOADED = ["medi.study.study", "medi.cli.main", "medi.models.denoiser", "torch._dynamo"]
 
 
 def server() -> ForkServerContext:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import tiny_run
+from later import Later
 from medi.app.lone_model import LoneModel
 from medi.app.making import Made, Wish, sample
-from medi.app.page import build, build_audit
 from medi.app.workbench import Workbench, verdict_of
 from medi.core.errors import MediError
 
+page = Later("medi.app.page")
 GOLDEN = Path(__file__).parents[1] / "golden" / "model.safetensors"
 
 
@@ -31,14 +32,14 @@ def test_a_model_alone_samples(name: str, run_folder: Path, tmp_path: Path) -> N
     assert last.images.shape == (4, tiny_run.SIZE, tiny_run.SIZE, 3)
     assert last.nearest is None
     assert np.ptp(last.images) > 0
-    assert build(bench) is not None
+    assert page.build(bench) is not None
 
 
 def test_a_model_that_does_not_count_says_nothing_of_combinations(tmp_path: Path) -> None:
     bench = LoneModel(GOLDEN, tmp_path)
     assert bench.trained(bench.first, {"class": bench.first.schema.classes.levels[0]}) is None
     assert bench.unseen_levels(bench.first, bench.first.schema.attribute("site"), "") == []
-    build(bench)
+    page.build(bench)
 
 
 @pytest.mark.slow
@@ -64,8 +65,8 @@ def test_the_verdict_is_what_the_results_say(content: dict[str, Any], expected: 
 def test_a_table_is_audited_from_the_start(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("patch,label,site\n" + "".join(f"p{i},{'ab'[i % 2]},{'xy'[i % 2]}\n" for i in range(40)))
-    texts = [str(part.value) for part in build_audit(tmp_path, table).blocks.values() if hasattr(part, "value")]
+    texts = [str(part.value) for part in page.build_audit(tmp_path, table).blocks.values() if hasattr(part, "value")]
     assert any("site gives the class away" in text for text in texts)
     assert table.exists(), "it is not an upload"
     with pytest.raises(MediError, match="no such file"):
-        build_audit(tmp_path, tmp_path / "none.csv")
+        page.build_audit(tmp_path, tmp_path / "none.csv")

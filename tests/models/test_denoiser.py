@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
 
+from later import Later
 from medi.core.errors import MediError
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings, build_unet
 from medi.models.noise import SIGMA_DATA, ddpm_sigmas, loss_weight
 
+diffusers = Later("diffusers")
 SIGMAS = torch.from_numpy(ddpm_sigmas()).float()
 
 
@@ -70,7 +71,7 @@ def ddpm(tiny: NetworkSettings, schema) -> Denoiser:
 
 
 def test_ddpm_steps_are_those_of_diffusers(ddpm: Denoiser) -> None:
-    kept = DDPMScheduler(1000, 1e-4, 0.02, "linear").alphas_cumprod
+    kept = diffusers.DDPMScheduler(1000, 1e-4, 0.02, "linear").alphas_cumprod
     torch.testing.assert_close(SIGMAS, ((1 - kept) / kept).sqrt(), rtol=1e-4, atol=0)
     steps = torch.arange(1000)
     torch.testing.assert_close(ddpm.ddpm_time(SIGMAS), steps.float(), rtol=0, atol=1e-2)
@@ -81,7 +82,7 @@ def test_ddpm_steps_are_those_of_diffusers(ddpm: Denoiser) -> None:
 
 def test_ddpm_predicts_the_noise_of_the_scaled_image(ddpm: Denoiser) -> None:
     """x_t = sqrt(alpha_bar) image + sqrt(1 - alpha_bar) noise is what the network sees, with the step's number."""
-    scheduler = DDPMScheduler(1000, 1e-4, 0.02, "linear", clip_sample=False)
+    scheduler = diffusers.DDPMScheduler(1000, 1e-4, 0.02, "linear", clip_sample=False)
     image, noise, step = torch.rand(3, 3, 8, 8) - 0.5, torch.randn(3, 3, 8, 8), torch.tensor([5, 300, 950])
     z, sigma = torch.randn(3, ddpm.settings.condition_width), SIGMAS[step]
     scaled = scheduler.add_noise(image, noise, step)

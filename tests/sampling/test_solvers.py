@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 
+from later import Later
 from medi.core.errors import MediError
 from medi.core.registry import register, registry
 from medi.models.noise import ddpm_sigmas
@@ -15,6 +15,7 @@ from medi.sampling.sampler import SamplerSettings
 from medi.sampling.schedules import edm_sigmas, leading_sigmas, linspace_sigmas, uniform_log_sigmas
 from medi.sampling.solvers import SOLVERS, Fresh, ddim, dpm_solver_2m, heun
 
+diffusers = Later("diffusers")
 DDPM = ddpm_sigmas()
 RANGE = (DDPM[0], DDPM[-1])
 
@@ -77,7 +78,7 @@ def test_solvers_converge_with_their_order(name: str, order: int, std: float) ->
 def test_dpm_solver_equals_diffusers() -> None:
     """Our closed form of DPM-Solver++(2M) against diffusers' scheduler on the same noise levels."""
     sigmas = uniform_log_sigmas(12, 0.02, 30.0)
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler = diffusers.DPMSolverMultistepScheduler(
         algorithm_type="dpmsolver++", solver_type="midpoint", prediction_type="sample", final_sigmas_type="zero"
     )
     scheduler.set_timesteps(12)
@@ -93,7 +94,7 @@ def test_dpm_solver_equals_diffusers() -> None:
 def test_the_stochastic_solver_equals_diffusers() -> None:
     """SDE-DPM-Solver++(2M) with eta 1 against diffusers, on the same noise levels and the same fresh noise."""
     sigmas, fresh = uniform_log_sigmas(12, 0.02, 30.0), [noise(1.0 + 0.1 * i) for i in range(12)]
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler = diffusers.DPMSolverMultistepScheduler(
         algorithm_type="sde-dpmsolver++", solver_type="midpoint", prediction_type="sample", final_sigmas_type="zero"
     )
     scheduler.set_timesteps(12)
@@ -138,7 +139,7 @@ def test_fresh_noise_only_where_it_is_asked_for() -> None:
 @pytest.mark.parametrize(("name", "clip"), [("ddim", False), ("ddim_clipped", True)])
 def test_ddim_equals_diffusers_with_noise_prediction(name: str, clip: bool) -> None:
     """The published recipe's sampler: DDIMScheduler with its defaults on noise predictions, leading spacing."""
-    scheduler = DDIMScheduler(clip_sample=clip)
+    scheduler = diffusers.DDIMScheduler(clip_sample=clip)
     scheduler.set_timesteps(20)
     sigmas = leading_sigmas(20)
     np.testing.assert_allclose(sigmas[:-1], DDPM[scheduler.timesteps.numpy()])
@@ -152,7 +153,7 @@ def test_ddim_equals_diffusers_with_noise_prediction(name: str, clip: bool) -> N
 
 
 def test_ddim_is_eulers_method() -> None:
-    scheduler = EulerDiscreteScheduler()
+    scheduler = diffusers.EulerDiscreteScheduler()
     scheduler.set_timesteps(8)
     scheduler.sigmas = torch.tensor(sigmas := uniform_log_sigmas(8, 0.02, 30.0))
     x = theirs = noise(30.0)
@@ -162,7 +163,7 @@ def test_ddim_is_eulers_method() -> None:
 
 
 def test_heun_equals_diffusers() -> None:
-    scheduler = HeunDiscreteScheduler()
+    scheduler = diffusers.HeunDiscreteScheduler()
     scheduler.set_timesteps(8)
     sigmas = uniform_log_sigmas(8, 0.02, 30.0)
     scheduler.sigmas = torch.tensor(np.concatenate([sigmas[:1], np.repeat(sigmas[1:-1], 2), sigmas[-1:]]))
@@ -190,13 +191,13 @@ def test_log_schedule_is_geometric_and_ends_at_zero() -> None:
 
 
 def test_edm_schedule_equals_diffusers() -> None:
-    scheduler = EulerDiscreteScheduler()
+    scheduler = diffusers.EulerDiscreteScheduler()
     theirs = scheduler._convert_to_karras(torch.tensor([80.0, 0.002]), 18)
     np.testing.assert_allclose(edm_sigmas(18, 0.002, 80.0)[:-1], theirs, rtol=1e-6)
 
 
 def test_linspace_schedule_equals_diffusers() -> None:
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler = diffusers.DPMSolverMultistepScheduler(
         beta_start=1e-4, beta_end=0.02, timestep_spacing="linspace", final_sigmas_type="zero"
     )
     scheduler.set_timesteps(20)

@@ -35,6 +35,7 @@ from medi.core.threads import cores
 
 SHOWN_EVERY = 0.2  # seconds between two messages of progress
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when torch and BLAS are loaded
+TRAINS = "medi.training.optimisers"
 SHOWN = "app|cli|figures|report"  # rooms that no worker needs
 _STARTING = threading.Lock()
 
@@ -229,7 +230,10 @@ def _context() -> SpawnContext | ForkServerContext:
         return multiprocessing.get_context("spawn")
     server = multiprocessing.get_context("forkserver")
     ours = rf"medi(?!\.(?:{SHOWN})\b)(\.\w*[a-z])+"  # without __main__
-    server.set_forkserver_preload([name for name in sys.modules if re.fullmatch(ours, name)])
+    needed = [name for name in sys.modules if re.fullmatch(ours, name)]
+    if TRAINS in needed:
+        needed.append("torch._dynamo")  # every optimiser loads it, in three seconds
+    server.set_forkserver_preload(needed)
     return server
 
 

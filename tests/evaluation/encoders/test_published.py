@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
-from torchvision import transforms
 
 from command_line import Medi, fine, refused
+from later import Later
 from medi.cohort import phantom
 from medi.core.errors import MediError
 from medi.evaluation.encoders import available, embed, encoder, networks, weights
@@ -24,7 +24,8 @@ from medi.evaluation.encoders.registry import pretrained
 
 State = dict[str, torch.Tensor]
 Shapes = dict[str, tuple[int, ...]]
-BILINEAR, BICUBIC = transforms.InterpolationMode.BILINEAR, transforms.InterpolationMode.BICUBIC
+transforms = Later("torchvision.transforms")
+BILINEAR, BICUBIC = "bilinear", "bicubic"  # modes of torchvision
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5,) * 3, (0.5,) * 3)
 BIOPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
@@ -131,8 +132,9 @@ def conch_shapes(facts: Facts) -> Shapes:
 
 def shown(facts: Facts, image: np.ndarray) -> torch.Tensor:
     """The published transform, by torchvision on a PIL image."""
-    steps = [transforms.Resize(facts.resize, facts.mode), transforms.CenterCrop(facts.crop), transforms.ToTensor()]
-    return transforms.Compose([*steps, transforms.Normalize(*facts.norm)])(Image.fromarray(image))[None]
+    resized = transforms.Resize(facts.resize, transforms.InterpolationMode(facts.mode))
+    steps = [resized, transforms.CenterCrop(facts.crop), transforms.ToTensor(), transforms.Normalize(*facts.norm)]
+    return transforms.Compose(steps)(Image.fromarray(image))[None]
 
 
 def tokens_of(facts: Facts, state: State, image: torch.Tensor) -> torch.Tensor:
