@@ -1,8 +1,9 @@
 """What every test has: shapes are checked, invariants are markers, files with slow tests come first.
 
-jaxtyping's annotations are enforced on the whole package. A test says in its docstring or at the end of its name which
-invariants it guards (P3, _p3; tests/invariants.py), and has a marker for each: `pytest -m p3`. A doctest runs in an
-empty folder.
+jaxtyping's annotations are enforced on the whole package but one module, whose small steps would take three times as
+long; its own test enforces them there (tests/evaluation/classify/test_logistic.py). A test says in its docstring or at
+the end of its name which invariants it guards (P3, _p3; tests/invariants.py), and has a marker for each:
+`pytest -m p3`. A doctest runs in an empty folder.
 """
 
 import gc
@@ -17,6 +18,8 @@ from jaxtyping import install_import_hook
 gc.disable()  # while tests are collected, nothing that is made becomes garbage: a third of the time
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
+import medi.evaluation.classify.logistic  # noqa: E402, F401  (it imports no other module of medi)
+
 install_import_hook("medi", "beartype.beartype")
 
 from invariants import INVARIANTS, guarded  # noqa: E402

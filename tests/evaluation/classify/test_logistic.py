@@ -1,9 +1,15 @@
 """Many fits at once: each is scikit-learn's, whatever is solved beside it."""
 
+import sys
+from importlib import import_module
+from types import ModuleType
+
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError, install_import_hook
 from sklearn.linear_model import LogisticRegression
 
+import medi.evaluation.classify
 from medi.evaluation.classify.logistic import Planes, Rows, solve
 
 C = (1e-4, 1e-2, 1.0)
@@ -63,3 +69,25 @@ def test_separable_rows_and_equal_columns_end() -> None:
     found = solve(Rows.of(x, targets), np.ones((1, 40)), np.array([1.0]))
     assert np.isfinite(found.weights).all()
     assert ((x @ found.weights[0].T + found.bias[0])[:, 0] > 0).tolist() == [False] * 20 + [True] * 20
+
+
+@pytest.fixture(scope="module")
+def checked() -> ModuleType:
+    """The module once more, with the check of shapes that all others always have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(medi.evaluation.classify, "logistic", sys.modules[solve.__module__])
+        patch.delitem(sys.modules, solve.__module__)
+        with install_import_hook(solve.__module__, "beartype.beartype"):
+            return import_module(solve.__module__)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_its_shapes_are_as_annotated(classes: int, checked: ModuleType) -> None:
+    x, labels = data(classes, 60, 5)
+    targets, c = np.eye(classes)[labels], np.array([0.1, 1.0])
+    rows, weights = checked.Rows.of(x, targets), (np.arange(120) % 3 > 1).reshape(2, 60).astype(float)
+    found = checked.solve(rows, weights, c, tolerance=1e-6)
+    again = checked.solve(rows, weights, c, found, tolerance=1e-6)
+    assert again.weights == pytest.approx(solve(Rows.of(x, targets), weights, c).weights, abs=1e-2)
+    with pytest.raises(TypeCheckError):
+        checked.solve(rows, weights, c[:1])
