@@ -1,6 +1,7 @@
 """Many fits at once: each is scikit-learn's, whatever is solved beside it."""
 
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
@@ -72,13 +73,13 @@ def test_separable_rows_and_equal_columns_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def checked() -> ModuleType:
+def checked() -> Iterator[ModuleType]:
     """The module once more, with the check of shapes that all others always have."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(medi.evaluation.classify, "logistic", sys.modules[solve.__module__])
         patch.delitem(sys.modules, solve.__module__)
         with install_import_hook(solve.__module__, "beartype.beartype"):
-            return import_module(solve.__module__)
+            yield import_module(solve.__module__)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
