@@ -1,7 +1,7 @@
 """Many fits at once: each is scikit-learn's, whatever is solved beside it."""
 
+import shutil
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
@@ -10,7 +10,6 @@ import pytest
 from jaxtyping import TypeCheckError, install_import_hook
 from sklearn.linear_model import LogisticRegression
 
-import medi.evaluation.classify
 from medi.evaluation.classify.logistic import Planes, Rows, solve
 
 C = (1e-4, 1e-2, 1.0)
@@ -73,13 +72,13 @@ def test_separable_rows_and_equal_columns_end() -> None:
 
 
 @pytest.fixture(scope="module")
-def checked() -> Iterator[ModuleType]:
-    """The module once more, with the check of shapes that all others always have."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medi.evaluation.classify, "logistic", sys.modules[solve.__module__])
-        patch.delitem(sys.modules, solve.__module__)
-        with install_import_hook(solve.__module__, "beartype.beartype"):
-            yield import_module(solve.__module__)
+def checked(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The module under another name, with the check of shapes that all other modules always have."""
+    folder = tmp_path_factory.mktemp("checked")
+    shutil.copy(sys.modules[solve.__module__].__file__, folder / "checked_logistic.py")
+    with pytest.MonkeyPatch.context() as patch, install_import_hook("checked_logistic", "beartype.beartype"):
+        patch.syspath_prepend(folder)
+        return import_module("checked_logistic")
 
 
 @pytest.mark.parametrize("classes", [2, 3])
