@@ -89,7 +89,7 @@ def share(hits: Any, target: str | None, against: str) -> dict[str, Any]:
 
 
 def covers(quick: bool, d: int) -> Figures:
-    repeats, draws = (5, 20) if quick else (500, 100)
+    repeats, draws = (3, 20) if quick else (500, 100)
     null = differences(repeats, d, draws, a={}, b={})
     far = differences(repeats, d, draws, a={"shift": 0.3}, b={})
     truth = far["value"].mean()
@@ -104,7 +104,7 @@ def covers(quick: bool, d: int) -> Figures:
 
 
 def calibration(quick: bool) -> Figures:
-    made, repeats = covers(quick, 67), 5 if quick else 500
+    made, repeats = covers(quick, 67), 3 if quick else 500
     rng = np.random.default_rng(1)
     sides = [(rng.normal(size=(20, 67)), rng.normal(size=(20, 67))) for _ in range(5 * repeats)]
     p = np.array([mmd_test(x, y, permutations=199, key=("null", i)) for i, (x, y) in enumerate(sides)])
@@ -113,9 +113,9 @@ def calibration(quick: bool) -> Figures:
 
 
 def guard(quick: bool) -> Figures:
-    repeats, draws = (5, 20) if quick else (100, 100)
+    repeats, draws = (3, 20) if quick else (100, 100)
     made: Figures = {}
-    for d, shift in ((67, 0.6), (512, 0.1)):
+    for d, shift in ((67, 0.6), (512, 0.1))[: 1 if quick else 2]:
         cases = {
             "spread": ({"spread": 0.7}, {"shift": shift}, ">= 0.95"),
             "duplicates": ({"copies": 5}, {"shift": 1.0}, ">= 0.95"),
@@ -171,16 +171,16 @@ def speed(quick: bool) -> Figures:
     """Peak memory is that of the whole process: run this part alone."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(100, 2048)).astype(np.float32), rng.normal(size=(100, 2048)).astype(np.float32)
-    one = [1e3 * timed(lambda: frechet_distance(x, y)) for _ in range(20)][1:]
-    classes, sites, draws = (1, 2, 50) if quick else (32, 20, 1000)
-    sets = {name: many(name, rng, classes, sites) for name in ("real", "floor", "cls", "medi")}
+    one = [1e3 * timed(lambda: frechet_distance(x, y)) for _ in range(2 if quick else 20)][1:]
+    classes, sites, draws, d = (1, 2, 20, 32) if quick else (32, 20, 1000, 1024)
+    sets = {name: many(name, rng, classes, sites, d) for name in ("real", "floor", "cls", "medi")}
     real, floor = sets.pop("real"), sets.pop("floor")
 
     def table(draws: int) -> pd.DataFrame:
         return per_combination(real, floor, sets, over=OVER, n=N, seed=0, encoder="speed", draws=draws)
 
     made: Figures = {"one_distance": figure(one, "ms", "<= 30", len(one), "n = 100, d = 2048")}
-    text = f"{len(real) // N} combinations of 100 images, d = 1024, two arms and floor, all measures"
+    text = f"{len(real) // N} combinations of 100 images, d = {d:,}, two arms and floor, all measures"
     made["table_without_intervals"] = figure([timed(lambda: table(0))], "s", "<= 20", 1, text)
     made["table_with_intervals"] = figure(
         [timed(lambda: table(draws)) / 60], "min", "<= 10", 1, f"{text}, {draws:,} draws"
@@ -189,7 +189,7 @@ def speed(quick: bool) -> Figures:
     return made | {"memory": figure([memory], "GiB", "<= 4", 1, "peak of the process, features included")}
 
 
-def many(name: str, rng: np.random.Generator, classes: int, sites: int, d: int = 1024) -> Embedded:
+def many(name: str, rng: np.random.Generator, classes: int, sites: int, d: int) -> Embedded:
     combinations = [(f"c{c}", f"s{s}") for c in range(classes) for s in range(sites)]
     table = pd.DataFrame([pair for pair in combinations for _ in range(N)], columns=list(OVER))
     table["sample_id"] = [f"{name}{i:06d}" for i in range(len(table))]
@@ -248,7 +248,7 @@ def as_asked(sets: dict[str, Embedded], study: Any) -> Figures:
 
 
 def wide(quick: bool) -> Figures:
-    return covers(quick, 512)
+    return covers(quick, 32 if quick else 512)
 
 
 PARTS = {"calibration": calibration, "wide": wide, "guard": guard, "memorisation": copies, "speed": speed}

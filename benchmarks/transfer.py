@@ -65,7 +65,7 @@ class Size:
         return [pair for pair in phantom.COMBINATIONS if pair[1] in self.sites]
 
 
-QUICK = Size(phantom.SITES[::2], 1, 8, 8, 4, 2, 2, (2,), 1)
+QUICK = Size(phantom.SITES[::4], 1, 8, 8, 4, 2, 2, (2,), 1)
 
 
 def psnr(a: Images, b: Images) -> np.ndarray:
@@ -473,7 +473,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--per-combination", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="transferred training patches")
-    parser.add_argument("--quick", action="store_true", help="four sites, a patch per combination, 2 steps")
+    parser.add_argument("--quick", action="store_true", help="two sites, a patch per combination, 2 steps")
     options = parser.parse_args()
     seeds, size = options.seeds, Size(per_combination=options.per_combination)
     if options.quick:
