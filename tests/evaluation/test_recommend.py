@@ -1,11 +1,15 @@
 """The inner choice of a remedy: what it must choose, what it must not, and what it never sees."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from medi.core.errors import MediError
+from medi.core.registry import registry
 from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.heads.contract import Setting, Tuned
 from medi.evaluation.features import Embedded
 from medi.evaluation.recommend import USUAL, Asked, Judged, judge
 
@@ -105,7 +109,6 @@ def test_one_combination_a_site_is_a_reason_and_no_number_p7() -> None:
 
 @pytest.mark.slow
 def test_a_head_of_the_users_is_judged_too() -> None:
-    from medi.core.registry import registry
 
     class Always:
         """The first class, always."""
@@ -120,6 +123,35 @@ def test_a_head_of_the_users_is_judged_too() -> None:
     found = judge([Arm("real", TRAIN)], OVER, 0, ["first", "logistic"], TESTS)
     assert found.row("real", "first")["true"] == pytest.approx(0.5)
     assert found.row("real", "first")["gain"] < 0
+
+
+class Told:
+    """Right on the combinations that trained it, or on the others alone."""
+
+    classes = CLASSES
+    reason = ""
+
+    def __init__(self, seen: set[tuple[str, str]], is_right_on_seen: bool) -> None:
+        self.seen, self.is_right_on_seen = seen, is_right_on_seen
+
+    def probabilities(self, features: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+        seen = np.array([pair in self.seen for pair in zip(table["class"], table["site"])])
+        says_b = table["class"].eq("B").to_numpy() == (seen == self.is_right_on_seen)
+        return np.stack([~says_b, says_b], axis=1).astype(float)
+
+
+def test_a_remedy_is_judged_at_the_setting_that_its_head_will_choose() -> None:
+    """A head chooses by left-out combinations; another setting is better on kept ones, which count three times here."""
+
+    def fit(rows: Embedded, over: Sequence[str], settings: Sequence[Setting]) -> list[Told]:
+        seen = set(zip(rows.table["class"], rows.table["site"]))
+        return [Told(seen, setting.alike) for setting in settings]
+
+    head = Tuned(fit, (Setting(alike=True), Setting(alike=False)))
+    registry("head").add("told", head)
+    assert not head(TRAIN, OVER, 0).setting.alike
+    found = judge([Arm("real", TRAIN)], OVER, 0, ["told"])
+    assert found.row("real", "told")["value"] == pytest.approx(2 / 8)
 
 
 def test_what_does_not_go_together_is_refused() -> None:

@@ -26,7 +26,7 @@ from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.heads import HEADS, Head, Tuned, Undefined
 from medi.evaluation.classify.heads.contract import inner_hits, predicted
 from medi.evaluation.classify.heads.inner import Fold, inner_folds
-from medi.evaluation.classify.probes import codes, groups, is_real, text
+from medi.evaluation.classify.probes import balanced_score, codes, groups, is_real, text
 from medi.evaluation.classify.scoring import REAL
 from medi.evaluation.features import Embedded, placed
 from medi.evaluation.statistics import Estimate, cluster_bootstrap
@@ -296,9 +296,10 @@ def _mean_recall(hits: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"
 
 
 def _left_out(one: _Set, head: Head, over: Sequence[str], asked: Asked, seed: int) -> tuple[Hits | None, str]:
-    """What a head says of the rows that are asked for, at its best setting; or why it cannot be judged.
+    """What a head says of the rows that are asked for, at the setting that it would choose; or why it cannot be judged.
 
-    A head's settings are chosen on the same rows: the estimate is as optimistic for every head as its grid is long.
+    It chooses by combinations that are left out alone, as `heads.contract.Tuned` does with all training rows. Another
+    setting may be better on kept ones, but it is not the one that the remedy will have.
     """
     if one.reason or not asked.folds:
         return None, one.reason or "no combination can be left out of training"
@@ -307,9 +308,10 @@ def _left_out(one: _Set, head: Head, over: Sequence[str], asked: Asked, seed: in
         answers = asked.hits(answer)
     except Undefined as error:
         return None, str(error)
-    values = [asked.recall(*(part.sum(axis=0, keepdims=True) for part in asked.sums(each)))[0]
-              for each in answers.transpose(1, 0, 2)]  # fmt: skip
-    return answers[:, int(np.argmax(np.round(values, 9)))], ""
+    which = 0 if asked.tested(0).any() else 1
+    tested, labels = asked.tested(which), codes(one.rows.table, ["class"])
+    scores = [balanced_score(hits > 0, labels[tested], asked.combination[tested]) for hits in answers[which][:, tested]]
+    return answers[:, int(np.argmax(np.round(scores, 9)))], ""
 
 
 def _tuned(head: Tuned, one: _Set, over: Sequence[str]) -> Answer:

@@ -180,7 +180,7 @@ def _recommending(s: StudySettings, features: str) -> Stage[Study]:
     decided_by = [s.attribute, s.seed, s.evaluation.stains, s.utility.recommend]
     decided_by += [s.utility.with_models] if inner else []
     name, work = table("recommend"), measuring.recommend_remedy
-    return Stage(name, work, (features,), decided_by, also=inner, discard=discard_parts)
+    return Stage(name, work, (features,), decided_by, version=2, also=inner, discard=discard_parts)
 
 
 def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:
