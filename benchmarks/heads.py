@@ -140,15 +140,18 @@ def held_out(name: str, table: Path, folder: Path) -> Cohort:
     return packed.hold_out(rule=rule)
 
 
-def drawn(seed: int) -> Cohort:
-    """The phantom of a seed with a third of its combinations held out, and fresh patches that test or are set aside."""
-    whole = medi.phantom(patches=4_000, seed=seed)
+def drawn(seed: int, patches: int = 4_000, each: int = 40) -> Cohort:
+    """The phantom of a seed with a third of its combinations held out, and fresh patches that test or are set aside.
+
+    each: test patches of a combination; half as many more are set aside.
+    """
+    whole = medi.phantom(patches=patches, seed=seed)
     held = whole.hold_out(over=OVER, seed=seed, test_seen=0, validation=0, reserve=0)
     train = held.where(split="train")
     seen = set(train.table[list(OVER)].itertuples(index=False, name=None))
     parts = {"test_seen": sorted(seen), "test_unseen": sorted(set(phantom.COMBINATIONS) - seen)}
-    more = [phantom.fresh(each, 40, seed, "test").with_columns(split=name) for name, each in parts.items()]
-    more.append(phantom.fresh(parts["test_unseen"], 60, seed, "oracle").with_columns(split=ASIDE))
+    more = [phantom.fresh(pairs, each, seed, "test").with_columns(split=name) for name, pairs in parts.items()]
+    more.append(phantom.fresh(parts["test_unseen"], each * 3 // 2, seed, "oracle").with_columns(split=ASIDE))
     joined = concatenate([train, *more])
     return replace(joined, info={**joined.info, "certificate": held.info["certificate"]})
 

@@ -63,6 +63,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "spectrum": ("--source", SHARED / "ami_br" / "metadata.csv"),
     "stress": ("--runs", RUNS, "--out", "out"),
     "study": ("--out", "out"),
+    "style": ("--out", "out"),
     "transfer": ("--runs", RUNS, "--out", "out"),
     "trust": ("--out", "out"),
     "utility": ("runs", RUN, "--out", "out"),

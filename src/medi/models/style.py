@@ -25,12 +25,17 @@ Patches = Float[Tensor, "n 3 h w"]  # in [-1, 1]
 Levels = Int64[Tensor, " n"]
 
 
+def _same(channels: int, out: int) -> nn.Conv2d:
+    """A convolution that keeps the size; beyond the edge lies what lies at it, as zeros would darken the edge."""
+    return nn.Conv2d(channels, out, 3, padding=1, padding_mode="replicate")
+
+
 class Block(nn.Module):
     """x + conv(silu(a * conv(silu(x)) + b)), scale a and shift b from the pair of levels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.conv1, self.conv2 = (_same(width, width) for _ in range(2))
         self.style = nn.Linear(width, 2 * width)
 
     def forward(self, x: Float[Tensor, "n w y x"], z: Float[Tensor, "n w"]) -> Float[Tensor, "n w y x"]:
@@ -44,7 +49,7 @@ class Generator(nn.Module):
     def __init__(self, levels: int, width: int, blocks: int) -> None:
         super().__init__()
         self.source, self.target = nn.Embedding(levels, width), nn.Embedding(levels, width)
-        self.first, self.last = nn.Conv2d(12, width, 3, padding=1), nn.Conv2d(width, 12, 3, padding=1)
+        self.first, self.last = _same(12, width), _same(width, 12)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
