@@ -64,6 +64,14 @@ def test_other_patients_of_kept_combinations_are_asked_for_as_well_p5() -> None:
     assert asked.tested(1).mean() > 0.6, "each patient once, where no fold leaves out the combination"
 
 
+def test_combinations_of_one_patient_count_for_no_others() -> None:
+    """The true hold-out cannot test them either, while training keeps them."""
+    few = [pair in FEW for pair in zip(TRAIN.table["class"], TRAIN.table["site"])]
+    patients = TRAIN.table["patient"].mask(few, TRAIN.table["class"] + TRAIN.table["site"])
+    asked, _ = Asked.of(TRAIN.table.assign(patient=patients), OVER, 0)
+    assert asked.shares == (2 / 5, 3 / 5)
+
+
 @pytest.mark.slow
 def test_where_sites_do_nothing_nothing_is_worth_it() -> None:
     plain = rows(3, 0.0, 80, EVERY - MISSING)

@@ -2,8 +2,9 @@
 
 A remedy is a training set under a head. The true hold-out asks for combinations without a training patch, and for
 other patients of those that have some; so does this inner one. Each fold leaves out some combinations, and a part of
-the patients of all others. Recall is weighted as the endpoint has it: the combinations that training lacks count by the
-first, those that it has by the second. Levels are those of a smaller training set; the order is what counts.
+the patients of all others. Recall is weighted as the true hold-out has it: the combinations that training lacks count
+by the first, those that it has, and that several patients show, by the second. Levels are those of a smaller training
+set; the order is what counts.
 
 A set with generated images is judged where each inner hold-out has a model of its own, trained on what it keeps alone.
 """
@@ -215,8 +216,9 @@ class Asked:
 
     @classmethod
     def of(cls, table: pd.DataFrame, over: Sequence[str], seed: int, draws: int | None = None) -> tuple["Asked", str]:
-        """Also what limits it. Of combinations without a training patch there are as many as the crossed table lacks;
-        where none can be left out, patients of kept ones are all that is asked for. draws: the first so many folds."""
+        """Also what limits it. draws: the first so many folds. Left-out combinations count as many as the crossed table
+        lacks, kept ones as many as other patients can test: the true hold-out can test no more of them. Where none can
+        be left out, patients of kept ones are all that is asked for."""
         folds, reason = inner_folds(table, over, seed)
         usable, patients, combination = is_real(table) & placed(table, over), groups(table), codes(table, over)
         kept = len(np.unique(combination[usable]))
@@ -231,7 +233,9 @@ class Asked:
         for number, fold in enumerate(folds):
             others = _others(fold.trains & usable, dealt == number, combination, patients.to_numpy(dtype=object))
             parts.append((fold.trains & ~others, fold.tests, others))
-        shares = ((crossed - kept) / crossed, kept / crossed)
+        testable = len(np.unique(combination[np.any([others for _, _, others in parts], axis=0)]))
+        both = crossed - kept + testable
+        shares = ((crossed - kept) / both, testable / both) if both else (1.0, 0.0)
         return cls(tuple(parts[:draws]), combination, patients, shares, seed), ""
 
     def hits(self, answer: Answer) -> Answers:
