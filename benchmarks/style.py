@@ -75,7 +75,9 @@ def truth(model: Path, train: Cohort, seed: int, size: Size, out: Path) -> dict[
     found: dict[str, list[np.ndarray]] = {}
     for (home, site), part in rows.groupby(["translated_from", "site"]):
         at, images = places[part.index], source.images[:][places[part.index]]
-        clean, noisy = (phantom.twins(source.select(at), str(site), clean=is_clean)[0].images[:] for is_clean in (1, 0))
+        clean, noisy = (
+            phantom.twins(source.select(at), str(site), clean=is_clean)[0].images[:] for is_clean in (True, False)
+        )
         shown = {"style": made.images[part.index.to_numpy()], "untouched": images, "noisy_render": noisy}
         shown |= {name: normalised(name, images, looks[str(home)], looks[str(site)]) for name in NORMALISED}
         for name, pictures in shown.items():
