@@ -42,6 +42,12 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return place / "seed0", (place / "printed.txt").read_text()
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of reports are made but not drawn, for tests that look at numbers, words and files alone."""
+    monkeypatch.setattr("medi.report.parts.to_svg", lambda figure: "<svg></svg>")
+
+
 SMALL = 50_000  # bytes: a file that is copied and not linked; logs, which grow in place, are small
 
 

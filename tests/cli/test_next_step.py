@@ -83,6 +83,7 @@ def test_tables_of_other_cohorts_are_not_named(medi: Medi, folders: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_measures_lead_on_with_the_same_cohorts(medi: Medi, folders: Path) -> None:
     real, good = folders / "real", f"good={folders / 'good'}"
     assert following(fine(medi("embed", real))) == ["fidelity", str(real)]

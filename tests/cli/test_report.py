@@ -32,6 +32,7 @@ def test_a_folder_without_results(medi: Medi) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_study_done_verb_by_verb_has_a_report_of_what_is_there(medi: Medi, folders: Path) -> None:
     real, medi_, cls = folders / "real", f"medi={folders / 'good'}", f"cls={folders / 'flat'}"
     fine(medi("utility", real, medi_, cls, "--over", "class,site", "--arms", "none", "--out", "u"))

@@ -49,6 +49,7 @@ def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_every_set_under_every_head_that_is_named(medi: Medi, folders: Path) -> None:
     """The table `heads`, its lines on the terminal and in the report; the other tables stay as without heads."""
     given = ["utility", folders / "real", f"medi={folders / 'good'}", "--over", "class,site", "--arms", "none"]

@@ -102,6 +102,7 @@ def run(home: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: Medi, home: Path) -> None:
     results = read_json(run / "results.json")
     assert {"real", "cls", "medi", "oracle"} <= set(results["balanced_accuracy"]["unseen"])
@@ -160,6 +161,7 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_killed_run_goes_on_and_ends_with_the_same_numbers(home: Path, tmp_path: Path) -> None:
     """P4, P12: SIGKILL in the middle; the same command gives the figures of an uninterrupted run."""
     (home / "tiny.yaml").write_text(yaml.safe_dump(TINY))
