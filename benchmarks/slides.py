@@ -213,7 +213,8 @@ def main() -> None:
         folder = Path(home)
         write_cohort(folder, edge, slides)
         seconds, peak, patches = plan_many(folder, edge, coordinates)
-        pair(folder / "one", folder, 512, workers)  # warms up
+        if not quick:
+            pair(folder / "one", folder, 512, workers)  # warms up
         reduced, reduced_cpu, loop = compared(folder, 512, workers, repeats)
         plain, plain_cpu, plain_loop = compared(folder, 256, workers, repeats)
     found = {
