@@ -63,6 +63,9 @@ FACTS = {
     "virchow": Facts(1280, 16, 14, 257, 2560, 6832, gated=True, mode=BICUBIC, mean_too=True),
     "virchow2": Facts(1280, 16, 14, 261, 2560, 6832, gated=True, registers=4, mode=BICUBIC, mean_too=True),
     "h-optimus-0": Facts(1536, 24, 14, 256, 1536, 8192, gated=True, registers=4, mode=BICUBIC, norm=BIOPTIMUS),
+    "h0-mini": Facts(
+        768, 12, 14, 256, 1536, 4096, gated=True, registers=4, mode=BICUBIC, norm=BIOPTIMUS, mean_too=True
+    ),
     "gigapath": Facts(1536, 24, 16, 197, 1536, 8192, gated=True, resize=256, mode=BICUBIC),
     "kaiko-s16": Facts(384, 6, 16, 197, 384, 1536, scale=False, norm=HALVES),
     "kaiko-s8": Facts(384, 6, 8, 785, 384, 1536, scale=False, norm=HALVES),

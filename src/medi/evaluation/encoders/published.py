@@ -1,7 +1,8 @@
 """The pretrained encoders that are known by name: facts as their publishers state them, no weights and no torch.
 
 Sources: the model cards and the code beside them (UNI, CONCH, Virchow2, H-optimus, Prov-GigaPath, Phikon-v2, Kaiko),
-the card and the loader of the TRIDENT authors (Virchow), the card (Midnight-12k, whose filter is our choice),
+the card and the loader of the TRIDENT authors (Virchow), the card (Midnight-12k, whose filter is our choice), the card
+and open programs that read the file behind its gate (H0-mini: LazySlide and others state the same normalisation),
 timm's own configurations (DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0 (imagenet).
 """
 
@@ -208,6 +209,17 @@ _ALL = (
         "vit_giant_patch14_reg4_dinov2",
         GIANT,
         Transform(filter="bicubic", normalisation=BIOPTIMUS),
+    ),
+    Published(
+        "h0-mini",
+        "bioptimus/H0-mini",
+        CC_BY_NC_ND,
+        True,
+        1536,
+        "vit_base_patch14_reg4_dinov2",
+        _timm(img_size=224, init_values=1e-5, reg_tokens=4, mlp_ratio=5.33334, global_pool="") | SWIGLU,
+        Transform(filter="bicubic", normalisation=BIOPTIMUS),
+        "token+mean",
     ),
     Published(
         "gigapath",
