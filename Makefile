@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # A process for each core and one more, as tests wait for processes and browsers of theirs; 5 at most, of one thread.
 # Compiled modules are kept, as tests start many processes; a file's tests stay together, files with slow tests come first.
+# Fast tests wait for nothing: one process for each core.
+CORES := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 4))")
 WORKERS := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 5))")
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	--no-loadscope-reorder
@@ -16,7 +18,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medi demo
 
 check: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --numprocesses $(CORES) -m "not slow"
 
 test: lint browser
 	$(PYTEST)

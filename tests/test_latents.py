@@ -68,6 +68,7 @@ def test_guidance(latent_model: Path, rows: Any) -> None:  # noqa: F811
     assert (sample_images(denoiser, rows, 3, strong) != plain).any()
 
 
+@pytest.mark.slow
 def test_another_space_guides_nothing_and_nothing_is_clipped(latent_model: Path, rows: Any, tmp_path: Path) -> None:  # noqa: F811
     denoiser, checkpoint = load_model(latent_model)
     mean = [value + 1 for value in checkpoint.latents["mean"]]
@@ -109,6 +110,7 @@ def test_adaptation(latent_model: Path, rows: Any, tmp_path: Path) -> None:  # n
     assert images.shape == (6, SIZE, SIZE, 3)
 
 
+@pytest.mark.slow
 def test_app(latent_model: Path, tmp_path: Path) -> None:  # noqa: F811
     bench, told = LoneModel(latent_model, tmp_path), []
     wish = Wish(bench.first.name, {"class": "a", "site": "A", "age": "1"}, steps=2, n=4)
@@ -190,6 +192,7 @@ def test_the_verb_trains_on_latents_and_says_how_good_they_are(
     assert len(list(Path("packed/latents").iterdir())) == 2, "training and validation patches"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "taef2").exists(), reason="needs the weights of ../shared/data/taef2")
 def test_what_is_for_trials_is_not_exported(latent_model: Path, tmp_path: Path) -> None:  # noqa: F811
     denoiser, checkpoint = load_model(latent_model)

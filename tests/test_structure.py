@@ -30,6 +30,7 @@ def test_no_module_is_long() -> None:
     assert not {name: count for name, count in lines.items() if count > MOST_LINES}
 
 
+@pytest.mark.slow
 def test_functions_are_short() -> None:
     lines = functions()
     assert not {name: count for name, count in lines.items() if count > MOST_FUNCTION_LINES}

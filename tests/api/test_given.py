@@ -103,6 +103,7 @@ def test_sets_of_two_encoders_are_refused_and_both_are_named(
             measure(real, made=made)
 
 
+@pytest.mark.slow
 def test_sets_are_compared_with_each_other_where_the_real_one_says_nothing(real: Cohort, tmp_path: Path) -> None:
     """Defect: each set was compared with the real one alone."""
     bare = {**real.info["features"], "encoder": ""}

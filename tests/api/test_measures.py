@@ -64,6 +64,7 @@ def test_without_a_split_all_real_rows_give_the_shares(real: Cohort, made: Cohor
     assert (table[(table["scope"] == "class") & (table["metric"] == "frechet")]["n_real"] == 20).all()
 
 
+@pytest.mark.slow
 def test_results_show_draw_and_save_themselves(found: Fidelity, tmp_path: Path) -> None:
     assert "my - model" in str(found)
     assert "<table" in found._repr_html_()

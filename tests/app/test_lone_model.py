@@ -35,6 +35,7 @@ def test_a_model_alone_samples(name: str, run_folder: Path, tmp_path: Path) -> N
     assert page.build(bench) is not None
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_count_says_nothing_of_combinations(tmp_path: Path) -> None:
     bench = LoneModel(GOLDEN, tmp_path)
     assert bench.trained(bench.first, {"class": bench.first.schema.classes.levels[0]}) is None
@@ -62,6 +63,7 @@ def test_the_verdict_is_what_the_results_say(content: dict[str, Any], expected: 
     assert verdict_of(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_a_table_is_audited_from_the_start(tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("patch,label,site\n" + "".join(f"p{i},{'ab'[i % 2]},{'xy'[i % 2]}\n" for i in range(40)))

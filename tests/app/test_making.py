@@ -57,6 +57,7 @@ def test_images_come_a_few_at_a_time_and_progress_counts_the_evaluations(bench: 
     assert [len(item.images) for item in told if isinstance(item, Made)] == [AT_ONCE, 6, 6]
 
 
+@pytest.mark.slow
 def test_a_seed_gives_its_images_and_another_site_shares_their_noise(bench: Workbench) -> None:
     """P3: an image goes by its seed and number alone."""
     first = made(bench, quick())
@@ -123,6 +124,7 @@ def test_an_unknown_level_is_refused(bench: Workbench) -> None:
         made(bench, quick(conditions=CELL | {"class": "Mars"}))
 
 
+@pytest.mark.slow
 def test_a_translation_starts_at_the_patch_and_ends_at_the_other_level(bench: Workbench) -> None:
     patch = bench.real({"class": "LUAD", "site": "NA"}, 1)
     assert patch is not None

@@ -50,6 +50,7 @@ def test_bad_input_is_one_line_p12(medi: Medi, source: Path) -> None:
     refused(medi("audit", source), "is not UTF-8")
 
 
+@pytest.mark.slow
 def test_tar_with_a_path_outside_is_refused_p11(medi: Medi, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for name, content in (("../evil.jpg", b"x"), ("s/1.jpg", b"x"), ("s/1.json", b'{"label": "a"}')):
@@ -122,6 +123,7 @@ def test_guesses_are_told_and_unknown_patients_warned_of_p5(medi: Medi, source: 
     assert "no column is" not in fine(medi("audit", source, "--patient", "", "--out", "d")), "slides stand for patients"
 
 
+@pytest.mark.slow
 def test_without_an_attribute_it_says_what_cannot_be_judged(medi: Medi) -> None:
     """A folder of classes gave an empty table and "chance nan"."""
     for name in "ab":
@@ -135,6 +137,7 @@ def test_without_an_attribute_it_says_what_cannot_be_judged(medi: Medi) -> None:
     assert shown.splitlines()[-1] == "next: medi init patches"
 
 
+@pytest.mark.slow
 def test_headings_are_not_broken(medi: Medi, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     lines = fine(medi("audit", source, "--attributes", "site", "--out", "a")).splitlines()

@@ -82,6 +82,7 @@ def test_images_and_their_table_are_read_again_p11(form: str, odd: Cohort, medi:
     refused(medi("export", "samples", "--as", form, "--untested"), "--as does not go with --untested")
 
 
+@pytest.mark.slow
 def test_tars_are_read_again(odd: Cohort, medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medi.export.images.SHARD", 50)
     fine(medi("export", "samples", "--as", "webdataset", "--keep-ids", "--out", "tars"))
@@ -89,6 +90,7 @@ def test_tars_are_read_again(odd: Cohort, medi: Medi, monkeypatch: pytest.Monkey
     check_same(read("tars", attributes=["site"]), odd, named=False)
 
 
+@pytest.mark.slow
 def test_names_of_patients_stay_at_home_with_their_key(odd: Cohort, medi: Medi) -> None:
     """Two exports of one cohort agree; what is given away holds neither key nor name."""
     for out in ("one", "two"):

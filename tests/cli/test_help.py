@@ -69,6 +69,7 @@ def test_version(medi: Medi) -> None:
     assert fine(medi("--version")) == f"medi {__version__}\n"
 
 
+@pytest.mark.slow
 def test_names_that_are_not_known_are_answered_with_known_ones(medi: Medi) -> None:
     refused(medi("adit"), "No such command 'adit'; did you mean audit")
     refused(medi("xyzzy"), "No such command 'xyzzy'; known: demo, init, run")
@@ -77,6 +78,7 @@ def test_names_that_are_not_known_are_answered_with_known_ones(medi: Medi) -> No
     refused(medi("holdout", "x", "--rat", "1"), "did you mean --rate")
 
 
+@pytest.mark.slow
 def test_help_is_there_in_no_time_and_without_torch() -> None:
     code = "import sys; from medi.cli import main; sys.argv[1:] = ['-h']; main.main()"
     check = f"import sys\ntry:\n exec({code!r})\nfinally:\n print([m for m in ('torch', 'pandas') if m in sys.modules])"

@@ -86,6 +86,7 @@ def test_what_a_person_answers_is_taken(medi: Medi, monkeypatch: pytest.MonkeyPa
     assert study.cohort.read["missing"] == {"Scanner": ["n/a"]}
 
 
+@pytest.mark.slow
 def test_folders_of_classes_and_sites(medi: Medi) -> None:
     for name in (f"{c}/{s}" for c in "ab" for s in "xyz"):
         Path("patches", name).mkdir(parents=True)

@@ -118,6 +118,7 @@ def test_the_page_shows_these_commands_and_no_others() -> None:
     assert set(re.findall(r"`(medi \w+ [^`]+)`", table)) == {command for command, _ in CASES.values()} | ELSEWHERE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_from_file_to_verdict_by_the_documented_command(name: str, medi: Medi) -> None:
     command, make = CASES[name]
@@ -208,6 +209,7 @@ def test_a_fault_is_one_line_and_nothing_is_written(name: str, medi: Medi) -> No
     assert not Path("run").exists(), "code in a file was run"
 
 
+@pytest.mark.slow
 def test_features_that_are_all_the_same_are_told(medi: Medi) -> None:
     of_slides(lambda path, x, c: np.save(path, np.full_like(x, 0.1)), ".npy")
     assert "6 of 6 features are the same in all rows" in fine(medi(*shlex.split(FEATURES)[1:]))

@@ -25,6 +25,7 @@ def test_bad_images_fail_by_name_or_are_listed(medi: Medi, source: Path) -> None
     assert len(Cohort.load(Path("k"))) == 46
 
 
+@pytest.mark.slow
 def test_interruption_says_how_to_go_on_p12(medi: Medi, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, calls = packing.pack_unit, count()
 

@@ -54,6 +54,7 @@ def test_models_tell_their_cost_and_are_judged_p12(medi: Medi, held: Path, monke
     assert "models: 1 (medi), all trained and sampled before" in fine(medi("recommend", held, *asked))
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(medi: Medi, held: Path) -> None:
     refused(medi("recommend", held, "--images", "9", "--out", "r"), "--images goes with --with-models; add that")
     refused(medi("recommend", held, "--dry-run", "--out", "r"), "--dry-run goes with --with-models; add that")

@@ -14,6 +14,7 @@ from small_cohorts import MODEL_SCHEMA as SCHEMA
 QUICK = ("--steps", 2, "--batch", 8)
 
 
+@pytest.mark.slow
 def test_a_table_of_counts_becomes_a_cohort(verb: Medi) -> None:
     assert "sampled: 11 images, dpm_solver_2m, 2 steps" in fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK))
     cohort = Cohort.load(Path("s"))

@@ -43,6 +43,7 @@ def verb(medi: Medi, tmp_path: Path) -> Medi:
     return medi
 
 
+@pytest.mark.slow
 def test_a_cohort_at_another_level(verb: Medi) -> None:
     shown = fine(verb("transfer", "m", "c", "--to", "X", "--out", "t", *QUICK))
     assert "translated: 4 patches to site X, dpm_solver_2m, 2 steps" in shown
@@ -54,6 +55,7 @@ def test_a_cohort_at_another_level(verb: Medi) -> None:
     assert Path("t/pixels.npy").stat().st_mtime_ns == before, "done before"
 
 
+@pytest.mark.slow
 def test_a_style_model_shows_patches_too(verb: Medi) -> None:
     """As of a study: levels without a training patch are unknown to it, options of a MeDi model are refused."""
     table = pd.DataFrame({"sample_id": list("abcd"), "class": ["LUAD", "LUAD", "LUSC", "LUSC"], "site": list("XYXY")})
@@ -71,6 +73,7 @@ def test_a_style_model_shows_patches_too(verb: Medi) -> None:
     refused(verb("transfer", "run/style-model", "images", "--to", "X", "--out", "u"), "site of a patch is not known")
 
 
+@pytest.mark.slow
 def test_one_image_at_all_levels(verb: Medi) -> None:
     """A level called NA is a level (P6); the class is not known and goes by the null vector."""
     fine(verb("transfer", "m", "images/0.png", "--known", "site=Y", "--to", "all", "--own", "--out", "t", *QUICK))

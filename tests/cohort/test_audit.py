@@ -43,6 +43,7 @@ def value(table: pd.DataFrame, column: str, **where: str) -> float:
     return rows[column].iloc[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_equal_groupby_at_every_level(seed: int) -> None:
     table = cohort(seed)
@@ -57,6 +58,7 @@ def test_counts_equal_groupby_at_every_level(seed: int) -> None:
                                       check_index_type=False)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["site", "scanner"])
 def test_association_equals_scipy_and_sklearn(seed: int, name: str) -> None:
@@ -76,6 +78,7 @@ def test_association_equals_scipy_and_sklearn(seed: int, name: str) -> None:
     assert value(rows, "determination", attribute=name, unit="patch") == pytest.approx(1 - given / entropy(grid.sum()))
 
 
+@pytest.mark.slow
 def test_bias_correction_is_bergsmas_formula_and_unbiased_under_independence() -> None:
     g = seeds.generator("test bergsma")
     corrected, plain = [], []
@@ -92,6 +95,7 @@ def test_bias_correction_is_bergsmas_formula_and_unbiased_under_independence() -
     assert np.mean(corrected) < 0.5 * np.mean(plain)
 
 
+@pytest.mark.slow
 def test_share_of_rows_in_levels_of_one_class() -> None:
     table = cohort(0)
     table["class"] = table["class"].where(table["site"] != "h3", "c1")
@@ -109,6 +113,7 @@ def test_slide_and_patient_units_count_each_once() -> None:
         pd.testing.assert_frame_equal(once[once["unit"] == unit], often[often["unit"] == unit])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_correlation_ratio_equals_explained_variance(seed: int) -> None:
     table = cohort(seed)
@@ -120,6 +125,7 @@ def test_correlation_ratio_equals_explained_variance(seed: int) -> None:
     assert row["eta"] == pytest.approx(np.sqrt(row["eta_squared"]))
 
 
+@pytest.mark.slow
 def test_missingness_per_class() -> None:
     table = cohort(2)
     found = audited(table).missingness
@@ -130,6 +136,7 @@ def test_missingness_per_class() -> None:
         assert rows["share"].to_dict() == pytest.approx(expected["mean"].to_dict())
 
 
+@pytest.mark.slow
 def test_empty_and_rare_combinations_are_listed() -> None:
     table = cohort(0).query("not (`class` == 'c1' and site == 'h2')")
     few = (table["class"] == "c0") & (table["site"] == "h1")
@@ -148,6 +155,7 @@ def ceiling(table: pd.DataFrame, *names: str) -> dict[str, float]:
     return dict(zip(found["attribute"], found["balanced_accuracy"]))
 
 
+@pytest.mark.slow
 def test_ceiling_is_one_where_the_attribute_tells_and_chance_where_it_does_not() -> None:
     telling = cohort(0, n=2000, skew=1.0)
     assert ceiling(telling, "site")["site"] == 1.0
@@ -165,6 +173,7 @@ def test_ceiling_is_not_fooled_by_rare_levels_p9() -> None:
     assert ceiling(table, "site")["site"] < 0.5
 
 
+@pytest.mark.slow
 def test_ceiling_of_two_attributes_sees_what_neither_shows_alone() -> None:
     g = seeds.generator("xor")
     a, b = g.integers(0, 2, 3000), g.integers(0, 2, 3000)
@@ -201,6 +210,7 @@ def test_attributes_that_determine_each_other_are_noted() -> None:
     assert not any("told apart" in found for found in audited(crossed).notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"site": ""}, {"site": "h0"}, {"class": "c0"}])
 def test_undefined_is_nan_with_a_reason_p7(change: dict[str, str]) -> None:
     table = cohort(0).assign(**change)

@@ -65,6 +65,7 @@ def test_patches_are_shown_real_beside_synthetic() -> None:
         cohort.show(small)
 
 
+@pytest.mark.slow
 def test_a_dataset_has_every_patch_once_with_its_codes_p1() -> None:
     cohort = medi.phantom(patches=60, seed=0)
     items = list(cohort.as_dataset())
@@ -77,6 +78,7 @@ def test_a_dataset_has_every_patch_once_with_its_codes_p1() -> None:
         assert found == {name: column[i] for name, column in codes.items()}
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said() -> None:
     cohort = medi.phantom(patches=100, seed=0)
     with pytest.raises(medi.MediError, match="has no hold-out; call hold_out first"):

@@ -38,6 +38,7 @@ def test_angles_are_those_of_geometry() -> None:
     assert degrees((1.0, 1.0, 0.0), (1.0, 0.0, 0.0)) == pytest.approx(45)
 
 
+@pytest.mark.slow
 def test_a_cohort_of_the_families_is_the_same_for_the_same_seed_p3() -> None:
     first, second = (cohort(0, 24, tissues=4, sites=3) for _ in range(2))
     assert first.digest() == second.digest() != cohort(1, 24, tissues=4, sites=3).digest()
@@ -45,6 +46,7 @@ def test_a_cohort_of_the_families_is_the_same_for_the_same_seed_p3() -> None:
     assert first.images[:].std() > 10
 
 
+@pytest.mark.slow
 def test_patches_are_described_by_their_factors() -> None:
     made = cohort(2, 24, tissues=4, sites=3)
     found = described(made, 2)

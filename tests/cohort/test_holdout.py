@@ -85,6 +85,7 @@ def test_sharing_and_reserve_never_empty_a_training_combination(seed: int) -> No
     assert all(number < kept[slide] for slide, number in reserved.groupby("slide").size().items())
 
 
+@pytest.mark.slow
 def test_shares_are_reached_where_patients_are_plenty() -> None:
     table = cohort(3, patients=600, mixed=0.0)
     found = design(table, schema_of(table), Rule(test_seen=0.2, validation=0.1, reserve=0.05), 0)
@@ -99,6 +100,7 @@ def test_shares_are_reached_where_patients_are_plenty() -> None:
     assert rows["reserve"] == round(0.05 * (rows["reserve"] + rows["train"]))
 
 
+@pytest.mark.slow
 def test_the_same_design_for_any_order_of_the_rows_p3() -> None:
     table = cohort(1)
     found = design(table, schema_of(table), seed=5)
@@ -136,6 +138,7 @@ def test_combinations_that_lose_all_patients_count_as_unseen_p5() -> None:
     assert list(found.split[:2]) == ["test_unseen", "test_unseen"]
 
 
+@pytest.mark.slow
 def test_site_folds_hold_out_every_site_once_with_all_classes() -> None:
     table = cohort(5, patients=400, sites=12)
     folds = [design(table, schema_of(table), Rule("sites", ("site",), folds=3, fold=f), 0) for f in range(3)]
@@ -198,6 +201,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         found.apply(table.assign(sample_id=table["sample_id"] + "!"))
 
 
+@pytest.mark.slow
 def test_infeasible_rate_says_what_is_feasible() -> None:
     """A 3 x 4 grid of one-class patients keeps at least max(3, 4) combinations, so at most 8 can be held out."""
     grid = [(f"c{c}", f"h{h}") for c in range(3) for h in range(4)]
@@ -313,6 +317,7 @@ def published(name: str) -> set[str]:
     return set(pd.read_csv(TCGA / f"published_{name}.csv", dtype=str, keep_default_na=False)["slide_submitter_id"])
 
 
+@pytest.mark.slow
 def test_published_split_is_rebuilt_slide_for_slide(slides: pd.DataFrame) -> None:
     found = design(slides, Schema.infer(slides, ["site", "gender", "race"]), Rule.published(), 0)
     split = found.apply(slides)
@@ -324,6 +329,7 @@ def test_published_split_is_rebuilt_slide_for_slide(slides: pd.DataFrame) -> Non
     assert verify(split, found.certificate) == []
 
 
+@pytest.mark.slow
 def test_site_codes_cannot_be_held_out_but_hospitals_can(slides: pd.DataFrame) -> None:
     with pytest.raises(MediError, match="only 0 were found"):
         design(slides, Schema.infer(slides, ["site"]), seed=0)

@@ -46,6 +46,7 @@ def audited(combinations: list[tuple[str, str]]) -> Audit:
     return audit(table, Schema.infer(table, ["site"]))
 
 
+@pytest.mark.slow
 def test_an_audit_says_what_is_determined_and_what_to_collect_first() -> None:
     found = audited([("A", "x"), ("B", "x"), ("A", "y"), ("C", "z")])
     assert found.size["combinations"]["site"] == {"combinations": 9, "empty": 5, "rare": 0, "identifiable": 5}

@@ -85,6 +85,7 @@ def test_entries_that_say_nothing_must_be_named(tmp_path: Path) -> None:
         cohort.official_split("foldd")
 
 
+@pytest.mark.slow
 def test_the_verb_takes_it_and_names_the_leak(tmp_path: Path, medi: Medi) -> None:
     table(tmp_path / "t.csv", fold=["1", "0", *["0"] * 6, *["1"] * 8])
     words = ["t.csv", "--label", "diagnosis", "--attributes", "site"]

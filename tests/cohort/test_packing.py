@@ -63,6 +63,7 @@ def test_packed_pixels_are_pillows_and_stay_in_order_p2(tmp_path: Path, source: 
     assert packed.info["packing"]["skipped"] == []
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_packs_the_same_p3(tmp_path: Path, source: Callable[..., Cohort]) -> None:
     many = source(150)
     calls: list[tuple[int, int]] = []
@@ -208,6 +209,7 @@ def broken(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_broken_images_are_named_or_listed(tmp_path: Path, source: Callable[..., Cohort]) -> None:
     good = source(2).table["image"].tolist()
     reasons = broken(tmp_path / "images")
@@ -315,6 +317,7 @@ def resumed(killed: Cohort, folder: Path) -> tuple[Cohort, int]:
     return packed, len(done) * packing.UNIT
 
 
+@pytest.mark.slow
 def test_resume_does_only_the_rest_p12(tmp_path: Path, killed: Cohort) -> None:
     packed, work = resumed(killed, tmp_path)
     assert work == 2 * packing.UNIT
@@ -324,6 +327,7 @@ def test_resume_does_only_the_rest_p12(tmp_path: Path, killed: Cohort) -> None:
     assert calls == [], "finished: nothing is done again"
 
 
+@pytest.mark.slow
 def test_damaged_unit_and_torn_log_are_done_again_p12(tmp_path: Path, killed: Cohort) -> None:
     work = tmp_path / "out" / "unfinished"
     store = np.load(work / "pixels.npy", mmap_mode="r+")
@@ -349,6 +353,7 @@ def test_a_kill_before_the_head_costs_nothing_p12(
     assert packed.digest() == pack(few, tmp_path / "images", tmp_path / "whole", 8, workers=1).digest()
 
 
+@pytest.mark.slow
 def test_another_recipe_starts_anew_or_is_refused(tmp_path: Path, killed: Cohort) -> None:
     packed = pack(killed, tmp_path / "images", tmp_path / "out", 4, workers=1)
     assert packed.images.size == 4
@@ -356,6 +361,7 @@ def test_another_recipe_starts_anew_or_is_refused(tmp_path: Path, killed: Cohort
         pack(killed, tmp_path / "images", tmp_path / "out", 8, workers=1)
 
 
+@pytest.mark.slow
 def test_skipped_images_do_not_pass_a_later_fail(tmp_path: Path, source: Callable[..., Cohort]) -> None:
     many = source(200)
     (tmp_path / "images" / "3.png").unlink()

@@ -115,6 +115,7 @@ def test_slides_and_patients_are_of_the_stated_size_p5() -> None:
     assert table.groupby("patient")[["class", "site"]].nunique().eq(1).all(axis=None)
 
 
+@pytest.mark.slow
 def test_group_follows_the_site_and_is_missing_for_one_in_seven_patients() -> None:
     for site in ("Elm", "Alder"):
         drawn = [cohorts._group(f"{site}-solid-x.0-p{i}", 0) for i in range(2000)]
@@ -153,6 +154,7 @@ def test_nuclei_are_darker_than_what_surrounds_them(crossed: Cohort) -> None:
     assert (outside - inside > 10).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_the_three_seeds_move_one_thing_each(crossed: Cohort) -> None:
     source = crossed.where(site="Willow")
     base, masks = phantom.twins(source, "Willow", Seeds(0, 0, 0))
@@ -174,6 +176,7 @@ def test_clean_twins_do_not_depend_on_the_sensor_seed(crossed: Cohort) -> None:
     assert 0.3 < np.abs(one.images[:].astype(int) - source.images[:]).mean() < 5.0
 
 
+@pytest.mark.slow
 def test_another_stain_takes_the_place_of_the_sites(crossed: Cohort) -> None:
     source = crossed.where(site="Rowan")
     own, _ = phantom.twins(source, "Cedar", clean=True)
@@ -217,6 +220,7 @@ def test_an_unstained_section_shows_the_background() -> None:
     assert image.reshape(-1, 3).std(axis=0).max() == 0
 
 
+@pytest.mark.slow
 def test_infiltrate_grows_with_the_group() -> None:
     cover = {
         group: np.mean([phantom.cut("spindle", group, f"s{i}", f"p{i}", 0, 32).nuclei.mean() for i in range(40)])
@@ -237,6 +241,7 @@ def test_colours_are_those_of_haematoxylin_and_eosin(crossed: Cohort) -> None:
     assert gaps[np.triu_indices(8, 1)].min() > 5
 
 
+@pytest.mark.slow
 def test_patches_of_one_slide_resemble_each_other() -> None:
     slides = phantom.fresh([("solid", "Alder")], 64, 0, "slides", patches_per_slide=8)
     colours = mean_colours(slides).groupby(slides.table["slide"])

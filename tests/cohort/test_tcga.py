@@ -150,6 +150,7 @@ def test_real_site_table_merges_variants() -> None:
     assert len(set(tcga.hospitals(table, aliases=True).values())) == 171
 
 
+@pytest.mark.slow
 @real
 def test_real_names_are_the_published_ones() -> None:
     names = set(read_rows(TCGA / "published_train.csv")["cancer_type"])

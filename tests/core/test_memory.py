@@ -23,6 +23,7 @@ print(faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc alone needs it")
 def test_blocks_are_touched_for_the_first_time_once() -> None:
     """Five times 32 MiB are 40,960 pages of 4 KiB, if they had to be mapped anew each time."""

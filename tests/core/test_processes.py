@@ -156,6 +156,7 @@ def _zombie(pid: int) -> bool:
     return path.exists() and path.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 def test_results_come_as_they_are_made_and_no_task_is_lost(workers) -> None:
     with Pool(2) as pool:
         assert sorted(pool.map(workers.square, [(n,) for n in range(20)])) == [n * n for n in range(20)]
@@ -166,6 +167,7 @@ def test_results_come_as_they_are_made_and_no_task_is_lost(workers) -> None:
         Pool(0)
 
 
+@pytest.mark.slow
 def test_neighbours_go_to_one_worker_which_then_helps_the_others(workers) -> None:
     with Pool(2) as pool:
         found = list(pool.map(workers.own, [(n,) for n in range(20)], in_shares=True))
@@ -180,6 +182,7 @@ def test_neighbours_go_to_one_worker_which_then_helps_the_others(workers) -> Non
     assert _next(shares, 1) is None
 
 
+@pytest.mark.slow
 def test_threads_are_set_before_torch_is_loaded(workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with Pool(1, threads=2, apart=True) as pool:
@@ -187,6 +190,7 @@ def test_threads_are_set_before_torch_is_loaded(workers, monkeypatch: pytest.Mon
     assert os.environ["OMP_NUM_THREADS"] == "1", "this process keeps its own"
 
 
+@pytest.mark.slow
 def test_workers_see_the_environment_of_the_moment(workers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their server may have been started long before."""
     for value in ("one", "two"):
@@ -195,6 +199,7 @@ def test_workers_see_the_environment_of_the_moment(workers, monkeypatch: pytest.
             assert list(pool.map(workers.environment, [("MEDI_TEST",)])) == [value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guard", ["", 'if __name__ == "__main__":\n    '])
 def test_a_script_needs_no_main_guard(workers, tmp_path: Path, guard: str) -> None:
     script = tmp_path / "script.py"
@@ -226,6 +231,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_workers_know_the_extensions_of_their_parent(workers, tmp_path: Path) -> None:
     """What a file registers here is known to every worker."""
     from medi.core.registry import load_extensions

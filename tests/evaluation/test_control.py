@@ -164,6 +164,7 @@ def test_crossed_probes_alone_say_what_they_say_beside_others() -> None:
         control(None, *parts[1:], **(asked | {"crossed": None}))
 
 
+@pytest.mark.slow
 def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
     dice = np.random.default_rng(0)
     truth = dice.integers(0, 2, 60).astype(np.float64)

@@ -73,6 +73,7 @@ def test_turned_and_noisy_copies_are_found_and_fresh_patches_are_none(found: Mem
     assert "72 reserved patches" in real["reason"]
 
 
+@pytest.mark.slow
 def test_patches_of_training_slides_leak_more_than_those_of_other_patients(found: Memorisation) -> None:
     """The null is at 5 % by construction; reserved patches know their slide."""
     assert value(found, "slide_leak", "reserve")["value"] > 0.10
@@ -133,6 +134,7 @@ def test_grids_are_means_of_cells_less_the_mean_colour() -> None:
     assert np.abs(grids(Pixels.of(odd))).max() < 1e-4, "constant patches of any size"
 
 
+@pytest.mark.slow
 def test_plain_patches_are_no_copies(training: tuple[Patches, Patches, Patches]) -> None:
     """Plain patches, alike to everything, are no copies of each other."""
     train, reserve, others = training

@@ -48,6 +48,7 @@ def reasons(figures: list[Figure]) -> set[str]:
     return {found.reason for found in figures}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [made(1, 1), made(0.3, 1.2, patients=5, patches=7, seed=3)])
 def test_equal_to_croma(rows: Embedded) -> None:
     import croma
@@ -65,6 +66,7 @@ def test_equal_to_croma(rows: Embedded) -> None:
     np.testing.assert_allclose(list(found.values()), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_class_and_site_are_told_apart() -> None:
     by_class, by_site = (values(near_figures(made(*of), OVER)) for of in ((1.5, 0.2), (0.2, 1.5)))
     for figure, neutral in (("ri", 0.5), ("mari", 0.5), ("croma", 0.0)):
@@ -72,6 +74,7 @@ def test_class_and_site_are_told_apart() -> None:
     assert clustering_score(made(0.2, 1.5, patients=4), OVER).value < -0.5
 
 
+@pytest.mark.slow
 def test_neighbours_of_the_same_patient_are_left_out() -> None:
     """Copies of a patch in its own patient change nothing but the counts: each patch then is there twice."""
     rows = made(1, 1, patches=1)
@@ -108,6 +111,7 @@ def test_what_is_undefined_has_a_reason_p7(change, reason: str) -> None:
     assert set(found["reason"]) == {reason}
 
 
+@pytest.mark.slow
 def test_croma_is_refused_where_patches_lack_neighbours_p7() -> None:
     rows = made()
     whole = rows.take(~((rows.table["class"] == "A") & (rows.table["site"] == "y")).to_numpy())
@@ -149,6 +153,7 @@ def test_patches_are_drawn_in_turn_from_all_combinations() -> None:
     assert chosen(few, OVER, 24, 1).table["sample_id"].tolist() != drawn["sample_id"].tolist()
 
 
+@pytest.mark.slow
 def test_the_clustering_score_is_pathorobs() -> None:
     """As published: ARI with the class less ARI with the site, of k-means on features of unit length."""
     rows = made(1.5, 0.4, patients=4, patches=4)

@@ -36,6 +36,7 @@ def hierarchy(seed: int, clusters: int = 30, each: int = 10) -> tuple[np.ndarray
     return rng.normal(size=clusters)[index] + 0.3 * rng.normal(size=len(index)), index.astype(str)
 
 
+@pytest.mark.slow
 def test_matches_a_plain_loop_over_resampled_clusters() -> None:
     values, clusters = hierarchy(1, 25, 4)
     rng, names = np.random.default_rng(5), np.unique(clusters)
@@ -60,6 +61,7 @@ def test_clusters_cover_where_patches_do_not() -> None:
     assert covered["patches"] <= 56
 
 
+@pytest.mark.slow
 def test_paired_interval_is_calibrated_and_narrower_than_an_unpaired_one() -> None:
     covered = 0
     for seed in range(80):

@@ -142,6 +142,7 @@ def test_generator_and_single_levels(pipe: Any) -> None:
     assert one.size == (8, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("conditions", "words"),
     [
@@ -161,6 +162,7 @@ def test_what_cannot_be_asked_is_named(conditions, words: str, pipe: Any) -> Non
     assert type(error.value).__name__ == "MediError"
 
 
+@pytest.mark.slow
 def test_folder_appears_whole_or_not_at_all(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P12; an older export is replaced, another folder is not."""
 
@@ -189,6 +191,7 @@ def test_folder_appears_whole_or_not_at_all(model: Path, tmp_path: Path, monkeyp
         export(model, tmp_path / "x", "site", untested=True)
 
 
+@pytest.mark.slow
 def test_exported_source_stands_alone() -> None:
     """Everything used is defined, nothing of ours is imported, nothing unused is carried along."""
     text = bundle("medi.export.pipeline", "MediPipeline")
@@ -201,6 +204,7 @@ def test_exported_source_stands_alone() -> None:
         bundle("medi.core.errors", "nothing")
 
 
+@pytest.mark.slow
 def test_two_meanings_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The export once held two functions named ddpm_sigmas, and the wrong one won."""
     text = bundle("medi.export.pipeline", "MediPipeline")
@@ -216,6 +220,7 @@ def test_two_meanings_of_one_name_are_refused(tmp_path: Path, monkeypatch: pytes
         bundle("clash_b", "both")
 
 
+@pytest.mark.slow
 def test_training_records_what_the_card_lists(cohort: Cohort, tiny: NetworkSettings, tmp_path: Path) -> None:
     """From training to the card, for a model of the class alone too: its data had sites."""
     recipe = Recipe(images=16, batch=16, save_every=16)
@@ -257,6 +262,7 @@ def judged(folder: Path, made: str, copies: float, **said: object) -> None:
     MEMORISATION.write(folder, pd.DataFrame([texts | numbers | said]))
 
 
+@pytest.mark.slow
 def test_a_model_leaves_the_house_with_its_own_memorisation_result(model: Path, tmp_path: Path) -> None:
     """Beside the model or in its run; that of another model, or one that is not known, does not count."""
     made = model_hash(model)

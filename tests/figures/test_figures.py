@@ -84,6 +84,7 @@ def test_undefined_distances_are_dashes(fabricate: Fabricate) -> None:
         assert "nan" not in svg
 
 
+@pytest.mark.slow
 def test_bars_name_each_average(fabricate: Fabricate) -> None:
     rows = fidelity(fabricate(), "class")
     means = rows.groupby("arm")["value"].mean()
@@ -92,6 +93,7 @@ def test_bars_name_each_average(fabricate: Fabricate) -> None:
     assert f"CLS: {number(means['cls'])} on average" in found
 
 
+@pytest.mark.slow
 def test_forest_shows_every_arm_and_says_why_one_is_undefined(fabricate: Fabricate) -> None:
     utility = read_table(fabricate() / "tables" / "utility.parquet")
     rows = utility[utility["metric"] == "balanced_accuracy"].reset_index(drop=True)
@@ -121,6 +123,7 @@ def test_confusions_stand_by_arm_and_undefined_rows_are_dashes() -> None:
     assert found.count("0") == 3  # real a as b, real b as a, and the foot of the scale
 
 
+@pytest.mark.slow
 def test_panels_show_each_level(fabricate: Fabricate) -> None:
     utility = read_table(fabricate() / "tables" / "utility.parquet")
     rows = utility[(utility["metric"] == "balanced_accuracy") & (utility["scope"] == "site")]
@@ -146,6 +149,7 @@ def test_lines_are_told_apart_and_heads_have_the_colours_of_the_house() -> None:
     assert {color for color, _ in charts._lines(list("abcd")).values()} == {COLORS[name] for name in charts.HUES}
 
 
+@pytest.mark.slow
 def test_pairs_are_shown_by_rank(fabricate: Fabricate) -> None:
     """Left of each pair the synthetic patch, right its neighbour, pixel for pixel."""
     pairs = Cohort.load(write_more(fabricate()) / "suspects")
@@ -165,6 +169,7 @@ def pasted(sheet: Cohort) -> tuple[patches.Grid, np.ndarray]:
     return grid, grid.paste(sheet.images[:], places)
 
 
+@pytest.mark.slow
 def test_grid_holds_the_patches_where_they_belong(fabricate: Fabricate) -> None:
     """Figure 4, against the pixels themselves: each patch lies in its level's row and its class's block."""
     sheet = Cohort.load(fabricate() / "sheet")
@@ -209,6 +214,7 @@ def test_a_notebook_shows_a_figure() -> None:
     assert figures.count_map(counts, "site")._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_maps_without_room_for_numbers_are_pictures() -> None:
     """One crisp pixel per combination; an empty one is transparent, a held-out one framed all the same."""
     names = [f"class {i:02}" for i in range(40)]

@@ -25,6 +25,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Autoencoder]:
     return {kind: Autoencoder.open(write_autoencoder(home / kind, kind)) for kind in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_latents_are_those_of_diffusers(kind: str, opened: dict[str, Autoencoder]) -> None:
     """Oracle: diffusers' own call, the mean of a posterior, shifted and scaled by the config."""

@@ -26,6 +26,7 @@ def test_round_trip(denoiser: Denoiser, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]  # nothing half-written is left
 
 
+@pytest.mark.slow
 def test_the_same_weights_and_settings_have_the_same_hash_p3(denoiser: Denoiser, tmp_path) -> None:
     """Whatever the order in which the file's header was written; it goes into every synthetic row as `origin`."""
     notes = ["x"] * 6 + ["y"]

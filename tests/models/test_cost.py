@@ -9,6 +9,7 @@ from medi.models.network import NetworkSettings
 from medi.training.presets import preset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameterisation", ["edm", "ddpm"])
 def test_shapes_alone_cost_what_the_network_costs(parameterisation, schema: Schema) -> None:
     settings = NetworkSettings(size=16, fold=2, channels=(8, 16), layers=1, parameterisation=parameterisation)

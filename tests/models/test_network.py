@@ -76,6 +76,7 @@ def test_wrong_settings_are_refused_where_they_are_made(changed: dict, words: st
         NetworkSettings(**changed)
 
 
+@pytest.mark.slow
 def test_building_a_model_leaves_the_callers_random_numbers(cohort: Cohort, tiny, tmp_path: Path) -> None:
     torch.manual_seed(3)
     expected = torch.randn(2)

@@ -19,6 +19,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_names_first_weights_output_and_gradients_are_those_of_diffusers(settings: NetworkSettings) -> None:
     networks = []

@@ -49,6 +49,7 @@ def test_a_study_of_one_encoder_says_nothing_of_others(folder: Path) -> None:
     assert spoken_by_encoder(run.by_encoder, run.fidelity) == []
 
 
+@pytest.mark.slow
 def test_recall_stands_for_both_encoders(folder: Path) -> None:
     table = recall_by_encoder(with_second(folder))
     first, second = cells(table, "colour-texture", "all"), cells(table, "imagenet", "all")
@@ -58,6 +59,7 @@ def test_recall_stands_for_both_encoders(folder: Path) -> None:
     assert "class weights" not in str(table.columns), "sets of the second encoder alone are compared"
 
 
+@pytest.mark.slow
 def test_shares_as_asked_stand_for_both_encoders(folder: Path) -> None:
     table = asked_by_encoder(with_second(folder))
     first, second = (cells(table, name, "class", "unseen") for name in ("colour-texture", "imagenet"))
@@ -65,6 +67,7 @@ def test_shares_as_asked_stand_for_both_encoders(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_page_says_both_and_the_verdict_stays(folder: Path) -> None:
     before = summary(read(folder))
     after = summary(with_second(folder))

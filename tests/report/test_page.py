@@ -212,6 +212,7 @@ def test_every_n_is_shown(whole: tuple[str, Outline]) -> None:
         assert name in outline.text
 
 
+@pytest.mark.slow
 def test_headlines_are_those_of_results_json(small: Path) -> None:
     """The primary endpoint, the gain where one may be claimed, and the distance, each beside its n."""
     reached, gain, distance = headlines(read(small))
@@ -415,6 +416,7 @@ def test_an_empty_folder_and_a_newer_format_are_errors(small: Path, tmp_path: Pa
         build(small)
 
 
+@pytest.mark.slow
 def test_long_tables_are_cut_and_the_csv_holds_all(small: Path, tmp_path: Path) -> None:
     table = read_table(small / "tables" / "training.parquet")
     run = tmp_path / "training"

@@ -17,6 +17,7 @@ def test_large_patches_are_resampled_to_what_a_mail_can_carry() -> None:
     assert fitted(images, 4 * 20 * 20).shape == (4, 20, 20, 3)
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_run_is_drawn_from_its_folder(fabricate: Fabricate, tmp_path: Path) -> None:
     """What benchmarks/picture.py writes for the README: 1,100 pixels across, with the patches of the sheet."""
     run = fabricate(classes=CLASSES[:2], sites=SITES[:2])

@@ -157,6 +157,7 @@ def test_several_trainings_are_not_called_one() -> None:
     assert "trained once" not in limits(results(seeds=[0, 1, 2]), EMPTY, EMPTY, "site")
 
 
+@pytest.mark.slow
 def test_the_verdict_comes_first_and_the_limits_last(fabricate: Fabricate) -> None:
     sentences = summary(read(fabricate(classes=CLASSES[:2], sites=SITES[:2])))
     assert sentences[0].startswith("MeDi is a gain")
@@ -168,6 +169,7 @@ def test_the_verdict_comes_first_and_the_limits_last(fabricate: Fabricate) -> No
         assert "None" not in text
 
 
+@pytest.mark.slow
 def test_a_table_that_is_lost_is_said_first(fabricate: Fabricate) -> None:
     """P15: a report of what is left looks like a report of everything."""
     run = fabricate(classes=CLASSES[:2], sites=SITES[:2])

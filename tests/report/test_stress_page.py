@@ -36,6 +36,7 @@ def written(folder: Path, word: str, version: int = 1) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["translated", "carried"])
 def test_the_page_names_its_rows_whatever_version_wrote_them(word: str, tmp_path: Path) -> None:
     page = build(written(tmp_path, word)).read_text(encoding="utf-8")

@@ -70,6 +70,7 @@ def test_all_patches_of_a_pair_change_alike(known: Cohort, denoiser: Denoiser, t
         transfer_in_common(model, known, rows, "site", tmp_path / "t", SETTINGS, learn_from=4)
 
 
+@pytest.mark.slow
 def test_too_few_to_have_something_in_common(known: Cohort, denoiser: Denoiser, tmp_path: Path) -> None:
     model = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, images=0))
     rows = at_levels(known, known.schema, "site", ["B"])

@@ -50,6 +50,7 @@ def stop_after(images: int):
     return progress
 
 
+@pytest.mark.slow
 def test_resumes_after_a_kill(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
     """P12: batches that were finished stay; the result equals an uninterrupted run."""
     with pytest.raises(KeyboardInterrupt):
@@ -66,6 +67,7 @@ def test_resumes_after_a_kill(model: Path, cohort: Cohort, whole: Cohort, tmp_pa
     assert Cohort.load(tmp_path / "cut").digest() == again.digest() == whole.digest()
 
 
+@pytest.mark.slow
 def test_a_damaged_batch_is_named_and_made_again(model: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
     """P12: one wrong bit among batches that wait to be joined."""
     with pytest.raises(KeyboardInterrupt):
@@ -85,6 +87,7 @@ def test_done_before_is_not_done_again(model: Path, cohort: Cohort, whole: Cohor
     assert (tmp_path / "whole" / "pixels.npy").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pixels.npy", "pixels.sums.json", "table.parquet"])
 def test_a_lost_file_is_made_again_by_the_same_command(name, model, cohort, whole, tmp_path: Path) -> None:
     """Defect: "pack the cohort again" of samples, and the same `medi sample` only said so again."""
@@ -121,6 +124,7 @@ def test_rows_say_how_they_were_made(model: Path, cohort: Cohort, whole: Cohort,
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 2, 1)])
 def test_shards_make_the_same_cohort_in_any_order(order, model, cohort, whole, tmp_path: Path) -> None:
     """P3: the last shard to finish writes the cohort; a fourth shard of three batches has nothing to do."""
@@ -132,6 +136,7 @@ def test_shards_make_the_same_cohort_in_any_order(order, model, cohort, whole, t
     assert made[-1].table["noise_id"].tolist() == cohort.table["noise_id"].tolist()
 
 
+@pytest.mark.slow
 def test_processes_of_a_shard_take_parts(model, cohort, whole, tmp_path: Path, monkeypatch) -> None:
     """torchrun and accelerate launch tell each process RANK and WORLD_SIZE."""
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -176,6 +181,7 @@ def test_workers_start_where_they_pay(monkeypatch) -> None:
     assert workers_worthwhile(10**6, 128) == 1
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_finished_parts(model, cohort, whole, tmp_path: Path, monkeypatch) -> None:
     """P12: one clear error; with space again the same call goes on."""
     sync, calls = os.fsync, []
@@ -194,6 +200,7 @@ def test_full_disk_leaves_finished_parts(model, cohort, whole, tmp_path: Path, m
     assert generate(model, cohort.table, tmp_path / "x", 1, SETTINGS).digest() == whole.digest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("finished", [True, False])
 def test_another_setting_is_refused_and_named(finished: bool, model, cohort, tmp_path: Path) -> None:
     stop = stop_after(24 if not finished else -1)
@@ -242,6 +249,7 @@ def test_plans_that_name_nothing_are_refused(model, cohort, tmp_path: Path) -> N
         generate(model, cohort.table, tmp_path / "x", 0, SETTINGS, shard=(4, 4))
 
 
+@pytest.mark.slow
 def test_guidance_needs_a_model_that_can(denoiser, model, cohort, tmp_path: Path) -> None:
     plain = save_model(tmp_path / "plain.safetensors", denoiser, Checkpoint.of(denoiser, recipe={"dropout": 0.0}))
     asked = SamplerSettings(steps=2, batch=8, guidance=Guidance({"class": 1.0}))
@@ -268,6 +276,7 @@ def test_images_do_not_depend_on_the_table_around_them(model, cohort, whole, tmp
     assert (few.images[:] == whole.images[order]).all()
 
 
+@pytest.mark.slow
 def test_a_folder_of_version_0_1_is_taken_for_what_it_is(model: Path, cohort: Cohort, tmp_path: Path) -> None:
     """Its record calls autoguidance `weak`, and the model that is drawn away from the weaker one."""
     settings = SamplerSettings(steps=2, batch=16)

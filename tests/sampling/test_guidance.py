@@ -41,6 +41,7 @@ def test_autoguidance_draws_away_from_a_autoguidance_model(denoiser: Denoiser, t
     torch.testing.assert_close(found, full + 2.0 * (full - bad))
 
 
+@pytest.mark.slow
 def test_plain_sampling_costs_nothing_more(denoiser: Denoiser, cohort: Cohort, calls: list[int]) -> None:
     """One evaluation a step, as many again for each weight, none outside the interval; zero weights are plain."""
     rows, settings = cohort.table.head(2), {"steps": 5, "batch": 2}

@@ -54,6 +54,7 @@ def test_the_definition_by_hand(cohort: Cohort, denoiser: Denoiser, monkeypatch)
     assert found["row"].tolist() == list(range(len(cohort)))
 
 
+@pytest.mark.slow
 def test_the_batch_is_none_of_what_decides_a_patch_p3(cohort: Cohort, denoiser: Denoiser) -> None:
     whole, small = (interaction(denoiser, told(denoiser), cohort, sigmas=(0.5,), batch=n) for n in (64, 7))
     np.testing.assert_allclose(whole["joint"], small["joint"], rtol=1e-3)

@@ -25,6 +25,7 @@ from tiny_model import with_random_weights
 SETTINGS = SamplerSettings(steps=4, batch=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_sample_i_is_sample_i(denoiser: Denoiser, cohort: Cohort, precision: str, eta: float) -> None:
@@ -38,6 +39,7 @@ def test_sample_i_is_sample_i(denoiser: Denoiser, cohort: Cohort, precision: str
     assert (sample_images(denoiser, rows, 4, settings) != together).mean() > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_internal_batches_of_1_and_64_agree_within_one_grey_level(
     denoiser: Denoiser, cohort: Cohort, precision: str
@@ -91,6 +93,7 @@ def test_without_a_compiler_compile_is_one_line(denoiser: Denoiser, cohort: Coho
     assert "\n" not in str(stopped.value)
 
 
+@pytest.mark.slow
 def test_an_image_is_the_solver_run_on_its_noise(denoiser: Denoiser, cohort: Cohort) -> None:
     """From noise at sigma_max through DPM-Solver++(2M) on the log grid to round(127.5 (x + 1))."""
     rows = cohort.table.head(3)
@@ -104,6 +107,7 @@ def test_an_image_is_the_solver_run_on_its_noise(denoiser: Denoiser, cohort: Coh
     assert (sample_images(denoiser, rows, 5, SamplerSettings(batch=3, precision="fp32")) == to_uint8(x.numpy())).all()
 
 
+@pytest.mark.slow
 def test_fresh_noise_within_an_interval(denoiser: Denoiser, cohort: Cohort) -> None:
     """4 levels: 40, 3.2, 0.25, 0.02; the step to 0 has no noise."""
     rows = cohort.table.head(3)
@@ -164,6 +168,7 @@ def test_impossible_settings_are_refused(changed, words: str) -> None:
         SamplerSettings(**changed)
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_batch_give_as_many_images(denoiser: Denoiser, cohort: Cohort) -> None:
     """Once 200 rows at batch 4 gave 4 images without a word."""
     rows = pd.concat([cohort.table] * 3, ignore_index=True)

@@ -148,6 +148,7 @@ def test_wrong_targets(attribute, levels, words, model: Path, known: Cohort, tmp
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_is_filled_from_other_levels(model: Path, known: Cohort, tmp_path: Path) -> None:
     """Each row of the plan gets a patch of its class from elsewhere, each patch once in a combination (P5: its own
     patient); a larger plan repeats the patches of a smaller one."""
@@ -177,6 +178,7 @@ def test_nothing_to_do(known: Cohort) -> None:
         at_levels(known.where(site="A"), known.schema, "site", ["A"])
 
 
+@pytest.mark.slow
 def test_patches_of_another_size_or_magnification(denoiser: Denoiser, known: Cohort, tmp_path: Path) -> None:
     path = save_model(tmp_path / "m.safetensors", denoiser, Checkpoint.of(denoiser, images=0, mpp=0.5))
     large = Cohort(known.table, known.schema, Pixels.of(np.zeros((len(known), 16, 16, 3), dtype=np.uint8)))
@@ -194,6 +196,7 @@ def test_strength_has_bounds(value: float) -> None:
         TransferSettings(strength=value)
 
 
+@pytest.mark.slow
 def test_what_is_not_known_is_said_as_the_model_learned_it(denoiser: Denoiser, cohort: Cohort) -> None:
     """Its own token where training had it, the null vector of dropout else, and no guess without either."""
     met = {"columns": ["class", "site"], "rows": [["a", "A", 3], ["b", "", 2]]}

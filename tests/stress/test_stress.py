@@ -67,6 +67,7 @@ def pick(table: pd.DataFrame, **wanted: str) -> float:
     return float(row["value"].iloc[0])
 
 
+@pytest.mark.slow
 def test_figures_against_counts_by_hand(shown: Asked) -> None:
     table = measure(shown, "site", seed=0)
     everything = {"class": "", "level": ""}
@@ -163,6 +164,7 @@ def test_a_classifier_that_cannot_be_asked(classifier: str, words: str, verb: Me
     assert not Path("o").exists()
 
 
+@pytest.mark.slow
 def test_patches_that_the_model_cannot_carry(verb: Medi) -> None:
     """Another size, another magnification, no site of their own."""
     cohort = Cohort.load(Path("c"))
@@ -227,6 +229,7 @@ def test_probabilities_stay_and_logits_are_softmaxed() -> None:
     np.testing.assert_allclose(logits.probabilities(images), [[0.25, 0.75], [0.5, 0.5]])
 
 
+@pytest.mark.slow
 def test_a_probe_of_ours(tmp_path: Path) -> None:
     """Its probabilities pick the class that its own predict picks."""
     from medi.cohort import phantom

@@ -101,6 +101,7 @@ def test_damage_is_found_and_has_a_remedy(name: str, harm, words: str, run_folde
     assert all(finding.remedy for finding in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "harm", "words"),
     [
@@ -128,6 +129,7 @@ def gone() -> str:
     return json.dumps(held)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_is_not_broken(run_folder: Path, tmp_path: Path) -> None:
     """Defect: a folder with a lock or a state alone held "no model" and was BROKEN."""
     folder = tmp_path / "here"
@@ -175,6 +177,7 @@ def _mix_up(path: Path) -> None:
     table.to_parquet(path)
 
 
+@pytest.mark.slow
 def test_the_exit_code_says_that_something_is_broken(medi: Medi, run_folder: Path) -> None:
     cut(run_folder / "models" / "medi" / "model.safetensors")
     code, shown = medi("doctor", run_folder, "nowhere")

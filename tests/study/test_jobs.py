@@ -155,6 +155,7 @@ def test_the_ledger_is_read_again_and_forgets_earlier_ends(tmp_path: Path) -> No
     assert last_words(tmp_path / "log") == "study.yaml: no"
 
 
+@pytest.mark.slow
 def test_a_process_of_a_job_prints_to_its_log(tmp_path: Path) -> None:
     process = launch(Task(Job("version", ("--version",))), tmp_path / "jobs" / "version.log", {})
     assert process.wait() == 0
@@ -288,6 +289,7 @@ def test_the_first_part_of_a_study_on_latents_makes_the_round_trip(tiny: Path, t
     assert set(made.table["sample_id"]) <= set(floor.table["sample_id"])
 
 
+@pytest.mark.slow
 def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Medi) -> None:
     run = ("run", tiny, "--out", "r", "--part")
     refused(medi(*run, "models/cls"), "r: study.yaml is not done", f"--part {PREPARE}")
@@ -301,6 +303,7 @@ def test_parts_are_refused_by_name_and_before_the_first_one(tiny: Path, medi: Me
     refused(medi("run", tiny, "--on", "slurm", "--mem", "much"), "--mem 'much': expected a number")
 
 
+@pytest.mark.slow
 def test_options_that_would_be_passed_over_are_refused_p15(tiny: Path, medi: Medi) -> None:
     for words, said in {
         ("--partition", "x"): "--partition goes with --on slurm; add that, or leave --partition out",

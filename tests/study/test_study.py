@@ -183,6 +183,7 @@ def test_wrong_study_files_are_one_clear_line(medi: Medi, tmp_path: Path, text: 
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_wrong_options_and_folders_are_refused(medi: Medi, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     cases = [
@@ -202,6 +203,7 @@ def test_wrong_options_and_folders_are_refused(medi: Medi, tmp_path: Path) -> No
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_help_shows_an_example_for_every_verb(medi: Medi) -> None:
     assert medi("--help")[0] == 0
     for verb in ("demo", "run", "report"):

@@ -290,6 +290,7 @@ def test_noise_levels_at_64_px_are_twice_those_at_32_px() -> None:
     assert whole.sampling.sigma_max == 4 * small.sampling.sigma_max  # the field is twice as wide too
 
 
+@pytest.mark.slow
 def test_wrong_bases_are_refused(medi: Medi, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     bases = {
@@ -334,6 +335,7 @@ def test_a_folder_of_the_same_name_hides_no_study(medi: Medi, tmp_path: Path, mo
     assert "cohort: 400 patches" in fine(medi("run", "quick", "--dry-run"))
 
 
+@pytest.mark.slow
 def test_wrong_cohorts_are_refused_before_anything_is_written(medi: Medi, home: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for change, *words in (

@@ -137,6 +137,7 @@ def test_levels_are_joined_from_small_files(model: Path, patches: Cohort, tmp_pa
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_classes_are_told_apart_by_how_they_denoise(denoiser: Denoiser, patches: Cohort, monkeypatch) -> None:
     """Oracle: for a denoiser that returns the class's own flat image, p(class | x) has a closed form."""
     greys = torch.tensor([-0.02, 0.0, 0.05])

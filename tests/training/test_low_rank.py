@@ -26,6 +26,7 @@ def test_changes_start_at_nothing_and_merge_into_plain_weights(denoiser: Denoise
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in plain.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_gradient_reaches_the_changes_alone(denoiser: Denoiser) -> None:
     """Each matrix has RANK rows or columns, and every layer of the network has its two."""
     before = {name: value.clone() for name, value in denoiser.state_dict().items()}

@@ -81,6 +81,7 @@ def test_every_weight_has_one_optimizer(cohort: Cohort, tiny) -> None:
     assert not any(name.startswith("conditioning.") or "time_emb" in name for name in muon)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_reaches_both(cohort: Cohort, tiny) -> None:
     """At a rate of zero nothing moves; both follow the recipe's schedule."""
     still = Recipe(images=16, batch=8, save_every=8, optimizer="muon", learning_rate=0.0, weight_decay=0.0)

@@ -28,6 +28,7 @@ def stock(**changed: object) -> torch.nn.Module:
     return UNet2DModel(**(settings | blocks | changed), class_embed_type="identity")
 
 
+@pytest.mark.slow
 def test_paper_has_415_million_parameters_and_the_stock_names() -> None:
     with torch.device("meta"):
         denoiser, unet = Denoiser(preset("paper").network, SCHEMA), stock()
@@ -37,6 +38,7 @@ def test_paper_has_415_million_parameters_and_the_stock_names() -> None:
     assert denoiser.conditioning.widths == (256, 256)
 
 
+@pytest.mark.slow
 def test_concat_forward_is_the_stock_forward_to_the_bit() -> None:
     """The paper's wiring, narrow: z = concat(class, site) given to a stock UNet2DModel as class_labels."""
     torch.manual_seed(0)

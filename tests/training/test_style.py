@@ -70,6 +70,7 @@ def test_a_generator_begins_without_a_change() -> None:
     assert torch.equal(Generator(3, 4, 1)(x, torch.tensor([0, 1]), torch.tensor([2, 1])), x)
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_ends_with_the_same_bits(
     seen: Cohort, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_pair_is_of_one_class_at_two_levels(seen: Cohort) -> None:
     assert torch.equal(again[2], real[30:])
 
 
+@pytest.mark.slow
 def test_images_do_not_depend_on_those_beside_them(seen: Cohort, trained: Path, tmp_path: Path) -> None:
     """P3; patient and slide stay, the origin is the model's hash."""
     rows = at_levels(seen, seen.schema, "site", list(SITES))

@@ -164,6 +164,7 @@ def test_image_c_depends_on_seed_and_counter_alone(cohort: Cohort) -> None:
     assert not torch.equal(together.noise[0], together.noise[1])
 
 
+@pytest.mark.slow
 def test_the_loader_holds_no_copy_of_the_store(cohort: Cohort, tiny, tmp_path) -> None:
     """Training reads the mapped file of a packed cohort, row by row."""
     cohort.save(tmp_path)
@@ -173,6 +174,7 @@ def test_the_loader_holds_no_copy_of_the_store(cohort: Cohort, tiny, tmp_path) -
     assert pixels.store is packed.images.store
 
 
+@pytest.mark.slow
 def test_both_models_see_the_same_images_and_noise(cohort: Cohort, tiny) -> None:
     """CLS and MeDi are trained alike: only the conditions differ."""
     cls, medi = (Trainer(cohort, tiny, RECIPE, s, 0).batches for s in (cohort.schema.restrict([]), cohort.schema))
@@ -220,6 +222,7 @@ def test_dihedral_gives_all_eight_views() -> None:
         assert (views[k] == (turned[:, :, ::-1] if k >= 4 else turned)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_gradients_are_clipped_as_torch_does(cohort: Cohort, tiny, clip: float) -> None:
     """To the bit, whether or not they are too long."""
@@ -366,6 +369,7 @@ def test_a_recorded_step_is_the_eager_one_bitwise(cohort: Cohort, tiny, monkeypa
     assert all(torch.equal(one, other) for one, other in zip(recorded.weights, eager.weights))
 
 
+@pytest.mark.slow
 def test_bf16_is_for_products_alone(cohort: Cohort, tiny, tmp_path) -> None:
     """Weights, their average, moments and gradients are fp32; groups are normalised and the validation loss is taken
     in fp32, so that it is the same number in training of either precision."""
@@ -516,6 +520,7 @@ def test_tensorboard_gets_the_log_or_says_what_to_install(cohort: Cohort, tiny, 
             train(cohort, tmp_path, tiny, recipe, cohort.schema, 0)
 
 
+@pytest.mark.slow
 def test_operations_are_counted(cohort: Cohort, tiny) -> None:
     """A wider network of the same shape costs more, and a convolution's count is what its shape says."""
     one, two = (

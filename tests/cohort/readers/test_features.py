@@ -105,6 +105,7 @@ def test_every_kind_of_file_gives_the_same_patches(form: str, table: Path, tmp_p
     np.testing.assert_array_equal(load_features(again), found)
 
 
+@pytest.mark.slow
 def test_a_patch_is_named_after_its_coordinates_and_the_order_of_rows_is_kept(table: Path, tmp_path: Path) -> None:
     cohort = read(table, FORMS["CLAM .h5"](tmp_path / "features"))
     assert cohort.table["sample_id"].tolist()[:2] == ["s0/0_0", "s0/256_0"]
@@ -154,6 +155,7 @@ def patches(tmp_path: Path, **columns: Any) -> Path:
     return tmp_path / "patches.csv"
 
 
+@pytest.mark.slow
 def test_patches_of_a_table_are_found_by_their_coordinates(tmp_path: Path) -> None:
     source = patches(tmp_path, x_coord=lambda t: t["patch"] * 256, y_coord=lambda t: 0)
     cohort = read(source, FORMS["CLAM .h5"](tmp_path / "f"))
@@ -308,6 +310,7 @@ def test_constant_features_are_noted(table: Path, tmp_path: Path) -> None:
     assert "6 of 6 features are the same in all rows" in "\n".join(read(table, folder).notes)
 
 
+@pytest.mark.slow
 def test_a_file_that_says_itself_what_it_is_of_is_a_source(tmp_path: Path) -> None:
     cohort = facade.read(anndata(tmp_path / "patches.h5ad", N), **ROLES)
     assert len(cohort) == N * len(SLIDES)

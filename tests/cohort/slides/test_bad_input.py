@@ -135,6 +135,7 @@ def test_a_resolution_that_the_header_lacks_is_stated_in_the_table(medi: Medi, f
     assert sorted(set(pd.read_parquet("s/patches.parquet")["mpp"])) == pytest.approx([0.25, 0.499])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "kind"), [("a.tif", generic), ("a.ome.tif", ome)])
 def test_a_level_that_cannot_be_read_stops_the_packing_by_name(
     medi: Medi, folder: Path, file: str, kind: Callable[..., object]

@@ -57,6 +57,7 @@ def test_outlines_of_qupath_choose_and_name_squares(folder: Path) -> None:
     assert set(patches["annotation"]) == {"Tumour"}
 
 
+@pytest.mark.slow
 def test_at_most_so_many_of_a_slide_the_same_for_the_same_seed_p3(folder: Path) -> None:
     some = plan(folder, Field(32, most=5))[0]
     assert some.groupby("slide").size().tolist() == [5, 5]

@@ -43,6 +43,7 @@ def test_a_head_loses_little_where_there_is_no_site_effect(head: str) -> None:
     assert score(head, train, test) > score("logistic", train, test) - 0.02
 
 
+@pytest.mark.slow
 def test_erasing_the_site_outright_takes_the_class_along_where_they_go_together() -> None:
     """Where LEACE must not win: in a band of combinations the site tells the class, so that it goes with the site."""
     train, test = rows_of(SEEN, 40, 0.0, 1, d=24), rows_of(GRID, 40, 0.0, 2, d=24)

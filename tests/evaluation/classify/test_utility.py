@@ -217,6 +217,7 @@ def test_two_patients_a_class_are_enough_to_choose_c() -> None:
     assert Probe.fit(few, over=OVER, seed=0).reason == ""
 
 
+@pytest.mark.slow
 def test_class_missing_in_training_is_undefined() -> None:
     """P7."""
     new = made("v", [("A", "x")], slides=3)
@@ -229,6 +230,7 @@ def test_class_missing_in_training_is_undefined() -> None:
     assert np.isfinite(row(table, metric="recall", scope="class", class_="A")["value"])
 
 
+@pytest.mark.slow
 def test_class_missing_in_the_test_and_one_class_sites() -> None:
     """P7: a one-class group has no balanced accuracy."""
     table = scored([ARMS[0]], {"unseen": TESTS["unseen"]})
@@ -241,6 +243,7 @@ def test_class_missing_in_the_test_and_one_class_sites() -> None:
     assert row(table, metric="recall", scope="class", class_="A")["reason"] == "class B is not in the test"
 
 
+@pytest.mark.slow
 def test_training_on_one_class_has_no_probe() -> None:
     table = scored([Arm("real", REAL.take(REAL.table["class"].eq("A").to_numpy()))])
     of_probes = table[~table["metric"].isin(["robustness_index", *NEAR, "chance"])]
@@ -269,6 +272,7 @@ def test_validation_weighs_combinations_and_classes_alike() -> None:
     assert balanced_score(hits, labels, combinations) == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_two_patients_of_one_patch_each_leave_the_site_unread_with_a_reason_p7() -> None:
     found = scored(ARMS[:1], {"seen": made("t", SEEN, per=2, slides=2)})
     read = row(found, metric="site_readability", arm="real")
@@ -276,6 +280,7 @@ def test_two_patients_of_one_patch_each_leave_the_site_unread_with_a_reason_p7()
     assert "more patches than sites" in read["reason"]
 
 
+@pytest.mark.slow
 def test_patches_of_unknown_site_belong_to_no_combination() -> None:
     """Defect: a class at site "" was a combination more in the primary endpoint, and a site of its own in the rest."""
     lost = made("w", [("A", "y"), ("B", "y")], per=6)
@@ -296,6 +301,7 @@ def test_patches_of_unknown_site_belong_to_no_combination() -> None:
     assert row(plain, metric="mean_recall", arm="real", split="seen", scope="all")["reason"] == ""
 
 
+@pytest.mark.slow
 def test_where_no_site_is_known_there_is_no_mean_over_combinations() -> None:
     unknown = {name: part.assign(site="") for name, part in TESTS.items()}
     table = scored(ARMS[:1], unknown)

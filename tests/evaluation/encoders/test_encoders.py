@@ -53,6 +53,7 @@ def of(cohort: Cohort, images: np.ndarray) -> Cohort:
 # --- the registry ---
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch_p3(patches: Cohort) -> None:
     whole = embed(patches, COLOUR_TEXTURE)
     for batch in (1, 5):
@@ -171,6 +172,7 @@ def test_a_damaged_part_is_named(small_parts: Encoder, patches: Cohort, tmp_path
         cached(patches, small_parts, tmp_path)
 
 
+@pytest.mark.slow
 def test_another_encoder_or_cohort_has_other_parts(small_parts: Encoder, patches: Cohort, tmp_path: Path) -> None:
     cached(patches, small_parts, tmp_path)
     cached(patches, replace(small_parts, hash="0123456789abcdef"), tmp_path)

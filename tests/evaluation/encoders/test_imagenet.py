@@ -87,6 +87,7 @@ def middle_of(image: Image.Image, resize: int = 256, crop: int = 224) -> np.ndar
     return np.asarray(image.crop((left, top, left + crop, top + crop)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "classes"), [("chelsea", CATS), ("coffee", CUPS), ("rocket", ROCKETS)])
 def test_the_weights_name_what_a_picture_shows(name: str, classes: set[int], oracle: torch.nn.Module) -> None:
     scores = oracle(shown(middle_of(picture(name))[None], 224)).softmax(dim=1)[0]
@@ -138,6 +139,7 @@ def test_it_is_verified_and_pinned(ours: Encoder) -> None:
 # --- the file of weights ---
 
 
+@pytest.mark.slow
 def test_the_weights_are_converted_once_to_safetensors_p11(
     cache: Path, patches: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

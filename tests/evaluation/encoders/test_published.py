@@ -215,6 +215,7 @@ def test_published_weights_give_the_published_features(name: str, image: np.ndar
     assert found.prepared(image).shape == (1, facts.crop, facts.crop, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTS)
 def test_the_network_has_the_published_shapes(name: str) -> None:
     """At the published width, without weights."""
@@ -286,6 +287,7 @@ def test_midnight_is_the_class_token_and_the_mean_of_transformers_dinov2(
         np.testing.assert_allclose(features, expected, rtol=1e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_dinov2_as_its_authors_saved_it(image: np.ndarray, tmp_path: Path) -> None:
     """A mask token more, and w12 and w3 in the giant's SwiGLU."""
     model, facts = narrow("dinov2-s")
@@ -334,6 +336,7 @@ def test_inception_is_torch_fidelitys(inception: tuple[Any, Path], image: np.nda
     assert "unverified" not in pretrained(ours, str(path)).label, "its own code, and the checksum of its weights"
 
 
+@pytest.mark.slow
 def test_other_weights_are_no_inception(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(MediError, match="not the weights of torch-fidelity"):
@@ -366,6 +369,7 @@ def test_missing_weights_say_what_to_accept_or_to_give(name: str, empty_caches: 
     assert ("accept the licence" in line) == model.gated
 
 
+@pytest.mark.slow
 def test_the_command_refuses_in_one_line(medi: Medi, empty_caches: Path) -> None:
     phantom.fresh([("acinar", "Alder")], 2, 0, "published").save(Path("patches"))
     refused(medi("embed", "patches", "--encoder", "uni"), "CC BY-NC-ND 4.0", "MahmoodLab/UNI", "uni:PATH")
@@ -382,6 +386,7 @@ def in_hub_cache(root: Path, repo: str, file: str, state: State) -> None:
     torch.save(state, folder / "snapshots" / "abc" / file)
 
 
+@pytest.mark.slow
 def test_weights_in_the_hub_cache_are_found_in_any_case_p10(empty_caches: Path, image: np.ndarray) -> None:
     assert [found.name for found in available() if found.loadable] == ["colour-texture"]
     assert all(found.remedy for found in available() if not found.loadable)
@@ -446,6 +451,7 @@ def timm_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_any_timm_model_by_path(timm_file: Path, image: np.ndarray) -> None:
     import timm
     from timm.data import create_transform, resolve_model_data_config

@@ -106,6 +106,7 @@ def test_an_arm_without_images_is_undefined_and_spares_the_others(held: int) -> 
     assert mean["n_real"] == 80
 
 
+@pytest.mark.slow
 def test_without_real_images_nothing_is_defined() -> None:
     table = combination(without(made("real"), "A", "y", 1), made("floor"), cls=made("cls"))
     rows = table[(table["class"] == "A") & (table["site"] == "y")]
@@ -113,6 +114,7 @@ def test_without_real_images_nothing_is_defined() -> None:
     assert rows["reason"].eq("real has 1 images of A, y").all()
 
 
+@pytest.mark.slow
 def test_two_images_constant_images_and_nan_features_speak_up() -> None:
     """P7: a value that means little carries a warning, one that means nothing is NaN."""
     real, floor, cls = made("real"), made("floor"), made("cls")
@@ -129,6 +131,7 @@ def test_two_images_constant_images_and_nan_features_speak_up() -> None:
     assert two["reason"].endswith("2 images are too few for a distance; 20 are needed")
 
 
+@pytest.mark.slow
 def test_one_real_slide_gives_no_interval() -> None:
     table = combination(made("real", slides=1), made("floor"), cls=made("cls"), medi=made("medi"))
     found = row(table, metric="frechet_difference", class_="A", site="x")
@@ -194,6 +197,7 @@ def test_null_intervals_of_differences_cover_zero() -> None:
     assert not covers[(cells["arm"] == "medi") & (cells["against"] == "far")].any()
 
 
+@pytest.mark.slow
 def test_sets_may_have_any_name() -> None:
     """Defect: a set called "my - model" raised KeyError."""
     sets = {"my - model": made("medi"), "cls": made("cls")}
@@ -234,6 +238,7 @@ def test_halves_share_no_slide_and_every_combination_evenly(seed: int) -> None:
     assert (halves(shuffled, ("class", "site"), seed) == first[shuffled.index]).all(), "whatever the order of rows"
 
 
+@pytest.mark.slow
 def test_patches_of_unknown_site_are_of_no_combination() -> None:
     """Defect: a class at site "" was a combination more in the means, and left its class without a distance."""
     real, floor, medi = made("real"), made("floor"), made("medi", shift=0.1)

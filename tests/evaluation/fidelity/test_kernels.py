@@ -53,6 +53,7 @@ def test_mmd_meets_the_closed_form_of_gaussians() -> None:
     assert abs(np.mean(found) - truth) < 4 * np.std(found) / np.sqrt(40), "unbiased"
 
 
+@pytest.mark.slow
 def test_a_set_against_its_own_distribution_is_about_zero() -> None:
     rng = np.random.default_rng(1)
     null = [mmd2(rng.normal(size=(30, 8)), rng.normal(size=(30, 8))) for _ in range(200)]

@@ -51,12 +51,14 @@ def test_the_guard_spares_equal_arms() -> None:
     assert sum(GUARD in note for note in notes) <= 2
 
 
+@pytest.mark.slow
 def test_the_guard_does_not_speak_for_a_collapsed_arm_that_is_farther() -> None:
     found = pair(compared(0, low=one_cell("low", 0, spread=0.7, shift=2.0), good=one_cell("good", 0)))
     assert found["value"] > 0
     assert GUARD not in found["reason"]
 
 
+@pytest.mark.slow
 def test_duplicates_are_counted() -> None:
     table = compared(0, twice=one_cell("twice", 0, copies=2))
     rows = table[(table["arm"] == "twice") & (table["metric"] == "frechet")]
@@ -65,6 +67,7 @@ def test_duplicates_are_counted() -> None:
     assert shares.to_dict() == {"floor": 0, "twice": 0.5}
 
 
+@pytest.mark.slow
 def test_p_values_agree_with_intervals_and_are_adjusted() -> None:
     table = compared(1, near=one_cell("near", 1), far=one_cell("far", 1, shift=1.0))
     rows = table[table["metric"].str.endswith("_difference") & table["p_value"].notna()]
