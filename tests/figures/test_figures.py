@@ -19,7 +19,7 @@ from medi import figures
 from medi.cohort.table import Cohort
 from medi.core.files import read_table
 from medi.figures import charts, maps, patches, to_svg
-from medi.figures.drawing import COLORS
+from medi.figures.drawing import COLORS, drawing
 from medi.figures.names import number, ordered
 
 HELD = {("COAD", "Christiana"), ("LUSC", "Duke")}
@@ -304,3 +304,15 @@ def test_equal_counts_can_be_read() -> None:
     figure = figures.count_map(pd.DataFrame(rows, columns=["class", "level", "n"]), "site")
     assert texts(figure).count("40") >= 6
     assert "0" in texts(figure)
+
+
+def test_a_figure_is_drawn_once_and_keeps_its_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    with drawing("twice", 1.0) as figure:
+        figure.subplots().set_ylabel("a label that needs its room")
+    engine, draw = figure.get_layout_engine(), type(figure).draw
+    monkeypatch.setattr(type(figure), "draw", lambda self, renderer: drawn.append(draw(self, renderer)))
+    first = to_svg(figure)
+    assert len(drawn) == 1
+    assert figure.get_layout_engine() is engine is not None
+    assert to_svg(figure) == first

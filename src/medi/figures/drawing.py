@@ -125,17 +125,23 @@ def to_svg(figure: Figure) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the browser has the letters that our font lacks
-        _lay_out(figure)
-        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+        with _laid_out(figure):
+            figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     return _inline(out.getvalue())
 
 
-def _lay_out(figure: Figure) -> None:
-    """Place the axes now and for good: a figure with a layout is drawn twice by savefig, once for the places alone."""
-    if (engine := figure.get_layout_engine()) is not None:
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """The axes in their places: a figure with a layout would be drawn twice by savefig, once for the places alone."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
         with matplotlib.rc_context(STYLE):
             engine.execute(figure)
         figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 def _inline(svg: str) -> str:
