@@ -60,6 +60,7 @@ FACTS = {
     "uni": Facts(1024, 16, 16, 197, 1024, 4096),
     "uni2-h": Facts(1536, 24, 14, 256, 1536, 8192, gated=True, registers=8),
     "conch": Facts(768, 12, 16, 785, 512, 3072, scale=False, resize=448, crop=448, mode=BICUBIC, norm=CLIP),
+    "conch-1.5": Facts(1024, 16, 16, 197, 768, 4096, resize=448, crop=448),
     "virchow": Facts(1280, 16, 14, 257, 2560, 6832, gated=True, mode=BICUBIC, mean_too=True),
     "virchow2": Facts(1280, 16, 14, 261, 2560, 6832, gated=True, registers=4, mode=BICUBIC, mean_too=True),
     "h-optimus-0": Facts(1536, 24, 14, 256, 1536, 8192, gated=True, registers=4, mode=BICUBIC, norm=BIOPTIMUS),
@@ -91,7 +92,7 @@ def narrow(name: str) -> tuple[Published, Facts]:
 
 
 def random_state(name: str, facts: Facts) -> State:
-    return randoms(conch_shapes(facts) if name == "conch" else vit_shapes(facts))
+    return randoms(SHAPES.get(name, vit_shapes)(facts))
 
 
 def vit_shapes(facts: Facts) -> Shapes:
@@ -131,6 +132,19 @@ def conch_shapes(facts: Facts) -> Shapes:
     trunk = {f"visual.trunk.{name}": shape for name, shape in vit_shapes(facts).items()}
     others: Shapes = {"logit_scale": (), "text.positional_embedding": (128, w)}
     return trunk | others | {f"visual.{name}": shape for name, shape in rest.items()}
+
+
+def conch_1_5_shapes(facts: Facts) -> Shapes:
+    """Its visual tower is a file of its own; the pooling has no biases, and one matrix for keys and values."""
+    w, d = facts.width, facts.dimension
+    pool = {"query": (1, d), "to_q.weight": (d, d), "to_kv.weight": (2 * d, w), "to_out.weight": (d, d)}
+    pool |= {"ln_q.weight": (d,), "ln_q.bias": (d,), "ln_k.weight": (w,), "ln_k.bias": (w,)}
+    trunk: Shapes = {f"trunk.{name}": shape for name, shape in vit_shapes(facts).items()}
+    rest: Shapes = {f"attn_pool_contrast.{name}": shape for name, shape in pool.items()}
+    return trunk | rest | {"ln_contrast.weight": (d,), "ln_contrast.bias": (d,)}
+
+
+SHAPES = {"conch": conch_shapes, "conch-1.5": conch_1_5_shapes}
 
 
 def shown(facts: Facts, image: np.ndarray) -> torch.Tensor:
@@ -174,6 +188,8 @@ def on_grid(positions: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def features_of(name: str, facts: Facts, state: State, image: torch.Tensor) -> torch.Tensor:
+    if name == "conch-1.5":
+        return features_of_conch_1_5(facts, state, image)
     if name != "conch":
         tokens = tokens_of(facts, state, image)
         mean = tokens[:, 1 + facts.registers :].mean(dim=1)
@@ -188,6 +204,22 @@ def features_of(name: str, facts: Facts, state: State, image: torch.Tensor) -> t
     pooled = ((q @ k.transpose(-1, -2) * head**-0.5).softmax(dim=-1) @ v).transpose(1, 2).reshape(1, d)
     pooled = pooled @ s["attn.out_proj.weight"].T + s["attn.out_proj.bias"]
     return F.layer_norm(pooled, (d,), state["visual.ln_contrast.weight"], state["visual.ln_contrast.bias"], 1e-5)
+
+
+def features_of_conch_1_5(facts: Facts, state: State, image: torch.Tensor) -> torch.Tensor:
+    """Positions of 14 x 14 tokens are brought to 28 x 28; one query of eight heads without biases."""
+    trunk = {n.removeprefix("trunk."): v for n, v in state.items() if n.startswith("trunk.")}
+    s = {n.removeprefix("attn_pool_contrast."): v for n, v in state.items()}
+    table, w, d = trunk["pos_embed"], facts.width, facts.dimension
+    grid = table[:, 1:].view(1, 14, 14, w).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, scale_factor=28.1 / 14, mode="bicubic").permute(0, 2, 3, 1).flatten(1, 2)
+    trunk |= {"pos_embed": torch.cat([table[:, :1], grid], dim=1)}
+    keys = F.layer_norm(tokens_of(replace(facts, positions=785), trunk, image), (w,), s["ln_k.weight"], s["ln_k.bias"])
+    k, v = (part.view(-1, 8, d // 8) for part in (keys[0] @ s["to_kv.weight"].T).split(d, dim=1))
+    q = (F.layer_norm(s["query"], (d,), s["ln_q.weight"], s["ln_q.bias"]) @ s["to_q.weight"].T).view(8, d // 8)
+    shares = (torch.einsum("hc,thc->ht", q, k) * (d // 8) ** -0.5).softmax(dim=1)
+    pooled = torch.einsum("ht,thc->hc", shares, v).reshape(1, d) @ s["to_out.weight"].T
+    return F.layer_norm(pooled, (d,), state["ln_contrast.weight"], state["ln_contrast.bias"])
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +252,7 @@ def test_published_weights_give_the_published_features(name: str, image: np.ndar
 def test_the_network_has_the_published_shapes(name: str) -> None:
     """At the published width, without weights."""
     facts = FACTS[name]
-    named = conch_shapes(facts) if name == "conch" else vit_shapes(facts)
+    named = SHAPES.get(name, vit_shapes)(facts)
     expected = networks.KEYS[PUBLISHED[name].keys]({n: torch.empty(s, device="meta") for n, s in named.items()})
     assert built_shapes(name) == {part: tuple(value.shape) for part, value in expected.items()}
     assert PUBLISHED[name].dimension == facts.dimension
@@ -228,6 +260,18 @@ def test_the_network_has_the_published_shapes(name: str) -> None:
 
 def built_shapes(name: str) -> Shapes:
     return {part: tuple(value.shape) for part, value in networks.unfilled(shallow(name)).state_dict().items()}
+
+
+def test_positions_of_conch_1_5_come_from_14_x_14_whatever_the_table_is_of() -> None:
+    """Numbers that grow with the column keep their place, but at the border; bicubic is off by up to 0.16."""
+    ramp = torch.arange(28.0).repeat(28, 1).flatten()[None, :, None]
+    tables = [torch.cat([torch.tensor([[[-1.0]]]), grid], dim=1) for grid in (ramp, torch.full((1, 196, 1), 3.0))]
+    found = [networks.names_of_conch_1_5({"trunk.pos_embed": table})["trunk.pos_embed"] for table in tables]
+    assert [tuple(one.shape) for one in found] == [(1, 785, 1)] * 2
+    assert all(one[0, 0, 0] == -1 for one in found)
+    middle = found[0][0, 1:, 0].view(28, 28)[14, 6:22]
+    np.testing.assert_allclose(middle, np.arange(6, 22), atol=0.2)
+    np.testing.assert_allclose(found[1][0, 1:, 0], 3.0, atol=1e-5)
 
 
 def test_the_second_h_optimus_differs_from_the_first_in_name_and_licence_alone() -> None:

@@ -14,6 +14,7 @@ import torch
 from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medi.core.devices import device, full_precision
 from medi.core.errors import MediError
@@ -146,10 +147,38 @@ def names_of_conch(state: State) -> State:
     return {name.removeprefix("visual."): state[name] for name in wanted}
 
 
+def names_of_conch_1_5(state: State) -> State:
+    """CONCH 1.5 as a `Conch`: its pooling has one matrix for keys and values, and no biases."""
+    state, pool = dict(state), "attn_pool_contrast."
+    for theirs, ours in (("to_q.weight", ("q",)), ("to_kv.weight", ("k", "v"))):
+        if pool + theirs in state:
+            parts = state.pop(pool + theirs).chunk(len(ours))
+            state |= {f"{pool}attn.{name}_proj_weight": part for name, part in zip(ours, parts)}
+    if (out := state.pop(f"{pool}to_out.weight", None)) is not None:
+        state |= {f"{pool}attn.out_proj.weight": out, f"{pool}attn.out_proj.bias": out.new_zeros(len(out))}
+        state[f"{pool}attn.in_proj_bias"] = out.new_zeros(3 * len(out))
+    if "trunk.pos_embed" in state:
+        state["trunk.pos_embed"] = _positions_at_448(state["trunk.pos_embed"])
+    return state
+
+
+def _positions_at_448(table: Float[Tensor, "1 p w"]) -> Float[Tensor, "1 785 w"]:
+    """The positions that CONCH 1.5 has for 28 x 28 tokens of 16 px: its loader brings the table to 14 x 14 tokens if it
+    is of other ones (bilinear), and its network each image's from there (bicubic, by 28.1 / 14 as DINO does)."""
+    token, grid = table[:, :1], table[:, 1:].float()
+    side = round(grid.shape[1] ** 0.5)
+    grid = grid.permute(0, 2, 1).reshape(1, -1, side, side)
+    if side != 14:
+        grid = F.interpolate(grid, size=(14, 14), mode="bilinear")
+    grid = F.interpolate(grid, scale_factor=(28.1 / 14, 28.1 / 14), mode="bicubic")
+    return torch.cat([token.float(), grid.flatten(2).permute(0, 2, 1)], dim=1)
+
+
 KEYS: dict[str, Callable[[State], State]] = {
     "timm": timm_names,
     "transformers": names_of_transformers,
     "conch": names_of_conch,
+    "conch-1.5": names_of_conch_1_5,
 }
 
 
@@ -183,7 +212,7 @@ def unfilled(model: Published) -> nn.Module:
     """The architecture of a published model of timm or of CONCH, its parameters without storage."""
     with init_empty_weights(include_buffers=False):  # no random weights are drawn for what is replaced at once
         trunk = _timm(model.architecture, **model.arguments)
-        return Conch(trunk, model.dimension) if model.keys == "conch" else trunk
+        return Conch(trunk, model.dimension) if model.keys.startswith("conch") else trunk
 
 
 def _need(model: Published) -> None:

@@ -1,9 +1,10 @@
 """The pretrained encoders that are known by name: facts as their publishers state them, no weights and no torch.
 
 Sources: the model cards and the code beside them (UNI, CONCH, Virchow2, H-optimus, Prov-GigaPath, Phikon-v2, Kaiko),
-the card and the loader of the TRIDENT authors (Virchow), the card (Midnight-12k, whose filter is our choice), the card
-and open programs that read the file behind its gate (H0-mini: LazySlide and others state the same normalisation),
-timm's own configurations (DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0 (imagenet).
+the card and the loader of the TRIDENT authors (Virchow, CONCH 1.5), the card (Midnight-12k, whose filter is our
+choice), the card and open programs that read the file behind its gate (H0-mini: LazySlide and others state the same
+normalisation), timm's own configurations (DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0
+(imagenet).
 """
 
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ class Published:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform = Transform()
     pool: Literal["token", "token+mean"] = "token"
-    keys: Literal["timm", "transformers", "conch", "inception", "lite0"] = "timm"
+    keys: Literal["timm", "transformers", "conch", "conch-1.5", "inception", "lite0"] = "timm"
     files: tuple[str, ...] = SAFETENSORS
     checksum: str = ""
     package: str = ""
@@ -167,6 +168,18 @@ _ALL = (
         _timm(img_size=448),
         Transform(448, 448, "bicubic", CLIP),
         keys="conch",
+    ),
+    Published(
+        "conch-1.5",
+        "MahmoodLab/conchv1_5",
+        CC_BY_NC_ND,
+        True,
+        768,
+        "vit_large_patch16_224",
+        _timm(img_size=448, init_values=1.0),
+        Transform(448, 448),
+        keys="conch-1.5",
+        files=("model.safetensors", "pytorch_model_vision.bin"),
     ),
     Published(
         "virchow",
