@@ -143,6 +143,9 @@ def test_from_file_to_verdict_by_the_documented_commands(tmp_path: Path, real: C
     """A holdout from a table and a folder, and two files that say themselves what they are of."""
     words = ["--label", "diagnosis", "--attributes", "site"]
     fine(medi("holdout", "slides.csv", "--features", "features", *words, "--over", "class,site", "--out", "held"))
+    remedy = fine(medi("recommend", "held", "--sets", "real", "--heads", "logistic", "--out", "r"))
+    assert "real training patches" in remedy
+    assert "CRoMa, median" in fine(medi("robustness", "held", "--attribute", "site", "--out", "rob"))
     made = synthetic(tmp_path / "made.h5", encoder="uni_v1")
     done = fine(medi("utility", "held", f"medi={made.name}", "--arms", "none", "--out", "u"))
     assert "MeDi" in done

@@ -197,6 +197,21 @@ FAULTS: dict[str, tuple[str, Callable[[], Any], tuple[str, ...]]] = {
         lambda: Path("cases.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)),
         ("cases.xlsx", "is encrypted"),
     ),
+    "an encrypted .ods": (
+        "medi audit cases.ods",
+        lambda: tables.ods(Path("cases.ods"), [tables.HEADER, *ROWS], manifest="<manifest:encryption-data/>"),
+        ("cases.ods", "is encrypted"),
+    ),
+    "an encrypted Parquet file": (
+        "medi audit cases.parquet",
+        lambda: Path("cases.parquet").write_bytes(b"PARE" + bytes(64) + b"PARE"),
+        ("cases.parquet", "not readable as Parquet"),
+    ),
+    "an encrypted database": (
+        "medi audit lab.sqlite",
+        lambda: Path("lab.sqlite").write_bytes(bytes(range(256)) * 16),
+        ("lab.sqlite", "neither a SQLite nor a DuckDB file (or it is encrypted)"),
+    ),
 }
 
 

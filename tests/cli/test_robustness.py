@@ -22,6 +22,8 @@ def test_a_packed_cohort_and_features_give_the_same_table(medi: Medi, folders: P
     assert (found["value"].notna() | found["reason"].ne("")).all()
     assert set(found["encoder"].str.split(" ").str[0]) == {"colour-texture"}
     fine(medi("embed", folders / "real", "--out", "e.parquet"))
+    shown = fine(medi("utility", folders / "real", "--features", "e.parquet", "--arms", "none", "--out", "u"))
+    assert "real training patches" in shown
     rows = pd.read_parquet("e.parquet")
     np.save("e.npy", rows.drop(columns="sample_id").to_numpy())
     fine(medi("robustness", folders / "real", "--attribute", "site", "--features", "e.npy", "--out", "f"))
