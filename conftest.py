@@ -13,16 +13,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
 
 gc.disable()  # while tests are collected, nothing that is made becomes garbage: a third of the time
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 import medi.evaluation.classify.logistic  # noqa: E402, F401  (it imports no other module of medi)
-
-install_import_hook("medi", "beartype.beartype")
-
+import shape_checks  # noqa: E402
 from invariants import INVARIANTS, guarded  # noqa: E402
+
+shape_checks.install()
 
 SOURCE = Path(__file__).parent / "src"
 SLOW_EXAMPLES = (
