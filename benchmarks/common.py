@@ -3,12 +3,15 @@
 import json
 import os
 import platform
+import threading
+import time
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 if TYPE_CHECKING:  # a benchmark without networks has no torch in its processes
     import torch
@@ -38,6 +41,38 @@ def report(topic: str, figures: dict[str, dict[str, Any]], libraries: Sequence[s
     machine = ", ".join([platform.machine(), f"{os.cpu_count()} cores", platform.system(), *gpus()])
     versions = {"python": platform.python_version()} | {name: version(name) for name in libraries}
     print(json.dumps({"topic": topic, "machine": machine, "versions": versions, "figures": figures}))
+
+
+def cpu_seconds() -> float:
+    """The CPU time of this process and of all that it ever started."""
+    me = psutil.Process()
+    return sum(sum(process.cpu_times()[:4]) for process in (me, *me.children(recursive=True)))
+
+
+class Peak:
+    """The highest memory of a process and its children: proportional set size, which counts shared pages once.
+
+    every: seconds between two looks.
+    """
+
+    def __init__(self, pid: int, every: float = 1.0) -> None:
+        self.process, self.every, self.highest, self.done = psutil.Process(pid), every, 0, False
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while not self.done:
+            try:
+                tree = [self.process, *self.process.children(recursive=True)]
+                self.highest = max(self.highest, sum(process.memory_full_info().pss for process in tree))
+            except psutil.Error:
+                pass
+            time.sleep(self.every)
+
+    def stop(self) -> int:
+        self.done = True
+        self.thread.join()
+        return self.highest
 
 
 def stock_unet(settings: "NetworkSettings") -> "torch.nn.Module":

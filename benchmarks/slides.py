@@ -11,9 +11,10 @@ them to one .npy file by plain writing, which is cheaper than a map. At its end 
 does. It keeps no checksum and no table. Both run in as many processes as there are cores; the pixels are compared.
 
 The two follow each other in pairs, and a figure is the median of the pairs' ratios: by the clock, which other work on
-the machine changes, and by the CPU time of all processes (`_cpu`), which that hardly changes. A first small pair warms
-up. Each pair is printed to stderr. Planning: coordinates of TRIDENT, as many in all, from ten slides. The last line is
-one JSON object.
+the machine changes, and by the CPU time of all processes (`_cpu`), which that hardly changes. Pairs of one slide, of
+which the first warms up, tell the CPU time of a patch (`level_patch_cpu`) from what each packing takes once
+(`level_start_cpu`). Each pair is printed to stderr. Planning: coordinates of TRIDENT, as many in all, from ten slides.
+The last line is one JSON object.
 """
 
 import argparse
@@ -31,11 +32,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import tifffile
 from PIL import Image
 
-from common import figure, report
+from common import cpu_seconds, figure, report
 from medi.cohort import readers
 from medi.cohort.packing import pack
 from medi.cohort.slides.planning import Field, plan_slides
@@ -112,13 +112,8 @@ def packed(slides: Path, out: Path, field: Field, workers: int) -> pd.DataFrame:
     return patches
 
 
-def cpu_seconds() -> float:
-    """The CPU time of this process and of all that it ever started."""
-    me = psutil.Process()
-    return sum(sum(process.cpu_times()[:4]) for process in (me, *me.children(recursive=True)))
-
-
 Spent = tuple[float, float]  # seconds by the clock, of CPU time
+Pair = tuple[Spent, Spent, int]  # ours, the bare loop, how many patches
 
 
 def since(clock: float, cpu: float) -> Spent:
@@ -134,7 +129,7 @@ def planned(slides: Path, out: Path, field: Field) -> tuple[float, float, int]:
     return seconds, int(peak[1]) / 2**20 if peak else float("nan"), len(patches)
 
 
-def pair(slides: Path, folder: Path, side: int, workers: int) -> tuple[Spent, Spent, int]:
+def pair(slides: Path, folder: Path, side: int, workers: int) -> Pair:
     """What ours and the bare loop take for the squares of one side, and how many there are."""
     out, field = folder / "out", Field(SIZE, places=folder / f"places{side}")
     os.sync()  # what was written before is not written back meanwhile
@@ -154,22 +149,40 @@ def pair(slides: Path, folder: Path, side: int, workers: int) -> tuple[Spent, Sp
     return ours, theirs, len(squares)
 
 
-def compared(folder: Path, side: int, workers: int, repeats: int) -> tuple[list[float], list[float], str]:
-    """Over the bare loop, pair by pair: by the clock and by CPU time; and against what."""
-    clock, cpu, loads = [], [], []
+def compared(slides: Path, folder: Path, side: int, workers: int, repeats: int) -> tuple[list[Pair], str]:
+    """The pairs of one side, and against what."""
+    pairs, loads = [], []
     for repeat in range(repeats):
-        ours, theirs, count = pair(folder / "slides", folder, side, workers)
-        clock.append(theirs[0] / ours[0])
-        cpu.append(theirs[1] / ours[1])
+        pairs.append(pair(slides, folder, side, workers))
+        ours, theirs, count = pairs[-1]
         loads.append(os.getloadavg()[0])
         print(
             f"{side} px, pair {repeat + 1} of {repeats}, {count:,} patches: {ours[0]:.1f} s over {theirs[0]:.1f} s is "
-            f"{clock[-1]:.3f}, CPU {ours[1]:.1f} s over {theirs[1]:.1f} s is {cpu[-1]:.3f}, load {loads[-1]:.1f}",
+            f"{theirs[0] / ours[0]:.3f}, CPU {ours[1]:.1f} s over {theirs[1]:.1f} s is {theirs[1] / ours[1]:.3f}, "
+            f"load {loads[-1]:.1f}",
             file=sys.stderr,
             flush=True,
         )
     loop = f"openslide and Pillow, {workers} processes, {count:,} patches of {SIZE} px from {side} px"
-    return clock, cpu, f"{loop}; load {min(loads):.1f} to {max(loads):.1f}"
+    return pairs, f"{loop}; load {min(loads):.1f} to {max(loads):.1f}"
+
+
+def ratios(pairs: list[Pair], spent: int) -> list[float]:
+    """Over the bare loop, pair by pair. spent: 0 by the clock, 1 by CPU time."""
+    return [theirs[spent] / ours[spent] for ours, theirs, _ in pairs]
+
+
+def apart(few: list[Pair], many: list[Pair]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Seconds of CPU of ours and of the bare loop that do not depend on the number of patches, and those of a patch.
+
+    A line through the medians of two sizes.
+    """
+    starts, each = [], []
+    for who in (0, 1):
+        small, large = (statistics.median(found[who][1] for found in pairs) for pairs in (few, many))
+        each.append((large - small) / (many[0][2] - few[0][2]))
+        starts.append(small - each[-1] * few[0][2])
+    return (starts[0], starts[1]), (each[0], each[1])
 
 
 def median(values: list[float], target: str | None, against: str) -> dict[str, object]:
@@ -207,21 +220,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small slides, few patches")
     quick = parser.parse_args().quick
-    edge, slides, repeats, coordinates = (1536, 2, 1, 2_000) if quick else (8192, 4, 5, 1_000_000)
+    edge, slides, repeats, coordinates = (1536, 2, 1, 2_000) if quick else (8192, 21, 3, 1_000_000)
     workers = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
         write_cohort(folder, edge, slides)
         seconds, peak, patches = plan_many(folder, edge, coordinates)
-        if not quick:
-            pair(folder / "one", folder, 512, workers)  # warms up
-        reduced, reduced_cpu, loop = compared(folder, 512, workers, repeats)
-        plain, plain_cpu, plain_loop = compared(folder, 256, workers, repeats)
+        few, _ = compared(folder / "one", folder, 256, workers, repeats + 1)
+        plain, plain_loop = compared(folder / "slides", folder, 256, workers, repeats)
+        reduced, loop = compared(folder / "slides", folder, 512, workers, repeats)
+    starts, each = apart(few[1:], plain)  # the first warms up
     found = {
-        "packing_over_bare": median(reduced, ">= 0.9", loop),
-        "packing_over_bare_cpu": median(reduced_cpu, ">= 0.9", loop),
-        "level_over_bare": median(plain, ">= 0.9", plain_loop),
-        "level_over_bare_cpu": median(plain_cpu, ">= 0.9", plain_loop),
+        "packing_over_bare": median(ratios(reduced, 0), ">= 0.9", loop),
+        "packing_over_bare_cpu": median(ratios(reduced, 1), ">= 0.9", loop),
+        "level_over_bare": median(ratios(plain, 0), ">= 0.9", plain_loop),
+        "level_over_bare_cpu": median(ratios(plain, 1), ">= 0.9", plain_loop),
+        "level_patch_cpu": figure([each[0] * 1e3], "ms of CPU", None, plain[0][2], f"bare loop {each[1] * 1e3:.2f} ms"),
+        "level_start_cpu": figure([starts[0]], "s of CPU", None, plain[0][2], f"bare loop {starts[1]:.2f} s"),
         "planning_seconds": figure([seconds], "s", "<= 10", patches, "coordinates of ten slides, one process"),
         "planning_memory": figure([peak], "GiB", "<= 1", patches, "the whole process, a fresh one"),
     }

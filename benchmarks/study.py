@@ -9,24 +9,21 @@ but then their time and memory are not measured. The last line is one JSON objec
 import argparse
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from common import figure, report
+from common import Peak, figure, report
 from medi.cohort import phantom
 from medi.core.files import read_json, write_json
 from medi.evaluation.encoders import embed, encoder
 
 Figures = dict[str, dict[str, Any]]
-WATCH = 1.0  # seconds between two looks at the memory
 PROBED = (60, 40)  # patches of a combination, to learn and to test
 
 
@@ -42,29 +39,6 @@ def demo(out: Path, seed: int, quick: bool) -> dict[str, Any]:
                 raise SystemExit(f"seed {seed}: medi demo ended with {running.returncode}")
         write_json(cost, {"minutes": (time.perf_counter() - start) / 60, "gib": peak.stop() / 2**30})
     return read_json(out / "results.json") | read_json(cost)
-
-
-class Peak:
-    """The highest memory of a process and its children: proportional set size, which counts shared pages once."""
-
-    def __init__(self, pid: int) -> None:
-        self.process, self.highest, self.done = psutil.Process(pid), 0, False
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
-
-    def _watch(self) -> None:
-        while not self.done:
-            try:
-                tree = [self.process, *self.process.children(recursive=True)]
-                self.highest = max(self.highest, sum(process.memory_full_info().pss for process in tree))
-            except psutil.Error:
-                pass
-            time.sleep(WATCH)
-
-    def stop(self) -> int:
-        self.done = True
-        self.thread.join()
-        return self.highest
 
 
 def probes(seed: int, counts: tuple[int, int]) -> dict[str, float]:

@@ -59,6 +59,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "recommend": ("--with-models", "--out", "out"),
     "sampling": ("--run", RUN),
     "pretraining": ("--out", "out", "--ship", "weights.safetensors"),
+    "scale": ("--out", "out"),
     "slides": (),
     "spectrum": ("--source", SHARED / "ami_br" / "metadata.csv"),
     "stress": ("--runs", RUNS, "--out", "out"),

@@ -107,6 +107,23 @@ def test_every_turn_is_undone() -> None:
         assert (near.ratio < 0.01).all()
 
 
+def test_of_many_fresh_patches_some_are_drawn(
+    training: tuple[Patches, Patches, Patches], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for copies stays linear; copies are found as before, and slides are asked of all patches."""
+    train, reserve, others = training
+    sets = {"exact": patches(copies(train.cohort, noise=0.0))}
+    whole = memorisation(train, sets, reserve, others, over=OVER, seed=0)
+    monkeypatch.setattr("medi.evaluation.memorisation.MOST", 100)
+    drawn = memorisation(train, sets, reserve, others, over=OVER, seed=0)
+    sizes = [tuple(value(one, "copy_rate", "real")[["n_real", "n_synthetic"]]) for one in (whole, drawn)]
+    assert sizes == [(144, 160), (100, 100)]
+    assert value(drawn, "copy_rate", "exact")["value"] == 1
+    assert value(drawn, "copy_rate", "real")["value"] <= 0.05
+    leaks = [one.figures[one.figures["metric"] == "slide_leak"].reset_index(drop=True) for one in (whole, drawn)]
+    pd.testing.assert_frame_equal(*leaks)
+
+
 def test_without_nulls_there_is_a_reason(training: tuple[Patches, Patches, Patches]) -> None:
     """P7."""
     train, reserve, _ = training

@@ -6,6 +6,7 @@ real ones at all? All on embeddings; probes are fitted on real training patches 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -167,40 +168,57 @@ def _as_asked(look: _Seen, over: Sequence[str], seed: int) -> Iterator[Row]:
     """Rows per split: over all combinations, per level of the attribute, and per combination."""
     nowhere = dict.fromkeys(over, "")
     splits = look.table["split"].to_numpy(dtype=object)
+    combinations = list(look.table[list(over)].itertuples(index=False, name=None))
+    known = sorted(set(combinations))
+    order = {combination: i for i, combination in enumerate(known)}
+    codes = np.array([order[combination] for combination in combinations], dtype=np.int64)
+    judged = _Judged(look, codes, np.array(look.clusters, dtype=object), seed)
     for split in sorted(set(splits)) or [""]:
-        here = splits == split
-        yield _share(look, here, "all", nowhere, split, over, seed)
-        for level in sorted(set(look.requested[here])):
-            place = nowhere | {look.attribute: level}
-            yield _share(look, here & (look.requested == level), look.attribute, place, split, over, seed)
-        for combination in sorted(set(look.table.loc[here, list(over)].itertuples(index=False, name=None))):
-            rows = here & (look.table[list(over)] == list(combination)).all(axis=1).to_numpy()
-            yield _share(look, rows, "combination", dict(zip(over, combination)), split, over, seed)
+        here = np.flatnonzero(splits == split)
+        yield judged.share(here, "all", nowhere, split)
+        for level, rows in _by_value(here, look.requested):
+            yield judged.share(rows, look.attribute, nowhere | {look.attribute: level}, split)
+        for code, rows in _by_value(here, codes):
+            yield judged.share(rows, "combination", dict(zip(over, known[code])), split)
 
 
-def _share(
-    look: _Seen, rows: Mask, scope: str, place: dict[str, str], split: str, over: Sequence[str], seed: int
-) -> Row:
-    """The share as asked among these rows, every combination weighing alike."""
-    head: Row = {"metric": "as_asked", "arm": look.arm, "attribute": look.attribute, "scope": scope}
-    size = {
-        "n_real": int(rows.sum()) if look.arm == REAL else 0,
-        "n_synthetic": 0 if look.arm == REAL else int(rows.sum()),
-    }
-    if not rows.any():
-        found = Estimate(np.nan, reason=look.reason or "no images")
-    else:
-        hits = (look.recognised[rows] == look.requested[rows]).astype(np.float64)
-        key: tuple[Key, ...] = ("control", seed, look.attribute, scope, split, *place.values())
-        owners = np.array(look.clusters, dtype=object)[rows]
-        found = cluster_bootstrap(_balanced, owners, _tallies(hits, look.table[rows], over), draws=DRAWS, key=key)
-    return head | place | {"split": split} | vars(found.noting(look.reason)) | size
+def _by_value(rows: Int64[np.ndarray, " k"], values: Shaped[np.ndarray, " n"]) -> Iterator[tuple[Any, Any]]:
+    """These rows by their values, in the order of the values; the rows of each in their own order."""
+    found, which = np.unique(values[rows], return_inverse=True)
+    parts = np.split(rows[np.argsort(which, kind="stable")], np.cumsum(np.bincount(which))[:-1])
+    yield from zip(found.tolist(), parts)
 
 
-def _tallies(hits: Float64[np.ndarray, " n"], table: pd.DataFrame, over: Sequence[str]) -> Float64[np.ndarray, "n 2 k"]:
+@dataclass(frozen=True)
+class _Judged:
+    """An arm under a probe, each row with the number of its combination and with what it hangs on."""
+
+    look: _Seen
+    codes: Int64[np.ndarray, " n"]
+    owners: Labels
+    seed: int
+
+    def share(self, rows: Int64[np.ndarray, " k"], scope: str, place: dict[str, str], split: str) -> Row:
+        """The share as asked among these rows, every combination weighing alike."""
+        look = self.look
+        head: Row = {"metric": "as_asked", "arm": look.arm, "attribute": look.attribute, "scope": scope}
+        size = {
+            "n_real": len(rows) if look.arm == REAL else 0,
+            "n_synthetic": 0 if look.arm == REAL else len(rows),
+        }
+        if not len(rows):
+            found = Estimate(np.nan, reason=look.reason or "no images")
+        else:
+            hits = (look.recognised[rows] == look.requested[rows]).astype(np.float64)
+            key: tuple[Key, ...] = ("control", self.seed, look.attribute, scope, split, *place.values())
+            tallies = _tallies(hits, self.codes[rows])
+            found = cluster_bootstrap(_balanced, self.owners[rows], tallies, draws=DRAWS, key=key)
+        return head | place | {"split": split} | vars(found.noting(look.reason)) | size
+
+
+def _tallies(hits: Float64[np.ndarray, " n"], codes: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 2 k"]:
     """Per combination: row is of it; row is of it and a hit."""
-    number = table.groupby(list(over)).ngroup().to_numpy()
-    member = (number[:, None] == np.arange(number.max() + 1)).astype(np.float64)
+    member = (codes[:, None] == np.unique(codes)).astype(np.float64)
     return np.stack([member, member * hits[:, None]], axis=1)
 
 

@@ -18,7 +18,7 @@ from medi.cohort.table import Cohort, slide_units
 from medi.cohort.turns import VIEWS, turned
 from medi.core.claims import COPIES, LEAKS, LEAST_RESERVED
 from medi.core.progress import Advance, Tally, unheard
-from medi.core.seeds import Key
+from medi.core.seeds import Key, generator
 from medi.core.threads import one_thread
 from medi.core.types import Images
 from medi.evaluation.features import Features, scales
@@ -28,6 +28,7 @@ GRID = 8  # fields a side: noise averages out, structure stays
 PEERS = 20  # next nearest training patches
 MARGIN = 0.9  # of the null's ratios (0.74 to 0.96 on the phantom; copies with noise of 20 grey levels: below 0.29)
 FEWEST = LEAST_RESERVED  # of a null: with fewer the lowest one is passed by more than 5 % of fresh patches
+MOST = 10_000  # fresh patches that copies are looked for, of each kind: the search grows with n and not with its square
 SLIDES = 3  # of a combination: one to be close to, others to compare with
 DRAWS = 500
 SUSPECTS = 12
@@ -90,19 +91,20 @@ def memorisation(
 
     reserve: patches of training slides that no model saw; others: patches of patients that no model saw. copy_rate
     compares low frequencies of the pixels with `reserve`; its arm "real" is `others`, which cannot be copies. At
-    most 1 % of fresh patches count as copies. slide_leak compares features with `others`, within each combination of
-    `over`; 5 % is no leak, and its arm "reserve" is what full knowledge of the slides looks like. Intervals resample
-    the null's slides and, of synthetic images, those nearest to one training slide as one.
+    most 1 % of fresh patches count as copies. Of more than MOST patches of either kind as many are drawn by the seed
+    for this. slide_leak compares features with `others`, within each combination of `over`; 5 % is no leak, and its arm
+    "reserve" is what full knowledge of the slides looks like. Intervals resample the null's slides and, of synthetic
+    images, those nearest to one training slide as one.
     """
     if train.cohort.pixels is None:
         return _by_features(train, synthetic, reserve, others, over, seed)
-    looked = [*synthetic.values(), *(part for part in (reserve, others) if part)]
-    tally = Tally(progress, sum(map(len, looked)))
+    arms = ({"real": _some(others, seed)} if others else {}) | dict(synthetic)
+    kept = _some(reserve, seed) if reserve else None
+    tally = Tally(progress, sum(map(len, [*arms.values(), *([kept] if kept else [])])))
     slides = slide_units(train.cohort.table).to_numpy(dtype=object)
     known = grids(train.cohort.images)
-    arms = ({"real": others} if others else {}) | dict(synthetic)
     found = {arm: nearest(known, grids(part.cohort.images), tally.part()) for arm, part in arms.items()}
-    null = _null(nearest(known, grids(reserve.cohort.images), tally.part()), _slides(reserve)) if reserve else None
+    null = _null(nearest(known, grids(kept.cohort.images), tally.part()), _slides(kept)) if kept else None
     rows: list[dict[str, object]] = []
     for arm, near in found.items():
         owners = slides[near.row] if arm in synthetic else _slides(arms[arm])
@@ -112,6 +114,14 @@ def memorisation(
         rows.append(_leak(train, others, arm, part, over, (seed, arm)))
     suspects = _suspects({arm: found[arm] for arm in synthetic}, synthetic, train, over, _threshold(null))
     return Memorisation(_table(rows, synthetic), suspects, _sheet(suspects, synthetic, train))
+
+
+def _some(part: Patches, seed: int) -> Patches:
+    """At most MOST of the patches, at random, in their order."""
+    if len(part) <= MOST:
+        return part
+    rows = np.sort(generator("memorisation", seed).permutation(len(part))[:MOST])
+    return Patches(part.cohort.select(rows), part.features[rows])
 
 
 def _by_features(

@@ -6,6 +6,7 @@ A statistic is a function of sums over rows, so a bootstrap draw is one row of w
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,31 @@ class Estimate:
         """The same estimate with these notes before its reason, each once."""
         parts = dict.fromkeys(part for note in (*notes, self.reason) for part in note.split("; ") if part)
         return replace(self, reason="; ".join(parts))
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Rows of arrays [*shape, m] of zeros, but for the m `numbers` that each row has at its `places`.
+
+    In many classes and levels an array of one row alone has tens of thousands of entries.
+    """
+
+    numbers: Float64[np.ndarray, "n m"]
+    places: tuple[Int64[np.ndarray, " n"], ...]
+    shape: tuple[int, ...]
+
+    def sums(self, index: Int64[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "{count} *shape"]:
+        """The sums of the rows of each number in `index`."""
+        sums = np.zeros((count, *self.shape, self.numbers.shape[1]))
+        np.add.at(sums, (index, *self.places), self.numbers)
+        return sums
+
+    def sum(self, axis: Literal[0] = 0, keepdims: Literal[True] = True) -> Float64[np.ndarray, "1 *shape"]:
+        """The sum of all rows, as that of a whole array."""
+        return self.sums(np.zeros(len(self.numbers), dtype=np.int64), 1)
+
+
+Values = Float64[np.ndarray, "_n *_k"] | Sparse
 
 
 def interval(value: float, draws: Float64[np.ndarray, " draws"]) -> Estimate:
@@ -94,7 +120,7 @@ def holm(p: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
 
 
 def cluster_bootstrap(
-    statistic: Statistic, clusters: Labels, *values: Float64[np.ndarray, "n *k"], draws: int, key: Sequence[Key]
+    statistic: Statistic, clusters: Labels, *values: Values, draws: int, key: Sequence[Key]
 ) -> Estimate:
     """The statistic of the sums of `values` over all n rows, with an interval from resampling whole clusters.
 
@@ -108,7 +134,7 @@ def cluster_bootstrap(
 
 
 def cluster_draws(
-    statistic: Statistic, clusters: Labels, *values: Float64[np.ndarray, "n *k"], draws: int, key: Sequence[Key]
+    statistic: Statistic, clusters: Labels, *values: Values, draws: int, key: Sequence[Key]
 ) -> tuple[float, Float64[np.ndarray, " draws"]]:
     """The statistic and its resamples; none where it is undefined or there are fewer than two clusters."""
     value = float(statistic(*(rows.sum(axis=0, keepdims=True) for rows in values))[0])
@@ -154,9 +180,9 @@ def _weights(clusters: int, draws: int, key: tuple[Key, ...]) -> Float64[np.ndar
     return found
 
 
-def _sums(
-    values: Float64[np.ndarray, "n *k"], index: Int64[np.ndarray, " n"], count: int
-) -> Float64[np.ndarray, "c *k"]:
+def _sums(values: Values, index: Int64[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "c *k"]:
+    if isinstance(values, Sparse):
+        return values.sums(index, count)
     sums = np.zeros((count, *values.shape[1:]))
     np.add.at(sums, index, values)
     return sums

@@ -17,6 +17,7 @@ from medi.evaluation.classify.scores import (
     robustness_index,
     site_readability,
 )
+from medi.evaluation.statistics import cluster_draws
 
 LEVELS = np.arange(240) % 3
 GAPS = (equalised_odds_gap(LEVELS), demographic_parity_gap(LEVELS))
@@ -136,6 +137,26 @@ def test_a_classifier_that_is_right_and_sure(measure: Measure) -> None:
         assert expected < 0.2, "the classes are unevenly spread, not the answers"
     else:
         assert expected == pytest.approx(best)
+
+
+def test_sums_of_sparse_rows_are_those_of_whole_arrays_to_the_last_bit() -> None:
+    """Votes of three seeds are thirds, whose sums depend on their order."""
+    rng = np.random.default_rng(0)
+    votes, labels, levels = rng.integers(0, 4, (90, 5)) / 3, rng.integers(0, 5, 90), rng.integers(0, 3, 90)
+    given = Answers(labels, votes, votes, labels)
+    owners = np.array([f"p{i // 4}" for i in range(90)])
+    whole = np.eye(5)[labels][:, :, None] * votes[:, None]
+    for measure, rows in (
+        (BY_NAME["mcc"], whole),
+        (equalised_odds_gap(levels), np.eye(3)[levels][:, :, None, None] * whole[:, None]),
+    ):
+        told = (
+            cluster_draws(measure.statistic, owners, rows_, draws=50, key=("t",))
+            for rows_ in (rows, measure.rows(given))
+        )
+        (value_, draws), (sparse, sparse_draws) = told
+        assert value_ == sparse
+        assert draws.tolist() == sparse_draws.tolist()
 
 
 def test_resampled_auroc_is_near_the_exact_one() -> None:

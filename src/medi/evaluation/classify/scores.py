@@ -15,7 +15,7 @@ from medi.cohort.table import slide_units
 from medi.core.seeds import generator
 from medi.evaluation.classify.probes import codes, folds, groups
 from medi.evaluation.features import Features, placed
-from medi.evaluation.statistics import CALIBRATION_BINS, Estimate, cluster_bootstrap, confidence_bins
+from medi.evaluation.statistics import CALIBRATION_BINS, Estimate, Sparse, Values, cluster_bootstrap, confidence_bins
 
 DRAWS = 1000
 NEIGHBOURS = (1, 3, 5, 7, 9, *range(11, 302, 10))  # candidates of PathoROB's k
@@ -60,7 +60,7 @@ class Measure:
     """
 
     name: str
-    rows: Callable[[Answers], Float64[np.ndarray, "n *k"]]
+    rows: Callable[[Answers], Values]
     statistic: Callable[[Sums], Figures]
     extreme: bool = False
     grouped: bool = False
@@ -87,8 +87,9 @@ def mean_recall(totals: Float[np.ndarray, "draws 2 k"]) -> Figures:
         return (totals[:, 1] / totals[:, 0]).mean(axis=1)
 
 
-def _confusion(answers: Answers) -> Float64[np.ndarray, "n k k"]:
-    return answers.truth[:, :, None] * answers.votes[:, None]
+def _confusion(answers: Answers) -> Sparse:
+    """[n, k, k]: the votes of a row stand at its class."""
+    return Sparse(answers.votes, (answers.labels,), answers.votes.shape[1:])
 
 
 def _mcc(totals: Float[np.ndarray, "draws k k"]) -> Figures:
@@ -192,9 +193,10 @@ def demographic_parity_gap(levels: Index) -> Measure:
     return Measure("demographic_parity_gap", lambda answers: _by_level(answers, levels), _parity)
 
 
-def _by_level(answers: Answers, levels: Index) -> Float64[np.ndarray, "n g k k"]:
+def _by_level(answers: Answers, levels: Index) -> Sparse:
+    """[n, g, k, k]: the confusion of a row stands at its level."""
     names, index = np.unique(levels, return_inverse=True)
-    return np.eye(len(names))[index][:, :, None, None] * _confusion(answers)[:, None]
+    return Sparse(answers.votes, (index, answers.labels), (len(names), *answers.votes.shape[1:]))
 
 
 def _odds(totals: Float[np.ndarray, "draws g k k"]) -> Figures:

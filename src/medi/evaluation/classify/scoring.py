@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float64
 
 from medi.cohort.table import slide_units
 from medi.core.seeds import Key
@@ -28,7 +28,7 @@ from medi.evaluation.classify.scores import (
     tallies,
 )
 from medi.evaluation.features import placed, unplaced
-from medi.evaluation.statistics import Estimate, Statistic, cluster_draws, interval, p_value
+from medi.evaluation.statistics import Estimate, Statistic, Values, cluster_draws, interval, p_value
 
 REAL, MEDI, CLS, ORACLE = "real", "medi", "cls", "oracle"
 EVERY = "all"  # the split of all test patches, seen and unseen combinations alike: there lies the primary endpoint
@@ -51,7 +51,7 @@ class Scorer:
     over: tuple[str, ...]
     attributes: tuple[str, ...] = ()
     pairs: Sequence[tuple[str, str]] = ()
-    cache: dict[tuple[str, str], Float[np.ndarray, "n *k"]] = field(default_factory=dict)
+    cache: dict[tuple[str, str], Values] = field(default_factory=dict)
 
     def rows(self) -> Iterator[Row]:
         for measure in OVERALL:
@@ -200,7 +200,7 @@ class Scorer:
     def _left_out(self, measure: Measure) -> str:
         return unplaced(self.table, self.over) if measure.grouped else ""
 
-    def _values(self, measure: Measure, arm: str, rows: Rows) -> Float[np.ndarray, "_m *k"]:
+    def _values(self, measure: Measure, arm: str, rows: Rows) -> Values:
         if not rows.all() or measure not in OVERALL:
             return measure.rows(self.answers[arm][rows])
         if (measure.name, arm) not in self.cache:
