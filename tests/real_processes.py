@@ -17,6 +17,11 @@ def server() -> ForkServerContext:
     return context
 
 
+def preload(*modules: str) -> None:
+    """What many processes to come import is imported once, by their server; it must not have been started yet."""
+    PRELOADED.extend(modules)
+
+
 def begin(function: Callable[..., object], *arguments: object, **environment: str) -> BaseProcess:
     """Call a function of this module in a process with these environment variables."""
     process = server().Process(target=_call, args=(function, arguments, environment))

@@ -113,6 +113,7 @@ FEWER = {"images=3200, warmup=160": "images=160, warmup=32", "plan(to=20)": "pla
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("name", ["phantom", "own-cohort"])
 def test_tutorial_runs_as_written(name: str, medi: Medi) -> None:
     """As written, but on fewer samples, steps and draws."""
@@ -150,6 +151,7 @@ def test_readme_and_tutorial_go_the_same_way() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_python_of_the_readme_runs_as_written_on_fewer_images(medi: Medi) -> None:
     page = ROOT / "README.md"
     found = "".join(text for language, text in blocks(page) if language == "python")

@@ -11,6 +11,7 @@ import pytest
 from driving import ROOT, Browser, serving
 
 import tiny_run
+from real_processes import preload
 
 sys.path.append(str(ROOT / "tests" / "report"))  # its fabricated run
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -64,5 +65,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def app(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    preload("medi.app.page")
     with serving(run_folder, tmp_path_factory.mktemp("elsewhere")) as (url, _):
         yield url

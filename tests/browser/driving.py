@@ -10,6 +10,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from medi.app.serve import OFFLINE
 from real_processes import begin, ended, medi_into
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +103,10 @@ class Browser:
 def serving(run: Path | None, folder: Path) -> Iterator[tuple[str, BaseProcess]]:
     """`medi app RUN` as a process of its own, in a new folder of `folder`, and its URL."""
     said = Path(tempfile.mkdtemp(dir=folder)) / "said.txt"
-    process = begin(medi_into, said, "app", *([run] if run else []), NO_COLOR="1")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in OFFLINE.items():  # as the app sets them before it loads gradio
+            patch.setenv(name, value)
+        process = begin(medi_into, said, "app", *([run] if run else []), NO_COLOR="1")
     try:
         yield url_of(process, said), process
     finally:

@@ -68,6 +68,7 @@ def test_shares_as_asked_stand_for_both_encoders(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures")
 def test_the_page_says_both_and_the_verdict_stays(folder: Path) -> None:
     before = summary(read(folder))
     after = summary(with_second(folder))

@@ -232,6 +232,7 @@ def test_headlines_are_those_of_results_json(small: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_first_screen_has_every_training_set_and_chance(small: Path) -> None:
     """P13: every remedy stands beside the generated images, noise and chance too."""
     _, outline = page(small)
@@ -319,6 +320,7 @@ def test_a_run_without_audit_says_so(small: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_another_attribute_takes_its_own_name(small: Path) -> None:
     edit(small / "results.json", lambda content: content["settings"].update(attribute="scanner"))
     certificate = small / "holdout" / "certificate.json"
@@ -460,7 +462,7 @@ def luminance(color: str) -> float:
 
 
 @pytest.mark.slow
-def test_a_study_without_cls_does_not_ask_for_it(small: Path) -> None:
+def test_a_study_without_cls_does_not_ask_for_it(small: Path, request: pytest.FixtureRequest) -> None:
     """Defect: the page of a study done verb by verb showed "CLS –" and "n = 0" for a model that was never trained."""
     write_more(small, CLASSES[:2], SITES[:2])
     tables = small / "tables"
@@ -480,4 +482,5 @@ def test_a_study_without_cls_does_not_ask_for_it(small: Path) -> None:
         write_table(path, read_table(path).assign(value=np.nan, n_real=0, reason="too few images"))
     edit(small / "results.json", lambda content: content.update(frechet={}))
     assert not [one for one in headlines(read(small)) if "distance" in one.name]
+    request.getfixturevalue("no_pictures")
     assert "on unseen combinations is not known (too few images)" in page(small)[1].text

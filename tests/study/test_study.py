@@ -137,6 +137,7 @@ def test_the_report_opens_with_the_remedy_that_training_chose(quick: tuple[Path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_report_is_written_again_from_the_folder_alone(
     linked_run: Callable[..., Path], medi: Medi, tmp_path: Path
 ) -> None:

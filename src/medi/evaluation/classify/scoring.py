@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 from medi.cohort.table import slide_units
 from medi.core.seeds import Key
 from medi.core.tables import DIFFERENCE
-from medi.evaluation.classify.probes import codes, groups
+from medi.evaluation.classify.probes import Labels, codes, groups, text
 from medi.evaluation.classify.scores import (
     BALANCED_ACCURACY,
     DRAWS,
@@ -107,12 +107,12 @@ class Scorer:
         return self._placed if measure.grouped else self._everything
 
     @cached_property
-    def _slides(self) -> pd.Series:
-        return slide_units(self.table)
+    def _slides(self) -> Labels:
+        return text(slide_units(self.table))
 
     @cached_property
-    def _owners(self) -> pd.Series:
-        return groups(self.table)
+    def _owners(self) -> Labels:
+        return text(groups(self.table))
 
     def _levels(self) -> Iterator[Row]:
         """Within each level of each column, and each combination."""
@@ -192,7 +192,7 @@ class Scorer:
         value, draws = cluster_draws(statistic, clusters, *values, draws=DRAWS, key=key)
         if measure.extreme:
             return Estimate(value).noting(*notes), np.empty(0)
-        alone = f"{clusters.nunique()} cluster: no interval" if np.isfinite(value) and not len(draws) else ""
+        alone = f"{len(set(clusters))} cluster: no interval" if np.isfinite(value) and not len(draws) else ""
         found = interval(value, draws) if len(draws) else Estimate(value, reason=alone)
         undefined = f"{measure.name.replace('_', ' ')} is undefined here" if not np.isfinite(value) else ""
         return found.noting(*notes, "" if any(notes) else undefined), draws
@@ -210,7 +210,7 @@ class Scorer:
     def _row(self, metric: str, arm: str, scope: str, labels: dict[str, str], rows: Rows, found: Estimate) -> Row:
         place = {"metric": metric, "arm": arm, "against": "", "split": self.split, "scope": scope, **labels}
         slides, owners = self._slides[rows], self._owners[rows]
-        sizes = {"n_real": len(slides), "n_slides": slides.nunique(), "n_patients": owners.nunique()}
+        sizes = {"n_real": len(slides), "n_slides": len(set(slides)), "n_patients": len(set(owners))}
         return place | vars(found) | sizes
 
 
