@@ -19,7 +19,8 @@ from medi.models.style import STYLE_FILE, Generator, load_style
 from medi.sampling.style import style_transfer
 from medi.sampling.transfer import at_levels
 from medi.training import style
-from medi.training.style import STATE, Pairs, StyleSettings, train_style
+from medi.training.small import STATE
+from medi.training.style import Pairs, StyleSettings, train_style
 
 TINY = StyleSettings(images=64, batch=8, width=4, blocks=1, learning_rate=2e-3)
 SITES = ("dark", "light")

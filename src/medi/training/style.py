@@ -5,11 +5,9 @@ et al., MICCAI 2021) did the same for stains. An update shows the critic real pa
 same class: else the critic would know a level by its classes, and the generator would change the class for it.
 """
 
-import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +21,13 @@ from medi.core import seeds
 from medi.core.devices import device
 from medi.core.errors import MediError
 from medi.core.locks import holding
-from medi.core.memory import keep_freed_memory
-from medi.core.outputs import differences, in_words
 from medi.core.progress import Advance, unheard
 from medi.core.settings import validated
-from medi.core.stopping import Stopped, noted
-from medi.models.checkpoint import load_tensors, save_tensors
 from medi.models.space import PixelSpace
 from medi.models.style import STYLE, STYLE_FILE, Critic, Generator
+from medi.training.small import Counters, SmallTraining, train_small
 
-STATE = "state.safetensors"
-SAVE_SECONDS = 60.0  # between two states
 AVERAGE = 0.995  # share of an update that the averaged generator keeps
-Counters = Int64[np.ndarray, " n"]
 Drawn = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"], Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
 
 
@@ -73,38 +65,8 @@ def train_style(
     pairs = Pairs.of(cohort, attribute, seed)
     config = {STYLE: asdict(settings) | {"attribute": attribute}, "schema": pairs.schema.to_dict(), "seed": seed}
     config |= {"size": cohort.images.size, "mpp": cohort.mpp, "data": cohort.digest()}
-    model, state = folder / STYLE_FILE, folder / STATE
-    if model.exists():
-        _check_same(model, load_tensors(model)[1], config)
-        return model
-    keep_freed_memory()
-    game = _Game(len(pairs.schema.attribute(attribute).levels), settings, seed)
-    if state.exists():
-        tensors, saved = load_tensors(state)
-        _check_same(state, saved, config)
-        game.load(tensors, saved["images"])
-    saved_at = time.perf_counter()
-    with noted() as signal:
-        while game.images < settings.images:
-            counters = np.arange(game.images, min(game.images + settings.batch, settings.images))
-            game.update(pairs(counters), len(counters))
-            progress(game.images, settings.images)
-            if signal.number is not None or time.perf_counter() - saved_at > SAVE_SECONDS:
-                game.check()
-                save_tensors(state, game.state(), config | {"images": game.images})
-                saved_at = time.perf_counter()
-            if signal.number is not None:
-                raise Stopped([(game.images, settings.images)], signal.number)
-    game.check()
-    save_tensors(model, game.average, config)
-    state.unlink(missing_ok=True)
-    return model
-
-
-def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    changes = [change for name in config for change in differences(name, saved.get(name), config[name])]
-    if changed := ", ".join(in_words(changes, "{name} ({old}, now {new})")):
-        raise MediError(f"{path}: was trained with another {changed}; choose another folder or the old settings")
+    begin = partial(_Game, pairs, settings, seed)
+    return train_small(folder / STYLE_FILE, config, settings.images, settings.batch, begin, progress)
 
 
 @dataclass(frozen=True)
@@ -116,6 +78,7 @@ class Pairs:
     """
 
     cohort: Cohort
+    attribute: str
     schema: Schema
     code: Int64[np.ndarray, " n"]
     like: tuple[tuple[Int64[np.ndarray, " _r"], Int64[np.ndarray, " _s"]], ...]
@@ -143,7 +106,7 @@ class Pairs:
                 "cannot be told from its classes; leave it out"
             )
         others = (known if each.name == attribute else each for each in cohort.schema.attributes)
-        return cls(cohort, Schema(cohort.schema.classes, tuple(others)), code, tuple(like), seed)
+        return cls(cohort, attribute, Schema(cohort.schema.classes, tuple(others)), code, tuple(like), seed)
 
     def __call__(self, counters: Counters) -> Drawn:
         """Patches with their levels, and real ones of the same classes at the levels that they are to show."""
@@ -160,70 +123,33 @@ class Pairs:
         return x.to(device()), source.to(device()), y.to(device()), target.to(device())
 
 
-class _Game:
-    """Generator against critic, their optimisers and the generator's average."""
+class _Game(SmallTraining):
+    """Generator against critic; the generator's average is kept."""
 
-    def __init__(self, levels: int, settings: StyleSettings, seed: int) -> None:
+    def __init__(self, pairs: Pairs, settings: StyleSettings, seed: int) -> None:
+        levels = len(pairs.schema.attribute(pairs.attribute).levels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.integer("style weights", seed))
             generator = Generator(levels, settings.width, settings.blocks)
             critic = Critic(levels, settings.width)
-        self.settings, self.images = settings, 0
+        self.pairs, self.settings = pairs, settings
         self.generator, self.critic = generator.to(device()), critic.to(device())
-        self.average = {name: value.clone() for name, value in self.generator.state_dict().items()}
-        self.optimizers = {
+        networks = {"generator": self.generator, "critic": self.critic}
+        optimizers = {
             name: torch.optim.Adam(part.parameters(), settings.learning_rate, betas=(0.5, 0.99), fused=True)
-            for name, part in (("generator", self.generator), ("critic", self.critic))
+            for name, part in networks.items()
         }
+        super().__init__("style transfer", networks, optimizers, AVERAGE)
 
-    def update(self, drawn: Drawn, images: int) -> None:
+    def update(self, counters: Counters) -> None:
         """One step of the critic, then one of the generator."""
-        x, source, y, target = drawn
-        rate = self.settings.learning_rate * min(1.0, 2 - 2 * self.images / self.settings.images)
-        for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["lr"] = rate
+        x, source, y, target = self.pairs(counters)
+        self.set_rate(self.settings.learning_rate * min(1.0, 2 - 2 * self.images / self.settings.images))
         made, same = self.generator(torch.cat([x, y]), torch.cat([source, target]), target.repeat(2)).chunk(2)
         real, fake = self.critic(y, target), self.critic(made.detach(), target)
-        self._step("critic", (real - 1).square().mean() + fake.square().mean())
+        self.step("critic", (real - 1).square().mean() + fake.square().mean())
         back = self.generator(made, target, source)
         loss = (self.critic(made, target) - 1).square().mean()
         loss = loss + self.settings.cycle * (back - x).abs().mean() + self.settings.same * (same - y).abs().mean()
-        self._step("generator", loss)
-        self.images += images
-        values = list(self.generator.state_dict().values())
-        torch._foreach_lerp_(list(self.average.values()), values, 1 - AVERAGE)
-
-    def _step(self, name: str, loss: Float[Tensor, ""]) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    def check(self) -> None:
-        """Refuse to go on with weights that are no numbers."""
-        if not all(bool(value.isfinite().all()) for value in self.average.values()):
-            raise MediError(f"style transfer went wrong after {self.images:,} images; lower its learning_rate")
-
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next update depends on, by name."""
-        parts = {"generator": self.generator.state_dict(), "critic": self.critic.state_dict(), "average": self.average}
-        for name, optimizer in self.optimizers.items():
-            for i, entry in optimizer.state_dict()["state"].items():
-                parts[f"{name}.{i}"] = entry
-        return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-
-    def load(self, state: Mapping[str, Tensor], images: int) -> None:
-        """Go on from there."""
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, value in state.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = value
-        self.generator.load_state_dict(parts["generator"])
-        self.critic.load_state_dict(parts["critic"])
-        self.average = {name: parts["average"][name].to(device()) for name in self.average}
-        for name, optimizer in self.optimizers.items():
-            count = len(optimizer.param_groups[0]["params"])
-            moments = {i: parts[f"{name}.{i}"] for i in range(count) if f"{name}.{i}" in parts}
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.images = images
+        self.step("generator", loss)
+        self.seen(len(counters))
