@@ -2,18 +2,19 @@
 
 python benchmarks/warm_start.py --arm NAME=JSON [--arm ...] [--seeds 10] [--out runs/warm-start] [--n 100] [--quick]
 
-An arm is JSON of settings of network, recipe and sampling: {"attention": [1, 2], "images": 50000, "init": "FILE"}. What
-it leaves out is the demo's. Per seed: the demo's cohort and hold-out, one model an arm, n images of each of the 32
-combinations. A probe of crossed real patches (n of each combination, none missing) tells class and site of the images;
-other real patches say what it can reach. Per encoder: the share shown as asked, on unseen and on seen combinations, of
-all and of the worst class; and the mean Frechet distance per combination, minus its floor. Models stay in --out. The
-last line is one JSON object; spreads are over seeds.
+An arm is JSON of settings of network, recipe, sampling and guidance: {"attention": [1, 2], "images": 50000, "init":
+"FILE", "classifier": 4, "interval": [0.1, 3]}. What it leaves out is the demo's. Per seed: the demo's cohort and
+hold-out, n images of each of the 32 combinations for every arm. Arms that are trained alike share a model, and all
+share the classifier, where it guides. A probe of crossed real patches (n of each combination, none missing) tells class
+and site of the images; other real patches say what it can reach. Per encoder: the share shown as asked, on unseen and
+on seen combinations, of all and of the worst class; and the mean Frechet distance per combination, minus its floor.
+Models stay in --out. The last line is one JSON object; spreads are over seeds.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from common import figure, report
 from medi.cohort import phantom
 from medi.cohort.holdout import design
 from medi.cohort.table import Cohort
+from medi.core.files import content_hash
 from medi.core.seeds import generator
 from medi.evaluation.control import control
 from medi.evaluation.encoders import embed, encoder
@@ -34,6 +36,7 @@ from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate
 from medi.study.preparing import rule_of
 from medi.study.settings import StudySettings, embedded_study
+from medi.training.classifier import train_classifier
 from medi.training.loop import train
 
 ENCODERS = ("colour-texture", "imagenet")
@@ -49,12 +52,15 @@ def arm_of(text: str) -> tuple[str, Mapping[str, Any]]:
 def changed(study: StudySettings, wanted: Mapping[str, Any]) -> StudySettings:
     """The study with these settings of network, recipe and sampling."""
     of_network = {field.name for field in fields(NetworkSettings)}
-    parts: dict[str, dict[str, Any]] = {"network": {}, "training": {}, "sampling": {}}
+    homes = dict.fromkeys(of_network, "network") | dict.fromkeys(("steps", "eta", "sigma_max"), "sampling")
+    homes |= dict.fromkeys(("classifier", "interval", "autoguidance"), "guidance")
+    parts: dict[str, dict[str, Any]] = {"network": {}, "training": {}, "sampling": {}, "guidance": {}}
     for key, value in wanted.items():
-        part = "network" if key in of_network else "sampling" if key in {"steps", "eta", "sigma_max"} else "training"
-        parts[part][key] = tuple(value) if isinstance(value, list) else value
+        parts[homes.get(key, "training")][key] = tuple(value) if isinstance(value, list) else value
     recipe = study.training.changed(**parts["training"])
-    network, sampling = replace(study.network, **parts["network"]), replace(study.sampling, **parts["sampling"])
+    guidance = replace(study.sampling.guidance, **parts["guidance"])
+    sampling = replace(study.sampling, guidance=guidance, **parts["sampling"])
+    network = replace(study.network, **parts["network"])
     return study.model_copy(update={"network": network, "training": recipe, "sampling": sampling})
 
 
@@ -73,18 +79,26 @@ def plan(n: int, seed: int) -> pd.DataFrame:
     return table.assign(noise_id=table["sample_id"], group=groups)
 
 
-def model_of(arm: str, study: StudySettings, cohort: Cohort, seed: int, n: int, out: Path) -> tuple[Cohort, float]:
-    """The images of one arm, and the processor seconds of its training."""
-    patches, folder = cohort.where(split="train"), out / f"{arm}-{seed}"
-    began, is_new = time.process_time(), not (folder / "model" / "model.safetensors").exists()
-    model = train(patches, folder / "model", study.network, study.training, cohort.schema, seed)
-    seconds = time.process_time() - began
-    keeper = folder / "seconds.json"
-    if is_new:
-        keeper.write_text(json.dumps(seconds), encoding="utf-8")
-    made = generate(model, plan(n, seed), folder / "samples", seed, study.sampling)
+def timed(folder: Path, work: Callable[[Path], Path]) -> tuple[Path, float]:
+    """What is trained in a folder, and the processor seconds of it, also where it was trained by an earlier call."""
+    keeper, began = folder / "seconds.json", time.process_time()
+    model = work(folder / "model")
+    if not keeper.exists():
+        keeper.write_text(json.dumps(time.process_time() - began), encoding="utf-8")
+    return model, json.loads(keeper.read_text(encoding="utf-8"))
+
+
+def images_of(arm: str, study: StudySettings, cohort: Cohort, seed: int, n: int, out: Path) -> tuple[Cohort, float]:
+    """The images of one arm, and the processor seconds of its training, that of the classifier included."""
+    patches, guide, judging = cohort.where(split="train"), None, 0.0
+    home = out / f"model-{content_hash(study.network, study.training)}-{seed}"
+    model, seconds = timed(home, lambda f: train(patches, f, study.network, study.training, cohort.schema, seed))
+    if study.sampling.guidance.classifier:
+        home = out / f"classifier-{content_hash(study.classifier)}-{seed}"
+        guide, judging = timed(home, lambda f: train_classifier(patches, f, study.classifier, seed))
+    made = generate(model, plan(n, seed), out / f"{arm}-{seed}", seed, study.sampling, classifier=guide)
     assert made is not None, "this process alone samples all batches"
-    return made, json.loads(keeper.read_text(encoding="utf-8"))
+    return made, seconds + judging
 
 
 def measured(
@@ -138,7 +152,7 @@ def main() -> None:
         cohort, held = cohort_of(base, seed)
         made = {}
         for name, wanted in options.arm or [("demo", {})]:
-            made[name], took = model_of(name, changed(base, wanted), cohort, seed, options.n, options.out)
+            made[name], took = images_of(name, changed(base, wanted), cohort, seed, options.n, options.out)
             seconds.setdefault(name, []).append(took)
             print(f"seed {seed}, {name}: trained in {took:,.0f} processor seconds", flush=True)
         tables.append(measured(made, seed, options.n, cohort, held))

@@ -36,6 +36,7 @@ _HOMES = {  # public name -> the module that defines it, and its name there wher
     "Sweep": "medi.api.sweeping",
     "sweep": "medi.api.sweeping",
     "train": "medi.api.model",
+    "train_classifier": "medi.api.guiding",
     "Utility": "medi.api.results",
     "utility": "medi.api.measures",
 }

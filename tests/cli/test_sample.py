@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from command_line import Medi, fine, refused
+from medi.cohort.pixels import Pixels
 from medi.cohort.plan import balance
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
@@ -73,6 +75,18 @@ def test_guidance_reaches_the_rows(verb: Medi) -> None:
     assert set(Cohort.load(Path("s")).table["guidance"]) == {"class=1.5, site=0.5 for sigma 0.1 to 5"}
     fine(verb("sample", "m", "plan.csv", "--out", "w", *QUICK, "--autoguidance", "m", "--autoguidance-weight", "0.5"))
     assert set(Cohort.load(Path("w")).table["guidance"]) == {"autoguidance=0.5"}
+
+
+@pytest.mark.slow
+def test_a_classifier_is_trained_and_guides(verb: Medi) -> None:
+    table = pd.DataFrame({"sample_id": ["a", "b"], "class": ["LUAD", "LUSC"], "site": "NA", "split": "train"})
+    patches = Pixels.of(np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3))
+    Cohort(table.assign(patient="p", slide="p"), SCHEMA, patches).save(Path("packed"))
+    said = fine(verb("classifier", "packed", "--out", "judge", "--images", 64))
+    assert "medi sample MODEL PLAN --classifier judge" in said
+    fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, "--classifier", "judge", "--classifier-weight", "3"))
+    assert set(Cohort.load(Path("s")).table["guidance"]) == {"classifier=3"}
+    refused(verb("sample", "m", "plan.csv", "--out", "t", *QUICK, "--classifier", "plan.csv"), "plan.csv")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,21 @@ import pandas as pd
 import pytest
 import torch
 
+from medi.cohort.schema import Attribute
 from medi.cohort.table import Cohort, concatenate
 from medi.core import files
 from medi.core.errors import MediError
 from medi.core.files import write_table
 from medi.core.seals import KEY
 from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.classifier import load_classifier
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
 from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate, worker, workers_worthwhile
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings
+from medi.training.classifier import ClassifierSettings, train_classifier
 from real_processes import begin, ended, medi
 
 SETTINGS = SamplerSettings(steps=3, batch=8)
@@ -295,3 +299,35 @@ def test_a_folder_of_version_0_1_is_taken_for_what_it_is(model: Path, cohort: Co
     (tmp_path / "s" / "cohort.json").write_text(json.dumps(head))
     with pytest.raises(MediError, match="holds images of another sampler"):
         generate(model, cohort.table, tmp_path / "s", 0, settings)
+
+
+@pytest.fixture
+def judge(cohort: Cohort, tmp_path: Path) -> Path:
+    """A classifier of the cohort's classes, hardly trained."""
+    settings = ClassifierSettings(images=16, batch=8, channels=(8,), learning_rate=0.1)
+    return train_classifier(cohort, tmp_path / "judge", settings, seed=0)
+
+
+def test_a_classifier_guides(model: Path, judge: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
+    """Images change, each alone as it is among others (P3); the folder says by which classifier, and keeps to it."""
+    settings = replace(SETTINGS, guidance=Guidance(classifier=50.0))
+    found = generate(model, cohort.table, tmp_path / "guided", 1, settings, classifier=judge)
+    assert (found.images[:] != whole.images[:]).any()
+    assert found.info["classifier"] == load_classifier(judge).hash
+    assert found.table["guidance"].unique().tolist() == ["classifier=50"]
+    alone = generate(model, cohort.table[4:5], tmp_path / "alone", 1, settings, classifier=judge)
+    assert (alone.images[:] == found.images[4:5]).all()
+    other = train_classifier(cohort, tmp_path / "other", ClassifierSettings(16, 8, (8,)), seed=1)
+    with pytest.raises(MediError, match="guided: holds images of another classifier"):
+        generate(model, cohort.table, tmp_path / "guided", 1, settings, classifier=other)
+
+
+def test_a_classifier_of_other_classes_is_refused(model: Path, cohort: Cohort, tmp_path: Path) -> None:
+    schema = replace(cohort.schema, classes=Attribute("class", levels=("a", "b", "c", "d")))
+    table = cohort.table.assign(**{"class": ["d", *cohort.table["class"][1:]]})
+    settings = ClassifierSettings(images=16, batch=8, channels=(8,))
+    judge = train_classifier(replace(cohort, table=table, schema=schema), tmp_path / "judge", settings, seed=0)
+    asked = replace(SETTINGS, guidance=Guidance(classifier=1.0))
+    with pytest.raises(MediError, match="8 px and the classes a, b, c, d; the model has 8 px and a, b, c"):
+        generate(model, cohort.table, tmp_path / "out", 1, asked, classifier=judge)
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,8 @@
 """Guidance: the formula, its interval, and what it costs."""
 
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 import torch
 
@@ -84,3 +87,35 @@ def test_text_says_what_was_done() -> None:
     assert str(Guidance({"site": 0.5, "class": 1.5}, 2.0, (0.1, 2.0))) == (
         "class=1.5, site=0.5, autoguidance=2 for sigma 0.1 to 2"
     )
+
+
+class Known:
+    """A classifier whose slope is known: 1 for the class a, 2 for b, none where no class is asked for."""
+
+    def labels(self, rows: pd.DataFrame) -> torch.Tensor:
+        return torch.tensor([{"a": 1, "b": 2}.get(name, -1) for name in rows["class"]])
+
+    def slope(self, x: torch.Tensor, sigma: float, labels: torch.Tensor) -> torch.Tensor:
+        return labels.clamp(min=0).float()[:, None, None, None].expand_as(x)
+
+
+def test_a_classifier_adds_its_slope(denoiser: Denoiser, cohort: Cohort) -> None:
+    """D + w sigma^2 grad ln p within the interval, on top of other guidance; D alone outside."""
+    rows, x = cohort.table.head(3), torch.randn(3, 3, 8, 8)
+    asked = Guidance({"class": 0.5}, interval=(0.1, 1.0), classifier=3.0)
+    with torch.inference_mode():
+        found = guided(denoiser, rows, asked, classifier=Known())
+        plain = guided(denoiser, rows, replace(asked, classifier=0.0))
+        expected = 3.0 * 0.5**2 * torch.tensor([1.0, 2.0, 0.0])[:, None, None, None]
+        torch.testing.assert_close(found(x, 0.5), plain(x, 0.5) + expected)
+        torch.testing.assert_close(found(x, 2.0), plain(x, 2.0))
+    assert str(asked) == "class=0.5, classifier=3 for sigma 0.1 to 1"
+
+
+def test_a_classifier_and_its_weight_go_together(schema) -> None:
+    with pytest.raises(MediError, match="needs both a classifier and a weight"):
+        Guidance(classifier=2.0).check(schema, 0.0, has_worse=False)
+    with pytest.raises(MediError, match="needs both a classifier and a weight"):
+        Guidance().check(schema, 0.0, has_worse=False, has_classifier=True)
+    with pytest.raises(MediError, match="0 or more, not -1"):
+        Guidance(classifier=-1.0)

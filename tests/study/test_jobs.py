@@ -66,6 +66,8 @@ def test_jobs_follow_what_the_study_asks_for() -> None:
     assert jobs["embeddings-learned"].after == ("samples-cls", "samples-medi", "translated")
     assert jobs["measure"].after == ("embeddings", "embeddings-learned")
     assert {"style-model", "style"} <= {stage.name for stage in prepared(asked(style=True))}, "it needs no model"
+    guided = StudySettings.model_validate({"sampling": {"guidance": {"classifier": 2}}})
+    assert "classifier" in {stage.name for stage in prepared(guided)}, "nor does the classifier"
     rest = left(list(jobs.values()), [PREPARE, "models/cls", "models/medi"])
     assert rest[0].name == "samples-cls"
     assert rest[0].after == ()

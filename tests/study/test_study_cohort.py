@@ -20,6 +20,7 @@ from medi.core.files import read_json, read_table
 from medi.core.locks import holder
 from medi.core.progress import Silent
 from medi.models.checkpoint import load_model, load_tensors
+from medi.models.classifier import load_classifier
 from medi.models.style import load_style
 from medi.study.context import reopen
 from medi.study.settings import CohortSettings, find_study, read_study
@@ -49,7 +50,8 @@ STUDY = {
     "network": {"size": 32, "fold": 4, "channels": [16, 16]},
     "training": {"images": 128, "batch": 16, "save_every": 64, "early_average": 64},
     "plan": {"to": 20, "minimum": 12},
-    "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0]}},
+    "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0], "classifier": 1}},
+    "classifier": {"images": 32, "batch": 16, "channels": [8]},
     "utility": {"recommend": ["logistic"], "with_models": 1},
     "evaluation": {
         "distance_images": 12,
@@ -143,7 +145,8 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
     for model in ("cls", "medi"):
         made, early = Cohort.load(run / "samples" / model), load_model(run / "models" / model / EARLY)[1]
         assert (early.images, made.info["autoguidance_model"]) == (64, early.hash)
-        assert set(made.table["guidance"]) == {"autoguidance=0.5 for sigma 0 to 1"}
+        assert set(made.table["guidance"]) == {"autoguidance=0.5, classifier=1 for sigma 0 to 1"}
+        assert made.info["classifier"] == load_classifier(run / "classifier").hash, "one guides both"
     remedies = read_table(run / "tables" / "recommend.parquet").set_index("set")
     assert remedies["reason"]["medi"] == remedies["reason"]["cls"] == "judged with models of 1 inner hold-out"
     assert remedies.loc[["real", "cls", "medi"], ["value", "true"]].notna().all(axis=None)

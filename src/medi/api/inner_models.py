@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from medi.api.given import embed_sets
+from medi.api.guiding import train_in_split
 from medi.api.model import encode_split, named, sample_part, sampler_settings, train_split
 from medi.api.refusing import with_class
 from medi.cohort.plan import balance
@@ -29,6 +30,7 @@ from medi.evaluation.recommend import MEDI, Generated, holdouts
 from medi.evaluation.splits import added
 from medi.models.cost import duration
 from medi.sampling.sampler import SamplerSettings
+from medi.training.classifier import ClassifierSettings
 from medi.training.cost import cost_of
 from medi.training.log import Diverged
 from medi.training.loop import EARLY, MODEL, check_size
@@ -77,6 +79,7 @@ class InnerModels:
     to: int = TO
     kinds: tuple[str, ...] = (MEDI,)
     draws: int = FOLDS
+    classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
 
     @classmethod
     def of(
@@ -115,7 +118,7 @@ class InnerModels:
 
     def _task(self, kind: str, title: str, part: Cohort, rows: pd.DataFrame, seed: int) -> Task:
         model = self.folder / f"{kind}-{content_hash(part.digest(), self.preset, seed)}"
-        samples = f"samples-{content_hash(rows.to_csv(index=False), self.sampling)}"
+        samples = f"samples-{content_hash(rows.to_csv(index=False), self.sampling, *self._guide)}"
         return Task(kind, part, rows, model, model / samples, f"{kind}, {title}")
 
     def cost(self, train: Cohort, over: Sequence[str], seed: int, whole: bool = False) -> str:
@@ -176,8 +179,24 @@ class InnerModels:
         with show.bars(f"training {task.title}") as (advance,):
             model = train_split(task.part, self.preset, task.model, seed, task.kind == MEDI, advance)
         worse = model.with_name(EARLY) if self.sampling.guidance.autoguidance else None
+        guide = self._guide_of(task.part, seed, show)
         with show.bars(f"sampling {task.title}") as (advance,):
-            made = sample_part(model, task.rows, task.samples, self.sampling, seed, worse, advance=advance)
+            made = sample_part(
+                model, task.rows, task.samples, self.sampling, seed, worse, advance=advance, classifier=guide
+            )
         if made is None:
             raise MediError(f"{task.samples}: other processes are still sampling; run the same command when they end")
         return made
+
+    @property
+    def _guide(self) -> list[ClassifierSettings]:
+        """How the classifier that guides is trained, where one does."""
+        return [self.classifier] if self.sampling.guidance.classifier else []
+
+    def _guide_of(self, part: Cohort, seed: int, show: Show) -> Path | None:
+        """The classifier of these training patches, where one guides; all kinds of models share it."""
+        for settings in self._guide:
+            folder = self.folder / f"classifier-{content_hash(part.digest(), settings, seed)}"
+            with show.bars("training the classifier") as (advance,):
+                return train_in_split(part, folder, settings, seed, advance)
+        return None

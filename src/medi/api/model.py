@@ -91,6 +91,7 @@ class Model(Shown):
         worse: "Model | str | Path | None" = None,
         workers: int | None = None,
         progress: Show | None = None,
+        classifier: str | Path | None = None,
         **settings: Any,
     ) -> Cohort:
         """The synthetic cohort of a plan, kept in the folder `out`; the same call goes on where it stopped (P12).
@@ -98,10 +99,13 @@ class Model(Shown):
         plan: a `Plan`, a table with a row per image (`Plan.expand`) or with counts `n`, or the folder or file of one.
         seed: image i depends on it and on noise_id i alone (P3). settings: of `SamplerSettings`, such as steps=20 or
         guidance={"class": 1.5}. worse: the model that autoguidance draws away from, its weight in
-        guidance=Guidance(autoguidance=0.5). workers: processes; by default one a core of a CPU where that pays.
-        progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin` is this model's hash.
+        guidance=Guidance(autoguidance=0.5). classifier: the one that guides (`medi.train_classifier`), its weight in
+        guidance=Guidance(classifier=4). workers: processes; by default one a core of a CPU where
+        that pays. progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin` is this model's
+        hash.
         MediError for unknown levels or settings, and where `out` holds images that were made otherwise.
-        Source: Lu et al., "DPM-Solver++", 2022 (the default solver); Ho and Salimans, 2022, equation 6 (guidance).
+        Source: Lu et al., "DPM-Solver++", 2022 (the default solver); Ho and Salimans, 2022, equation 6 (guidance);
+        Dhariwal and Nichol, NeurIPS 2021, section 4.1 (guidance by a classifier).
 
         >>> import medi
         >>> tissue = medi.phantom(patches=100, seed=0)
@@ -112,7 +116,8 @@ class Model(Shown):
         """
         chosen, other = sampler_settings(**settings), None if worse is None else _as_model(worse).path
         with (progress or Silent()).bars("sampling") as (advance,):
-            made = sample_part(self.path, plan, Path(out), chosen, seed, other, workers=workers, advance=advance)
+            guide = None if classifier is None else Path(classifier)
+            made = sample_part(self.path, plan, Path(out), chosen, seed, other, WHOLE, workers, advance, guide)
         if made is None:
             raise MediError(f"{out}: other processes are still sampling; load the cohort when all are done")
         return made
@@ -323,6 +328,7 @@ def sample(
     worse: Model | str | Path | None = None,
     workers: int | None = None,
     progress: Show | None = None,
+    classifier: str | Path | None = None,
     **settings: Any,
 ) -> Cohort:
     """The synthetic cohort of a plan, from a model or the folder of one.
@@ -337,7 +343,7 @@ def sample(
     >>> len(made), set(made.table["origin"]) == {model.checkpoint.hash}
     (3, True)
     """
-    return _as_model(model).sample(plan, out, seed, worse, workers, progress, **settings)
+    return _as_model(model).sample(plan, out, seed, worse, workers, progress, classifier, **settings)
 
 
 def sample_part(
@@ -350,11 +356,12 @@ def sample_part(
     shard: Shard = WHOLE,
     workers: int | None = None,
     advance: Advance = unheard,
+    classifier: Path | None = None,
 ) -> Cohort | None:
     """What `sample`, the verb and a study call: one part of a synthetic cohort, the whole one to whom ends last."""
     rows = rows_of(plan, seed)
     count = workers or workers_worthwhile(len(rows) // max(shard[1], 1), settings.batch)
-    return generate(model, rows, out, seed, settings, advance, shard, worse, count)
+    return generate(model, rows, out, seed, settings, advance, shard, worse, count, classifier)
 
 
 def sampler_settings(guidance: Guidance | Mapping[str, float] | None = None, **settings: Any) -> SamplerSettings:

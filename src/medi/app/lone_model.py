@@ -54,6 +54,10 @@ class LoneModel(Workbench):
         return None
 
     @property
+    def classifier(self) -> None:
+        return None
+
+    @property
     def alarms(self) -> list[str]:
         return []
 

@@ -20,13 +20,14 @@ from medi.core.types import Images
 from medi.models.checkpoint import check_scale
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
-from medi.sampling.guidance import Guidance
+from medi.sampling.guidance import ClassSlope, Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.sampling.transfer import Bridge, TransferSettings
 from medi.training.adaptation.adapt import adapt
 from medi.training.adaptation.learning import AdaptSettings
 
 BATCH = 16  # images of a request
+Guides = tuple[Denoiser | None, ClassSlope | None]  # the model of autoguidance, and the classifier
 AT_ONCE = 4  # of them in a batch: the first ones are there after a quarter of the time
 FRAMES = 9  # stops of the slider between two levels
 STOPS = 12  # levels at which a patch is shown, at most
@@ -76,30 +77,36 @@ class Made:
 
 def sample(bench: Workbench, wish: Wish, tell: Tell) -> None:
     """Tell the images of a request, a few at a time, and at last the training patches nearest to them."""
-    model, (settings, worse) = bench.model(wish.model), _settings(bench, wish)
-    settings.guidance.check(model.schema, model.checkpoint.dropout, worse is not None)
+    model, (settings, guides) = bench.model(wish.model), _settings(bench, wish)
+    settings.guidance.check(model.schema, model.checkpoint.dropout, *(guide is not None for guide in guides))
     rows, made = wish.rows(), np.empty((0, *[model.size] * 2, 3), dtype=np.uint8)
     total = evaluations(settings) * -(-wish.n // AT_ONCE)
     with counted(model.denoiser, total, "sampling", tell):
         for start in range(0, wish.n, AT_ONCE):
-            part = sample_images(model.denoiser, rows.iloc[start : start + AT_ONCE], wish.seed, settings, worse)
+            part = sample_images(model.denoiser, rows.iloc[start : start + AT_ONCE], wish.seed, settings, *guides)
             made = np.concatenate([made, part])
             tell(Made(made))
     tell(Progress(1, 1, "looking for the nearest training patches"))
     tell(Made(made, bench.nearest(made), done=True))
 
 
-def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Denoiser | None]:
-    """How the run samples, but for what the page chose, and the model of autoguidance, where there is one."""
+def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Guides]:
+    """How the run samples, but for what the page chose, and what guides: a worse model, a classifier."""
     run = bench.settings.sampling
     worse = bench.model(wish.model).early if run.guidance.autoguidance else None
     weights = {name: weight for name, weight in wish.guidance.items() if weight}
-    guidance = Guidance(weights, run.guidance.autoguidance if worse is not None else 0.0, run.guidance.interval)
+    judge = bench.classifier if run.guidance.classifier else None
+    guidance = Guidance(
+        weights,
+        run.guidance.autoguidance if worse is not None else 0.0,
+        run.guidance.interval,
+        run.guidance.classifier if judge is not None else 0.0,
+    )
     eta = run.eta if wish.solver == run.solver else 0.0
     chosen = replace(
         run, steps=wish.steps, solver=wish.solver, batch=AT_ONCE, guidance=guidance, eta=eta, compile=False
     )
-    return chosen, worse
+    return chosen, (worse, judge)
 
 
 def evaluations(settings: SamplerSettings) -> int:
@@ -189,9 +196,9 @@ def learn(
     samples = {}
     for class_ in found.schema.classes.levels:
         wish = Wish(name, common | {"class": class_, attribute: level}, None, seed, steps=steps, n=ADAPTED)
-        settings, worse = _settings(bench, wish)
+        settings, guides = _settings(bench, wish)
         with counted(found.denoiser, evaluations(settings), f"sampling {class_}", tell):
-            samples[class_] = sample_images(found.denoiser, wish.rows(), seed, settings, worse)
+            samples[class_] = sample_images(found.denoiser, wish.rows(), seed, settings, *guides)
     tell(NewLevel(found, attribute, level, made.method, made.record["seconds"], samples))
 
 

@@ -11,6 +11,7 @@ from medi import __version__
 from medi.cli import (
     adapt,
     audit,
+    classifier,
     demo,
     doctor,
     embed,
@@ -69,7 +70,7 @@ def root(
 
 for verb in (
     *(demo, init, run, status, report, browser, slides, audit, holdout, pack, plan),
-    *(train, sample, export, embed, fidelity, utility, recommend, robustness),
+    *(train, classifier, sample, export, embed, fidelity, utility, recommend, robustness),
     *(adapt, transfer, stress, doctor),
 ):
     verb.register(app)

@@ -19,6 +19,7 @@ SOLVERS = ("dpm_solver_2m", "ddim", "ddim_clipped", "heun")
 SCHEDULES = ("log", "edm", "leading", "linspace")
 PRECISIONS = ("auto", "bf16", "fp32")
 GUIDE, LEVELS = "Guidance", "Noise levels"  # headings of the help
+CLASSIFIER_WEIGHT = 4.0
 
 
 Steps = Annotated[int, typer.Option(min=1, help="Noise levels.", rich_help_panel=LEVELS)]
@@ -50,6 +51,10 @@ Autoguidance = Annotated[
     Path | None, typer.Option(metavar="MODEL", help="Draw away from this worse model.", rich_help_panel=GUIDE)
 ]
 AutoguidanceWeight = Annotated[float, typer.Option(help="How far, with --autoguidance.", rich_help_panel=GUIDE)]
+ClassifierFile = Annotated[
+    Path | None, typer.Option(metavar="CLASSIFIER", help="Draw towards the class it knows.", rich_help_panel=GUIDE)
+]
+ClassifierWeight = Annotated[float, typer.Option(help="How far, with --classifier.", rich_help_panel=GUIDE)]
 GuidanceInterval = Annotated[
     str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
 ]
@@ -74,6 +79,8 @@ def sample(
     guidance: GuidanceWeights = None,
     autoguidance: Autoguidance = None,
     autoguidance_weight: AutoguidanceWeight = 1.0,
+    classifier: ClassifierFile = None,
+    classifier_weight: ClassifierWeight = CLASSIFIER_WEIGHT,
     guidance_interval: GuidanceInterval = None,
     shard: Shard = "0/1",
     batch: Batch = 128,
@@ -96,7 +103,8 @@ def sample(
     from medi.sampling.sampler import SamplerSettings
     from medi.study.beside import packed_for
 
-    asked = _guidance(guidance or [], guidance_interval, 0.0 if autoguidance is None else autoguidance_weight)
+    weight = 0.0 if classifier is None else classifier_weight
+    asked = _guidance(guidance or [], guidance_interval, 0.0 if autoguidance is None else autoguidance_weight, weight)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
     kind: Any = precision  # SamplerSettings refuses what is unknown
     settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
@@ -104,7 +112,7 @@ def sample(
     worse = None if autoguidance is None else model_file(autoguidance)
     show: Show = Silent() if process("RANK", 0) else Terminal()
     with show.bars("sampling") as (advance,):
-        cohort = sample_part(model_file(model), plan, out, settings, seed, worse, part, workers, advance)
+        cohort = sample_part(model_file(model), plan, out, settings, seed, worse, part, workers, advance, classifier)
     took = f"{time.perf_counter() - started:.0f} s"
     if cohort is None:
         say(f"shard {shard} is done ({took}); the last of the others joins all: {out}")
@@ -113,11 +121,12 @@ def sample(
     next_step("fidelity", named(packed_for(model_file(model), out), "medi-packed"), f"medi={out}")
 
 
-def _guidance(given: list[str], within: str | None, autoguidance: float) -> "Guidance":
+def _guidance(given: list[str], within: str | None, autoguidance: float, classifier: float) -> "Guidance":
     from medi.sampling.guidance import Guidance
 
     weights = named_numbers(given, "--guidance", "class=1.5")
-    return Guidance(weights, autoguidance, None if within is None else interval(within, "--guidance-interval"))
+    inside = None if within is None else interval(within, "--guidance-interval")
+    return Guidance(weights, autoguidance, inside, classifier)
 
 
 def register(app: typer.Typer) -> None:

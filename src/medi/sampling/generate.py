@@ -31,6 +31,7 @@ from medi.core.sharding import WHOLE, Shard, process, share
 from medi.core.tables import STAMPS
 from medi.core.threads import cores
 from medi.models.checkpoint import Checkpoint, load_model
+from medi.models.classifier import NoisyClassifier, load_classifier
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
 from medi.models.missing_conditions import check_met
@@ -46,6 +47,7 @@ class Task(TypedDict):
 
     model: Path
     worse: Path | None
+    classifier: Path | None
     seed: int
     settings: SamplerSettings
     shard: Shard
@@ -62,34 +64,47 @@ def generate(
     shard: Shard = WHOLE,
     worse: Path | None = None,
     workers: int = 1,
+    classifier: Path | None = None,
 ) -> Cohort | None:
     """The synthetic cohort of a plan's rows (`Plan.expand`), written to `folder`; goes on after an interruption.
 
     Part i of n (`shard`), and within it each process of torchrun or `accelerate launch`, makes every n-th batch. Who
     finds all batches there writes the cohort; the others return None. Rows carry the model's hash in `origin`, and
     the columns STAMPS. Unknown levels are refused before the first image, and so is a folder with images of another
-    model, plan or setting. `worse` is the model that autoguidance draws away from, where settings.guidance asks for it.
+    model, plan or setting. `worse` is the model that autoguidance draws away from, and `classifier` the
+    one that guides, where settings.guidance asks for them.
     `progress(images, total)` counts those of this part. `workers`: processes that share this part and the machine's
     cores.
     """
     rows, (denoiser, checkpoint) = as_text(rows), load_on_device(model)
     other, other_hash = _load_worse(worse, denoiser, checkpoint)
+    judge = None if classifier is None else _load_classifier(classifier, denoiser)
     check_bounds(settings.solver, denoiser.space.is_bounded)
-    settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None)
+    settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None, judge is not None)
     _check(rows, denoiser.schema)
     check_met(str(model), checkpoint, rows)
     made_by = {"model": checkpoint.hash, "autoguidance_model": other_hash, "seed": seed, "sampler": asdict(settings)}
+    if judge is not None:
+        made_by["classifier"] = judge.hash
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     made_by |= decoder_of(checkpoint)
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
-    work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other)
+    work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other, classifier=judge)
     table = _table(rows, checkpoint.hash, seed, settings)
     made = Made(table, denoiser.schema, denoiser.settings.size, made_by)
     with locked(folder, part_of(shard)):
         if workers > 1:
             _claim(folder, made_by)
         if workers > 1 and not _finished(folder):
-            task = Task(model=model, worse=worse, seed=seed, settings=settings, shard=shard, workers=workers)
+            task = Task(
+                model=model,
+                worse=worse,
+                classifier=classifier,
+                seed=seed,
+                settings=settings,
+                shard=shard,
+                workers=workers,
+            )
             _fill_by_workers(folder, rows, task, progress)
         return produce(folder, chunks, work, made, progress, shard)
 
@@ -119,10 +134,12 @@ def worker(folder: str, number: str, advance: Advance) -> None:
         if _finished(home):
             return
         raise
-    (i, n), k, worse = task["shard"], int(number), task["worse"]
+    (i, n), k, worse, classifier = task["shard"], int(number), task["worse"], task.get("classifier")
     settings = SamplerSettings(**task["settings"])
     shard = (i + k * n, n * task["workers"])
-    generate(Path(task["model"]), rows, home, task["seed"], settings, advance, shard, worse and Path(worse))
+    worse, classifier = worse and Path(worse), classifier and Path(classifier)
+    model, seed = Path(task["model"]), task["seed"]
+    generate(model, rows, home, seed, settings, advance, shard, worse, classifier=classifier)
 
 
 @dataclass(frozen=True)
@@ -184,6 +201,20 @@ def _load_worse(path: Path | None, guided: Denoiser, known: Checkpoint) -> tuple
     return denoiser, checkpoint.hash
 
 
+def _load_classifier(path: Path, guided: Denoiser) -> NoisyClassifier:
+    """The classifier on this process's device; MediError where it knows other classes or patches than the model."""
+    found = load_classifier(path)
+    if not guided.space.is_bounded:
+        raise MediError(f"{path}: a classifier guides models of pixels; this model works on latents")
+    if found.size != guided.settings.size or not set(found.classes.levels) <= set(guided.schema.classes.levels):
+        raise MediError(
+            f"{path}: knows patches of {found.size} px and the classes {', '.join(found.classes.levels)}; the model "
+            f"has {guided.settings.size} px and {', '.join(guided.schema.classes.levels)}"
+        )
+    found.network.to(device())
+    return found
+
+
 def _check(rows: pd.DataFrame, schema: Schema) -> None:
     """Refuse what cannot be sampled before the first image."""
     if not len(rows):
@@ -230,6 +261,8 @@ def _in_words_of_today(made_by: Mapping[str, Any]) -> Mapping[str, Any]:
     guidance = found.get("sampler", {}).get("guidance", {})
     if "weak" in guidance:
         guidance["autoguidance"] = guidance.pop("weak")
+    if guidance:
+        guidance.setdefault("classifier", 0.0)
     return found
 
 

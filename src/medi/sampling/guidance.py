@@ -1,16 +1,20 @@
-"""Guidance: the denoiser drawn away from a worse estimate: without a condition, or of a worse model (autoguidance).
+"""Guidance: the denoiser drawn away from a worse estimate, or towards a class as a classifier knows it.
 
 D = D_full + sum_k w_k (D_full - D_without_k) + w_auto (D_full - D_worse): classifier-free guidance (Ho & Salimans,
 2022, equation 6, with one weight per condition), within an interval of noise levels (Kynkaanniemi et al., NeurIPS
 2024), and autoguidance (Karras et al., NeurIPS 2024, "Guiding a diffusion model with a bad version of itself").
+
+Classifier guidance (Dhariwal & Nichol, NeurIPS 2021, section 4.1) adds w sigma^2 grad ln p(class | x, sigma): the
+score of x is (D - x) / sigma^2, and that of the class comes on top of it, w times.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from medi.cohort.schema import Schema
@@ -22,6 +26,19 @@ from medi.models.level_mix import condition
 from medi.sampling.solvers import Denoise
 
 Interval = tuple[float, float] | None  # lowest and highest sigma; None is all
+
+
+@runtime_checkable
+class ClassSlope(Protocol):
+    """A classifier of noisy images, as guidance sees it (`medi.models.classifier.NoisyClassifier`)."""
+
+    def labels(self, rows: pd.DataFrame) -> Int64[Tensor, " n"]:
+        """The number of the class that each row asks for, -1 for none."""
+        ...
+
+    def slope(self, x: Float[Tensor, "n c h w"], sigma: float, labels: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
+        """The gradient of ln p(label | x, sigma) to x, 0 for -1."""
+        ...
 
 
 def inside(sigma: float, interval: Interval) -> bool:
@@ -40,7 +57,7 @@ def as_words(interval: Interval) -> str:
 @validated
 @dataclass(frozen=True)
 class Guidance:
-    """Weights per condition, and that of autoguidance; 0 is none (the scale that others call 1 + w is 1).
+    """Weights per condition, and those of autoguidance and of a classifier; 0 is none (what others call 1 + w is 1).
 
     Outside `interval` (lowest and highest sigma) nothing is guided and nothing is paid for it.
     """
@@ -48,18 +65,22 @@ class Guidance:
     weights: dict[str, float] = field(default_factory=dict)
     autoguidance: float = 0.0
     interval: Interval = None
+    classifier: float = 0.0
 
     def __post_init__(self) -> None:
         check_interval(self.interval, "a guidance interval")
+        if self.classifier < 0:
+            raise MediError(f"the weight of the classifier is 0 or more, not {self.classifier:g}")
 
     def __str__(self) -> str:
         parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
         parts += [f"autoguidance={self.autoguidance:g}"] if self.autoguidance else []
+        parts += [f"classifier={self.classifier:g}"] if self.classifier else []
         return ", ".join(parts) + as_words(self.interval) if parts else ""
 
-    def check(self, schema: Schema, dropout: Dropout, has_worse: bool) -> None:
+    def check(self, schema: Schema, dropout: Dropout, has_worse: bool, has_classifier: bool = False) -> None:
         """Refuse what a model of this schema, trained with this conditioning dropout, cannot do; `has_worse` says
-        whether there is a worse model to draw away from."""
+        whether there is a worse model to draw away from, `has_classifier` whether there is a classifier."""
         for name, weight in self.weights.items():
             schema.attribute(name)
             if weight and not dropout_rates(dropout, [name]).any():
@@ -69,9 +90,17 @@ class Guidance:
                 )
         if bool(self.autoguidance) != has_worse:
             raise MediError("autoguidance needs both a worse model and a weight")
+        if bool(self.classifier) != has_classifier:
+            raise MediError("guidance by a classifier needs both a classifier and a weight")
 
 
-def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, worse: Denoiser | None = None) -> Denoise:
+def guided(
+    denoiser: Denoiser,
+    rows: pd.DataFrame,
+    guidance: Guidance,
+    worse: Denoiser | None = None,
+    classifier: ClassSlope | None = None,
+) -> Denoise:
     """D for these rows. Without guidance it is one evaluation of the network, else one more for each weight."""
     full = bare(denoiser, condition(denoiser, rows))
     others = [
@@ -81,7 +110,10 @@ def guided(denoiser: Denoiser, rows: pd.DataFrame, guidance: Guidance, worse: De
     ]
     if worse is not None and guidance.autoguidance:
         others.append((guidance.autoguidance, bare(worse, condition(worse, rows))))
-    return extrapolated(full, others, guidance.interval) if others else full
+    found = extrapolated(full, others, guidance.interval) if others else full
+    if classifier is None or not guidance.classifier:
+        return found
+    return classified(found, classifier, classifier.labels(rows), guidance.classifier, guidance.interval)
 
 
 def bare(denoiser: Denoiser, z: Float[Tensor, "n d"]) -> Denoise:
@@ -101,5 +133,19 @@ def extrapolated(full: Denoise, others: Sequence[tuple[float, Denoise]], interva
         if not inside(sigma, interval):
             return image
         return image + torch.stack([weight * (image - other(x, sigma)) for weight, other in others]).sum(dim=0)
+
+    return denoise
+
+
+def classified(
+    plain: Denoise, classifier: ClassSlope, labels: Int64[Tensor, " n"], weight: float, interval: Interval = None
+) -> Denoise:
+    """D + weight sigma^2 grad ln p(label | x, sigma) where sigma lies in the interval, D alone elsewhere."""
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        image = plain(x, sigma)
+        if not inside(sigma, interval):
+            return image
+        return image + weight * sigma**2 * classifier.slope(x, sigma, labels)
 
     return denoise

@@ -14,7 +14,7 @@ from medi.core.devices import Precision, compile_failed, in_bf16
 from medi.core.errors import MediError
 from medi.core.settings import validated
 from medi.models.denoiser import Denoiser
-from medi.sampling.guidance import Guidance, Interval, as_words, check_interval, guided, inside
+from medi.sampling.guidance import ClassSlope, Guidance, Interval, as_words, check_interval, guided, inside
 from medi.sampling.schedules import SCHEDULES
 from medi.sampling.solvers import SOLVERS, Fresh, check_bounds, dpm_solver_2m
 
@@ -91,7 +91,12 @@ def draw(denoiser: Denoiser, rows: pd.DataFrame, seed: int) -> UInt8[np.ndarray,
 
 
 def sample_images(
-    denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, worse: Denoiser | None = None
+    denoiser: Denoiser,
+    rows: pd.DataFrame,
+    seed: int,
+    settings: SamplerSettings,
+    worse: Denoiser | None = None,
+    classifier: ClassSlope | None = None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """One image per row of a table with `noise_id` and the columns of the model's schema.
 
@@ -102,13 +107,18 @@ def sample_images(
     check_bounds(settings.solver, denoiser.space.is_bounded)
     parts = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     size = denoiser.settings.size
-    made = [_sample_batch(denoiser, part, seed, settings, worse) for part in parts]
+    made = [_sample_batch(denoiser, part, seed, settings, worse, classifier) for part in parts]
     return np.concatenate(made or [np.empty((0, size, size, 3), dtype=np.uint8)])
 
 
 @torch.inference_mode()
 def _sample_batch(
-    denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, worse: Denoiser | None
+    denoiser: Denoiser,
+    rows: pd.DataFrame,
+    seed: int,
+    settings: SamplerSettings,
+    worse: Denoiser | None,
+    classifier: ClassSlope | None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     padded = rows.iloc[np.arange(settings.batch) % len(rows)]
     drawn, solve = partial(_drawn, denoiser, padded), SOLVERS[settings.solver]
@@ -118,7 +128,7 @@ def _sample_batch(
     for model in filter(None, (denoiser, worse) if settings.compile else ()):
         model.compile_once()
     noise, sigmas = drawn(seed), settings.sigmas()
-    denoise = guided(denoiser, padded, settings.guidance, worse)
+    denoise = guided(denoiser, padded, settings.guidance, worse, classifier)
     exact = settings.precision == "auto" and denoiser.settings.parameterisation == "ddpm"
     with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=not exact and in_bf16(settings.precision)):
         try:

@@ -28,6 +28,7 @@ LEARNED = "encoders/learned.safetensors"
 CLS, MEDI = "cls", "medi"
 MODELS = (CLS, MEDI)  # class alone (the baseline), class and metadata
 TRANSLATED = "translated"  # the training set and the stage of translated training patches
+CLASSIFIER = "classifier"  # the stage that trains what guides both models, where a study asks for it
 STYLE, STYLE_MODEL = "style", "style-model"  # the same by an image-to-image translator, and the stage that trains it
 OLD_NAMES = {TRANSLATED: "transferred", f"embeddings/{TRANSLATED}.parquet": "embeddings/transfer.parquet"}  # of 0.1
 Worker = Callable[[Path, str, Advance], None]  # called by a process of its own, it opens the study in a folder again

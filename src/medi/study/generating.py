@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medi.api.guiding import train_in_split
 from medi.api.inner_models import InnerModels
 from medi.api.model import encode_split, sample_part, train_split
 from medi.cohort.combinations import at_most
@@ -16,7 +17,7 @@ from medi.models.autoencoder import Autoencoder, through
 from medi.models.style import STYLE_FILE
 from medi.sampling.style import style_transfer
 from medi.sampling.transfer import TransferSettings, filling, transfer
-from medi.study.context import MEDI, MODELS, STYLE_MODEL, TRANSLATED, Study, reopen
+from medi.study.context import CLASSIFIER, MEDI, MODELS, STYLE_MODEL, TRANSLATED, Study, reopen
 from medi.study.settings import StudySettings
 from medi.study.stages import discard
 from medi.training.loop import EARLY
@@ -32,7 +33,7 @@ def inner_models(s: StudySettings, folder: Path) -> InnerModels | None:
     if not s.utility.with_models:
         return None
     chosen, draws = Preset(s.network, s.training), s.utility.with_models
-    return InnerModels(folder / INNER, chosen, s.sampling, s.plan.to, MODELS, draws)
+    return InnerModels(folder / INNER, chosen, s.sampling, s.plan.to, MODELS, draws, s.classifier)
 
 
 def train_models(study: Study, path: Path) -> str:
@@ -48,6 +49,14 @@ def train_model(folder: Path, model: str, advance: Advance) -> None:
     study = reopen(folder)
     s, out = study.settings, folder / "models" / model
     train_split(study.split(), Preset(s.network, s.training), out, s.seed, model == MEDI, advance)
+
+
+def train_guide(study: Study, path: Path) -> str:
+    """The classifier that guides both models, of training patches alone (P5)."""
+    s = study.settings
+    with study.show.bars("training the classifier") as (advance,):
+        train_in_split(study.split(), path, s.classifier, s.seed, advance)
+    return f"the classifier that guides, {s.classifier.images:,} images"
 
 
 def discard_models(folder: Path, names: Iterable[str]) -> None:
@@ -67,8 +76,9 @@ def sample_model(folder: Path, model: str, advance: Advance, shard: Shard = WHOL
     study = reopen(folder)
     s, checkpoint = study.settings, study.checkpoint(model)
     worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
+    guide = folder / CLASSIFIER if s.sampling.guidance.classifier else None
     plan, out = folder / "plan", folder / "samples" / model
-    sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, shard, workers=1, advance=advance)
+    sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, shard, workers=1, advance=advance, classifier=guide)
 
 
 def round_trip(study: Study, path: Path) -> str:

@@ -48,6 +48,7 @@ def rehearse(s: StudySettings) -> list[str]:
         f"models: {' and '.join(MODELS)}, {weights / 1e6:,.1f} M parameters, {s.training.images:,} images of "
         f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",
         *_training(s, split),
+        *([f"classifier: {s.classifier.images:,} images train it"] if s.sampling.guidance.classifier else []),
         f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
         *_inner(s, split),
         *([f"style: {s.evaluation.style_images:,} images train style transfer"] if s.evaluation.style else []),

@@ -17,6 +17,7 @@ from medi.core.outputs import shown
 from medi.core.registry import load_extensions
 from medi.models.network import NetworkSettings
 from medi.sampling.sampler import SamplerSettings
+from medi.training.classifier import ClassifierSettings
 from medi.training.presets import preset
 from medi.training.recipe import Recipe
 
@@ -147,7 +148,8 @@ class StudySettings(_Section):
     preset: network and training of `medi train --preset`, which the sections of these names then change. extensions:
     modules, or Python files beside the study file, that register readers, encoders, networks, solvers, arms, heads or
     metrics (`medi.register`); other keys then name these. A file may also name its `base`, another study that it
-    changes: see `read_study`.
+    changes: see `read_study`. classifier: how the one is trained that guides both models, where
+    `sampling.guidance.classifier` gives it a weight.
     """
 
     title: str = "MeDi on the phantom cohort"
@@ -160,6 +162,7 @@ class StudySettings(_Section):
     network: NetworkSettings = NetworkSettings()
     training: Recipe = Recipe()
     plan: PlanSettings = PlanSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
     sampling: SamplerSettings = SamplerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     utility: UtilitySettings = UtilitySettings()

@@ -17,6 +17,7 @@ from medi.evaluation.fidelity.measures import metrics
 from medi.sampling.solvers import check_bounds
 from medi.study import generating, measuring, preparing
 from medi.study.context import (
+    CLASSIFIER,
     LEARNED,
     MEDI,
     MODELS,
@@ -85,6 +86,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
     """The stages of a study in their order, without those that its settings do not ask for."""
     asked = {"references": bool(source_of(s).drawn), TRANSLATED: s.evaluation.translated}
     asked |= dict.fromkeys((STYLE_MODEL, STYLE), s.evaluation.style)
+    asked[CLASSIFIER] = bool(s.sampling.guidance.classifier)
     asked[ROUND_TRIP] = bool(s.training.autoencoder)
     asked[table("by_encoder")] = len(s.evaluation.encoders) > 1
     asked[table("recommend")] = s.utility.recommend not in ((), (NONE,))
@@ -153,10 +155,11 @@ def _generating(s: StudySettings) -> list[Stage[Study]]:
             discard=discard_models,
             ahead=Ahead(generating.train_model, MODELS, is_cut=False),
         ),
+        Stage(CLASSIFIER, generating.train_guide, ("holdout",), [s.classifier, s.seed]),
         Stage(
             "samples",
             generating.sample_models,
-            ("plan", "models"),
+            ("plan", "models", *([CLASSIFIER] if s.sampling.guidance.classifier else [])),
             [s.sampling, s.seed],
             discard=discard_parts,
             ahead=Ahead(generating.sample_model, MODELS),

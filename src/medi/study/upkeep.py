@@ -27,7 +27,7 @@ WASTE = {  # what can be deleted: patterns within a run folder, what it is, and 
     "training": (
         (
             *(f"{home}/*/{what}" for home in ("models", "inner-models") for what in TRAINING),
-            *("style-model/state.safetensors", "cohort/latents"),
+            *("style-model/state.safetensors", "classifier/state.safetensors", "cohort/latents"),
         ),
         "optimiser state, earlier averages, sheets and latents of the trainings",
         "the models stay; an unfinished training begins anew, a finished one cannot be continued for longer",

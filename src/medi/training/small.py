@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medi.core.errors import MediError
 from medi.core.memory import keep_freed_memory
-from medi.core.outputs import differences, in_words
+from medi.core.outputs import differences, in_words, plain
 from medi.core.progress import Advance
 from medi.core.stopping import Stopped, noted
 from medi.models.checkpoint import load_tensors, save_tensors
@@ -90,6 +90,8 @@ class SmallTraining(ABC):
             moments = {i: parts[f"{name}.{i}"] for i in range(count) if f"{name}.{i}" in parts}
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            for weight, kept in optimizer.state.items():  # in the weight's memory layout, as they were
+                kept.update({name: torch.empty_like(weight).copy_(x) for name, x in kept.items() if x.ndim})
         self.images = images
 
 
@@ -105,6 +107,7 @@ def train_small(
 
     The same call goes on where an interrupted one stopped; a file or state with another header is refused.
     """
+    config = plain(config)
     if path.exists():
         _check_same(path, load_tensors(path)[1], config)
         return path
