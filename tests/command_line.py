@@ -8,6 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 Medi = Callable[..., tuple[int, str]]
+NO_PICTURES = ("medi.report.parts.to_svg", lambda figure: "<svg></svg>")  # what is put in the place of drawing
 
 
 def here(*arguments: object) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Medi, fine, here
+from command_line import NO_PICTURES, Medi, fine, here
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of reports are made but not drawn, for tests that look at numbers, words and files alone."""
-    monkeypatch.setattr("medi.report.parts.to_svg", lambda figure: "<svg></svg>")
+    monkeypatch.setattr(*NO_PICTURES)
 
 
 SMALL = 50_000  # bytes: a file that is copied and not linked; logs, which grow in place, are small

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medi.core.files import write_json
-from medi.training.loop import EARLY
+from medi.training.loop import EARLY, STATE
 from shared_data import SHARED, real
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -106,6 +106,10 @@ def test_benchmarks_run_small(name: str, runs: Path, tmp_path: Path, capsys: pyt
     assert found["figures"]
     assert all(set(figure) == FIGURE for figure in found["figures"].values())
     if name == "trust":
+        compared = script("trust").contents(runs / "seed0")
+        assert {"report.html", f"models/medi/{STATE}"} <= set(compared), (
+            "read without their times, as after other verbs"
+        )
         kept = {key: figure["value"] for key, figure in found["figures"].items() if not key.endswith("_kills")}
         assert kept == dict.fromkeys(kept, 0.0)
     if name == "gpu":

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from command_line import Medi, fine, here, refused
+from command_line import NO_PICTURES, Medi, fine, here, refused
 from medi.cohort import phantom
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -99,7 +99,9 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(home: Path) -> Path:
     """The folder of the finished study."""
-    fine(here("run", home / "study.yaml", "--out", home / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*NO_PICTURES)
+        fine(here("run", home / "study.yaml", "--out", home / "run"))
     return home / "run"
 
 
