@@ -89,7 +89,7 @@ def share(hits: Any, target: str | None, against: str) -> dict[str, Any]:
 
 
 def covers(quick: bool, d: int) -> Figures:
-    repeats, draws = (3, 20) if quick else (500, 100)
+    repeats, draws = (2, 20) if quick else (500, 100)
     null = differences(repeats, d, draws, a={}, b={})
     far = differences(repeats, d, draws, a={"shift": 0.3}, b={})
     truth = far["value"].mean()
@@ -104,7 +104,7 @@ def covers(quick: bool, d: int) -> Figures:
 
 
 def calibration(quick: bool) -> Figures:
-    made, repeats = covers(quick, 67), 3 if quick else 500
+    made, repeats = covers(quick, 67), 2 if quick else 500
     rng = np.random.default_rng(1)
     sides = [(rng.normal(size=(20, 67)), rng.normal(size=(20, 67))) for _ in range(5 * repeats)]
     p = np.array([mmd_test(x, y, permutations=199, key=("null", i)) for i, (x, y) in enumerate(sides)])
@@ -113,7 +113,7 @@ def calibration(quick: bool) -> Figures:
 
 
 def guard(quick: bool) -> Figures:
-    repeats, draws = (3, 20) if quick else (100, 100)
+    repeats, draws = (2, 20) if quick else (100, 100)
     made: Figures = {}
     for d, shift in ((67, 0.6), (512, 0.1))[: 1 if quick else 2]:
         cases = {

@@ -148,6 +148,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.n = 4 if options.quick else options.n
     base, tables, seconds = embedded_study(options.quick), [], dict[str, list[float]]()
+    if options.quick:
+        base = changed(base, {"images": 256, "save_every": 256, "warmup": 16})
     for seed in options.seeds:
         cohort, held = cohort_of(base, seed)
         made = {}
