@@ -109,7 +109,7 @@ def run_blocks(found: Sequence[tuple[str, str]], medi: Medi, page: Path) -> None
 
 
 FEWER_SAMPLES = {"--to 16": "--to 8", "--steps 8": "--steps 2", "--draws 100": "--draws 20"}
-FEWER = {"images=3200, warmup=160": "images=160, warmup=32", "plan(to=20)": "plan(to=8)"}  # minutes as they stand
+FEWER = {"images=3200, warmup=160": "images=160, warmup=32", "plan(to=20)": "plan(to=5)"}  # minutes as they stand
 
 
 @pytest.mark.slow
