@@ -96,7 +96,7 @@ def test_the_slope_is_that_of_the_likelihood(trained: Path, confounded: Cohort) 
     torch.testing.assert_close(along[:3].double(), change[:3], rtol=2e-2, atol=2e-4)
     assert not slope[3].any()
     judge.network.float()
-    assert judge.range == pytest.approx((0.0404, 3.353), abs=1e-3)
+    assert judge.range == pytest.approx((0.0337, 2.974), abs=1e-3)
     assert not judge.slope(x, 5.0, labels).any(), "it was hardly shown such noise"
 
 
@@ -155,8 +155,8 @@ def test_what_cannot_be_learned_is_refused(confounded: Cohort, trained: Path, tm
         train_classifier(confounded, trained.parent, TINY, seed=4)
     with pytest.raises(MediError, match="show fewer than two classes"):
         train_classifier(confounded.where(**{"class": "fine"}), tmp_path, TINY, seed=0)
-    with pytest.raises(MediError, match="8 px do not divide by 16"):
-        train_classifier(confounded, tmp_path, ClassifierSettings(channels=(8, 8, 8, 8)), seed=0)
+    with pytest.raises(MediError, match="divides by 16, not of 8 px"):
+        train_classifier(confounded, tmp_path, ClassifierSettings(channels=(8,) * 5), seed=0)
     with pytest.raises(MediError, match="channels in multiples of 8"):
         ClassifierSettings(channels=(12,))
     with pytest.raises(MediError, match="no such classifier; `medi classifier` trains one"):

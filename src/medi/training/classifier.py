@@ -22,7 +22,7 @@ from medi.core.errors import MediError
 from medi.core.locks import holding
 from medi.core.progress import Advance, unheard
 from medi.core.settings import validated
-from medi.models.classifier import CLASSIFIER, CLASSIFIER_FILE, GROUPS, network_of
+from medi.models.classifier import CLASSIFIER, CLASSIFIER_FILE, GROUPS, halvings, network_of
 from medi.training.data import Batches
 from medi.training.recipe import Recipe
 from medi.training.small import Counters, SmallTraining, train_small
@@ -38,7 +38,7 @@ Maps = Float32[np.ndarray, "n 3 4"]
 @validated
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """images: noisy patches that are shown; channels: of the blocks, each at half the resolution of the one before.
+    """images: noisy patches that are shown; channels: of the blocks (`medi.models.classifier.Classifier`).
 
     colour: how far the random maps of optical densities are from the identity, the standard deviation of their entries.
     noise_mean, noise_std: of ln sigma. The learning rate rises, then falls to 0 over the last 0.6 of the images.
@@ -49,8 +49,8 @@ class ClassifierSettings:
     channels: tuple[int, ...] = (32, 64, 96)
     learning_rate: float = 2e-3
     colour: float = 0.25
-    noise_mean: float = -1.0
-    noise_std: float = 1.3
+    noise_mean: float = -1.15
+    noise_std: float = 1.6
 
     def __post_init__(self) -> None:
         if min(self.images, self.batch, *self.channels) < 1 or any(width % GROUPS for width in self.channels):
@@ -68,10 +68,11 @@ def train_classifier(
     classes.
     """
     cohort = _classed(cohort)
-    if cohort.images.size % (1 << len(settings.channels)):
+    divisor = 1 << halvings(settings.channels)
+    if cohort.images.size % divisor:
         raise MediError(
-            f"a classifier of {len(settings.channels)} blocks halves a patch as often: {cohort.images.size} px do not "
-            f"divide by {1 << len(settings.channels)}"
+            f"a classifier of {len(settings.channels)} blocks needs patches whose side divides by {divisor}, not of "
+            f"{cohort.images.size} px"
         )
     config = {CLASSIFIER: asdict(settings), "schema": cohort.schema.to_dict(), "seed": seed}
     config |= {"size": cohort.images.size, "mpp": cohort.mpp, "data": cohort.digest()}
