@@ -35,7 +35,8 @@ def test_names_are_shown_as_they_are_written_p11(medi: Medi, odd: Path, capsys: 
     row = {"scope": "combination", "class": "[/b]", "[/i]": ":x:", "split": "", "arm": "[/m]"}
     show_places(pd.DataFrame([row | {"value": 1.0, "n_real": 4, "reason": "[/r]"}]), ["class", "[/i]"], "[/t]")
     place = {"arm": "[/m]", "needs": "[/n]", "value": 1.0, "low": 0.5, "high": 1.0, "unseen": 1.0, "seen": 1.0}
-    show_remedies(pd.DataFrame([place | {"worst_five": 1.0, "reason": ""}]), "[/t]")
+    none = {"low": None, "high": None, "seen": None}  # as results.json has it where nothing seen is tested
+    show_remedies(pd.DataFrame([place | none | {"worst_five": 1.0, "reason": ""}]), "[/t]")
     printed = capsys.readouterr().out
     assert not [text for text in ("[/b]", "[/i]", ":x:", "[/m]", "[/r]", "[/t]", "[/n]") if text not in printed]
 

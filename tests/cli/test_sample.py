@@ -100,6 +100,9 @@ def test_a_classifier_is_trained_and_guides(verb: Medi) -> None:
         (["--shard", "2/2"], "shard 2/2: shards are counted from 0/2 to 1/2"),
         (["--sigma-min", "50"], "0 < sigma_min < sigma_max"),
         (["--shard", "1/0"], "shard 1/0"),
+        (["--classifier-weight", "3"], "needs both a classifier and a weight"),
+        (["--autoguidance-weight", "3"], "needs both a worse model and a weight"),
+        (["--guidance", "class=nan"], "the weights of guidance are finite numbers, not class=nan"),
         (["--solver", "euler"], "solver 'euler' is unknown; known: dpm_solver_2m"),
     ],
 )

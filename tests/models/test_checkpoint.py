@@ -95,6 +95,12 @@ def test_foreign_weights_are_refused(denoiser: Denoiser, tmp_path) -> None:
         load_model(path)
 
 
+def test_a_file_of_another_network_is_refused(tmp_path) -> None:
+    save_tensors(tmp_path / "c.safetensors", {"w": torch.zeros(1)}, {"classifier": {}})
+    with pytest.raises(MediError, match=r"c\.safetensors: is no diffusion model; `medi train` writes one"):
+        load_model(tmp_path / "c.safetensors")
+
+
 def test_absent_file_names_the_remedy(tmp_path) -> None:
     with pytest.raises(MediError, match="no such checkpoint; train the model first"):
         load_tensors(tmp_path / "none.safetensors")

@@ -19,12 +19,12 @@ from medi.core import files
 from medi.core.errors import MediError
 from medi.core.files import write_table
 from medi.core.seals import KEY
-from medi.models.checkpoint import Checkpoint, save_model
+from medi.models.checkpoint import Checkpoint, load_model, save_model
 from medi.models.classifier import load_classifier
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
 from medi.models.network import NetworkSettings
-from medi.sampling.generate import generate, worker, workers_worthwhile
+from medi.sampling.generate import generate, load_guide, worker, workers_worthwhile
 from medi.sampling.guidance import Guidance
 from medi.sampling.sampler import SamplerSettings
 from medi.training.classifier import ClassifierSettings, train_classifier
@@ -305,7 +305,7 @@ def test_a_folder_of_version_0_1_is_taken_for_what_it_is(model: Path, cohort: Co
 def judge(cohort: Cohort, tmp_path: Path) -> Path:
     """A classifier of the cohort's classes, hardly trained."""
     settings = ClassifierSettings(images=16, batch=8, channels=(8,), learning_rate=0.1)
-    return train_classifier(cohort, tmp_path / "judge", settings, seed=0)
+    return train_classifier(cohort.with_columns(mpp=2.0), tmp_path / "judge", settings, seed=0)
 
 
 def test_a_classifier_guides(model: Path, judge: Path, cohort: Cohort, whole: Cohort, tmp_path: Path) -> None:
@@ -331,3 +331,10 @@ def test_a_classifier_of_other_classes_is_refused(model: Path, cohort: Cohort, t
     with pytest.raises(MediError, match="8 px and the classes a, b, c, d; the model has 8 px and a, b, c"):
         generate(model, cohort.table, tmp_path / "out", 1, asked, classifier=judge)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_classifier_of_another_magnification_is_refused(model: Path, judge: Path, cohort: Cohort) -> None:
+    denoiser, _ = load_model(model)
+    with pytest.raises(MediError, match=r"patches of 2 micrometres per pixel, the model was trained at 0\.5"):
+        load_guide(judge, denoiser, mpp=0.5)
+    assert load_guide(judge, denoiser, mpp=None).mpp == 2

@@ -117,5 +117,7 @@ def test_a_classifier_and_its_weight_go_together(schema) -> None:
         Guidance(classifier=2.0).check(schema, 0.0, has_worse=False)
     with pytest.raises(MediError, match="needs both a classifier and a weight"):
         Guidance().check(schema, 0.0, has_worse=False, has_classifier=True)
+    with pytest.raises(MediError, match="finite numbers, not classifier=nan"):
+        Guidance(classifier=float("nan"))
     with pytest.raises(MediError, match="0 or more, not -1"):
         Guidance(classifier=-1.0)

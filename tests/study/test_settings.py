@@ -69,6 +69,7 @@ def test_a_study_names_what_its_extensions_register(own: Path, medi: Medi) -> No
         ({"evaluation": {"encoders": ["none"]}}, ["encoder 'none' is unknown; known: colour-texture"]),
         ({"sampling": {"solver": "eular"}}, ["eular"]),
         ({"network": {"network": "transformer"}}, ["transformer"]),
+        ({"sampling": {"guidance": {"classifier": 2}}, "classifier": {"channels": [8] * 8}}, ["divides by 128, not"]),
     ],
 )
 def test_unknown_names_are_refused_before_anything_is_written(

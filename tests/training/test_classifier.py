@@ -159,5 +159,10 @@ def test_what_cannot_be_learned_is_refused(confounded: Cohort, trained: Path, tm
         train_classifier(confounded, tmp_path, ClassifierSettings(channels=(8,) * 5), seed=0)
     with pytest.raises(MediError, match="channels in multiples of 8"):
         ClassifierSettings(channels=(12,))
+    with pytest.raises(MediError, match="channels in multiples of 8"):
+        ClassifierSettings(channels=())
+    for wrong in ({"learning_rate": float("nan")}, {"noise_std": -1.0}, {"colour": -0.1}):
+        with pytest.raises(MediError, match="learning_rate and noise_std above 0"):
+            ClassifierSettings(**wrong)
     with pytest.raises(MediError, match="no such classifier; `medi classifier` trains one"):
         load_classifier(tmp_path / "nowhere")

@@ -19,12 +19,12 @@ from medi.core.errors import MediError
 from medi.core.files import read_json, read_table
 from medi.evaluation.encoders import Encoder, embed
 from medi.models.checkpoint import Checkpoint, load_checkpoint
-from medi.models.classifier import NoisyClassifier, load_classifier
+from medi.models.classifier import CLASSIFIER_FILE, NoisyClassifier
 from medi.models.denoiser import Denoiser
 from medi.report.run import Audit
 from medi.report.run import read as read_run
 from medi.report.sentences import summary
-from medi.sampling.generate import load_on_device
+from medi.sampling.generate import load_guide, load_on_device
 from medi.study.context import CLASSIFIER, reopen
 from medi.study.settings import StudySettings, read_study
 from medi.training.loop import EARLY
@@ -126,9 +126,9 @@ class Workbench:
 
     @cached_property
     def classifier(self) -> NoisyClassifier | None:
-        """The one that guides, where the run trained one."""
-        path = self.folder / CLASSIFIER
-        return load_classifier(path) if path.is_dir() else None
+        """The one that guides, where the run has trained one."""
+        path, guided = self.folder / CLASSIFIER / CLASSIFIER_FILE, self.first
+        return load_guide(path, guided.denoiser, guided.checkpoint.mpp) if path.is_file() else None
 
     @property
     def first(self) -> Model:

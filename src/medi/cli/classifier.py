@@ -7,7 +7,7 @@ import typer
 
 from medi.cli.help import add
 from medi.cli.options import Seed, folder, given, with_device
-from medi.cli.source import show_notes
+from medi.cli.source import show_notes, training_cohort
 from medi.cli.terminal import Terminal, say
 
 
@@ -26,10 +26,10 @@ def classifier(
     Example: medi classifier my-packed --out my-classifier
     """
     from medi.api.guiding import train_in_split
-    from medi.cohort.table import Cohort
     from medi.training.classifier import ClassifierSettings
 
-    cohort, settings = Cohort.load(packed), ClassifierSettings(**given(images=images, colour=colour))
+    cohort = training_cohort(packed, "medi classifier")
+    settings = ClassifierSettings(**given(images=images, colour=colour))
     show_notes(cohort)
     with Terminal().bars("training the classifier") as (advance,):
         file = train_in_split(cohort, out, settings, seed, advance)

@@ -110,7 +110,7 @@ def show_remedies(found: "pd.DataFrame", title: str) -> None:
     for name in ("all combinations", *(SHORT.get(name, name) for name in beside)):
         table.add_column(name, justify="right", no_wrap=True)
     row: Any
-    for row in found.itertuples():
+    for row in found.astype(dict.fromkeys(["value", "low", "high", *beside], float)).itertuples():  # null is NaN
         limits = f" [{row.low:.3f}, {row.high:.3f}]" if row.low == row.low else ""
         shown = [f"{row.value:.3f}{limits}", *(f"{getattr(row, name):.3f}" for name in beside)]
         table.add_row(printable(called(row.arm)), row.needs, *(text.replace("nan", "-") for text in shown))

@@ -19,7 +19,7 @@ SOLVERS = ("dpm_solver_2m", "ddim", "ddim_clipped", "heun")
 SCHEDULES = ("log", "edm", "leading", "linspace")
 PRECISIONS = ("auto", "bf16", "fp32")
 GUIDE, LEVELS = "Guidance", "Noise levels"  # headings of the help
-CLASSIFIER_WEIGHT = 4.0
+AUTOGUIDANCE_WEIGHT, CLASSIFIER_WEIGHT = 1.0, 4.0  # where an option names the guide and none its weight
 
 
 Steps = Annotated[int, typer.Option(min=1, help="Noise levels.", rich_help_panel=LEVELS)]
@@ -50,11 +50,15 @@ GuidanceWeights = Annotated[
 Autoguidance = Annotated[
     Path | None, typer.Option(metavar="MODEL", help="Draw away from this worse model.", rich_help_panel=GUIDE)
 ]
-AutoguidanceWeight = Annotated[float, typer.Option(help="How far, with --autoguidance.", rich_help_panel=GUIDE)]
+AutoguidanceWeight = Annotated[
+    float | None, typer.Option(help="How far, with --autoguidance.", show_default="1", rich_help_panel=GUIDE)
+]
 ClassifierFile = Annotated[
     Path | None, typer.Option(metavar="CLASSIFIER", help="Draw towards the class it knows.", rich_help_panel=GUIDE)
 ]
-ClassifierWeight = Annotated[float, typer.Option(help="How far, with --classifier.", rich_help_panel=GUIDE)]
+ClassifierWeight = Annotated[
+    float | None, typer.Option(help="How far, with --classifier.", show_default="4", rich_help_panel=GUIDE)
+]
 GuidanceInterval = Annotated[
     str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
 ]
@@ -78,9 +82,9 @@ def sample(
     eta_interval: EtaInterval = None,
     guidance: GuidanceWeights = None,
     autoguidance: Autoguidance = None,
-    autoguidance_weight: AutoguidanceWeight = 1.0,
+    autoguidance_weight: AutoguidanceWeight = None,
     classifier: ClassifierFile = None,
-    classifier_weight: ClassifierWeight = CLASSIFIER_WEIGHT,
+    classifier_weight: ClassifierWeight = None,
     guidance_interval: GuidanceInterval = None,
     shard: Shard = "0/1",
     batch: Batch = 128,
@@ -103,8 +107,9 @@ def sample(
     from medi.sampling.sampler import SamplerSettings
     from medi.study.beside import packed_for
 
-    weight = 0.0 if classifier is None else classifier_weight
-    asked = _guidance(guidance or [], guidance_interval, 0.0 if autoguidance is None else autoguidance_weight, weight)
+    away = _weight(autoguidance, autoguidance_weight, AUTOGUIDANCE_WEIGHT)
+    towards = _weight(classifier, classifier_weight, CLASSIFIER_WEIGHT)
+    asked = _guidance(guidance or [], guidance_interval, away, towards)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
     kind: Any = precision  # SamplerSettings refuses what is unknown
     settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
@@ -119,6 +124,11 @@ def sample(
         return
     say(f"sampled: {len(cohort):,} images, {settings} ({took}): {out}")
     next_step("fidelity", named(packed_for(model_file(model), out), "medi-packed"), f"medi={out}")
+
+
+def _weight(guide: Path | None, asked: float | None, usual: float) -> float:
+    """How far a guide draws; a weight without a guide is refused where the model is opened."""
+    return asked if asked is not None else 0.0 if guide is None else usual
 
 
 def _guidance(given: list[str], within: str | None, autoguidance: float, classifier: float) -> "Guidance":

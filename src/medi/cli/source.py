@@ -164,6 +164,22 @@ def show_notes(cohort: "Cohort", guesses: bool = True) -> None:
         warn(warning)
 
 
+def training_cohort(folder: Path, verb: str, size: int | str = "PX") -> "Cohort":
+    """The packed cohort in a folder, for a verb that learns its training patches; MediError where it has none."""
+    from medi.cohort.table import Cohort
+
+    if not (folder / "cohort.json").exists():
+        raise MediError(f"{folder}: no cohort folder; `medi pack SOURCE --size {size} --out {folder}` writes one")
+    cohort = Cohort.load(folder)
+    if cohort.has_features and cohort.pixels is None:
+        raise MediError(f"{folder}: {cohort.no_images(verb)}")
+    if cohort.pixels is None:
+        raise MediError(f"{folder}: not packed; `medi pack {folder} --size {size} --out packed` decodes its images")
+    if "split" not in cohort.table or not (cohort.table["split"] == "train").any():
+        raise MediError(f"{folder}: no patch is for training; run `medi holdout` first, then pack what it wrote")
+    return cohort
+
+
 def with_source(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb whose first parameter is a Source the argument SOURCE and the reader options instead."""
 

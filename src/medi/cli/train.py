@@ -9,13 +9,12 @@ import typer
 from medi.cli.help import add
 from medi.cli.next_step import next_step
 from medi.cli.options import Compile, Seed, folder, given, one_of, with_device
-from medi.cli.source import show_notes
+from medi.cli.source import show_notes, training_cohort
 from medi.cli.terminal import Terminal, say
 from medi.cli.values import named_numbers
 from medi.core.errors import MediError
 
 if TYPE_CHECKING:
-    from medi.cohort.table import Cohort
     from medi.models.conditioning import Dropout
 
 PRESETS = ("laptop32", "laptop64", "demo", "patch64", "patch128", "patch256", "paper")
@@ -58,7 +57,7 @@ def train(
     from medi.training.presets import preset as named
 
     chosen = named(preset)
-    cohort = _packed(packed, chosen.network.size)
+    cohort = training_cohort(packed, "medi train", chosen.network.size)
     changes = given(images=images, batch=batch, micro_batch=micro_batch, compile=compile or None)
     changes |= given(autoencoder=autoencoder, least_psnr=least_psnr)
     recipe = chosen.recipe.changed(**changes, **({"dropout": _dropout(dropout)} if dropout else {}))
@@ -97,22 +96,6 @@ def _speed(folder: Path) -> str:
     last = read_log(folder)[-1]
     use = "" if last.utilisation is None else f", {last.utilisation:.0%} of the GPU's dense bf16 rate"
     return f"{last.images_per_second:,.0f} images/s, {last.gflop_per_image:.2f} GFLOP an image{use}"
-
-
-def _packed(folder: Path, size: int) -> "Cohort":
-    """A packed cohort that has training patches of the wanted size."""
-    from medi.cohort.table import Cohort
-
-    if not (folder / "cohort.json").exists():
-        raise MediError(f"{folder}: no cohort folder; `medi pack SOURCE --size {size} --out {folder}` writes one")
-    cohort = Cohort.load(folder)
-    if cohort.has_features and cohort.pixels is None:
-        raise MediError(f"{folder}: {cohort.no_images('medi train')}")
-    if cohort.pixels is None:
-        raise MediError(f"{folder}: not packed; `medi pack {folder} --size {size} --out packed` decodes its images")
-    if "split" not in cohort.table or not (cohort.table["split"] == "train").any():
-        raise MediError(f"{folder}: no patch is for training; run `medi holdout` first, then pack what it wrote")
-    return cohort
 
 
 def _dropout(rates: list[str]) -> "Dropout":

@@ -182,7 +182,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
     tensors, config = load_tensors(path)
-    if (needed := config.get("network", {}).get("network", UNET)) not in NETWORKS:
+    if "network" not in config:
+        raise MediError(f"{path}: is no diffusion model; `medi train` writes one")
+    if (needed := config["network"].get("network", UNET)) not in NETWORKS:
         raise MediError(
             f"{path}: needs the network {needed!r}, which is not registered here (known: {', '.join(NETWORKS)}); "
             'install the package that brings it, or run what registers it: medi.register("network", name)'
@@ -202,13 +204,18 @@ def check_scale(cohort: Cohort, checkpoint: Checkpoint) -> None:
     check_fits(cohort, checkpoint.network.size, checkpoint.mpp)
 
 
+def same_scale(one: float | None, other: float | None) -> bool:
+    """Whether two magnifications, in micrometres per pixel, are about the same; taken for granted where not known."""
+    return not one or not other or 1 / SAME_SCALE < one / other < SAME_SCALE
+
+
 def check_fits(cohort: Cohort, size: int, trained: float | None) -> None:
     """The same for any model of patches of `size` px; trained: its micrometres per pixel, None where not known."""
     found = cohort.images.size
     if found != size:
         raise MediError(f"the patches have {found} px, the model makes {size} px; pack them with --size {size}")
     scale = cohort.mpp
-    if trained and scale and not 1 / SAME_SCALE < scale / trained < SAME_SCALE:
+    if not same_scale(trained, scale):
         raise MediError(
             f"the patches have {scale:g} micrometres per pixel, the model was trained at {trained:g}; "
             f"pack them with --to-mpp {trained:g}"

@@ -81,13 +81,15 @@ class Classifier(nn.Module):
 class NoisyClassifier:
     """A trained classifier, and what its file says of it.
 
-    classes: those that training patches had, in the network's order; size: px of its patches; range: the noise
-    levels (sigma) that training showed it often enough; hash: names it.
+    classes: those that training patches had, in the network's order; size: px of its patches; mpp: their micrometres
+    per pixel, None where not known; range: the noise levels (sigma) that training showed it often enough; hash: names
+    it.
     """
 
     network: Classifier
     classes: Attribute
     size: int
+    mpp: float | None
     range: tuple[float, float]
     hash: str
 
@@ -126,7 +128,8 @@ def load_classifier(path: str | Path) -> NoisyClassifier:
     network.load_state_dict(weights)
     mean, std = config[CLASSIFIER]["noise_mean"], config[CLASSIFIER]["noise_std"]
     known = (math.exp(mean - WITHIN * std), math.exp(mean + WITHIN * std))
-    return NoisyClassifier(network.eval().requires_grad_(False), classes, config["size"], known, model_hash(file))
+    network.eval().requires_grad_(False)
+    return NoisyClassifier(network, classes, config["size"], config["mpp"], known, model_hash(file))
 
 
 def network_of(settings: Mapping[str, Any], classes: int) -> Classifier:

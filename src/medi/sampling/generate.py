@@ -30,7 +30,7 @@ from medi.core.seals import UNSEALED, read_whole, sealed
 from medi.core.sharding import WHOLE, Shard, process, share
 from medi.core.tables import STAMPS
 from medi.core.threads import cores
-from medi.models.checkpoint import Checkpoint, load_model
+from medi.models.checkpoint import Checkpoint, load_model, same_scale
 from medi.models.classifier import NoisyClassifier, load_classifier
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import as_text, resolve
@@ -78,7 +78,7 @@ def generate(
     """
     rows, (denoiser, checkpoint) = as_text(rows), load_on_device(model)
     other, other_hash = _load_worse(worse, denoiser, checkpoint)
-    judge = None if classifier is None else _load_classifier(classifier, denoiser)
+    judge = None if classifier is None else load_guide(classifier, denoiser, checkpoint.mpp)
     check_bounds(settings.solver, denoiser.space.is_bounded)
     settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None, judge is not None)
     _check(rows, denoiser.schema)
@@ -201,8 +201,9 @@ def _load_worse(path: Path | None, guided: Denoiser, known: Checkpoint) -> tuple
     return denoiser, checkpoint.hash
 
 
-def _load_classifier(path: Path, guided: Denoiser) -> NoisyClassifier:
-    """The classifier on this process's device; MediError where it knows other classes or patches than the model."""
+def load_guide(path: Path, guided: Denoiser, mpp: float | None) -> NoisyClassifier:
+    """The classifier that guides, on this process's device; MediError where it knows other classes or patches (`mpp`:
+    micrometres per pixel of the model's) than the model."""
     found = load_classifier(path)
     if not guided.space.is_bounded:
         raise MediError(f"{path}: a classifier guides models of pixels; this model works on latents")
@@ -210,6 +211,10 @@ def _load_classifier(path: Path, guided: Denoiser) -> NoisyClassifier:
         raise MediError(
             f"{path}: knows patches of {found.size} px and the classes {', '.join(found.classes.levels)}; the model "
             f"has {guided.settings.size} px and {', '.join(guided.schema.classes.levels)}"
+        )
+    if not same_scale(found.mpp, mpp):
+        raise MediError(
+            f"{path}: knows patches of {found.mpp:g} micrometres per pixel, the model was trained at {mpp:g}"
         )
     found.network.to(device())
     return found

@@ -8,6 +8,7 @@ Classifier guidance (Dhariwal & Nichol, NeurIPS 2021, section 4.1) adds w sigma^
 score of x is (D - x) / sigma^2, and that of the class comes on top of it, w times.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -69,6 +70,8 @@ class Guidance:
 
     def __post_init__(self) -> None:
         check_interval(self.interval, "a guidance interval")
+        if not all(map(math.isfinite, (*self.weights.values(), self.autoguidance, self.classifier))):
+            raise MediError(f"the weights of guidance are finite numbers, not {self}")
         if self.classifier < 0:
             raise MediError(f"the weight of the classifier is 0 or more, not {self.classifier:g}")
 

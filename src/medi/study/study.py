@@ -214,6 +214,8 @@ def check(s: StudySettings) -> None:
     source_of(s).check()
     network_of(s.network, s.training)  # opens the autoencoder
     check_bounds(s.sampling.solver, not s.training.autoencoder)
+    if s.sampling.guidance.classifier:
+        _check_classifier(s)
     for name in s.evaluation.encoders:
         if name != learned.NAME:
             encoder(name)
@@ -221,6 +223,12 @@ def check(s: StudySettings) -> None:
     check_heads([*s.utility.heads, *(name for name in s.utility.recommend if name not in (ALL, NONE))])
     _refuse_unknown("arms", s.evaluation.arms, [ALL, NONE, *registry("arm"), *own])
     _refuse_unknown("stains", s.evaluation.stains, STAIN)
+
+
+def _check_classifier(s: StudySettings) -> None:
+    if s.training.autoencoder:
+        raise MediError("sampling.guidance.classifier guides models of pixels, not of latents: leave out one of both")
+    s.classifier.check_size(s.cohort.size)
 
 
 def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:

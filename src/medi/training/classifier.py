@@ -5,6 +5,7 @@ patch is shown in random colours: its optical densities are mapped by a random m
 makes other stains out of two (Beer-Lambert; the idea of Tellez et al., Medical Image Analysis 2019).
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -53,8 +54,24 @@ class ClassifierSettings:
     noise_std: float = 1.6
 
     def __post_init__(self) -> None:
-        if min(self.images, self.batch, *self.channels) < 1 or any(width % GROUPS for width in self.channels):
+        counts = (self.images, self.batch, len(self.channels), *self.channels)
+        if min(counts) < 1 or any(width % GROUPS for width in self.channels):
             raise MediError(f"a classifier needs images, a batch, and channels in multiples of {GROUPS}, not {self!r}")
+        numbers = (self.learning_rate, self.noise_std, self.colour, self.noise_mean)
+        if not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0 or self.colour < 0:
+            raise MediError(
+                f"a classifier needs learning_rate and noise_std above 0, colour of 0 or more, and finite numbers, not "
+                f"{self!r}"
+            )
+
+    def check_size(self, size: int) -> None:
+        """MediError where patches of so many px cannot be halved as often as the blocks halve them."""
+        divisor = 1 << halvings(self.channels)
+        if size % divisor:
+            raise MediError(
+                f"a classifier of {len(self.channels)} blocks needs patches whose side divides by {divisor}, not of "
+                f"{size} px"
+            )
 
 
 @holding("folder")
@@ -68,12 +85,7 @@ def train_classifier(
     classes.
     """
     cohort = _classed(cohort)
-    divisor = 1 << halvings(settings.channels)
-    if cohort.images.size % divisor:
-        raise MediError(
-            f"a classifier of {len(settings.channels)} blocks needs patches whose side divides by {divisor}, not of "
-            f"{cohort.images.size} px"
-        )
+    settings.check_size(cohort.images.size)
     config = {CLASSIFIER: asdict(settings), "schema": cohort.schema.to_dict(), "seed": seed}
     config |= {"size": cohort.images.size, "mpp": cohort.mpp, "data": cohort.digest()}
     begin = partial(_Training, cohort, settings, seed)
