@@ -78,6 +78,12 @@ def test_unreadable_json_is_one_clear_error(tmp_path: Path, content: str | None,
         read_json(path)
 
 
+def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a:b").mkdir()
+    assert read_table(write_table(Path("a:b/t.parquet"), pd.DataFrame({"n": [1]})))["n"].tolist() == [1]
+
+
 def test_tables_keep_text_as_written(tmp_path: Path) -> None:
     """P6: NA, 02 and the empty string stay as they are."""
     table = pd.DataFrame({"site": ["NA", "02", "", "nan"], "n": [1, 2, 3, 4]})

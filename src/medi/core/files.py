@@ -109,7 +109,7 @@ def _write_parquet(path: Path, table: pd.DataFrame) -> None:
 
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), KEY: UNSEALED})
-    pq.write_table(arrow, path, write_page_checksum=True)
+    pq.write_table(arrow, path.absolute(), write_page_checksum=True)  # a relative one with a colon would be a URI
     seal(path)
 
 
