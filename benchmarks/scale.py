@@ -3,9 +3,9 @@
 python benchmarks/scale.py [--patches 4000 16000 64000 200000] [--out runs/scale] [--report] [--quick]
 
 The source is procedural: 40 tissues and 16 sites of `medi.cohort.phantom.families`, the share of each of the 640
-combinations by chance (log-normal). A slide is one field of one tissue at one site, of 64 px, cut into 16 patches of
-16 px, and its patient has no other. They are kept as PNG files with a table, once for the largest number; a smaller
-study has the first rows of that table. Patches of 16 px keep this cheap: what pixels cost is measured elsewhere.
+combinations by chance (log-normal). A slide is one field of one tissue at one site, of 64 px, and its patient has no
+other: 16 patches of 32 px are cut from it, which overlap. They are kept as PNG files with a table, once for the largest
+number; a smaller study has the first rows of that table. 32 px keep this cheap: what pixels cost is measured elsewhere.
 
 A study goes from the table to the report. A tiny network (fold 4, 16 channels) is trained on the same number of
 draws whatever the number of patches, and makes the same images; features are those of `colour-texture`; the classifier
