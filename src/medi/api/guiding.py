@@ -23,7 +23,7 @@ def train_classifier(
     colours, so that its class is learned from its structure. settings: of `ClassifierSettings`, such as images=80_000.
     progress: shows a bar. Writes out/classifier.safetensors and returns its path; the same call goes on where it
     stopped (P4, P12). It guides any model of patches of this size with these classes, by
-    `model.sample(plan, classifier=out, guidance=Guidance(classifier=4))`.
+    `model.sample(plan, classifier=out, guidance=Guidance(classifier=2))`.
     MediError where all patches are of one class, and where `out` holds another classifier.
 
     Source: Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021, section 4.
@@ -34,9 +34,9 @@ def train_classifier(
     >>> tiny = medi.train_classifier(tissue, out="tiny-classifier", images=64, batch=16, channels=(8,))
     >>> model = medi.train(tissue, preset="tiny", out="tiny-model", seed=0)
     >>> asked = tissue.table.head(2).assign(noise_id=["a", "b"])
-    >>> made = model.sample(asked, out="tiny-guided", steps=2, classifier=tiny, guidance=Guidance(classifier=4))
+    >>> made = model.sample(asked, out="tiny-guided", steps=2, classifier=tiny, guidance=Guidance(classifier=2))
     >>> made.table["guidance"].unique().tolist()
-    ['classifier=4']
+    ['classifier=2']
     """
     cohort = patches if isinstance(patches, Cohort) else Cohort.load(patches)
     with (progress or Silent()).bars("training the classifier") as (advance,):

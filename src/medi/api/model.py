@@ -100,7 +100,7 @@ class Model(Shown):
         seed: image i depends on it and on noise_id i alone (P3). settings: of `SamplerSettings`, such as steps=20 or
         guidance={"class": 1.5}. worse: the model that autoguidance draws away from, its weight in
         guidance=Guidance(autoguidance=0.5). classifier: the one that guides (`medi.train_classifier`), its weight in
-        guidance=Guidance(classifier=4). workers: processes; by default one a core of a CPU where
+        guidance=Guidance(classifier=2). workers: processes; by default one a core of a CPU where
         that pays. progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin` is this model's
         hash.
         MediError for unknown levels or settings, and where `out` holds images that were made otherwise.

@@ -19,7 +19,7 @@ SOLVERS = ("dpm_solver_2m", "ddim", "ddim_clipped", "heun")
 SCHEDULES = ("log", "edm", "leading", "linspace")
 PRECISIONS = ("auto", "bf16", "fp32")
 GUIDE, LEVELS = "Guidance", "Noise levels"  # headings of the help
-AUTOGUIDANCE_WEIGHT, CLASSIFIER_WEIGHT = 1.0, 4.0  # where an option names the guide and none its weight
+AUTOGUIDANCE_WEIGHT, CLASSIFIER_WEIGHT = 1.0, 2.0  # where an option names the guide and none its weight
 
 
 Steps = Annotated[int, typer.Option(min=1, help="Noise levels.", rich_help_panel=LEVELS)]
