@@ -68,7 +68,7 @@ class SamplerSettings:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of a network that an image takes, those of guidance counted."""
+        """Evaluations of a denoiser that an image takes, those of guidance counted; a classifier's are not."""
         asked: list[float] = []
         SOLVERS[self.solver](partial(_noted, asked), torch.zeros(1), self.sigmas())
         others = sum(map(bool, (*self.guidance.weights.values(), self.guidance.autoguidance)))
