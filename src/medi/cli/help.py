@@ -16,7 +16,7 @@ EXAMPLE = "Example: "  # begins the last line of a verb's docstring; it is shown
 GROUPS = {  # the verbs in the order of use
     "A whole study": ("demo", "init", "run", "status", "report", "app"),
     "Your cohort": ("slides", "audit", "holdout", "pack"),
-    "Models and images": ("train", "plan", "sample", "export"),
+    "Models and images": ("train", "classifier", "plan", "sample", "export"),
     "Measures": ("embed", "fidelity", "utility", "recommend", "robustness"),
     "A new hospital": ("adapt", "transfer", "stress"),
     "Upkeep": ("doctor", "clean"),
