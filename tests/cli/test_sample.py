@@ -86,6 +86,9 @@ def test_a_classifier_is_trained_and_guides(verb: Medi) -> None:
     assert "medi sample MODEL PLAN --classifier judge" in said
     fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, "--classifier", "judge", "--classifier-weight", "3"))
     assert set(Cohort.load(Path("s")).table["guidance"]) == {"classifier=3"}
+    fine(verb("sample", "m", "plan.csv", "--out", "d", *QUICK, "--steps", 3, "--classifier", "judge"))
+    assert set(Cohort.load(Path("d")).table["guidance"]) == {"classifier=2"}, "as the help says"
+    assert "[default: (2)]" in fine(verb("sample", "-h"))
     refused(verb("sample", "m", "plan.csv", "--out", "t", *QUICK, "--classifier", "plan.csv"), "plan.csv")
 
 

@@ -51,13 +51,15 @@ Autoguidance = Annotated[
     Path | None, typer.Option(metavar="MODEL", help="Draw away from this worse model.", rich_help_panel=GUIDE)
 ]
 AutoguidanceWeight = Annotated[
-    float | None, typer.Option(help="How far, with --autoguidance.", show_default="1", rich_help_panel=GUIDE)
+    float | None,
+    typer.Option(help="How far, with --autoguidance.", show_default=f"{AUTOGUIDANCE_WEIGHT:g}", rich_help_panel=GUIDE),
 ]
 ClassifierFile = Annotated[
     Path | None, typer.Option(metavar="CLASSIFIER", help="Draw towards the class it knows.", rich_help_panel=GUIDE)
 ]
 ClassifierWeight = Annotated[
-    float | None, typer.Option(help="How far, with --classifier.", show_default="4", rich_help_panel=GUIDE)
+    float | None,
+    typer.Option(help="How far, with --classifier.", show_default=f"{CLASSIFIER_WEIGHT:g}", rich_help_panel=GUIDE),
 ]
 GuidanceInterval = Annotated[
     str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
