@@ -50,7 +50,7 @@ STUDY = {
     "network": {"size": 32, "fold": 4, "channels": [16, 16]},
     "training": {"images": 128, "batch": 16, "save_every": 64, "early_average": 64},
     "plan": {"to": 20, "minimum": 12},
-    "sampling": {"steps": 2, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0], "classifier": 1}},
+    "sampling": {"steps": 3, "guidance": {"autoguidance": 0.5, "interval": [0.0, 1.0], "classifier": 1}},
     "classifier": {"images": 32, "batch": 16, "channels": [8]},
     "utility": {"recommend": ["logistic"], "with_models": 1},
     "evaluation": {

@@ -79,12 +79,10 @@ def test_the_class_is_learned_where_the_colour_gives_it_away(confounded: Cohort,
 def test_the_slope_is_that_of_the_likelihood(trained: Path, confounded: Cohort) -> None:
     """Against central differences along random directions, in inference mode; none where no class is asked for."""
     judge = load_classifier(trained)
-    judge.network.double()
     x = PixelSpace().encode(confounded.images[:4])
     rows = confounded.table.iloc[[0, 1, 40, 41]].assign(**{"class": ["fine", "coarse", "coarse", "fine:0.5"]})
     labels, step = judge.labels(rows), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     assert labels.tolist() == [0, 1, 1, -1]
-    judge.network.float()
     with torch.inference_mode():
         slope = judge.slope(x, 0.5, labels)
     judge.network.double()

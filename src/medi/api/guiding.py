@@ -34,7 +34,7 @@ def train_classifier(
     >>> tiny = medi.train_classifier(tissue, out="tiny-classifier", images=64, batch=16, channels=(8,))
     >>> model = medi.train(tissue, preset="tiny", out="tiny-model", seed=0)
     >>> asked = tissue.table.head(2).assign(noise_id=["a", "b"])
-    >>> made = model.sample(asked, out="tiny-guided", steps=2, classifier=tiny, guidance=Guidance(classifier=2))
+    >>> made = model.sample(asked, out="tiny-guided", steps=3, classifier=tiny, guidance=Guidance(classifier=2))
     >>> made.table["guidance"].unique().tolist()
     ['classifier=2']
     """
