@@ -277,7 +277,7 @@ def test_positions_of_conch_1_5_come_from_14_x_14_whatever_the_table_is_of() -> 
 def test_the_second_h_optimus_differs_from_the_first_in_name_and_licence_alone() -> None:
     first, second = PUBLISHED["h-optimus-0"], PUBLISHED["h-optimus-1"]
     assert replace(second, name=first.name, hub=first.hub, licence=first.licence) == first
-    others = {"h-optimus-1", "phikon-v2", "midnight-12k", "inception", "imagenet"}
+    others = {"h-optimus-1", "phikon-v2", "midnight-12k", "genbio-pathfm", "inception", "imagenet"}
     assert set(PUBLISHED) == {*FACTS, *others}, "each of these has tests of its own"
 
 

@@ -57,6 +57,41 @@ class TokenAndMean(nn.Module):
         return torch.cat([tokens[:, 0], tokens[:, self.body.num_prefix_tokens :].mean(dim=1)], dim=-1)
 
 
+class Channels(nn.Module):
+    """The outputs for red, green and blue side by side, of a network that sees one colour channel."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        found: Tensor = self.body(images.flatten(0, 1)[:, None])
+        return found.reshape(len(images), -1)
+
+
+class Rotated(nn.Module):
+    """The attention of timm's Eva in the arithmetic of DINOv3's authors: queries and keys of patches are rotated in
+    bfloat16. Those of the class token and of the registers, which stand before them, stay as they are."""
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.heads = attention.qkv, attention.proj, attention.num_heads
+
+    def forward(self, tokens: Float[Tensor, "n t w"], rope: Float[Tensor, "p r"], **_: Any) -> Float[Tensor, "n t w"]:
+        query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(_rotated(query, rope), _rotated(key, rope), value)
+        found: Tensor = self.proj(seen.transpose(1, 2).flatten(2))
+        return found
+
+
+def _rotated(tokens: Float[Tensor, "n h t d"], rope: Float[Tensor, "p r"]) -> Float[Tensor, "n h t d"]:
+    from timm.layers import apply_rot_embed_cat
+
+    first = tokens.shape[2] - len(rope)
+    turned = apply_rot_embed_cat(tokens[:, :, first:].bfloat16(), rope.bfloat16(), half=True)
+    return torch.cat([tokens[:, :, :first], turned.to(tokens.dtype)], dim=2)
+
+
 class Pooler(nn.Module):
     """One learned query that attends to all tokens, as CoCa pools an image."""
 
@@ -174,11 +209,47 @@ def _positions_at_448(table: Float[Tensor, "1 p w"]) -> Float[Tensor, "1 785 w"]
     return torch.cat([token.float(), grid.flatten(2).permute(0, 2, 1)], dim=1)
 
 
+def names_of_genbio(state: State) -> State:
+    """GenBio-PathFM, whose names are those of DINOv3's authors; its periods become timm's table of rotations."""
+    state = dict(state)
+    if (periods := state.pop("rope_embed.periods", None)) is not None:
+        state["rope.pos_embed_cached"] = _rotations(periods)
+    return {_from_genbio(name): value for name, value in state.items()}
+
+
+def _from_genbio(name: str) -> str:
+    for theirs, timm in (
+        ("storage_tokens", "reg_token"),
+        (".ls1.gamma", ".gamma_1"),
+        (".ls2.gamma", ".gamma_2"),
+        (".mlp.w1.", ".mlp.fc1_g."),
+        (".mlp.w2.", ".mlp.fc1_x."),
+        (".mlp.w3.", ".mlp.fc2."),
+    ):
+        name = name.replace(theirs, timm)
+    return name
+
+
+def _rotations(periods: Float[Tensor, " f"], side: int = 14) -> Float[Tensor, "t eight_f"]:
+    """Sines, then cosines, of the angles by which side x side tokens are rotated. Angles are 2 pi (2 p - 1) / period at
+    the middle p of a token, from 0 to 1, rows before columns; all in bfloat16, as in the publisher's code."""
+    middles = 2 * (torch.arange(0.5, side, dtype=torch.bfloat16) / side) - 1
+    places = torch.cartesian_prod(middles, middles)[:, :, None]
+    angles = (2 * torch.pi * places / periods.to(torch.bfloat16)).flatten(1).tile(2)
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
 KEYS: dict[str, Callable[[State], State]] = {
     "timm": timm_names,
     "transformers": names_of_transformers,
     "conch": names_of_conch,
     "conch-1.5": names_of_conch_1_5,
+    "genbio": names_of_genbio,
+}
+POOLS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "token": lambda body: body,
+    "token+mean": TokenAndMean,
+    "channels": Channels,
 }
 
 
@@ -196,7 +267,7 @@ def published(model: Published, path: Path) -> nn.Module:
     state = KEYS[model.keys](state)
     body = unfilled(_sized(model, state))
     _fill(body, state, path)
-    return Normalised(TokenAndMean(body) if model.pool == "token+mean" else body, model.transform.normalisation)
+    return Normalised(POOLS[model.pool](body), model.transform.normalisation)
 
 
 def _sized(model: Published, state: State) -> Published:
@@ -212,6 +283,10 @@ def unfilled(model: Published) -> nn.Module:
     """The architecture of a published model of timm or of CONCH, its parameters without storage."""
     with init_empty_weights(include_buffers=False):  # no random weights are drawn for what is replaced at once
         trunk = _timm(model.architecture, **model.arguments)
+        if model.keys == "genbio":  # its rotations are read with the weights
+            trunk.rope.register_buffer("pos_embed_cached", trunk.rope.pos_embed_cached, persistent=True)
+            for block in trunk.blocks:
+                block.attn = Rotated(block.attn)
         return Conch(trunk, model.dimension) if model.keys.startswith("conch") else trunk
 
 
@@ -223,8 +298,8 @@ def _need(model: Published) -> None:
 def _timm(architecture: str, **arguments: Any) -> Any:
     import timm
 
-    if "mlp_layer" in arguments:
-        arguments["mlp_layer"] = getattr(timm.layers, arguments["mlp_layer"])
+    for name in {"mlp_layer", "norm_layer"} & arguments.keys():
+        arguments[name] = getattr(timm.layers, arguments[name])
     return timm.create_model(architecture, pretrained=False, **arguments)
 
 

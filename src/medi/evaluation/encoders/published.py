@@ -2,9 +2,9 @@
 
 Sources: the model cards and the code beside them (UNI, CONCH, Virchow2, H-optimus, Prov-GigaPath, Phikon-v2, Kaiko),
 the card and the loader of the TRIDENT authors (Virchow, CONCH 1.5), the card (Midnight-12k, whose filter is our
-choice), the card and open programs that read the file behind its gate (H0-mini: LazySlide and others state the same
-normalisation), timm's own configurations (DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0
-(imagenet).
+choice), the publisher's code at github.com/genbio-ai/genbio-pathfm (GenBio-PathFM), the card and open programs that
+read the file behind its gate (H0-mini: LazySlide and others state the same normalisation), timm's own configurations
+(DINOv2), torch-fidelity (Inception), and the package of EfficientNet-Lite0 (imagenet).
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,12 @@ IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP: tuple[Triple, Triple] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALVES: tuple[Triple, Triple] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 BIOPTIMUS: tuple[Triple, Triple] = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
+GENBIO: tuple[Triple, Triple] = ((0.697, 0.575, 0.728), (0.188, 0.240, 0.187))
 UNIT: tuple[Triple, Triple] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # values in [0, 1]
 
 CC_BY_NC_ND = "CC BY-NC-ND 4.0"
 APACHE = "Apache-2.0"
+GENBIO_LICENCE = "GenBio AI Community License, non-commercial"
 KAIKO = "Kaiko Non-Commercial Public License, version 1"
 OWKIN = "Owkin non-commercial license"
 LITE0 = (  # origin and licence as found; results.json, the report, error messages and the documentation quote it
@@ -59,7 +61,8 @@ class Published:
     """A published model: where its weights are, what its architecture is, and how its features are read.
 
     `arguments` go to timm.create_model(architecture). pool: "token" takes the model's own output, the class token;
-    "token+mean" joins to it the mean of the patch tokens (registers left out). keys: whose names the weights have.
+    "token+mean" joins to it the mean of the patch tokens (registers left out); "channels" joins the class tokens of
+    red, green and blue, each shown alone to a network of one channel. keys: whose names the weights have.
     checksum: first digits of the SHA-256 that the publisher states, or all of them; only where its own code runs too,
     or our tests hold these very weights against other code, so that a file with this checksum gives the right numbers.
     package: of Python, that brings the weights; no other file than its own is read.
@@ -74,8 +77,8 @@ class Published:
     architecture: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     transform: Transform = Transform()
-    pool: Literal["token", "token+mean"] = "token"
-    keys: Literal["timm", "transformers", "conch", "conch-1.5", "inception", "lite0"] = "timm"
+    pool: Literal["token", "token+mean", "channels"] = "token"
+    keys: Literal["timm", "transformers", "conch", "conch-1.5", "genbio", "inception", "lite0"] = "timm"
     files: tuple[str, ...] = SAFETENSORS
     checksum: str = ""
     package: str = ""
@@ -266,6 +269,22 @@ _ALL = (
         Transform(normalisation=HALVES),
         "token+mean",
         keys="transformers",
+    ),
+    Published(
+        "genbio-pathfm",
+        "genbio-ai/genbio-pathfm",
+        GENBIO_LICENCE,
+        False,
+        4608,
+        "vit_huge_plus_patch16_dinov3",
+        {"img_size": 224, "num_classes": 0, "dynamic_img_size": False, "in_chans": 1, "global_pool": "token"}
+        | {"embed_dim": 1536, "depth": 40, "num_heads": 24, "mlp_ratio": 2.66667, "swiglu_align_to": 64}
+        | {"norm_layer": "LayerNorm"},  # of timm, whose epsilon is 1e-6 as here; this architecture's own is 1e-5
+        Transform(normalisation=GENBIO),
+        "channels",
+        keys="genbio",
+        files=("model.pth", "model.safetensors"),
+        batch=16,  # three images each
     ),
     _kaiko("s16", "vit_small_patch16_224", 384),
     _kaiko("s8", "vit_small_patch8_224", 384),
