@@ -69,6 +69,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "trust": ("--out", "out"),
     "utility": ("runs", RUN, "--out", "out"),
     "warm_start": ("--out", "out"),
+    "wbc": ("--run", RUN),
     "worlds": ("--out", "out"),
 }
 

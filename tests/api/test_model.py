@@ -68,6 +68,8 @@ def test_guidance_by_name_needs_dropout(packed: Cohort) -> None:
     assert (plain.images[:] != guided.images[:]).any()
     with pytest.raises(MediError, match="trained without conditioning dropout of class"):
         medi.train(packed, preset=own(), out="n").sample(rows, out="x", guidance={"class": 1.0})
+    with pytest.raises(MediError, match="autoguidance needs both a worse model and a weight"):
+        dropped.sample(rows, out="x", guidance={"class": 3.0, "autoguidance": 0.5})
 
 
 @pytest.mark.parametrize(

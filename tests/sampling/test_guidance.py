@@ -121,3 +121,16 @@ def test_a_classifier_and_its_weight_go_together(schema) -> None:
         Guidance(classifier=float("nan"))
     with pytest.raises(MediError, match="0 or more, not -1"):
         Guidance(classifier=-1.0)
+
+
+def test_a_classifier_that_no_step_asks_is_refused() -> None:
+    """Two steps lie at sigma 40 and 0.02, where no classifier knows anything: guidance was silently none."""
+    known = (0.034, 3.0)
+    SamplerSettings(steps=3, guidance=Guidance(classifier=2.0)).check_classifier(known)
+    SamplerSettings(steps=2).check_classifier(known)
+    two = SamplerSettings(steps=2, guidance=Guidance(classifier=2.0))
+    with pytest.raises(MediError, match=r"change nothing: it knows sigma 0.034 to 3, and none of the 2 guided"):
+        two.check_classifier(known)
+    outside = SamplerSettings(guidance=Guidance(classifier=2.0, interval=(10.0, 20.0)))
+    with pytest.raises(MediError, match="another interval"):
+        outside.check_classifier(known)

@@ -70,6 +70,7 @@ def test_a_study_names_what_its_extensions_register(own: Path, medi: Medi) -> No
         ({"sampling": {"solver": "eular"}}, ["eular"]),
         ({"network": {"network": "transformer"}}, ["transformer"]),
         ({"sampling": {"guidance": {"classifier": 2}}, "classifier": {"channels": [8] * 8}}, ["divides by 128, not"]),
+        ({"sampling": {"steps": 2, "guidance": {"classifier": 2}}}, ["would change nothing", "take more steps"]),
     ],
 )
 def test_unknown_names_are_refused_before_anything_is_written(

@@ -155,3 +155,7 @@ def test_other_levels_sizes_and_files_are_refused(seen: Cohort, trained: Path, t
         train_style(cohort_of(SEEN, each=2, size=7), "site", tmp_path / "odd", TINY, seed=0)
     with pytest.raises(MediError, match="needs at least 1 image"):
         StyleSettings(images=0)
+    with pytest.raises(MediError, match="learning_rate above 0 and weights of 0 or more"):
+        StyleSettings(cycle=float("nan"))
+    with pytest.raises(MediError, match="learning_rate above 0 and weights of 0 or more"):
+        StyleSettings(learning_rate=0.0)

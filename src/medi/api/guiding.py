@@ -23,18 +23,17 @@ def train_classifier(
     colours, so that its class is learned from its structure. settings: of `ClassifierSettings`, such as images=80_000.
     progress: shows a bar. Writes out/classifier.safetensors and returns its path; the same call goes on where it
     stopped (P4, P12). It guides any model of patches of this size with these classes, by
-    `model.sample(plan, classifier=out, guidance=Guidance(classifier=2))`.
+    `model.sample(plan, classifier=out, guidance={"classifier": 2})`.
     MediError where all patches are of one class, and where `out` holds another classifier.
 
     Source: Dhariwal and Nichol, "Diffusion Models Beat GANs on Image Synthesis", NeurIPS 2021, section 4.
 
     >>> import medi
-    >>> from medi.sampling.guidance import Guidance
     >>> tissue = medi.phantom(patches=100, seed=0)
     >>> tiny = medi.train_classifier(tissue, out="tiny-classifier", images=64, batch=16, channels=(8,))
     >>> model = medi.train(tissue, preset="tiny", out="tiny-model", seed=0)
     >>> asked = tissue.table.head(2).assign(noise_id=["a", "b"])
-    >>> made = model.sample(asked, out="tiny-guided", steps=3, classifier=tiny, guidance=Guidance(classifier=2))
+    >>> made = model.sample(asked, out="tiny-guided", steps=3, classifier=tiny, guidance={"classifier": 2})
     >>> made.table["guidance"].unique().tolist()
     ['classifier=2']
     """

@@ -15,7 +15,7 @@ import pandas as pd
 
 from medi.api.given import embed_sets
 from medi.api.guiding import train_in_split
-from medi.api.model import encode_split, named, sample_part, sampler_settings, train_split
+from medi.api.model import encode_split, named, sample_part, train_split
 from medi.api.refusing import with_class
 from medi.cohort.plan import balance
 from medi.cohort.schema import Schema
@@ -29,7 +29,7 @@ from medi.evaluation.features import Embedded, is_constant
 from medi.evaluation.recommend import MEDI, Generated, holdouts
 from medi.evaluation.splits import added
 from medi.models.cost import duration
-from medi.sampling.sampler import SamplerSettings
+from medi.sampling.sampler import SamplerSettings, sampler_settings
 from medi.training.classifier import ClassifierSettings
 from medi.training.cost import cost_of
 from medi.training.log import Diverged
@@ -90,13 +90,23 @@ class InnerModels:
         to: int = TO,
         kinds: Sequence[str] = (MEDI,),
         draws: int = FOLDS,
+        classifier: ClassifierSettings | None = None,
         **sampling: Any,
     ) -> "InnerModels":
-        """By the name of a preset; images: training images in place of the preset's; sampling: of `medi.sample`."""
+        """By the name of a preset. images: training images in place of the preset's; sampling: of `Model.sample`;
+        classifier: how the one is trained that guides, where guidance={"classifier": 2} asks for it."""
         chosen = named(preset)
         if images is not None:
             chosen = replace(chosen, recipe=chosen.recipe.changed(images=images))
-        return cls(Path(folder), chosen, sampler_settings(**sampling), to, tuple(kinds), draws)
+        return cls(
+            Path(folder),
+            chosen,
+            sampler_settings(**sampling),
+            to,
+            tuple(kinds),
+            draws,
+            classifier or ClassifierSettings(),
+        )
 
     def check(self, train: Cohort) -> None:
         """Refuse training patches that no model can learn, before any work."""

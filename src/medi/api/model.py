@@ -1,6 +1,6 @@
 """Train a model, load it, sample from it, export it: what the command line and a study call, in one place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,8 @@ from medi.evaluation.statistics import cluster_bootstrap
 from medi.models.checkpoint import Checkpoint, load_checkpoint
 from medi.models.denoiser import Denoiser
 from medi.sampling.generate import generate, load_on_device, workers_worthwhile
-from medi.sampling.guidance import Guidance
 from medi.sampling.interaction import SIGMAS, interaction
-from medi.sampling.sampler import SamplerSettings, draw, sample_images
+from medi.sampling.sampler import SamplerSettings, draw, sample_images, sampler_settings
 from medi.training.latents import prepared
 from medi.training.loop import MODEL, check_size
 from medi.training.loop import train as train_in
@@ -99,10 +98,10 @@ class Model(Shown):
         plan: a `Plan`, a table with a row per image (`Plan.expand`) or with counts `n`, or the folder or file of one.
         seed: image i depends on it and on noise_id i alone (P3). settings: of `SamplerSettings`, such as steps=20 or
         guidance={"class": 1.5}. worse: the model that autoguidance draws away from, its weight in
-        guidance=Guidance(autoguidance=0.5). classifier: the one that guides (`medi.train_classifier`), its weight in
-        guidance=Guidance(classifier=2). workers: processes; by default one a core of a CPU where
-        that pays. progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin` is this model's
-        hash.
+        guidance={"autoguidance": 0.5}. classifier: the folder or file of the one that guides
+        (`medi.train_classifier`), its weight in guidance={"classifier": 2}. workers: processes; by default one a core
+        of a CPU where that pays. progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin`
+        is this model's hash.
         MediError for unknown levels or settings, and where `out` holds images that were made otherwise.
         Source: Lu et al., "DPM-Solver++", 2022 (the default solver); Ho and Salimans, 2022, equation 6 (guidance);
         Dhariwal and Nichol, NeurIPS 2021, section 4.1 (guidance by a classifier).
@@ -362,12 +361,6 @@ def sample_part(
     rows = rows_of(plan, seed)
     count = workers or workers_worthwhile(len(rows) // max(shard[1], 1), settings.batch)
     return generate(model, rows, out, seed, settings, advance, shard, worse, count, classifier)
-
-
-def sampler_settings(guidance: Guidance | Mapping[str, float] | None = None, **settings: Any) -> SamplerSettings:
-    """Settings of a sampler; guidance may be weights by condition."""
-    asked = guidance if isinstance(guidance, Guidance) else Guidance(dict(guidance or {}))
-    return SamplerSettings(**settings, guidance=asked)
 
 
 def rows_of(plan: Rows, seed: int = 0) -> pd.DataFrame:

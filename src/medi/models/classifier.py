@@ -126,10 +126,14 @@ def load_classifier(path: str | Path) -> NoisyClassifier:
     classes = Schema.from_dict(config["schema"]).classes
     network = network_of(config[CLASSIFIER], len(classes.levels))
     network.load_state_dict(weights)
-    mean, std = config[CLASSIFIER]["noise_mean"], config[CLASSIFIER]["noise_std"]
-    known = (math.exp(mean - WITHIN * std), math.exp(mean + WITHIN * std))
+    known = known_levels(config[CLASSIFIER]["noise_mean"], config[CLASSIFIER]["noise_std"])
     network.eval().requires_grad_(False)
     return NoisyClassifier(network, classes, config["size"], config["mpp"], known, model_hash(file))
+
+
+def known_levels(noise_mean: float, noise_std: float) -> tuple[float, float]:
+    """The lowest and the highest sigma that a training with these noise levels shows often enough."""
+    return math.exp(noise_mean - WITHIN * noise_std), math.exp(noise_mean + WITHIN * noise_std)
 
 
 def network_of(settings: Mapping[str, Any], classes: int) -> Classifier:

@@ -81,6 +81,8 @@ def generate(
     judge = None if classifier is None else load_guide(classifier, denoiser, checkpoint.mpp)
     check_bounds(settings.solver, denoiser.space.is_bounded)
     settings.guidance.check(denoiser.schema, checkpoint.dropout, worse is not None, judge is not None)
+    if judge is not None:
+        settings.check_classifier(judge.range)
     _check(rows, denoiser.schema)
     check_met(str(model), checkpoint, rows)
     made_by = {"model": checkpoint.hash, "autoguidance_model": other_hash, "seed": seed, "sampler": asdict(settings)}

@@ -1,7 +1,9 @@
 """Sampling: images from rows of a table and a denoiser; sample i is sample i (P3)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,14 +71,37 @@ class SamplerSettings:
     @property
     def evaluations(self) -> int:
         """Evaluations of a denoiser that an image takes, those of guidance counted; a classifier's are not."""
-        asked: list[float] = []
-        SOLVERS[self.solver](partial(_noted, asked), torch.zeros(1), self.sigmas())
+        asked = self._asked()
         others = sum(map(bool, (*self.guidance.weights.values(), self.guidance.autoguidance)))
         return len(asked) + others * sum(inside(sigma, self.guidance.interval) for sigma in asked)
+
+    def check_classifier(self, known: tuple[float, float]) -> None:
+        """Refuse guidance by a classifier that knows these noise levels alone, where no evaluation lies at one."""
+        guided = [sigma for sigma in self._asked() if inside(sigma, self.guidance.interval)]
+        if self.guidance.classifier and not any(inside(sigma, known) for sigma in guided):
+            raise MediError(
+                f"the classifier would change nothing: it knows sigma {known[0]:.2g} to {known[1]:.2g}, and none of "
+                f"the {len(guided)} guided evaluations of {self} lies there: take more steps, or another interval"
+            )
+
+    def _asked(self) -> list[float]:
+        """The noise levels at which the solver asks for the denoised image."""
+        asked: list[float] = []
+        SOLVERS[self.solver](partial(_noted, asked), torch.zeros(1), self.sigmas())
+        return asked
 
     def __str__(self) -> str:
         sigmas, noise = self.sigmas(), f", eta {self.eta:g}{as_words(self.eta_interval)}" if self.eta else ""
         return f"{self.solver}, {self.steps} steps, {self.schedule} {sigmas[0]:g} to {sigmas[-2]:g}{noise}"
+
+
+def sampler_settings(guidance: Guidance | Mapping[str, Any] | None = None, **settings: Any) -> SamplerSettings:
+    """Settings of a sampler; guidance may be weights by condition, and the other fields of `Guidance` beside them."""
+    if not isinstance(guidance, Guidance):
+        given, names = dict(guidance or {}), [field.name for field in fields(Guidance)]
+        others = {name: given.pop(name) for name in names if name in given}
+        guidance = Guidance(**{"weights": given, **others})
+    return SamplerSettings(**settings, guidance=guidance)
 
 
 def _noted(asked: list[float], x: Tensor, sigma: float) -> Tensor:

@@ -14,6 +14,7 @@ from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned
 from medi.evaluation.features import ROUND_TRIP
 from medi.evaluation.fidelity.measures import metrics
+from medi.models.classifier import known_levels
 from medi.sampling.solvers import check_bounds
 from medi.study import generating, measuring, preparing
 from medi.study.context import (
@@ -229,6 +230,7 @@ def _check_classifier(s: StudySettings) -> None:
     if s.training.autoencoder:
         raise MediError("sampling.guidance.classifier guides models of pixels, not of latents: leave out one of both")
     s.classifier.check_size(s.cohort.size)
+    s.sampling.check_classifier(known_levels(s.classifier.noise_mean, s.classifier.noise_std))
 
 
 def _refuse_unknown(key: str, names: Sequence[str], known: Sequence[str]) -> None:

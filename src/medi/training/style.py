@@ -5,6 +5,7 @@ et al., MICCAI 2021) did the same for stains. An update shows the critic real pa
 same class: else the critic would know a level by its classes, and the generator would change the class for it.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,9 @@ class StyleSettings:
     def __post_init__(self) -> None:
         if min(self.images, self.batch, self.width, self.blocks) < 1:
             raise MediError(f"style transfer needs at least 1 image, row, channel and block, not {self!r}")
+        numbers = (self.learning_rate, self.cycle, self.same)
+        if not all(map(math.isfinite, numbers)) or self.learning_rate <= 0 or min(numbers) < 0:
+            raise MediError(f"style transfer needs a learning_rate above 0 and weights of 0 or more, not {self!r}")
 
 
 @holding("folder")

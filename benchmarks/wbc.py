@@ -1,0 +1,142 @@
+"""The study on white blood cells (WBC), hold-out by hold-out: a real world whose class is visible at 32 px.
+
+python benchmarks/wbc.py --source WBC/metadata.csv [--holdouts 0 1] [--seeds 0] [--out runs/wbc]
+python benchmarks/wbc.py --run RUN [--quick]      reads a finished run of any study, without WBC
+
+Six hold-outs of three combinations, of three classes and three laboratories each, are drawn once; every combination is
+held out in one at least. Hold-outs 0 and 1 are for development, 2 to 5 for confirmation. Runs `medi run wbc` for each,
+one after another; every run resumes, finished ones are read again.
+
+Figures: mean recall over combinations (all, unseen, seen) of each training set under each head, MeDi less other sets,
+distances, and what images show as asked. A spread of a single run is its 95 % interval over single images, as the table
+names no patient: it is too narrow. Of several runs it is their range. The last line is one JSON object.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import medi
+from common import cpu_seconds, figure, report
+from medi.core.files import read_json, write_json
+from medi.core.progress import Silent
+from medi.core.seeds import generator
+from medi.core.tables import CONTROL, CROSSED, FIDELITY, HEADS, UTILITY
+from medi.study.settings import find_study
+
+CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "monocyte")
+LABS = ("tecom_motic", "cellavision", "bccd")
+HOLDOUTS = 6
+AGAINST = ("real", "cls", "macenko", "noise")
+Figures = dict[str, dict[str, Any]]
+Pair = tuple[str, str]
+
+
+def holdouts() -> list[tuple[Pair, ...]]:
+    """Six different hold-outs in which every combination lies once at least."""
+    rng = generator("wbc hold-outs")
+    while True:
+        drawn = [
+            tuple((str(class_), lab) for class_, lab in zip(rng.choice(CLASSES, len(LABS), replace=False), LABS))
+            for _ in range(HOLDOUTS)
+        ]
+        held = {pair for holdout in drawn for pair in holdout}
+        if len(set(drawn)) == HOLDOUTS and len(held) == len(CLASSES) * len(LABS):
+            return drawn
+
+
+def run(holdout: int, seed: int, source: Path, out: Path) -> Path:
+    """The run folder of one hold-out and seed, with its minutes and CPU minutes in cost.json."""
+    folder = out / f"wbc-{holdout}-{seed}"
+    if not (folder / "cost.json").exists():
+        study = find_study("wbc", source, seed)
+        rule = study.holdout.model_copy(update={"held": holdouts()[holdout]})
+        start, spent = time.perf_counter(), cpu_seconds()
+        medi.run(study.model_copy(update={"holdout": rule}), folder, show=Silent())
+        minutes = [(time.perf_counter() - start) / 60, (cpu_seconds() - spent) / 60]
+        write_json(folder / "cost.json", dict(zip(("minutes", "cpu_minutes"), minutes)))
+    return folder
+
+
+def recalls(folder: Path) -> pd.DataFrame:
+    """Rows of mean recalls and their differences, by head; "study" is the head of the study's main table."""
+    tables = [UTILITY.read(folder / "tables").assign(head="study")]
+    if HEADS.exists(folder / "tables"):
+        tables.append(HEADS.read(folder / "tables"))
+    table = pd.concat(tables, ignore_index=True)
+    return table[table["metric"].isin(["mean_recall", "mean_recall_difference"]) & table["value"].notna()]
+
+
+def images_of(folder: Path) -> pd.DataFrame:
+    """Mean distances over unseen combinations, and the shares that a probe of crossed real patches tells as asked."""
+    distances = FIDELITY.read(folder / "tables")
+    distances = distances[(distances["scope"] == "combination_mean") & (distances["metric"] == "frechet")]
+    shown = CONTROL.read(folder / "tables")
+    shown = shown[(shown["metric"] == "as_asked") & (shown["probe"] == CROSSED) & (shown["scope"] == "all")]
+    found = pd.concat([distances.assign(attribute="frechet"), shown], ignore_index=True)
+    return found[(found["split"] == "unseen") & found["value"].notna()]
+
+
+def named(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Value and interval of every row, by the words of these columns."""
+    rows = table.to_dict("records")
+    return {"_".join(row[key] for key in keys if row[key]): (row["value"], row["low"], row["high"]) for row in rows}
+
+
+def read(folder: Path) -> dict[str, tuple[float, float, float]]:
+    """Every figure of one run, with its interval."""
+    table = recalls(folder)
+    gains = table[(table["metric"] == "mean_recall_difference") & (table["arm"] == "medi")]
+    gains = gains[gains["against"].isin(AGAINST)].assign(less="less")
+    alone = table[table["metric"] == "mean_recall"]
+    images = images_of(folder)
+    encoder = images["encoder"].str.split(" ").str[0]
+    return (
+        named(alone, ("arm", "split", "head"))
+        | named(gains, ("arm", "less", "against", "split", "head"))
+        | named(images.assign(encoder=encoder), ("arm", "attribute", "encoder"))
+    )
+
+
+def figures(folders: Sequence[Path]) -> Figures:
+    """Each figure as the mean over runs with its range, or of one run with its interval."""
+    runs = [read(folder) for folder in folders]
+    costs = [read_json(folder / "cost.json") for folder in folders if (folder / "cost.json").exists()]
+    target = {"minutes": "<= 15"}
+    made = {
+        name: figure([cost[name] for cost in costs], "min", target.get(name), len(costs), "one hold-out and seed")
+        for name in (costs[0] if costs else ())
+    }
+    for name in runs[0]:
+        values = [found[name] for found in runs if name in found]
+        goal = "> 0" if name.startswith(("medi_less_real_unseen", "medi_less_cls_unseen")) else None
+        made[name] = figure([value for value, _, _ in values], "", goal, len(values), "range over runs")
+        if len(folders) == 1:
+            made[name] |= {"spread": [round(bound, 4) for bound in values[0][1:]], "against": "95 % over single images"}
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, help="metadata.csv of WBC")
+    parser.add_argument("--holdouts", type=int, nargs="+", default=[0, 1], choices=range(HOLDOUTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/wbc"))
+    parser.add_argument("--run", type=Path, help="a finished run, which is read")
+    parser.add_argument("--quick", action="store_true", help="nothing less: a finished run is read in seconds")
+    options = parser.parse_args()
+    if not (options.run or options.source):
+        parser.error("--source is needed: the metadata.csv of WBC")
+    folders = [options.run] if options.run else []
+    if not folders:
+        asked = [(holdout, seed) for seed in options.seeds for holdout in options.holdouts]
+        folders = [run(holdout, seed, options.source, options.out) for holdout, seed in asked]
+    report("wbc", figures(folders), ("torch", "diffusers", "numpy", "scikit-learn"))
+
+
+if __name__ == "__main__":
+    main()
