@@ -23,6 +23,7 @@ ELSEWHERE = {  # tests of their own
     "medi audit patches.csv --label diagnosis --discover",
     "medi slides slides.csv --slides FOLDER --size 256 --mpp 0.5",
     "medi utility my-packed --features my-embeddings.parquet",
+    "medi stress probe my-holdout --changed scanner-B=features_b",
 }
 ROWS = [[f"s{i}", f"p{i}", "AB"[i % 2], ("Åbo", "Oslo")[i // 2 % 2], "61"] for i in range(24)]
 FEATURES = "medi audit slides.csv --features features_uni"

@@ -19,7 +19,7 @@ from medi.models.checkpoint import Checkpoint, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
 from medi.stress.classifiers import Classifier, Normalisation, load_classifier
-from medi.stress.stress import Asked, calibration_error, measure
+from medi.stress.measuring import Asked, calibration_error, measure
 
 SCHEMA = Schema(Attribute("class", levels=("a", "b")), (Attribute("site", levels=("A", "B")),))
 MODULE = """

@@ -38,12 +38,10 @@ def cohort_of(given: Given, features: str | Path | None = None, name: str = "") 
 
 
 def _opened(path: Path, name: str) -> Cohort:
-    """A cohort's folder, or features that say themselves what they are of."""
-    is_cohort = (path / "cohort.json").exists() or not path.exists()
-    if is_cohort or readers.guess_kind(path) not in ("features", "table"):
-        return Cohort.load(path)
-    cohort = readers.read(path, "features", **({"attributes": []} if name else {}))
-    return cohort if name in ("", ORACLE) else cohort.with_columns(patient="", slide="")
+    """A cohort's folder, or features that say themselves what they are of; those of a generator have no patients."""
+    cohort = readers.opened(path, **({"attributes": []} if name else {}))
+    is_folder = (path / "cohort.json").exists()
+    return cohort if is_folder or name in ("", ORACLE) else cohort.with_columns(patient="", slide="")
 
 
 def columns_of(cohort: Cohort, given: Sequence[str] | None) -> tuple[str, ...]:

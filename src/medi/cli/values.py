@@ -66,18 +66,18 @@ def named_numbers(given: Sequence[str], option: str, example: str) -> dict[str, 
     return {name: number(text, option, example) for name, _, text in pairs}
 
 
-def folders(given: Sequence[str]) -> dict[str, Path]:
-    """{"medi": folder} from medi=FOLDER; a name stands for one folder.
+def folders(given: Sequence[str], form: str = "NAME=COHORT, such as medi=my-samples") -> dict[str, Path]:
+    """{"medi": folder} from medi=FOLDER; a name stands for one folder. form: what is expected, with an example.
 
     >>> folders(["medi=my-samples"])
     {'medi': PosixPath('my-samples')}
     """
     pairs = [text.partition("=") for text in given]
     if wrong := next((text for text, pair in zip(given, pairs) if not (pair[0] and pair[2])), None):
-        raise MediError(f"{wrong!r}: expected NAME=COHORT, such as medi=my-samples")
+        raise MediError(f"{wrong!r}: expected {form}")
     names = [name for name, _, _ in pairs]
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise MediError(f"the name {twice[0]!r} is taken; call that set something else")
+        raise MediError(f"the name {twice[0]!r} is taken; give each name once")
     return {name: Path(folder) for name, _, folder in pairs}
 
 

@@ -40,6 +40,19 @@ def spelled_alike(cohort: Cohort) -> Cohort:
     return cohort.with_columns(**found) if found else cohort
 
 
+def check_apart(train: pd.DataFrame, test: pd.DataFrame, trains: str = "", tests: str = "") -> None:
+    """Refuse a patient, slide or patch that trains and tests (P5). trains, tests: where, for the message (" in X").
+
+    >>> rows = pd.DataFrame({"patient": ["p1"], "slide": ["s1"], "sample_id": ["a"]})
+    >>> check_apart(rows, rows)
+    Traceback (most recent call last):
+    medi.core.errors.MediError: patient 'p1' trains and tests; split them apart
+    """
+    for column in ("patient", "slide", "sample_id"):
+        if shared := (set(train[column]) & set(test[column])) - {""}:
+            raise MediError(f"{column} {min(shared)!r} trains{trains} and tests{tests}; split them apart")
+
+
 def combinations_of(table: pd.DataFrame, over: Sequence[str]) -> set[Combination]:
     """The combinations that some row has, known levels alone."""
     table = table[placed(table, over)]

@@ -17,17 +17,32 @@ from medi.report.pictures import view_figure
 OLD_VIEWS = {"carried": "translated"}  # as version 0.1 wrote them
 VIEWS = {"as is": "as it is", "back": "back at its own", "translated": "at another"}  # of a patch, as rows of a picture
 ALL = {"class": {"": "all classes"}, "level": {"": "all levels"}}  # the words for rows over all of them
+LARGEST = "The largest changes"
+TRANSLATED = (
+    "The diffusion model inverts every patch to noise under its own {attribute} and renders it again under others. The "
+    "floor is the same without a change."
+)
+GIVEN = (
+    "No image was read. Features of the same patches at another {attribute} were given: scanned or stained again, or "
+    "translated elsewhere. That they show the same tissue is not checked here. The floor is the same at the "
+    "{attribute} that a patch has itself."
+)
 
 
 @dataclass(frozen=True)
 class Stress:
-    """results.json of `medi stress`. figures: "<metric> <kind>" -> value and its interval, None where undefined."""
+    """results.json of `medi stress`. figures: "<metric> <kind>" -> value and its interval, None where undefined.
+
+    changed: by level the features that were given, none where a model translated patches.
+    """
 
     classifier: str
     attribute: str
     patches: int
     translated: int
     figures: Mapping[str, Sequence[float | None]]
+    changed: Mapping[str, str]
+    remarks: Sequence[str]
 
     @classmethod
     def read(cls, path: Path) -> "Stress":
@@ -35,7 +50,9 @@ class Stress:
         content = read_json(path)
         check_format(content.get("format_version"), STRESS_FORMAT, path)
         translated = content["translated"] if "translated" in content else content["carried"]
-        return cls(content["classifier"], content["attribute"], content["patches"], translated, content["figures"])
+        changed, remarks = content.get("changed", {}), content.get("remarks", ())
+        names = content["classifier"], content["attribute"]
+        return cls(*names, content["patches"], translated, content["figures"], changed, remarks)
 
 
 def build(folder: Path) -> Path:
@@ -46,18 +63,26 @@ def build(folder: Path) -> Path:
     page = fill(
         title=f"{results.classifier} under stress",
         asked=f"Does the classifier change its mind when only the {attribute} of a patch changes and its tissue stays?",
-        cohort=f"{number(results.patches)} patches, {number(results.translated)} translated to another {attribute}",
-        sentences=sentences(results, table),
-        sections=[section(table, worst, attribute)],
+        cohort=f"{number(results.patches)} patches, {_again(results)}",
+        sentences=[*sentences(results, table), *results.remarks],
+        sections=[section(table, worst, attribute, is_given=bool(results.changed))],
     )
     return write_text(folder / "stress.html", page)
 
 
-def section(table: pd.DataFrame, worst: Cohort, attribute: str) -> Section:
-    """The audit as one section, for this page or within another report."""
+def _again(results: Stress) -> str:
+    """How many patches were shown at another level, and how they came there."""
+    n, attribute = number(results.translated), results.attribute
+    if not results.changed:
+        return f"{n} translated to another {attribute}"
+    files = ", ".join(f"{level} from {path}" for level, path in results.changed.items())
+    return f"features of {n} at another {attribute} ({files})"
+
+
+def section(table: pd.DataFrame, worst: Cohort, attribute: str, is_given: bool = False) -> Section:
+    """The audit as one section, for this page or within another report. is_given: features of another program."""
     text = [
-        f"The diffusion model inverts every patch to noise under its own {attribute} and renders it again under "
-        "others. The floor is the same without a change.",
+        GIVEN.format(attribute=attribute) if is_given else TRANSLATED.format(attribute=attribute),
         "A flip is another predicted class than for the patch as it is. The change of score is half the sum of "
         "absolute differences. Intervals resample slides.",
     ]
@@ -67,7 +92,7 @@ def section(table: pd.DataFrame, worst: Cohort, attribute: str) -> Section:
         _grid(table, "flip_rate", "floor", "The floor: the share that flips without a change"),
         _grid(table, "score_change", "change", f"Change of score, {shown_at}"),
         _levels(table, attribute),
-        *([_pairs(worst, attribute)] if len(worst) else []),
+        *([_pairs(worst, attribute) if worst.pixels else table_of(LARGEST, worst.table)] if len(worst) else []),
         table_of("All figures", table, open=False),
     ]
     return Section("stress", f"What does another {attribute} change?", text, blocks=blocks)
@@ -77,10 +102,10 @@ def sentences(results: Stress, table: pd.DataFrame) -> list[str]:
     """What came out, in words."""
     attribute, figures = results.attribute, results.figures
     change, floor = figures["flip_rate change"], figures["flip_rate floor"]
-    found = [
-        f"Shown at another {attribute}, {_share(change)} of the patches get another class. Translated back to their "
-        f"own, {_share(floor)} do: this is the noise of the method."
-    ]
+    found = [f"Shown at another {attribute}, {_share(change)} of the patches get another class."]
+    if known(floor[0]):
+        back = "Made again at their own" if results.changed else "Translated back to their own"
+        found[0] += f" {back}, {_share(floor)} do: this is the noise of the method."
     rows = table[(table["metric"] == "flip_rate") & (table["kind"] == "change")]
     rows = rows[(rows["class"] != "") & (rows["level"] != "")].dropna(subset="value")
     if len(rows):
@@ -131,7 +156,7 @@ def _pairs(worst: Cohort, attribute: str) -> Picture:
     rows = rows[rows["view"] == "translated"]
     said = "; ".join(f"{row.source}: {row.predicted} {row.score} at {row.level}" for row in rows.itertuples())
     return Picture(
-        "The largest changes",
+        LARGEST,
         view_figure(worst, VIEWS),
         f"{len(rows)} patches in three rows: as they are, back at their own {attribute}, and at another. "
         f"What the classifier says at the other {attribute}: {said}.",

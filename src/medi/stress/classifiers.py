@@ -6,7 +6,7 @@ import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -14,6 +14,11 @@ from jaxtyping import Float32, Float64
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.types import Images
+from medi.evaluation.splits import TRAIN, has_class, is_split
+
+if TYPE_CHECKING:
+    from medi.evaluation.classify.probes import Probe
+    from medi.evaluation.features import Embedded
 
 Scores = Float64[np.ndarray, "n k"]
 TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
@@ -153,25 +158,29 @@ def _defined(place: str) -> Mapping[str, Any]:
 
 
 def _probe(where: str, seed: int) -> Classifier:
-    from medi.evaluation.classify.probes import Probe
     from medi.evaluation.encoders import embedded, encoder
 
     folder, _, name = where.partition(":")
     extractor = encoder(name or "colour-texture")
-    cohort = Cohort.load(Path(folder))
-    train = cohort.where(split="train") if "split" in cohort.table else cohort
-    train = train if len(train) else cohort
-    train = train.select(~train.table["class"].isin(train.schema.classes.missing).to_numpy())
+    probe = learned(Cohort.load(Path(folder)), lambda train: embedded(train, extractor), folder, seed)
+    return Classifier(
+        f"probe on {extractor.name}", probe.classes, lambda images: probe.scores(extractor.encode(images))
+    )
+
+
+def learned(cohort: Cohort, embed: "Callable[[Cohort], Embedded]", where: str, seed: int) -> "Probe":
+    """A probe of the training patches that have a class, of all patches where none is for training.
+
+    embed: gives their features. MediError where they have one class alone, naming the cohort, `where`.
+    """
+    from medi.evaluation.classify.probes import Probe
+
+    train = cohort.where(split=TRAIN) if is_split(cohort) else cohort
+    train = train.select(has_class(train))
     if train.table["class"].nunique() < 2:
-        raise MediError(f"{folder}: a probe needs patches of two classes")
+        raise MediError(f"{where}: a probe needs patches of two classes")
     over = [a.name for a in train.schema.conditions if a.kind == "categorical"][:2]
-    probe = Probe.fit(embedded(train, extractor), over=over, seed=seed)
-    weights, bias = probe.plane
-
-    def scores(images: Images) -> Scores:
-        return (extractor.encode(images) - probe.mean) / probe.scale @ weights.T + bias
-
-    return Classifier(f"probe on {extractor.name}", probe.classes, scores)
+    return Probe.fit(embed(train), over=over, seed=seed)
 
 
 def _line(error: Exception) -> str:

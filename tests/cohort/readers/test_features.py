@@ -116,6 +116,16 @@ def test_a_patch_is_named_after_its_coordinates_and_the_order_of_rows_is_kept(ta
     )
 
 
+def test_another_file_in_the_same_folder_holds_other_features(table: Path, tmp_path: Path) -> None:
+    first, second = numbers(len(SLIDES)), numbers(len(SLIDES), seed=1)
+    for name, found in (("first.npy", first), ("second.npy", second)):
+        np.save(tmp_path / name, found)
+    cohort = read(table, tmp_path / "first.npy")
+    assert readers.with_features(cohort, tmp_path / "first.npy") is cohort
+    other = readers.with_features(cohort, tmp_path / "second.npy")
+    np.testing.assert_array_equal(load_features(other), second)
+
+
 def test_features_of_slides_are_a_row_a_slide(table: Path, tmp_path: Path) -> None:
     folder = a_file_a_slide(tmp_path / "f", lambda file, x, c: h5(file, x[0], None), ".h5")
     cohort = read(table, folder)

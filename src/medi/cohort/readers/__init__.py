@@ -77,6 +77,14 @@ def with_features(cohort: Cohort, path: str | Path | None, on_error: Literal["fa
     return cohort if path is None else attach(cohort, Path(path), Settings(on_error=on_error))
 
 
+def opened(path: Path, **options: Any) -> Cohort:
+    """A cohort's folder, or features that say themselves what they are of. options: as of `read`, for the latter."""
+    is_cohort = (path / "cohort.json").exists() or not path.exists()
+    if is_cohort or guess_kind(path) not in ("features", "table"):
+        return Cohort.load(path)
+    return read(path, "features", **options)
+
+
 def guess_kind(source: Path) -> str:
     """The reader that fits: by suffix and columns for a file, by what lies in it for a folder."""
     if not source.exists():

@@ -23,6 +23,7 @@ from medi.evaluation.classify.scores import Answers, robustness_index
 from medi.evaluation.classify.scoring import CHANCE, EVERY, MEDI, REAL, Scorer, pairs_of
 from medi.evaluation.features import Embedded, is_constant, lacks
 from medi.evaluation.robustness import near_figures
+from medi.evaluation.splits import check_apart
 from medi.evaluation.statistics import holm
 
 FIRST = ("metric", "arm", "against", "split", "scope")
@@ -174,7 +175,7 @@ def check(
         _check_set(name, test, needed | set(attributes), over)
     for arm in arms:
         for split, test in tests.items():
-            _check_apart(arm, split, test.table)
+            check_apart(arm.table, test.table, f" in arm {arm.name}", f" in {split}")
 
 
 def _check_set(name: str, rows: Embedded, needed: set[str], over: Sequence[str]) -> None:
@@ -184,12 +185,6 @@ def _check_set(name: str, rows: Embedded, needed: set[str], over: Sequence[str])
     if broken.any():
         first = rows.table["sample_id"].iloc[int(broken.argmax())]
         raise MediError(f"{name}: {broken.sum()} embeddings are not finite, first of {first!r}; mend or drop them")
-
-
-def _check_apart(arm: Arm, split: str, table: pd.DataFrame) -> None:
-    for column in ("patient", "slide", "sample_id"):
-        if shared := (set(text(arm.table[column])) & set(text(table[column]))) - {""}:
-            raise MediError(f"{column} {min(shared)!r} trains in arm {arm.name} and tests in {split}; split them apart")
 
 
 def answers_of(

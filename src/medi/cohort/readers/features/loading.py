@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from medi.cohort.readers.features.formats import read_part
 from medi.cohort.readers.features.matching import MARK
@@ -26,6 +26,18 @@ def load_features(cohort: Cohort) -> Float32[np.ndarray, "n d"]:
     rows = places[2].astype(np.int64).to_numpy()
     for name, which in places.groupby(0).indices.items():
         _fill(out, np.asarray(which), rows[which], Path(said["root"]) / str(name))
+    return out
+
+
+def load_coordinates(cohort: Cohort) -> Float64[np.ndarray, "n 2"]:
+    """Where every patch lies in its slide, in the pixels of its file of features; NaN where that does not say it."""
+    out = np.full((len(cohort), 2), np.nan)
+    places = cohort.table["features"].str.rpartition(MARK)
+    rows = places[2].astype(np.int64).to_numpy()
+    for name, which in places.groupby(0).indices.items():
+        part = read_part(Path(cohort.info["features"]["root"]) / str(name))
+        if part.coords is not None:
+            out[np.asarray(which)] = part.coords[rows[which]]
     return out
 
 

@@ -25,6 +25,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 
 SCANS = (".svs", ".ndpi", ".tif", ".tiff", ".mrxs", ".scn", ".dcm", ".vms", ".bif", ".qptiff", ".isyntax", ".czi")
+BY_ID = "by sample id"
 MARK = "!"  # between a file and a row in the column `features`
 
 
@@ -63,11 +64,12 @@ def attach(cohort: Cohort, path: Path, settings: Settings = DEFAULTS) -> Cohort:
     a slide whose numbers of rows differ. With on_error "skip" such rows are left out and noted.
     """
     notes, together = Notes(cohort.notes), Together()
-    root = path if feature_files(path) != [path] else path.parent
-    if cohort.has_features and cohort.info["features"]["root"] == str(root.resolve()):
-        return cohort  # they are those that its table was read with
+    files = feature_files(path)
+    root = path if files != [path] else path.parent
+    if _are_its_own(cohort, root, files):
+        return cohort
     seen = []
-    for file in feature_files(path):
+    for file in files:
         part = read_part(file)
         together.add(part)
         seen.append(look(part, root, notes, settings))
@@ -76,10 +78,18 @@ def attach(cohort: Cohort, path: Path, settings: Settings = DEFAULTS) -> Cohort:
     _unique(table)
     notes += said_of(together, seen, found.how)
     pixels = None if cohort.pixels is None else cohort.pixels.select(found.rows)
-    info = {**cohort.info, "features": about(root, together), "notes": list(notes)}
+    info = {**cohort.info, "features": {**about(root, together), "matched": found.how}, "notes": list(notes)}
     if pixels is None and not (table["image"] != "").any():
         info |= {"root": ""}  # images that were not looked for are not there to be packed
     return Cohort(table.reset_index(drop=True), cohort.schema, pixels, info)
+
+
+def _are_its_own(cohort: Cohort, root: Path, files: Sequence[Path]) -> bool:
+    """Whether the table was read with these files; another file may stand in the same folder."""
+    if not cohort.has_features or cohort.info["features"]["root"] != str(root.resolve()):
+        return False
+    used = cohort.table["features"].str.rpartition(MARK)[0].unique()
+    return set(used) <= {file.relative_to(root).as_posix() for file in files}
 
 
 def about(root: Path, together: Together) -> dict[str, object]:
@@ -157,7 +167,7 @@ def _by_id(table: pd.DataFrame, seen: Sequence[Seen], notes: Notes, settings: Se
     _lacking(table["sample_id"][~known].tolist(), notes, settings)
     ids = table["sample_id"][known].tolist()
     _passed_over(len(places) - len(ids), "rows of features that no row of the table names", notes)
-    return Matched(np.flatnonzero(known), [places[name] for name in ids], ids, "by sample id")
+    return Matched(np.flatnonzero(known), [places[name] for name in ids], ids, BY_ID)
 
 
 def _by_order(table: pd.DataFrame, one: Seen) -> Matched:
