@@ -10,9 +10,11 @@ import gc
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _pytest import runner
 
 gc.disable()  # while tests are collected, nothing that is made becomes garbage: a third of the time
 
@@ -63,6 +65,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+    return with_room(runner.pytest_runtest_protocol, item, nextitem)
+
+
+def with_room(function: Callable[..., bool], *arguments: object) -> bool:
+    """Call a function above a frame of half a megabyte, which Python puts in a piece of memory of twice its size.
+
+    Python 3.11 keeps the frames of a thread in pieces of 16 kB. A call that crosses into the next piece asks the system
+    for it and gives it back at its end: under pytest, which is 60 calls deep, an eighth of the time of a study.
+    """
+    return function(*arguments)
+
+
+with_room.__code__ = with_room.__code__.replace(co_stacksize=1 << 16)
 
 
 @pytest.fixture(autouse=True)
