@@ -11,6 +11,7 @@ from jaxtyping import TypeCheckError, install_import_hook
 from sklearn.linear_model import LogisticRegression
 
 from medi.evaluation.classify.logistic import Planes, Rows, solve
+from shape_checks import ENFORCER
 
 C = (1e-4, 1e-2, 1.0)
 
@@ -76,7 +77,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The module under another name, with the check of shapes that all other modules always have."""
     folder = tmp_path_factory.mktemp("checked")
     shutil.copy(sys.modules[solve.__module__].__file__, folder / "checked_logistic.py")
-    with pytest.MonkeyPatch.context() as patch, install_import_hook("checked_logistic", "beartype.beartype"):
+    with pytest.MonkeyPatch.context() as patch, install_import_hook("checked_logistic", ENFORCER):
         patch.syspath_prepend(folder)
         return import_module("checked_logistic")
 
