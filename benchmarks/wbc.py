@@ -15,6 +15,7 @@ names no patient: it is too narrow. Of several runs it is their range. The last 
 import argparse
 import time
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def figures(folders: Sequence[Path]) -> Figures:
         values = [found[name] for found in runs if name in found]
         goal = "> 0" if name.startswith(("medi_less_real_unseen", "medi_less_cls_unseen")) else None
         made[name] = figure([value for value, _, _ in values], "", goal, len(values), "range over runs")
-        if len(folders) == 1:
+        if len(folders) == 1 and all(map(isfinite, values[0])):
             made[name] |= {"spread": [round(bound, 4) for bound in values[0][1:]], "against": "95 % over single images"}
     return made
 

@@ -8,20 +8,20 @@ diffusers' stock UNet2DModel.
     medi sample paper PLAN --solver ddim_clipped --schedule leading --steps 100 --out samples
 Published result: FID per cancer type, averaged, 37.73 (CLS 50.65). Not trained by us yet.
 
-demo: the network of `medi demo`, 32 px, 1.1 M parameters, for two CPU cores.
+demo: the network of `medi demo`, 32 px, 1.2 M parameters, for two CPU cores.
     medi train PACKED --preset demo --out demo
     medi sample demo PLAN --steps 12 --out samples
 Result on the phantom: benchmarks/results/study.json.
 
-laptop32: network and training of `demo`, for patches of 32 px and two CPU cores. 100,000 images of 0.37 GFLOP.
+laptop32: network and training of `demo`, for patches of 32 px and two CPU cores. 50,000 images of 0.41 GFLOP.
     medi train PACKED --preset laptop32 --out model
-About 11 minutes on two cores without bf16 units, about 3 on two with them. Computed, not waited for: LAPTOP says how.
+About 6 minutes on two cores without bf16 units. Computed, not waited for: LAPTOP says how.
 
-laptop64: the same network on 64 px, 1.1 M parameters; noise levels twice those of 32 px. 100,000 images of 1.5 GFLOP.
+laptop64: the same network on 64 px, 1.2 M parameters; noise levels twice those of 32 px. 50,000 images of 1.7 GFLOP.
     medi train PACKED --preset laptop64 --out model
     medi sample model PLAN --sigma-max 80 --out samples
-About 32 minutes on two cores without bf16 units, about 9 on two with them. Computed in the same way. What its images
-are worth has not been measured yet.
+About 19 minutes on two cores without bf16 units. Computed in the same way. What its images are worth has not been
+measured yet.
 
 tiny: a few thousand parameters on 32 px, seconds. For examples and tests: its images are noise.
 
@@ -52,9 +52,9 @@ NO_AVERAGE = 1e9  # gamma of the power-function average whose memory is the last
 
 
 LAPTOP = {  # images/s for each second of CPU time: AMD EPYC without bf16 units (AVX2), fp32, one thread
-    "laptop32": 105.0,
-    "laptop64": 36.0,
-}  # with bf16 units the network of laptop32 makes 350 (results/engine.json)
+    "laptop32": 94.0,
+    "laptop64": 30.0,
+}
 TWO_CORES = 1.43  # how much faster one training runs on two cores than on one (`medi.core.processes`)
 
 
@@ -79,8 +79,13 @@ def preset(name: str) -> Preset:
 
 
 def _laptop(size: int, noise_mean: float) -> Preset:
-    recipe = Recipe(images=100_000, warmup=4_000, balance=1.0, balance_over="nested", noise_mean=noise_mean)
-    return Preset(NetworkSettings(size), recipe)
+    network = NetworkSettings(size, attention=(1, 2), slices="half")
+    return Preset(
+        network,
+        Recipe(
+            images=50_000, warmup=4_000, optimizer="muon", balance=1.0, balance_over="nested", noise_mean=noise_mean
+        ),
+    )
 
 
 def _gpu(network: NetworkSettings, images: int, batch: int) -> Preset:
@@ -129,9 +134,9 @@ PRESETS = {
             save_every=10_000 * 64,
         ),
     ),
-    "demo": _laptop(32, -1.2),
-    "laptop32": _laptop(32, -1.2),
-    "laptop64": _laptop(64, -0.5),  # -1.2 + ln 2: what hides at sigma in 32 px hides at 2 sigma in 64
+    "demo": _laptop(32, -0.6),
+    "laptop32": _laptop(32, -0.6),
+    "laptop64": _laptop(64, 0.1),  # -0.6 + ln 2: what hides at sigma in 32 px hides at 2 sigma in 64
     "tiny": Preset(
         NetworkSettings(32, 4, (8, 8)), Recipe(images=256, batch=16, save_every=256, warmup=64, precision="fp32")
     ),
