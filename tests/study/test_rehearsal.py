@@ -13,7 +13,16 @@ from medi.study.settings import embedded_study, parse_study
 @pytest.mark.slow
 def test_time_memory_disk_and_passes_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = rehearse(embedded_study(quick=True))
+    quick = embedded_study(quick=True)
+    sampling = {
+        "sampling": {"guidance": {"classifier": 2}},
+        "classifier": {"images": 6400, "batch": 16, "channels": [8]},
+    }
+    lines = rehearse(parse_study(quick.model_dump(mode="json") | sampling, "x.yaml"))
+    assert any(
+        re.search(r"^classifier: 6,400 images train it: about [\d.]+ (s|minutes) on this machine", line)
+        for line in lines
+    )
     (training,) = [line for line in lines if line.startswith("training: ")]
     assert re.search(r"about [\d.]+ (s|minutes|hours) for both models on this machine", training)
     assert "by 3 updates of 16 images" in training

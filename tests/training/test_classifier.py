@@ -134,7 +134,7 @@ def test_what_was_interrupted_ends_with_the_same_bits(
     found = train_classifier(confounded, tmp_path, TINY, seed=3)
     assert found.read_bytes() == trained.read_bytes()
     assert not (tmp_path / STATE).exists()
-    monkeypatch.setattr(classifier._Training, "update", None)
+    monkeypatch.setattr(classifier.ClassifierTraining, "update", None)
     assert train_classifier(confounded, tmp_path, TINY, seed=3) == found
 
 

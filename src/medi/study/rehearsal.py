@@ -14,7 +14,7 @@ from medi.study.generating import inner_models
 from medi.study.settings import StudySettings
 from medi.study.sources import source_of
 from medi.study.study import check
-from medi.training.cost import cost_of, try_updates
+from medi.training.cost import cost_of, seconds_of, try_updates
 from medi.training.latents import network_of
 from medi.training.presets import Preset
 
@@ -48,7 +48,7 @@ def rehearse(s: StudySettings) -> list[str]:
         f"models: {' and '.join(MODELS)}, {weights / 1e6:,.1f} M parameters, {s.training.images:,} images of "
         f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",
         *_training(s, split),
-        *([f"classifier: {s.classifier.images:,} images train it"] if s.sampling.guidance.classifier else []),
+        *_guide(s, split),
         f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
         *_inner(s, split),
         *([f"style: {s.evaluation.style_images:,} images train style transfer"] if s.evaluation.style else []),
@@ -78,6 +78,13 @@ def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
             f"  for a first verdict in less time: with `training: {{images: {images}}}` in the study file both take "
             f"about {duration(images * each * len(MODELS))}; their images are worse"
         )
+
+
+def _guide(s: StudySettings, split: Cohort) -> Iterator[str]:
+    """How long the classifier that guides takes, where there is one."""
+    if s.sampling.guidance.classifier:
+        seconds = seconds_of(s.classifier, split.schema, s.cohort.size, UPDATES)
+        yield f"classifier: {s.classifier.images:,} images train it: about {duration(seconds)} on this machine"
 
 
 def _inner(s: StudySettings, split: Cohort) -> Iterator[str]:

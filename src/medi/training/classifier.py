@@ -88,7 +88,7 @@ def train_classifier(
     settings.check_size(cohort.images.size)
     config = {CLASSIFIER: asdict(settings), "schema": cohort.schema.to_dict(), "seed": seed}
     config |= {"size": cohort.images.size, "mpp": cohort.mpp, "data": cohort.digest()}
-    begin = partial(_Training, cohort, settings, seed)
+    begin = partial(ClassifierTraining, cohort, settings, seed)
     return train_small(folder / CLASSIFIER_FILE, config, settings.images, settings.batch, begin, progress)
 
 
@@ -101,7 +101,7 @@ def _classed(cohort: Cohort) -> Cohort:
     return replace(known, schema=replace(cohort.schema, classes=replace(cohort.schema.classes, levels=levels)))
 
 
-class _Training(SmallTraining):
+class ClassifierTraining(SmallTraining):
     """The classifier's averaged weights are kept."""
 
     def __init__(self, cohort: Cohort, settings: ClassifierSettings, seed: int) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from medi.cohort.pixels import Pixels
@@ -19,6 +20,7 @@ from medi.core.devices import device, in_bf16
 from medi.core.seeds import generator
 from medi.models.cost import duration, flop, gflop_per_image, weightless
 from medi.models.denoiser import Denoiser
+from medi.training.classifier import ClassifierSettings, ClassifierTraining
 from medi.training.data import Views
 from medi.training.latents import Ground, network_of
 from medi.training.presets import Preset
@@ -77,15 +79,35 @@ def try_updates(chosen: Preset, schema: Schema, updates: int = 3) -> Trial:
 
     Memory is the largest that this process had, or on a GPU the largest that torch took there.
     """
-    size, batch = chosen.network.size, chosen.recipe.batch
-    rows = pd.DataFrame({a.name: [a.levels[0] if a.levels else "0"] * batch for a in schema.conditions})
-    rows = rows.assign(sample_id=[f"trial {i}" for i in range(batch)], patient="", slide="")
-    pixels = generator("trial").integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     network = network_of(chosen.network, chosen.recipe)
     ground = Ground(training=_noise_of(network.shape)) if network.latent_channels else None
-    trainer = Trainer(Cohort(rows, schema, Pixels.of(pixels)), network, chosen.recipe, schema, 0, ground)
+    patches = _patches(schema, chosen.network.size, chosen.recipe.batch)
+    trainer = Trainer(patches, network, chosen.recipe, schema, 0, ground)
     _seconds(trainer.step)
     return Trial(min(_seconds(trainer.step) for _ in range(updates)), _largest_memory())
+
+
+def seconds_of(settings: ClassifierSettings, schema: Schema, size: int, updates: int = 3) -> float:
+    """How long the training of a classifier that guides takes here, by so many updates on patches of noise."""
+    training = ClassifierTraining(_patches(schema, size, settings.batch), settings, 0)
+    work = partial(_updated, training, np.arange(settings.batch))
+    _seconds(work)
+    return min(_seconds(work) for _ in range(updates)) * settings.images / settings.batch
+
+
+def _updated(training: ClassifierTraining, counters: Int64[np.ndarray, " n"]) -> Tensor:
+    training.update(counters)
+    return next(iter(training.average.values()))
+
+
+def _patches(schema: Schema, size: int, count: int) -> Cohort:
+    """Patches of noise, the classes by turns, each attribute at its first level."""
+    rows = pd.DataFrame({a.name: [a.levels[0] if a.levels else "0"] * count for a in schema.conditions})
+    classes = schema.classes.levels
+    rows[schema.classes.name] = [classes[i % len(classes)] for i in range(count)]
+    rows = rows.assign(sample_id=[f"trial {i}" for i in range(count)], patient="", slide="")
+    pixels = generator("trial").integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    return Cohort(rows, schema, Pixels.of(pixels))
 
 
 def _noise_of(shape: tuple[int, int, int]) -> Views:
