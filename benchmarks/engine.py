@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,15 @@ def apart(call: str, here: bool) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@cache
+def larger() -> Cohort:
+    """Patches for patch64."""
+    return phantom.cohort(0, 64, 100)
+
+
 def train_twice(batch: int) -> float:
     """GiB of the process after two updates: moments of the optimiser beside activations."""
-    chosen, cohort = preset("patch64"), phantom.cohort(0, 64, 100)
+    chosen, cohort = preset("patch64"), larger()
     recipe = replace(chosen.recipe, images=2 * batch, batch=batch, save_every=batch)
     made = Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
     made.step(), made.step()
@@ -258,9 +265,9 @@ def main() -> None:
     n = budget.turns * budget.rounds * budget.updates
     place = f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
     trained = whole(cohort, budget.whole)
-    patches, patch64, size = phantom.cohort(0, 64, 100), preset("patch64"), budget.large
+    patches, patch64, size = larger(), preset("patch64"), budget.large
     both = {"ours": trainer(patches, patch64, size).step, "bare": bare(patches, patch64, size)}
-    larger = rates(both, budget.large_rounds, 1, size)
+    large = rates(both, budget.large_rounds, 1, size)
 
     def over(one: str, other: str, target: str | None, against: str) -> dict[str, Any]:
         ratios = found[one] / found[other]
@@ -269,7 +276,7 @@ def main() -> None:
     figures = {
         "loop_over_bare": over("ours", "bare", ">= 0.95", "forward, backward and update of the same loss"),
         "loop_over_bare_patch64": figure(
-            larger["ours"] / larger["bare"], "", ">= 0.95", len(larger["bare"]), f"the same with patch64, batch {size}"
+            large["ours"] / large["bare"], "", ">= 0.95", len(large["bare"]), f"the same with patch64, batch {size}"
         ),
         "loop_over_unet": over("ours", "unet", None, "the UNet alone: neither conditioning nor loss"),
         "training_over_bare": figure(trained / found["bare"], "", None, budget.whole, "with log, state and model too"),

@@ -248,7 +248,7 @@ def test_the_papers_study_on_a_miniature_tcga_ut(medi: Medi, tmp_path: Path) -> 
     assert "cohort: 36 patches of 36 patients" in shown
     assert "415.0 M parameters, 51,200,000 images" in shown
     refused(medi("run", "tcga_ut", "--dry-run"), "does not exist", "--source")
-    small = "network: {channels: [32, 32]}\ntraining: {batch: 4}\n"
+    small = "network: {channels: [32, 32]}\ntraining: {batch: 1}\n"
     (tmp_path / "ours.yaml").write_text(f"base: tcga_ut\nevaluation: {{encoders: [colour-texture]}}\n{small}")
     refused(medi("run", tmp_path / "ours.yaml", "--source", tmp_path / "tree", "--dry-run"), "tissue_source_sites.tsv")
     codes = "".join(f"{code}\tHospital {i % 2}\tStudy\n" for i, code in enumerate(("18", "NA", "44", "05")))
