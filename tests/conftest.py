@@ -50,6 +50,14 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*NO_PICTURES)
 
 
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies end with an empty page, for tests that compare their other files alone."""
+    from medi.core.files import write_text
+
+    monkeypatch.setattr("medi.study.results.build", lambda folder: write_text(folder / "report.html", ""))
+
+
 SMALL = 50_000  # bytes: a file that is copied and not linked; logs, which grow in place, are small
 
 

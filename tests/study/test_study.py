@@ -112,7 +112,7 @@ def test_the_grid_of_pictures_shows_as_many_slides_as_there_are(quick: tuple[Pat
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_page")
 def test_running_again_skips_everything_and_gives_the_same_numbers(
     linked_run: Callable[..., Path], medi: Medi, tmp_path: Path
 ) -> None:
@@ -246,7 +246,7 @@ def test_damage_of_any_file_of_a_run_is_noticed(linked_run: Callable[..., Path],
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_page")
 def test_the_same_command_repairs_a_damaged_run(
     quick: tuple[Path, str], linked_run: Callable[..., Path], tmp_path: Path, medi: Medi
 ) -> None:

@@ -166,7 +166,7 @@ def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: M
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_page")
 def test_killed_run_goes_on_and_ends_with_the_same_numbers(home: Path, tmp_path: Path) -> None:
     """P4, P12: SIGKILL in the middle; the same command gives the figures of an uninterrupted run."""
     (home / "tiny.yaml").write_text(yaml.safe_dump(TINY))
