@@ -39,6 +39,7 @@ ALLOWED = {  # file -> what a line that may hold such a word has
     "src/medi/sampling/generate.py": r"RENAMED|guidance.*\"weak\"|\"weak\" in guidance",  # folders of version 0.1
     "src/medi/study/studies/wbc.yaml": BIOLOGY,
     "docs/how-to/studies.md": BIOLOGY,
+    "README.md": BIOLOGY,
     "src/medi/study/settings.py": r"OLD_ARMS|\"guidance\", \"weak\"",  # study files of version 0.1
     "docs/how-to/real-cohorts.md": "Merged cells|what the cell holds",  # of a sheet
     "docs/results.md": rf"{BIOLOGY}|--per-cell",  # an option of a benchmark

@@ -84,12 +84,14 @@ def test_a_classifier_is_trained_and_guides(verb: Medi) -> None:
     Cohort(table.assign(patient="p", slide="p"), SCHEMA, patches).save(Path("packed"))
     said = fine(verb("classifier", "packed", "--out", "judge", "--images", 64))
     assert "medi sample MODEL PLAN --classifier judge" in said
-    fine(verb("sample", "m", "plan.csv", "--out", "s", *QUICK, "--classifier", "judge", "--classifier-weight", "3"))
+    guided = ("--steps", 3, "--batch", 8, "--classifier", "judge")
+    fine(verb("sample", "m", "plan.csv", "--out", "s", *guided, "--classifier-weight", "3"))
     assert set(Cohort.load(Path("s")).table["guidance"]) == {"classifier=3"}
-    fine(verb("sample", "m", "plan.csv", "--out", "d", *QUICK, "--steps", 3, "--classifier", "judge"))
+    fine(verb("sample", "m", "plan.csv", "--out", "d", *guided))
     assert set(Cohort.load(Path("d")).table["guidance"]) == {"classifier=2"}, "as the help says"
     assert "[default: (2)]" in fine(verb("sample", "-h"))
     refused(verb("sample", "m", "plan.csv", "--out", "t", *QUICK, "--classifier", "plan.csv"), "plan.csv")
+    refused(verb("sample", "m", "plan.csv", "--out", "t", *QUICK, "--classifier", "judge"), "would change nothing")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, sourc
     shown = fine(medi("train", "known", "--preset", "demo", "--images", 32, "--dry-run"))
     assert "patient from column 'patient'" in shown
     assert "attributes guessed: site" in shown
-    assert re.search(r"1\.1 M parameters, 0\.\d+ GFLOP an image, [1-9][\d.]* GFLOP in all", shown)
+    assert re.search(r"1\.2 M parameters, 0\.\d+ GFLOP an image, [1-9][\d.]* GFLOP in all", shown)
     assert "warning" not in shown
     warning = "warning: no column is the patient"
     assert warning in fine(medi("train", "unknown", "--preset", "demo", "--dry-run"))
