@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from medi.core.files import write_json
+from medi.study.settings import find_study
 from medi.training.loop import EARLY, STATE
 from shared_data import SHARED, real
 
@@ -116,6 +117,13 @@ def test_benchmarks_run_small(name: str, runs: Path, tmp_path: Path, capsys: pyt
     if name == "gpu":
         assert found["figures"]["training_paper_over_plain"]["target"] == ">= 2"
         assert all(found["figures"][f"{speed}_images_per_second"]["value"] > 0 for speed in GPU_SPEEDS)
+
+
+def test_the_study_of_white_blood_cells_has_the_first_hold_out_of_its_benchmark() -> None:
+    drawn = script("wbc").holdouts()
+    assert find_study("wbc").holdout.held == drawn[0]
+    assert len({pair for holdout in drawn for pair in holdout}) == 12, "every combination is held out in one at least"
+    assert all(len({class_ for class_, _ in holdout}) == 3 for holdout in drawn)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from medi.core.errors import MediError
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import condition
 from medi.sampling.guidance import Guidance, guided
-from medi.sampling.sampler import SamplerSettings, sample_images
+from medi.sampling.sampler import SamplerSettings, sample_images, sampler_settings
 
 
 @pytest.fixture
@@ -121,6 +121,11 @@ def test_a_classifier_and_its_weight_go_together(schema) -> None:
         Guidance(classifier=float("nan"))
     with pytest.raises(MediError, match="0 or more, not -1"):
         Guidance(classifier=-1.0)
+
+
+def test_guidance_in_python_is_weights_and_other_fields() -> None:
+    asked = sampler_settings(guidance={"weights": {"class": 1.5}, "site": 2.0, "classifier": 3.0}, steps=4)
+    assert asked == SamplerSettings(steps=4, guidance=Guidance({"class": 1.5, "site": 2.0}, classifier=3.0))
 
 
 def test_a_classifier_that_no_step_asks_is_refused() -> None:

@@ -16,7 +16,7 @@ def demo(
     seed: Seed = 0,
     redo: Redo = False,
 ) -> None:
-    """The whole study on the embedded phantom, in half an hour.
+    """The whole study on the embedded phantom, in less than an hour.
 
     The phantom is procedural tissue of four classes at eight sites. The minutes are those of two cores.
 

@@ -100,7 +100,7 @@ def sampler_settings(guidance: Guidance | Mapping[str, Any] | None = None, **set
     if not isinstance(guidance, Guidance):
         given, names = dict(guidance or {}), [field.name for field in fields(Guidance)]
         others = {name: given.pop(name) for name in names if name in given}
-        guidance = Guidance(**{"weights": given, **others})
+        guidance = Guidance(**others | {"weights": {**others.get("weights", {}), **given}})
     return SamplerSettings(**settings, guidance=guidance)
 
 

@@ -11,17 +11,17 @@ Published result: FID per cancer type, averaged, 37.73 (CLS 50.65). Not trained 
 demo: the network of `medi demo`, 32 px, 1.2 M parameters, for two CPU cores.
     medi train PACKED --preset demo --out demo
     medi sample demo PLAN --steps 12 --out samples
-Result on the phantom: benchmarks/results/study.json.
+`medi demo` also guides its samples by a classifier. Result on the phantom: docs/results.md, "The demo, seed 0".
 
 laptop32: network and training of `demo`, for patches of 32 px and two CPU cores. 50,000 images of 0.41 GFLOP.
     medi train PACKED --preset laptop32 --out model
-About 6 minutes on two cores without bf16 units. Computed, not waited for: LAPTOP says how.
+About 8.5 minutes on two cores without bf16 units, waited for once.
 
 laptop64: the same network on 64 px, 1.2 M parameters; noise levels twice those of 32 px. 50,000 images of 1.7 GFLOP.
     medi train PACKED --preset laptop64 --out model
     medi sample model PLAN --sigma-max 80 --out samples
-About 19 minutes on two cores without bf16 units. Computed in the same way. What its images are worth has not been
-measured yet.
+About 27 minutes on two cores without bf16 units. Computed, not waited for: LAPTOP says how. What its images are worth
+has not been measured yet.
 
 tiny: a few thousand parameters on 32 px, seconds. For examples and tests: its images are noise.
 
@@ -51,11 +51,10 @@ from medi.training.recipe import Recipe
 NO_AVERAGE = 1e9  # gamma of the power-function average whose memory is the last update
 
 
-LAPTOP = {  # images/s for each second of CPU time: AMD EPYC without bf16 units (AVX2), fp32, one thread
-    "laptop32": 94.0,
-    "laptop64": 30.0,
+LAPTOP = {  # images/s of one training on two cores of an AMD EPYC without bf16 units (AVX2), fp32, two threads
+    "laptop32": 98.4,  # 50,000 images in 8.46 minutes
+    "laptop64": 31.4,  # the former times .319, the ratio of both by CPU time on one thread (30.0 to 94.0)
 }
-TWO_CORES = 1.43  # how much faster one training runs on two cores than on one (`medi.core.processes`)
 
 
 @validated
