@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 from command_line import Medi, fine, refused
+from medi.cohort.readers import read
 from medi.core.errors import MediError
-from medi.core.files import read_json, read_table
+from medi.core.files import read_json, read_table, write_json
 from medi.stress.features import NO_FLOOR, stress_features
+from medi.stress.measuring import UNKNOWN, some_of
+from medi.stress.results import refuse_another
 
 TRAIN, N = 48, 72  # patches for training, and all
 SHOWN = np.arange(TRAIN, N)
@@ -177,3 +180,79 @@ def test_a_model_and_changed_features_do_not_go_together(verb: Medi) -> None:
     refused(verb(*COMMAND, *given, *given), "the name 'B' is taken")
     refused(verb(*COMMAND), "--model MODEL translates images", "--changed LEVEL=PATH")
     assert not Path("o/results.json").exists()
+
+
+@pytest.mark.slow
+def test_a_patch_whose_class_is_not_known_is_a_class_of_its_own(verb: Medi) -> None:
+    table = table_of()
+    table.loc[60, "class"] = ""
+    save("real.npz", numbers(), table)
+    fine(verb(*COMMAND, "--changed", "B=b.npz"))
+    found = read_table(Path("o/tables/stress.parquet"))
+    assert pick(found, "flip_rate", "change", UNKNOWN)["n"] == 1
+    assert pick(found, "flip_rate", "change")["n"] == N - TRAIN
+    assert UNKNOWN in Path("o/stress.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_no_other_request_is_written_over_a_result_p15(verb: Medi) -> None:
+    """The same one is; other seeds, patches, levels, training sets and numbers are refused, and so is a model."""
+    given = (*COMMAND, "--changed", "B=b.npz")
+    fine(verb(*given))
+    fine(verb(*given))
+    refused(verb(*given, "--seed", "1"), "o: holds another stress test: seed 0, now 1")
+    refused(verb(*given, "--patches", "9"), "patches 24, now 9")
+    refused(verb(*given, "--changed", "C=b.npz"), "levels ['B'], now ['B', 'C']")
+    with pytest.raises(MediError, match="changed by given features, now a model"):
+        refuse_another(Path("o"), {"classifier": "probe on uni", "attribute": "scanner"})
+    save("b.npz", flipped() + 1, table_of()[["sample_id"]])
+    refused(verb(*given), "another set of changed features")
+    save("b.npz", flipped(), table_of()[["sample_id"]])
+    fine(verb(*given))  # these numbers again, in a file of another order
+    x = numbers()
+    x[0, 1] += 1
+    save("real.npz", x, table_of())
+    refused(verb(*given), "another training set (other rows or features)")
+    x[SHOWN[0], 1] += 1
+    save("real.npz", x, table_of())
+    refused(verb(*given), "another set of patches to show (other rows or features)")
+
+
+def test_a_model_and_given_features_are_not_one_request(tmp_path: Path) -> None:
+    write_json(tmp_path / "results.json", {"classifier": "probe on uni", "attribute": "scanner", "changed": {}})
+    with pytest.raises(MediError, match="changed by a model, now given features"):
+        refuse_another(tmp_path, {"classifier": "probe on uni", "attribute": "scanner", "changed": {"B": "b.npz"}})
+
+
+@pytest.mark.slow
+def test_one_patch_a_slide_is_found_again_by_its_coordinates(verb: Medi) -> None:
+    """A table of slides became patches by their features already; those of another scanner add none."""
+    rows = np.arange(0, N, 2)
+    for folder, x in (("features_a", numbers()), ("features_b", flipped())):
+        Path(folder).mkdir()
+        for row in rows:
+            np.savez(Path(folder) / f"s{row // 2}.npz", features=x[[row]], coords=np.array([[0, 256]]))
+    columns = ["slide", "patient", "class", "scanner"]
+    table_of().iloc[rows][columns].to_csv("slides.csv", index=False)
+    real = read("slides.csv", features="features_a", attributes=["scanner"])
+    real = real.with_columns(split=table_of()["split"].iloc[rows].tolist())
+    assert real.table["sample_id"].str.endswith("/0_256").all()
+    found = stress_features(real, {"B": "features_b"}, "o", attribute="scanner")
+    assert (found.patches, found.figures["flip_rate change"][0]) == (12, pytest.approx(3 / 12))
+
+
+@pytest.mark.slow
+def test_a_few_drawn_patches_may_be_the_same_at_both_levels(verb: Medi) -> None:
+    """Features that changed at one patch that is not drawn are other features all the same."""
+    whole = read("real.npz", attributes=["scanner"]).where(split=["test_seen"])
+    drawn = set(some_of(whole, 3, 0).table["sample_id"])
+    x = numbers()
+    x[next(row for row in SHOWN if f"r{row}" not in drawn)] *= -1
+    save("one.npz", x, table_of()[["sample_id"]])
+    assert stress_features("real.npz", {"B": "one.npz"}, "o", most=3).figures["flip_rate change"][0] == 0
+    with pytest.raises(MediError, match="those of the patches as they are"):
+        stress_features("real.npz", {"B": "real.npz"}, "o2", most=3)
+
+
+def test_features_of_the_cohort_go_with_changed_ones_alone(verb: Medi) -> None:
+    refused(verb(*COMMAND, "--model", "m", "--features", "b.npz"), "--features goes with --changed LEVEL=PATH alone")

@@ -62,8 +62,8 @@ def stress(
     It is shown its patches at every level of an attribute: flips, changes of score, calibration, worst pairs. A
     function takes uint8 patches [n, h, w, 3] and returns a score per class; onnx and pt (TorchScript) take float32 [n,
     3, h, w]. Scores that are no probabilities count as logits. probe:COHORT trains a probe of ours. Without images
-    `--changed` names features of the same patches, scanned or stained again, or translated elsewhere; `probe` learns
-    from the training patches of COHORT and is shown the others.
+    `--changed` names features of the same patches, scanned or stained again, or translated elsewhere. The classifier
+    is `probe` then. It learns from the training patches of COHORT and is shown the others.
 
     Example: medi stress my-classifier.onnx my-packed --model my-model
     """
@@ -72,7 +72,9 @@ def stress(
         refuse_beside("--changed", others | {"--steps": steps != STEPS})
         _on_features(classifier, cohort, changed, features, attribute, patches, seed, out)
         return
-    if model is None or features:
+    if features:
+        raise MediError("--features goes with --changed LEVEL=PATH alone; add that, or leave --features out")
+    if model is None:
         raise MediError(
             "what changes the patches? --model MODEL translates images; --changed LEVEL=PATH names features of the "
             "same patches at another level, beside --features of COHORT"

@@ -30,6 +30,9 @@ HASHED = {  # what a hash stands for, by the first part of its name
     "plan": "plan",
     "ids": "choice of patches",
     "labels": "set of labels",
+    "learned_from": "training set (other rows or features)",
+    "shown": "set of patches to show (other rows or features)",
+    "made_again": "set of changed features",
     "real": f"cohort {OTHER_COHORT}",
 }
 Change = tuple[str, Any, Any]  # the name of an entry, its old and its new value

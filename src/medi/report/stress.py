@@ -24,8 +24,9 @@ TRANSLATED = (
 )
 GIVEN = (
     "No image was read. Features of the same patches at another {attribute} were given: scanned or stained again, or "
-    "translated elsewhere. That they show the same tissue is not checked here. The floor is the same at the "
-    "{attribute} that a patch has itself."
+    "translated elsewhere. That they show the same tissue is not checked here. The floor comes "
+    "from features of patches that were made again at their own {attribute}. It says what changes without another "
+    "{attribute}."
 )
 
 

@@ -20,18 +20,19 @@ from medi.cohort.readers.settings import DEFAULTS, Settings
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.files import content_hash
 from medi.core.locks import holding
 from medi.evaluation.features import REAL, Embedded, Features, is_constant
 from medi.evaluation.splits import TESTS, TRAIN, check_apart, is_split, spelled_alike
 from medi.stress.classifiers import learned
-from medi.stress.measuring import Asked, some_of
+from medi.stress.measuring import UNKNOWN, Asked, some_of
 from medi.stress.results import StressResults, answered, refuse_another, worst_of
 
 SHOWN = ("validation", *TESTS)  # splits of the cohort that a probe of its own is shown
 TRAINING = "training"  # the set that the probe learns from
-UNKNOWN = "not known"  # the own level of a patch whose table does not say it
 NO_FLOOR = (
-    "No patch was made again at its own level. So there is no floor, and changes hold what any second scan changes."
+    "No patch was made again at its own level, so there is no floor. Any second scan changes features a little. The "
+    "figures here contain that too."
 )
 Given = Cohort | str | Path
 
@@ -62,21 +63,25 @@ def stress_features(
     out, real = Path(out), _with_features(cohort, features)
     name = _attribute(real, attribute)
     learns, shown = _parts(real, None if train is None else _with_features(train, None))
-    shown = some_of(spelled_alike(shown), most, seed)
-    shown = shown.with_columns(**{name: shown.table[name].replace("", UNKNOWN)})
-    made = {level: _made(real, shown, level, Path(path)) for level, path in changed.items()}
+    shown = spelled_alike(shown)
+    whole = shown.with_columns(**{name: shown.table[name].replace("", UNKNOWN)})
+    _check_vary(REAL, whole)
+    shown = some_of(whole, most, seed)
+    made = {level: _made(real, whole, shown, level, Path(path)) for level, path in changed.items()}
     sets = {REAL: shown, **({TRAINING: learns} if train is not None else {}), **made}
     encoder = same_features(sets)[1] or "features"
-    probe = learned(learns, lambda rows: Embedded(_numbers(TRAINING, rows), rows.table), TRAINING, seed)
-    said = f"probe on {encoder}"
-    files = {level: str(path) for level, path in changed.items()}
-    refuse_another(out, {"classifier": said, "classes": probe.classes, "attribute": name, "changed": files})
-    x = _numbers(REAL, shown)
-    after = [probe.probabilities(_another(level, part, x)) for level, part in made.items()]
-    asked = _asked(probe.classes, shown, name, list(made), probe.probabilities(x), np.concatenate(after))
+    _check_vary(TRAINING, learns)
+    said, files = f"probe on {encoder}", {level: str(path) for level, path in changed.items()}
+    request = _request(learns, shown, made, seed)
+    about = {"classifier": said, "attribute": name, "patches": len(shown), "levels": sorted(made), "changed": files}
+    refuse_another(out, about | request)
+    probe = learned(learns, lambda rows: Embedded(load_features(rows), rows.table), TRAINING, seed)
+    after = [probe.probabilities(load_features(part)) for part in made.values()]
+    before = probe.probabilities(load_features(shown))
+    asked = _asked(probe.classes, shown, name, list(made), before, np.concatenate(after))
     worst = worst_of(asked, name, Schema.infer(asked.rows, [name]))
     remarks = (*_remarks(asked, real, name), *not_compared(sets))
-    return answered(asked, said, name, out, worst, seed, files, remarks)
+    return answered(asked, said, name, out, worst, seed, files, remarks, request)
 
 
 def _with_features(given: Given, features: str | Path | None) -> Cohort:
@@ -111,7 +116,7 @@ def _parts(real: Cohort, train: Cohort | None) -> tuple[Cohort, Cohort]:
     return learns, shown
 
 
-def _made(real: Cohort, shown: Cohort, level: str, path: Path) -> Cohort:
+def _made(real: Cohort, whole: Cohort, shown: Cohort, level: str, path: Path) -> Cohort:
     """The patches that are shown, with their features at a level.
 
     The file may lack patches that are not shown, and those of one without names are counted off the whole table.
@@ -126,6 +131,7 @@ def _made(real: Cohort, shown: Cohort, level: str, path: Path) -> Cohort:
             f"{path}: {lost.sum():,} of {len(lost):,} patches that are shown have no features at {level}, first "
             f"{first!r}; embed them there too, or leave them out of the cohort"
         )
+    _check_changed(whole, found, level)
     made = found.select(places.astype(np.int64))
     if made.info["features"].get("matched") != BY_ID:
         _check_places(shown, made, level)
@@ -145,18 +151,25 @@ def _check_places(shown: Cohort, made: Cohort, level: str) -> None:
         )
 
 
-def _numbers(what: str, cohort: Cohort) -> Features:
-    found = load_features(cohort)
-    if is_constant(found):
+def _check_vary(what: str, cohort: Cohort) -> None:
+    if is_constant(load_features(cohort)):
         raise MediError(f"features {what} ({cohort.info['features']['root']}): the same in all rows; embed them again")
-    return found
 
 
-def _another(level: str, cohort: Cohort, own: Features) -> Features:
-    found = _numbers(level, cohort)
-    if np.array_equal(found, own):
+def _check_changed(whole: Cohort, found: Cohort, level: str) -> None:
+    """Of all patches that may be shown, not of those that were drawn: a few may be the same at both levels."""
+    found = found.select(np.flatnonzero(found.table["sample_id"].isin(whole.table["sample_id"])))
+    _check_vary(level, found)
+    own = whole.select(pd.Index(whole.table["sample_id"]).get_indexer(found.table["sample_id"]).astype(np.int64))
+    if np.array_equal(load_features(found), load_features(own)):
         raise MediError(f"features {level}: those of the patches as they are, number by number; name the changed ones")
-    return found
+
+
+def _request(learns: Cohort, shown: Cohort, made: Mapping[str, Cohort], seed: int) -> dict[str, object]:
+    """What the answer depends on: the seed, and hashes of rows and of the numbers in their files."""
+    learned_from, seen = (content_hash(part.digest(), load_features(part).tobytes()) for part in (learns, shown))
+    again = {level: content_hash(load_features(part).tobytes()) for level, part in made.items()}
+    return {"seed": seed, "learned_from": learned_from, "shown": seen, "made_again": again}
 
 
 def _asked(

@@ -14,6 +14,7 @@ from medi.stress.classifiers import Scores
 
 DRAWS = 1000
 ALL = ""  # the class or level of a figure over all of them
+UNKNOWN = "not known"  # the class or own level of a patch whose table does not say it
 Row = dict[str, object]
 FIRST = ("metric", "kind", "class", "level")
 
@@ -66,7 +67,7 @@ def measure(asked: Asked, attribute: str, seed: int) -> pd.DataFrame:
 
 
 def _changes(asked: Asked, attribute: str, seed: int) -> Iterator[Row]:
-    truth, level = asked.rows["class"].to_numpy(), asked.rows[attribute].to_numpy()
+    truth, level = asked.rows["class"].replace("", UNKNOWN).to_numpy(), asked.rows[attribute].to_numpy()
     for kind, chosen in (("change", ~asked.own), ("floor", asked.own)):
         for class_, at in _groups(truth[chosen], level[chosen]):
             rows = chosen & (np.isin(truth, [class_]) | (class_ is ALL)) & (np.isin(level, [at]) | (at is ALL))

@@ -25,7 +25,7 @@ class StressResults(Shown):
     """What `stress` found. table: the figures of `measure`; translated: the patches shown at another level.
 
     changed: by level where the features of the same patches came from, none where a model translated them. remarks:
-    what must be known to read the figures.
+    what must be known to read the figures. request: what else was asked, which another request is compared with.
     """
 
     classifier: str
@@ -37,6 +37,7 @@ class StressResults(Shown):
     table: pd.DataFrame
     changed: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    request: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -59,7 +60,7 @@ class StressResults(Shown):
         write_table(folder / "tables" / "stress.parquet", self.table)
         names = ("classifier", "classes", "attribute", "levels", "patches", "translated", "changed", "remarks")
         content = {name: getattr(self, name) for name in (*names, "figures")}
-        write_json(folder / "results.json", {"format_version": STRESS_FORMAT} | content)
+        write_json(folder / "results.json", {"format_version": STRESS_FORMAT} | content | dict(self.request))
         return folder
 
 
@@ -72,12 +73,15 @@ def answered(
     seed: int,
     changed: Mapping[str, str] | None = None,
     remarks: tuple[str, ...] = (),
+    request: Mapping[str, object] | None = None,
 ) -> StressResults:
     """Measure what the classifier of this name said, and write tables, results.json, worst and stress.html to `out`."""
     levels = tuple(sorted(set(asked.rows[attribute])))
     sizes = len(asked.table), int((~asked.own).sum())
     table = measure(asked, attribute, seed)
-    results = StressResults(name, asked.classes, attribute, levels, *sizes, table, changed or {}, remarks)
+    results = StressResults(
+        name, asked.classes, attribute, levels, *sizes, table, changed or {}, remarks, request or {}
+    )
     results.save(out)
     worst.save(out / "worst")
     build(out)
@@ -85,10 +89,15 @@ def answered(
 
 
 def refuse_another(out: Path, asked: Mapping[str, object]) -> None:
-    """Refuse to overwrite the results of another question."""
+    """Refuse to overwrite the results of another question. Given features and a model's patches are never the same."""
     if (out / "results.json").exists():
         old = read_json(out / "results.json")
-        refuse_other(out, "stress test", {name: old.get(name) for name in asked}, asked)
+        kept = {name: old.get(name) for name in asked}
+        refuse_other(out, "stress test", _made_by(old) | kept, _made_by(asked) | dict(asked))
+
+
+def _made_by(content: Mapping[str, object]) -> dict[str, object]:
+    return {"changed by": "given features" if content.get("changed") else "a model"}
 
 
 def worst_of(asked: Asked, attribute: str, schema: Schema, images: tuple[Pixels, Pixels] | None = None) -> Cohort:

@@ -413,6 +413,16 @@ def test_missing_weights_say_what_to_accept_or_to_give(name: str, empty_caches: 
     assert ("accept the licence" in line) == model.gated
 
 
+def test_a_model_of_a_hub_is_not_looked_for_in_the_cache_of_torch(empty_caches: Path) -> None:
+    """Any program may have left a model.pth there."""
+    folder = empty_caches / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("genbio-pathfm", "inception"):
+        (folder / PUBLISHED[name].files[0]).touch()
+    assert weights.found(PUBLISHED["genbio-pathfm"]) is None
+    assert weights.found(PUBLISHED["inception"]) == folder / PUBLISHED["inception"].files[0]
+
+
 @pytest.mark.slow
 def test_the_command_refuses_in_one_line(medi: Medi, empty_caches: Path) -> None:
     phantom.fresh([("acinar", "Alder")], 2, 0, "published").save(Path("patches"))

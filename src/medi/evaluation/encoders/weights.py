@@ -30,11 +30,11 @@ def lacking(model: Published) -> list[str]:
 
 
 def found(model: Published) -> Path | None:
-    """The weights of a published model here: in its package, in the cache of its hub, or in that of torch.hub."""
+    """The weights of a published model here: in its package, in the cache of its hub, or without one in torch.hub's."""
     if model.package:
         return _in_package(model)
-    places = [_in_hub_cache(model.hub, file) if model.hub else None for file in model.files]
-    places += [_torch_home() / "hub" / "checkpoints" / file for file in model.files if file.endswith(".pth")]
+    folder = _torch_home() / "hub" / "checkpoints"  # any model may have left its model.pth there
+    places = [_in_hub_cache(model.hub, file) if model.hub else folder / file for file in model.files]
     return next((path for path in places if path is not None and path.is_file()), None)
 
 

@@ -263,9 +263,11 @@ Pieces = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows of the table, places,
 
 
 def _expanded(table: pd.DataFrame, row: int, found: OfSlide) -> Pieces:
-    """The one row of a slide, as often as it has rows of features."""
+    """The one row of a slide, as often as it has rows of features; once where it is the patch of a row already."""
     name, rows, coords = str(table["sample_id"].iloc[row]), found.usable, found.file.coords
-    if len(found) == 1 and coords is None:
+    if coords is not None and (its := [name.endswith(f"/{x}_{y}") for x, y in coords[rows]]) and any(its):
+        rows, ids = rows[its], [name]
+    elif len(found) == 1 and coords is None:
         ids = [name] * len(rows)
     elif coords is None:
         ids = [f"{name}/{one}" for one in rows]
