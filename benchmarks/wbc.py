@@ -7,9 +7,10 @@ Six hold-outs of three combinations, of three classes and three laboratories eac
 held out in one at least. Hold-outs 0 and 1 are for development, 2 to 5 for confirmation. Runs `medi run wbc` for each,
 one after another; every run resumes, finished ones are read again.
 
-Figures: mean recall over combinations (all, unseen, seen) of each training set under each head, MeDi less other sets,
-distances, and what images show as asked. A spread of a single run is its 95 % interval over single images, as the table
-names no patient: it is too narrow. Of several runs it is their range. The last line is one JSON object.
+Figures: mean recall over combinations (all, unseen, seen) of each training set under each head, and in each further
+encoder; MeDi less other sets; distances, variety, and what images show as asked, in every encoder. A spread of a single
+run is its 95 % interval; of WBC over single images, as the table names no patient, so it is too narrow. Of several runs
+it is their range. The last line is one JSON object.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from common import figure, report
 from medi.core.files import read_json
 from medi.core.progress import Silent
 from medi.core.seeds import generator
-from medi.core.tables import CONTROL, CROSSED, FIDELITY, HEADS, UTILITY
+from medi.core.tables import BY_ENCODER, CONTROL, CROSSED, FIDELITY, HEADS, PROBE, UTILITY
 from medi.study.settings import find_study
 
 CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "monocyte")
@@ -59,22 +60,30 @@ def run(holdout: int, seed: int, source: Path, out: Path) -> Path:
 
 
 def recalls(folder: Path) -> pd.DataFrame:
-    """Rows of mean recalls and their differences, by head; "study" is the head of the study's main table."""
+    """Rows of mean recalls and their differences; head: "study" in the main table, the encoder in that of others."""
     tables = [UTILITY.read(folder / "tables").assign(head="study")]
     if HEADS.exists(folder / "tables"):
         tables.append(HEADS.read(folder / "tables"))
+    if BY_ENCODER.exists(folder / "tables"):
+        others = BY_ENCODER.read(folder / "tables")
+        tables.append(others.assign(head=others["encoder"].str.split(" ").str[0]))
     table = pd.concat(tables, ignore_index=True)
     return table[table["metric"].isin(["mean_recall", "mean_recall_difference"]) & table["value"].notna()]
 
 
 def images_of(folder: Path) -> pd.DataFrame:
-    """Mean distances over unseen combinations, and the shares that a probe of crossed real patches tells as asked."""
-    distances = FIDELITY.read(folder / "tables")
-    distances = distances[(distances["scope"] == "combination_mean") & (distances["metric"] == "frechet")]
-    shown = CONTROL.read(folder / "tables")
-    shown = shown[(shown["metric"] == "as_asked") & (shown["probe"] == CROSSED) & (shown["scope"] == "all")]
-    found = pd.concat([distances.assign(attribute="frechet"), shown], ignore_index=True)
-    return found[(found["split"] == "unseen") & found["value"].notna()]
+    """Rows of what images of unseen combinations are, in every encoder.
+
+    Mean distances and recall less the floor's, the shares that a probe of crossed real patches tells as asked (of all
+    and of each class), and the AUROC of a detector.
+    """
+    there = [kind for kind in (FIDELITY, CONTROL, BY_ENCODER) if kind.exists(folder / "tables")]
+    found = pd.concat([kind.read(folder / "tables") for kind in there], ignore_index=True)
+    found = found.fillna({"attribute": "", "class": "", PROBE: ""})
+    near = found["scope"].eq("combination_mean") & found["metric"].isin(["frechet", "recall_difference"])
+    shown = found["metric"].eq("as_asked") & found[PROBE].eq(CROSSED) & found["scope"].isin(["all", "class"])
+    wanted = (near | shown | found["metric"].eq("detectability")) & found["split"].eq("unseen") & found["value"].notna()
+    return found[wanted].assign(what=found["attribute"].where(shown, found["metric"]))
 
 
 def named(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, tuple[float, float, float]]:
@@ -94,22 +103,25 @@ def read(folder: Path) -> dict[str, tuple[float, float, float]]:
     return (
         named(alone, ("arm", "split", "head"))
         | named(gains, ("arm", "less", "against", "split", "head"))
-        | named(images.assign(encoder=encoder), ("arm", "attribute", "encoder"))
+        | named(images.assign(encoder=encoder), ("arm", "what", "against", "class", "encoder"))
     )
 
 
-def figures(folders: Sequence[Path]) -> Figures:
-    """Each figure as the mean over runs with its range, or of one run with its interval."""
+def figures(folders: Sequence[Path], target: str | None) -> Figures:
+    """Each figure as the mean over runs with its range, or of one run with its interval; target: of the minutes."""
     runs = [read(folder) for folder in folders]
     stages = [read_json(folder / "run.json")["stages"].values() for folder in folders]
     minutes = [sum(stage["seconds"] for stage in each) / 60 for each in stages]
-    made = {"minutes": figure(minutes, "min", "<= 15", len(minutes), "all stages of one hold-out and seed")}
+    made = {"minutes": figure(minutes, "min", target, len(minutes), "all stages of one run")}
     for name in runs[0]:
         values = [found[name] for found in runs if name in found]
         goal = "> 0" if name.startswith(("medi_less_real_unseen", "medi_less_cls_unseen")) else None
         made[name] = figure([value for value, _, _ in values], "", goal, len(values), "range over runs")
         if len(folders) == 1 and all(map(isfinite, values[0])):
-            made[name] |= {"spread": [round(bound, 4) for bound in values[0][1:]], "against": "95 % over single images"}
+            made[name] |= {
+                "spread": [round(bound, 4) for bound in values[0][1:]],
+                "against": "95 % interval of one run",
+            }
     return made
 
 
@@ -128,7 +140,7 @@ def main() -> None:
     if not folders:
         asked = [(holdout, seed) for seed in options.seeds for holdout in options.holdouts]
         folders = [run(holdout, seed, options.source, options.out) for holdout, seed in asked]
-    report("wbc", figures(folders), ("torch", "diffusers", "numpy", "scikit-learn"))
+    report("wbc", figures(folders, None if options.run else "<= 15"), ("torch", "diffusers", "numpy", "scikit-learn"))
 
 
 if __name__ == "__main__":

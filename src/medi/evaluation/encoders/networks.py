@@ -1,6 +1,6 @@
 """Networks of pretrained encoders: built as published, filled with weights by strict keys, run batch by batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -158,8 +158,15 @@ def names_of_transformers(state: State) -> State:
     return {_from_transformers(name): value for name, value in state.items()}
 
 
+def _renamed(name: str, parts: Sequence[tuple[str, str]]) -> str:
+    """A name with parts of it replaced, one after another."""
+    for theirs, timm in parts:
+        name = name.replace(theirs, timm)
+    return name
+
+
 def _from_transformers(name: str) -> str:
-    for theirs, timm in (
+    parts = (
         ("embeddings.cls_token", "cls_token"),
         ("embeddings.position_embeddings", "pos_embed"),
         ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
@@ -170,9 +177,8 @@ def _from_transformers(name: str) -> str:
         ("layernorm.", "norm."),
         (".mlp.weights_in.", ".mlp.fc1."),
         (".mlp.weights_out.", ".mlp.fc2."),
-    ):
-        name = name.replace(theirs, timm)
-    return name
+    )
+    return _renamed(name, parts)
 
 
 def names_of_conch(state: State) -> State:
@@ -218,16 +224,15 @@ def names_of_genbio(state: State) -> State:
 
 
 def _from_genbio(name: str) -> str:
-    for theirs, timm in (
+    parts = (
         ("storage_tokens", "reg_token"),
         (".ls1.gamma", ".gamma_1"),
         (".ls2.gamma", ".gamma_2"),
         (".mlp.w1.", ".mlp.fc1_g."),
         (".mlp.w2.", ".mlp.fc1_x."),
         (".mlp.w3.", ".mlp.fc2."),
-    ):
-        name = name.replace(theirs, timm)
-    return name
+    )
+    return _renamed(name, parts)
 
 
 def _rotations(periods: Float[Tensor, " f"], side: int = 14) -> Float[Tensor, "t eight_f"]:
