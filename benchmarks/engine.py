@@ -52,9 +52,10 @@ def trainer(cohort: Cohort, chosen: Preset = DEMO, batch: int = BATCH) -> Traine
     return Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
 
 
-def whole(cohort: Cohort, updates: int) -> float:
+def whole(cohort: Cohort, updates: int, batch: int = BATCH) -> float:
     """Images per second of `train` from its first update to the finished model: states, log and all."""
-    recipe = replace(DEMO.recipe, images=BATCH * (updates + 1), save_every=BATCH * (updates + 1))
+    images = batch * (updates + 1)
+    recipe = replace(DEMO.recipe, images=images, batch=batch, save_every=images)
     began: list[float] = []
 
     def progress(images: int, total: int) -> None:
@@ -63,7 +64,7 @@ def whole(cohort: Cohort, updates: int) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         train(cohort, Path(folder), DEMO.network, recipe, cohort.schema, 0, progress=progress)
-    return updates * BATCH / (time.process_time() - began[0])
+    return updates * batch / (time.process_time() - began[0])
 
 
 def bare(cohort: Cohort, chosen: Preset = DEMO, batch: int = BATCH) -> Step:
@@ -80,14 +81,16 @@ def bare(cohort: Cohort, chosen: Preset = DEMO, batch: int = BATCH) -> Step:
     return step
 
 
-def unet(bf16: bool = BF16, fused: bool = True, channels_last: bool = True, compiled: bool = False) -> Step:
+def unet(
+    bf16: bool = BF16, fused: bool = True, channels_last: bool = True, compiled: bool = False, batch: int = BATCH
+) -> Step:
     """Forward and backward of the UNet alone, towards the square of its output, and the update."""
     torch.manual_seed(0)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = build_unet(DEMO.network).to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=fused)
-    x = torch.randn(BATCH, 12, 16, 16).contiguous(memory_format=layout)
-    t, z = torch.rand(BATCH), torch.randn(BATCH, DEMO.network.condition_width)
+    x = torch.randn(batch, 12, 16, 16).contiguous(memory_format=layout)
+    t, z = torch.rand(batch), torch.randn(batch, DEMO.network.condition_width)
     forward = torch.compile(network) if compiled else network
 
     def step() -> None:
@@ -115,7 +118,7 @@ class Files(Dataset[dict[str, Tensor]]):
         return {"input": (image.flip(2) if torch.rand(()) < 0.5 else image).sub(0.5).div(0.5)}
 
 
-def examples(folder: Path) -> Step:
+def examples(folder: Path, size: int = BATCH) -> Step:
     """The loop of diffusers' unconditional example, with its defaults: fp32, DDPM noise, plain AdamW, cosine schedule,
     clipping, EMAModel, a log of the loss at every step; on diffusers' own UNet in PyTorch's default layout."""
     from accelerate import Accelerator
@@ -128,10 +131,10 @@ def examples(folder: Path) -> Step:
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=100_000)
     average = EMAModel(network.parameters(), decay=0.9999, use_ema_warmup=True)
-    loader = DataLoader(Files(folder), BATCH, shuffle=True, drop_last=True)
+    loader = DataLoader(Files(folder), size, shuffle=True, drop_last=True)
     accelerator, noises = Accelerator(mixed_precision="no"), DDPMScheduler(1000, beta_schedule="linear")
     network, optimizer, loader, schedule = accelerator.prepare(network, optimizer, loader, schedule)
-    z, logs, batches = torch.randn(BATCH, DEMO.network.condition_width), [], iter(())
+    z, logs, batches = torch.randn(size, DEMO.network.condition_width), [], iter(())
 
     def step() -> None:
         nonlocal batches
@@ -140,7 +143,7 @@ def examples(folder: Path) -> Step:
             batches = iter(loader)
             batch = next(batches)
         clean = nn.functional.pixel_unshuffle(batch["input"], DEMO.network.fold)
-        noise, t = torch.randn_like(clean), torch.randint(0, 1000, (BATCH,))
+        noise, t = torch.randn_like(clean), torch.randint(0, 1000, (size,))
         with accelerator.accumulate(network):
             predicted = network(noises.add_noise(clean, noise, t), t, class_labels=z).sample
             loss = nn.functional.mse_loss(predicted.float(), noise.float())
@@ -155,7 +158,7 @@ def examples(folder: Path) -> Step:
     return step
 
 
-def rates(steps: dict[str, Step], rounds: int, updates: int, batch: int = BATCH) -> dict[str, np.ndarray]:
+def rates(steps: dict[str, Step], rounds: int, updates: int, batch: int) -> dict[str, np.ndarray]:
     """Images per second of each loop, [rounds]; every loop warms up once, then they take turns."""
     for step in steps.values():
         step(), step()
@@ -169,15 +172,15 @@ def rates(steps: dict[str, Step], rounds: int, updates: int, batch: int = BATCH)
     return {name: np.array(values) for name, values in found.items()}
 
 
-def alone(name: str, rounds: int, updates: int, threads: int, patches: int) -> list[float]:
+def alone(name: str, rounds: int, updates: int, threads: int, patches: int, batch: int) -> list[float]:
     """The rates of a loop that must not gain from what ours sets up for its process: see `apart`."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         for i, image in enumerate(phantom.cohort(0, DEMO.network.size, patches).images[:]):
             Image.fromarray(image).save(Path(folder) / f"{i:03d}.png")
-        step = examples(Path(folder)) if name == "example" else unet()
-        return rates({name: step}, rounds, updates)[name].tolist()
+        step = examples(Path(folder), batch) if name == "example" else unet(batch=batch)
+        return rates({name: step}, rounds, updates, batch)[name].tolist()
 
 
 def apart(call: str, here: bool) -> Any:
@@ -190,14 +193,14 @@ def apart(call: str, here: bool) -> Any:
 
 
 @cache
-def larger() -> Cohort:
-    """Patches for patch64."""
-    return phantom.cohort(0, 64, 100)
+def larger(patches: int) -> Cohort:
+    """Patches of 64 px."""
+    return phantom.cohort(0, 64, patches)
 
 
-def train_twice(batch: int) -> float:
-    """GiB of the process after two updates: moments of the optimiser beside activations."""
-    chosen, cohort = preset("patch64"), larger()
+def train_twice(name: str, batch: int, patches: int) -> float:
+    """GiB of the process after two updates of a preset: moments of the optimiser beside activations."""
+    chosen, cohort = preset(name), larger(patches)
     recipe = replace(chosen.recipe, images=2 * batch, batch=batch, save_every=batch)
     made = Trainer(cohort, chosen.network, recipe, cohort.schema, 0)
     made.step(), made.step()
@@ -214,29 +217,33 @@ def compiled() -> tuple[Step, float]:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is measured; `large` is the batch of patch64, `memory` that whose memory is looked at."""
+    """How much is measured; `large` is the batch of a `larger` preset, `memory` that whose memory is looked at."""
 
     turns: int = 3
     rounds: int = 3
     updates: int = 15
     whole: int = 300
+    batch: int = BATCH
+    larger: str = "patch64"
     large_rounds: int = 4
     large: int = BATCH
     memory: int = 64
     patches: int = 400
+    patches64: int = 100
     here: bool = False  # nothing in a process of its own
 
 
-QUICK = Budget(turns=1, rounds=1, updates=1, whole=2, large_rounds=1, large=1, memory=1, patches=100, here=True)
+QUICK = Budget(1, 1, 1, 2, 2, "laptop64", large_rounds=1, large=1, memory=1, patches=32, patches64=32, here=True)
 
 
 def in_turns(steps: dict[str, Step], budget: Budget, threads: int) -> dict[str, np.ndarray]:
     """Images per second of each loop, [turns * rounds]: those of this process, then those that need their own."""
-    found = rates(steps, 0, budget.updates)
+    found = rates(steps, 0, budget.updates, budget.batch)
     for _ in range(budget.turns):
-        new = rates(steps, budget.rounds, budget.updates)
+        new = rates(steps, budget.rounds, budget.updates, budget.batch)
         for name in APART:
-            call = f"alone({name!r}, {budget.rounds}, {budget.updates}, {threads}, {budget.patches})"
+            sizes = (budget.rounds, budget.updates, threads, budget.patches, budget.batch)
+            call = f"alone({name!r}, {', '.join(map(str, sizes))})"
             new[name] = np.array(apart(call, budget.here))
         found = {name: np.append(found.get(name, ()), values) for name, values in new.items()}
     return found
@@ -251,22 +258,23 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     budget = QUICK if given.quick else Budget()
     cohort, warm_up = phantom.cohort(0, DEMO.network.size, budget.patches), 0.0
+    batch = budget.batch
     steps: dict[str, Step] = {
-        "ours": trainer(cohort).step,
-        "bare": bare(cohort),
-        "unet": unet(),
-        "fp32": unet(bf16=False),
-        "plain AdamW": unet(fused=False),
-        "default layout": unet(channels_last=False),
+        "ours": trainer(cohort, batch=batch).step,
+        "bare": bare(cohort, batch=batch),
+        "unet": unet(batch=batch),
+        "fp32": unet(bf16=False, batch=batch),
+        "plain AdamW": unet(fused=False, batch=batch),
+        "default layout": unet(channels_last=False, batch=batch),
     }
     if shutil.which("g++") and not given.quick:
         steps["compiled"], warm_up = compiled()
     found = in_turns(steps, budget, given.threads)
     n = budget.turns * budget.rounds * budget.updates
     place = f"{given.threads} thread(s), demo network, {'bf16' if BF16 else 'fp32'}"
-    trained = whole(cohort, budget.whole)
-    patches, patch64, size = larger(), preset("patch64"), budget.large
-    both = {"ours": trainer(patches, patch64, size).step, "bare": bare(patches, patch64, size)}
+    trained = whole(cohort, budget.whole, batch)
+    patches, chosen, size = larger(budget.patches64), preset(budget.larger), budget.large
+    both = {"ours": trainer(patches, chosen, size).step, "bare": bare(patches, chosen, size)}
     large = rates(both, budget.large_rounds, 1, size)
 
     def over(one: str, other: str, target: str | None, against: str) -> dict[str, Any]:
@@ -275,8 +283,12 @@ def main() -> None:
 
     figures = {
         "loop_over_bare": over("ours", "bare", ">= 0.95", "forward, backward and update of the same loss"),
-        "loop_over_bare_patch64": figure(
-            large["ours"] / large["bare"], "", ">= 0.95", len(large["bare"]), f"the same with patch64, batch {size}"
+        f"loop_over_bare_{budget.larger}": figure(
+            large["ours"] / large["bare"],
+            "",
+            ">= 0.95",
+            len(large["bare"]),
+            f"the same with {budget.larger}, batch {size}",
         ),
         "loop_over_unet": over("ours", "unet", None, "the UNet alone: neither conditioning nor loss"),
         "training_over_bare": figure(trained / found["bare"], "", None, budget.whole, "with log, state and model too"),
@@ -291,8 +303,8 @@ def main() -> None:
     if "compiled" in found:
         figures["pays_compile"] = over("compiled", "unet", None, "not compiled")
         figures["compile_warm_up"] = figure([warm_up], "s", None, 1, "first update")
-    memory = apart(f"train_twice({budget.memory})", budget.here)
-    figures[f"memory_patch64_batch_{budget.memory}"] = figure([memory], "GiB", "<= 6", 2, "the whole process")
+    memory = apart(f"train_twice({budget.larger!r}, {budget.memory}, {budget.patches64})", budget.here)
+    figures[f"memory_{budget.larger}_batch_{budget.memory}"] = figure([memory], "GiB", "<= 6", 2, "the whole process")
     report("engine", figures, ("torch", "diffusers", "accelerate"))
 
 

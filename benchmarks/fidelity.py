@@ -89,7 +89,7 @@ def share(hits: Any, target: str | None, against: str) -> dict[str, Any]:
 
 
 def covers(quick: bool, d: int) -> Figures:
-    repeats, draws = (2, 20) if quick else (500, 100)
+    repeats, draws = (2, 5) if quick else (500, 100)
     null = differences(repeats, d, draws, a={}, b={})
     far = differences(repeats, d, draws, a={"shift": 0.3}, b={})
     truth = far["value"].mean()
@@ -113,7 +113,7 @@ def calibration(quick: bool) -> Figures:
 
 
 def guard(quick: bool) -> Figures:
-    repeats, draws = (2, 20) if quick else (100, 100)
+    repeats, draws = (1, 5) if quick else (100, 100)
     made: Figures = {}
     for d, shift in ((67, 0.6), (512, 0.1))[: 1 if quick else 2]:
         cases = {
@@ -132,7 +132,7 @@ def guard(quick: bool) -> Figures:
 
 def copies(quick: bool) -> Figures:
     combinations = [(c, s) for c in phantom.CLASSES for s in phantom.SITES]
-    chosen, n = (combinations[:8], 28) if quick else (combinations, 70)
+    chosen, n = (combinations[:4], 14) if quick else (combinations, 70)
     whole = phantom.fresh(chosen, n, 0, "copying", patches_per_slide=14)
     place = whole.table.groupby("slide").cumcount()
     train, null, fresh = (
@@ -172,7 +172,7 @@ def speed(quick: bool) -> Figures:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(100, 2048)).astype(np.float32), rng.normal(size=(100, 2048)).astype(np.float32)
     one = [1e3 * timed(lambda: frechet_distance(x, y)) for _ in range(2 if quick else 20)][1:]
-    classes, sites, draws, d = (1, 2, 20, 32) if quick else (32, 20, 1000, 1024)
+    classes, sites, draws, d = (1, 1, 5, 32) if quick else (32, 20, 1000, 1024)
     sets = {name: many(name, rng, classes, sites, d) for name in ("real", "floor", "cls", "medi")}
     real, floor = sets.pop("real"), sets.pop("floor")
 
@@ -201,7 +201,7 @@ def finished(folder: Path, quick: bool) -> Figures:
     """What a demo run shows: the floor among half-splits, and whether the models show what was asked for."""
     study = reopen(str(folder))
     sets = study.embedded()
-    return floors(sets, study.over, 2 if quick else 200) | as_asked(sets, study)
+    return floors(sets, study.over, 1 if quick else 200) | as_asked(sets, study)
 
 
 def floors(sets: dict[str, Embedded], over: tuple[str, str], splits: int) -> Figures:

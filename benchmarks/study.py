@@ -29,16 +29,24 @@ PROBED = (60, 40)  # patches of a combination, to learn and to test
 
 def demo(out: Path, seed: int, quick: bool) -> dict[str, Any]:
     """results.json of one run, with its wall time and the highest memory of all its processes together."""
-    cost = out / "cost.json"
-    if not cost.exists():
-        command = [sys.executable, "-m", "medi.cli", "demo", "--out", str(out), "--seed", str(seed)]
-        start = time.perf_counter()
-        with subprocess.Popen([*command, *(["--quick"] if quick else [])]) as running:
-            peak = Peak(running.pid)
-            if running.wait():
-                raise SystemExit(f"seed {seed}: medi demo ended with {running.returncode}")
-        write_json(cost, {"minutes": (time.perf_counter() - start) / 60, "gib": peak.stop() / 2**30})
-    return read_json(out / "results.json") | read_json(cost)
+    if not (out / "cost.json").exists():
+        write_json(out / "cost.json", cost(command(out, seed, quick)))
+    return read_json(out / "results.json") | read_json(out / "cost.json")
+
+
+def command(out: Path, seed: int, quick: bool) -> list[str]:
+    """What a user types after `medi`."""
+    return ["demo", "--out", str(out), "--seed", str(seed), *(["--quick"] if quick else [])]
+
+
+def cost(arguments: list[str]) -> dict[str, float]:
+    """What `medi ARGUMENTS` costs: minutes, and GiB of all its processes together."""
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-m", "medi.cli", *arguments]) as running:
+        peak = Peak(running.pid)
+        if running.wait():
+            raise SystemExit(f"medi {' '.join(arguments)} ended with {running.returncode}")
+    return {"minutes": (time.perf_counter() - start) / 60, "gib": peak.stop() / 2**30}
 
 
 def probes(seed: int, counts: tuple[int, int]) -> dict[str, float]:
@@ -83,7 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--quick", action="store_true", help="one tiny run, of the first seed")
     options = parser.parse_args()
-    seeds, counts = (options.seeds[:1], (6, 4)) if options.quick else (options.seeds, PROBED)
+    seeds, counts = (options.seeds[:1], (2, 1)) if options.quick else (options.seeds, PROBED)
     runs = [demo(options.out / f"seed{seed}", seed, options.quick) for seed in seeds]
     report("study", figures(runs, [probes(seed, counts) for seed in seeds], counts[1]), ("torch", "diffusers", "numpy"))
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from command_line import Medi, fine
 from medi.core.files import write_json
 from medi.study.settings import find_study
 from medi.training.loop import EARLY, STATE
@@ -100,8 +101,8 @@ def case(name: str) -> Any:
 @pytest.mark.parametrize("name", [case(name) for name in QUICK])
 def test_benchmarks_run_small(name: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = {RUN: runs / "seed0", RUNS: runs}
-    if name == "amibr":  # finished ones are read again
-        write_json(tmp_path / "out" / "quick-0" / "cost.json", {"minutes": 1.0})
+    for folder in {"amibr": ["quick-0"], "study": ["seed0"]}.get(name, []):  # finished ones are read again
+        write_json(tmp_path / "out" / folder / "cost.json", {"minutes": 1.0, "gib": 1.0})
     arguments = [places.get(str(argument), argument) for argument in QUICK[name]]
     found = printed(name, capsys, *arguments, "--quick")
     assert found["topic"] == name
@@ -124,6 +125,16 @@ def test_the_study_of_white_blood_cells_has_the_first_hold_out_of_its_benchmark(
     assert find_study("wbc").holdout.held == drawn[0]
     assert len({pair for holdout in drawn for pair in holdout}) == 12, "every combination is held out in one at least"
     assert all(len({class_ for class_, _ in holdout}) == 3 for holdout in drawn)
+
+
+@pytest.mark.slow
+def test_the_study_starts_the_demo_and_measures_it(medi: Medi, tmp_path: Path) -> None:
+    fine(medi(*script("study").command(tmp_path / "run", 0, True), "--help"))  # which refuses options that are none
+    cost = script("study").cost(["--version"])
+    assert cost["minutes"] > 0
+    assert cost["gib"] > 0
+    with pytest.raises(SystemExit, match="medi nothing ended with 2"):
+        script("study").cost(["nothing"])
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def digest(*key: Key) -> bytes:
 
 def generator(*key: Key) -> np.random.Generator:
     """An independent generator for this key, the same on every machine and in every process."""
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(*key), "little")))
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest(*key), "<u8")))
 
 
 def integer(*key: Key) -> int:

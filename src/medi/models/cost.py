@@ -1,7 +1,6 @@
 """What a network costs: floating-point operations of an image, and how they are said."""
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from medi.cohort.schema import Schema
 from medi.models.denoiser import Denoiser
@@ -23,6 +22,8 @@ def weightless(settings: NetworkSettings, schema: Schema) -> Denoiser:
 
 def gflop_per_image(denoiser: Denoiser) -> float:
     """10^9 floating-point operations of one evaluation of D on one image."""
+    from torch.utils.flop_counter import FlopCounterMode  # brings triton along
+
     device = denoiser.device
     x, sigma = torch.zeros(1, *denoiser.settings.shape, device=device), torch.ones(1, device=device)
     z = torch.zeros(1, denoiser.settings.condition_width, device=device)

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from medi.cohort.phantom.factors import CLOUD, CRACKS, FIELD, STAINS, TISSUES, Scanner, Section, Seeds, Stain, Tissue
 from medi.cohort.phantom.render import render
 from medi.cohort.phantom.tissue import ARRANGEMENTS as PHANTOM_ARRANGEMENTS
-from medi.cohort.phantom.tissue import Frame, Layout, field_frame, jittered, noise, nuclei_maps, slide_tissue
+from medi.cohort.phantom.tissue import Frame, Layout, field_frame, jittered, noise, noises, nuclei_maps, slide_tissue
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
@@ -157,8 +157,8 @@ def section_of(tissue: Tissue, lymphocytes: float, slide: str, sample: str, seed
     rng = generator("families", "section", seed, sample)
     centres, angles, gap, direction = ARRANGEMENTS[tissue.arrangement](rng, tissue, field_frame(size))
     density, cover = nuclei_maps(rng, tissue, centres, angles, lymphocytes, size)
-    cloud, fibre = noise(rng, size, 4.0), noise(rng, size, 1.5, direction, 5.0)
-    chromatin = 1.0 + tissue.chromatin * noise(rng, size, 1.5)
+    cloud, fibre, grain = noises(rng, size, (4.0, 0.0, 1.0), (1.5, direction, 5.0), (1.5, 0.0, 1.0))
+    chromatin = 1.0 + tissue.chromatin * grain
     cracks = 2.0 * (-cloud - CRACKS)
     white = tissue.lumen * np.clip(np.maximum(gap, cracks), 0.0, 1.0) * (1.0 - cover)
     cytoplasm = np.maximum(1.0 + CLOUD * cloud + tissue.fibre * fibre, 0.1) * (1.0 - white)

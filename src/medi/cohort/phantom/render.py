@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -20,6 +21,7 @@ class SlideStain:
     blur: float
 
 
+@lru_cache(maxsize=64)
 def stain_of(slide: str, seed: int) -> SlideStain:
     """What (rendering seed, slide) draws."""
     rng = generator("phantom", "slide stain", seed, slide)

@@ -30,8 +30,8 @@ def cut(class_: str, group: str, slide: str, sample: str, seed: int, size: int) 
     rng = generator("phantom", "tissue", seed, sample)
     centres, angles, gap, direction = ARRANGEMENTS[tissue.arrangement](rng, tissue, field_frame(size))
     density, cover = nuclei_maps(rng, tissue, centres, angles, LYMPHOCYTES[group], size)
-    cloud, fibre = noise(rng, size, 4.0), noise(rng, size, 1.5, direction, 5.0)
-    chromatin = 1.0 + tissue.chromatin * noise(rng, size, 1.5)
+    cloud, fibre, grain = noises(rng, size, (4.0, 0.0, 1.0), (1.5, direction, 5.0), (1.5, 0.0, 1.0))
+    chromatin = 1.0 + tissue.chromatin * grain
     cracks = 2.0 * (-cloud - CRACKS)  # any tissue tears and shrinks
     white = tissue.lumen * np.clip(np.maximum(gap, cracks), 0.0, 1.0) * (1.0 - cover)
     cytoplasm = np.maximum(1.0 + CLOUD * cloud + tissue.fibre * fibre, 0.1) * (1.0 - white)
@@ -189,11 +189,18 @@ def _stamp(ellipses: Float64[np.ndarray, "7 k"], size: int) -> tuple[Map, Map]:
 
 def noise(rng: np.random.Generator, size: int, scale: float, angle: float = 0.0, stretch: float = 1.0) -> Map:
     """Gaussian noise of unit variance, smooth over `scale` micrometres, `stretch` times as far along `angle`."""
+    return noises(rng, size, (scale, angle, stretch))[0]
+
+
+def noises(rng: np.random.Generator, size: int, *smoothed: tuple[float, float, float]) -> Float64[np.ndarray, "n h w"]:
+    """`noise` for each (scale, angle, stretch), all in one transform."""
     from scipy.fft import irfft2, rfft2
 
     padded = size + size // 2  # the transform is periodic: what would wrap round is cut off
-    spectrum = rfft2(rng.standard_normal((padded, padded))) * _smoothing(padded, scale * size / FIELD, angle, stretch)
-    return irfft2(spectrum, s=(padded, padded))[:size, :size]
+    spectra = rfft2(rng.standard_normal((len(smoothed), padded, padded)))
+    for spectrum, (scale, angle, stretch) in zip(spectra, smoothed):
+        spectrum *= _smoothing(padded, scale * size / FIELD, angle, stretch)
+    return irfft2(spectra, s=(padded, padded), overwrite_x=True)[:, :size, :size]
 
 
 @lru_cache(maxsize=64)
