@@ -7,6 +7,11 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medi.models.network import NetworkSettings
+    from medi.training.recipe import Recipe
 
 PRELOADED = ["medi.study.study", "medi.cli.main", "medi.models.denoiser", "torch._dynamo"]
 
@@ -45,16 +50,72 @@ def train_tiny(cohort: Path, out: Path, images: int, pause: float = 0.0) -> int:
     import torch
     from accelerate import PartialState
 
+    torch.set_num_threads(1)
+    _train(cohort, out, lambda done, total: time.sleep(pause), (8, 8), images=images, batch=5)  # unequal shares
+    return PartialState().num_processes
+
+
+def _train(
+    cohort: Path, out: Path, progress: Callable[[int, int], None], channels: tuple[int, ...] = (8,), **changes: object
+) -> None:
     from medi.cohort.table import Cohort
-    from medi.models.network import NetworkSettings
     from medi.training.loop import train
+
+    patches, (network, recipe) = Cohort.load(cohort), tiny_training(channels, **changes)
+    train(patches, out, network, recipe, patches.schema, 5, patches, progress)
+
+
+def tiny_training(channels: tuple[int, ...] = (8,), **changes: object) -> tuple["NetworkSettings", "Recipe"]:
+    """Settings of a tiny network, and of its training."""
+    from medi.models.network import NetworkSettings
     from medi.training.recipe import Recipe
 
+    recipe = Recipe(batch=4, save_every=16, warmup=16, dropout=0.2).changed(**changes)
+    return NetworkSettings(size=8, fold=2, channels=channels, layers=1, groups=2), recipe
+
+
+def train_sharded(cohort: Path, out: Path, settings: dict[str, object]) -> tuple[int, int, int]:
+    """Together with others: train the tiny network with and without sharding, and a sharded one that a signal to the
+    last process alone stops, and that goes on both ways. Where it stopped; how many numbers of the weights, moments and
+    averages this process holds, and of how many.
+    """
+    import shutil
+    import signal
+
+    import torch
+    from accelerate import PartialState
+
+    from medi.cohort.table import Cohort
+    from medi.core.progress import unheard
+    from medi.core.stopping import Stopped
+    from medi.training import loop
+    from medi.training.trainer import Trainer
+
     torch.set_num_threads(1)
-    patches, network = Cohort.load(cohort), NetworkSettings(size=8, fold=2, channels=(8, 8), layers=1)
-    recipe = Recipe(images=images, batch=4, save_every=16, warmup=16, dropout=0.2)
-    train(patches, out, network, recipe, patches.schema, 5, patches, lambda done, total: time.sleep(pause))
-    return PartialState().num_processes
+    loop.ASKED_EVERY = 2
+    state = PartialState(cpu=True)
+
+    def stop(done: int, total: int) -> None:
+        if done == 4 and state.is_last_process:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for name, shard_model in (("plain", False), ("sharded", True)):
+        _train(cohort, out / name, unheard, shard_model=shard_model, **settings)
+    try:
+        _train(cohort, out / "again", stop, shard_model=True, **settings)
+    except Stopped as stopped:
+        ((reached, _),) = stopped.saved
+    if state.is_main_process:
+        shutil.copytree(out / "again", out / "without")
+    state.wait_for_everyone()
+    for name, shard_model in (("again", True), ("without", False)):
+        _train(cohort, out / name, unheard, shard_model=shard_model, **settings)
+    patches, (network, recipe) = Cohort.load(cohort), tiny_training(shard_model=True, **settings)
+    trainer = Trainer(patches, network, recipe, patches.schema, 5)
+    trainer.step()
+    moments = [value for found in trainer.optimizers for entry in found.state.values() for value in entry.values()]
+    held = [value for value in (*trainer.weights, *trainer.ema.average.values(), *moments) if value.ndim]
+    return reached, sum(value.to_local().numel() for value in held), sum(value.numel() for value in held)
 
 
 def medi(*arguments: object) -> None:

@@ -337,7 +337,13 @@ def test_patches_of_another_size_are_refused(cohort: Cohort, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"images": 3, "batch": 4}, {"save_every": 10, "batch": 4}, {"dropout": 1.2}, {"dropout": {"site": -0.1}}]
+    [
+        {"images": 3, "batch": 4},
+        {"shard_model": True, "compile": True},
+        {"save_every": 10, "batch": 4},
+        {"dropout": 1.2},
+        {"dropout": {"site": -0.1}},
+    ]
     + [{"early_average": early, "images": 32, "save_every": 16} for early in (8, 32, -16)],
 )
 def test_impossible_recipes_are_refused(settings: dict) -> None:

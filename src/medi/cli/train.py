@@ -44,6 +44,9 @@ def train(
         typer.Option(help="dB that its round trip must keep; 0 takes any.", show_default="28"),
     ] = None,
     compile: Compile = False,
+    shard_model: Annotated[
+        bool, typer.Option("--shard-model", help="Cut weights and moments among torchrun's processes.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")] = False,
     seed: Seed = 0,
 ) -> None:
@@ -59,6 +62,7 @@ def train(
     chosen = named(preset)
     cohort = training_cohort(packed, "medi train", chosen.network.size)
     changes = given(images=images, batch=batch, micro_batch=micro_batch, compile=compile or None)
+    changes |= given(shard_model=shard_model or None)
     changes |= given(autoencoder=autoencoder, least_psnr=least_psnr)
     recipe = chosen.recipe.changed(**changes, **({"dropout": _dropout(dropout)} if dropout else {}))
     chosen, patches = replace(chosen, recipe=recipe), cohort.where(split="train")

@@ -6,6 +6,8 @@ theta_hat(t) = (gamma + 1) / t^(gamma + 1) * integral_0^t tau^gamma theta(tau) d
 import torch
 from torch import Tensor, nn
 
+from medi.models.sharded import cut, whole
+
 
 class Ema:
     """Averaged fp32 copies of a module's parameters, which it watches; time is counted in images."""
@@ -24,9 +26,10 @@ class Ema:
     @torch.no_grad()
     def load(self, average: dict[str, Tensor]) -> None:
         for name, value in self.average.items():
-            value.copy_(average[name])
+            value.copy_(cut(average[name], value))
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
+        """Give a whole module the average; of one that is sharded all processes call this together."""
         for name, value in module.named_parameters():
-            value.copy_(self.average[name])
+            value.copy_(whole(self.average[name]))

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -82,7 +82,7 @@ def try_updates(chosen: Preset, schema: Schema, updates: int = 3) -> Trial:
     network = network_of(chosen.network, chosen.recipe)
     ground = Ground(training=_noise_of(network.shape)) if network.latent_channels else None
     patches = _patches(schema, chosen.network.size, chosen.recipe.batch)
-    trainer = Trainer(patches, network, chosen.recipe, schema, 0, ground)
+    trainer = Trainer(patches, network, replace(chosen.recipe, shard_model=False), schema, 0, ground)
     _seconds(trainer.step)
     return Trial(min(_seconds(trainer.step) for _ in range(updates)), _largest_memory())
 

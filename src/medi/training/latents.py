@@ -147,7 +147,7 @@ def latents_of(
     if process("WORLD_SIZE", 1) > 1:
         from accelerate import PartialState
 
-        with PartialState().main_process_first():
+        with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
             return _found_or_made(place, pixels, autoencoder, views, progress)
     return _found_or_made(place, pixels, autoencoder, views, progress)
 

@@ -1,7 +1,7 @@
 """Training from the first image to the finished model, resumable bitwise (P4); what it writes survives a kill (P12)."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from medi.core.locks import holding
 from medi.core.memory import keep_freed_memory
 from medi.core.outputs import differences, in_words, plain
 from medi.core.progress import Advance, unheard
+from medi.core.sharding import process
 from medi.core.stopping import Signal, Stopped, noted
 from medi.models.checkpoint import Checkpoint, load_tensors, model_hash, save_model, save_tensors
 from medi.models.first_weights import first_weights_hash
@@ -36,6 +37,7 @@ from medi.training.trainer import Trainer
 MODEL, EARLY, STATE = "model.safetensors", "early.safetensors", "state.safetensors"  # in a model's folder
 SAVE_SECONDS = 300.0  # between two states at most
 ASKED_EVERY = 8  # updates after which several processes agree whether to stop
+ANY_TIME = ("shard_model",)  # settings of a recipe with which a training may go on or not
 COMPARED = ("recipe", "seed", "data", "info", "network", "combinations", "init", "latents")  # entries of a header
 
 
@@ -91,8 +93,10 @@ def train(
     with noted() as training.signal:
         while trainer.images < recipe.images:
             training.advance(progress)
-    trainer.ema.copy_to(trainer.denoiser)
-    save_model(model, trainer.denoiser, replace(checkpoint, images=trainer.images))
+    averaged = trainer.averaged()
+    if trainer.accelerator.is_main_process:
+        save_model(model, averaged, replace(checkpoint, images=trainer.images))
+    trainer.accelerator.wait_for_everyone()
     if training.signal.number is not None:
         raise Stopped([(trainer.images, recipe.images)], training.signal.number)
     return model
@@ -119,8 +123,26 @@ def _check(cohort: Cohort, settings: NetworkSettings, recipe: Recipe, draw: Draw
         cohort.schema.attribute(name)  # refuses what is none, also for CLS, which is trained by the same recipe
     if recipe.tensorboard and find_spec("tensorboard") is None:
         raise MediError("TensorBoard is not installed: pip install 'medi-histo[track]', or leave it out")
+    if recipe.shard_model and process("WORLD_SIZE", 1) < 2:
+        raise MediError(
+            "shard_model cuts a network among several processes, and this is one; start it with "
+            "torchrun --nproc_per_node N, or leave shard_model out"
+        )
     if recipe.sheets and draw is None:
         raise MediError("the recipe wants sheets of samples: give a function that draws them, or set sheets to false")
+    _check_shares(recipe, process("WORLD_SIZE", 1))
+
+
+def _check_shares(recipe: Recipe, processes: int) -> None:
+    """Refuse updates that processes would share in unequally many passes, for each pass waits for all."""
+    at_once = recipe.micro_batch or recipe.batch
+    for size in (recipe.batch, recipe.images % recipe.batch or recipe.batch):
+        passes = {-(-share // at_once) for share in (size // processes, -(-size // processes))}
+        if len(passes) > 1:
+            raise MediError(
+                f"{processes} processes cannot share an update of {size} images in parts of {at_once} evenly; choose "
+                f"images and batch as multiples of {processes}, or fewer processes"
+            )
 
 
 @dataclass
@@ -203,22 +225,23 @@ class _Training:
 
     def _save_if(self, is_time: bool) -> None:
         """Save what is there where it is time to, or where a signal came; that one ends the training."""
-        stops, trainer = self._is_stopped(), self.trainer
+        trainer = self.trainer
+        stops, is_time = self._agreed(self.signal.number is not None, is_time)
         if stops or is_time:
             check_finite(float(self.open.total), trainer.is_finite(), trainer.images)
             self._save()
         if stops:
             raise Stopped([(trainer.images, trainer.recipe.images)], self.signal.number or SIGTERM)
 
-    def _is_stopped(self) -> bool:
-        """Whether a signal came, here or at another of the processes that train together: all stop after one update."""
+    def _agreed(self, *wishes: bool) -> Sequence[bool]:
+        """What is wished here, or at another of the processes that train together: all do it after one update."""
         trainer = self.trainer
         if trainer.accelerator.num_processes == 1:
-            return self.signal.number is not None
+            return wishes
         if trainer.images // trainer.recipe.batch % ASKED_EVERY:
-            return False
-        came = torch.tensor(float(self.signal.number is not None), device=trainer.accelerator.device)
-        return bool(trainer.accelerator.reduce(came, "sum") > 0)
+            return [False] * len(wishes)
+        wished = torch.tensor(wishes, dtype=torch.float32, device=trainer.accelerator.device)
+        return [count > 0 for count in trainer.accelerator.reduce(wished, "sum").tolist()]
 
     def _is_done(self) -> bool:
         return self.trainer.images >= self.trainer.recipe.images
@@ -238,9 +261,11 @@ class _Training:
         `recipe.keep`."""
         trainer, recipe = self.trainer, self.trainer.recipe
         early = trainer.images == recipe.early_average
-        if not ((recipe.keep or early) and trainer.accelerator.is_main_process):
+        if not (recipe.keep or early):
             return
         averaged, described = trainer.averaged(), replace(self.checkpoint, images=trainer.images)
+        if not trainer.accelerator.is_main_process:
+            return
         if early:
             save_model(self.folder / EARLY, averaged, described)
         if recipe.keep:
@@ -250,22 +275,22 @@ class _Training:
                 path.unlink()
 
     def _save(self) -> None:
+        state = self.trainer.state()
         if self.trainer.accelerator.is_main_process:
             reached = {"images": self.trainer.images, "log": [asdict(row) for row in self.log]}
             reached |= {"open": self.open.state()}
-            save_tensors(self.folder / STATE, self.trainer.state(), {**self.checkpoint.config(), **reached})
+            save_tensors(self.folder / STATE, state, {**self.checkpoint.config(), **reached})
             write_log(self.folder, self.log)
         self.saved = time.perf_counter()
 
     def _show(self) -> None:
         """What a person watches while it trains: a sheet of samples, TensorBoard."""
-        trainer = self.trainer
-        if not trainer.accelerator.is_main_process:
-            return
-        if trainer.recipe.sheets and self.draw is not None:
-            image = Image.fromarray(sheet(trainer.averaged(), self.seed, self.draw))
+        trainer, is_first = self.trainer, self.trainer.accelerator.is_main_process
+        averaged = trainer.averaged() if trainer.recipe.sheets else None
+        if is_first and averaged is not None and self.draw is not None:
+            image = Image.fromarray(sheet(averaged, self.seed, self.draw))
             write_atomic(self.folder / "sheets" / f"{trainer.images:012d}.png", lambda path: image.save(path, "PNG"))
-        if trainer.recipe.tensorboard:
+        if is_first and trainer.recipe.tensorboard:
             _to_tensorboard(self.folder / "tensorboard", self.log[-1])
 
 
@@ -323,7 +348,7 @@ def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) ->
     """Refuse what was trained otherwise; what an older file does not say is taken for the same, or for the default of a
     setting that is newer than the file."""
     expected = _comparable(checkpoint.config())
-    defaults = plain({"recipe": asdict(Recipe()), "network": asdict(NetworkSettings())})
+    defaults = _comparable({"recipe": asdict(Recipe()), "network": asdict(NetworkSettings())})
     known = {key: value for key, value in _comparable(saved).items() if key in expected}
     found = {key: defaults[key] | value if key in defaults else value for key, value in known.items()}
     changes = [change for key, value in found.items() for change in differences(key, value, expected[key])]
@@ -336,6 +361,8 @@ def _check_same(path: Path, saved: Mapping[str, Any], checkpoint: Checkpoint) ->
 def _comparable(header: Mapping[str, Any]) -> Mapping[str, Any]:
     """The entries of a header that make a training another one."""
     found = {key: header[key] for key in (*COMPARED, "conditions") if key in header}
+    if "recipe" in found:
+        found["recipe"] = {name: value for name, value in found["recipe"].items() if name not in ANY_TIME}
     if "schema" in header:
         schema = Schema.from_dict(header["schema"])
         found["conditions"] = {a.name: a.levels for a in schema.conditions}

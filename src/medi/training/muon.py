@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medi.models.sharded import cut, whole
+
 QUINTIC = (3.4445, -4.7750, 2.0315)  # p(x) = a x + b x^3 + c x^5 drives singular values to about 1 (ibid.)
 STEPS = 5
 
@@ -21,6 +23,7 @@ class Muon(torch.optim.Optimizer):
 
     An update of an a x b matrix is scaled by 0.2 sqrt(max(a, b)): its entries then move as far as AdamW's, whose
     learning rates and weight decay serve here too (Liu et al., "Muon is scalable for LLM training", 2025, section 2.2).
+    Gradients are used up. Of sharded weights each process has the whole gradient, shape by shape, and moves its part.
     """
 
     def __init__(
@@ -40,15 +43,16 @@ class Muon(torch.optim.Optimizer):
                     self.state[weight]["momentum"] = torch.zeros_like(weight)
             averages = [self.state[weight]["momentum"] for weight in weights]
             torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
-            ahead = torch._foreach_lerp(gradients, averages, group["momentum"])  # Nesterov's
+            torch._foreach_lerp_(gradients, averages, group["momentum"])  # Nesterov's
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             alike = defaultdict(list)
-            for weight, update in zip(weights, ahead):
+            for weight, update in zip(weights, gradients):
                 alike[weight.flatten(1).shape].append((weight, update))
             for shape, pairs in alike.items():
-                moves = orthogonal(torch.stack([update.flatten(1) for _, update in pairs]))
+                moves = orthogonal(torch.stack([whole(update).flatten(1) for _, update in pairs]))
                 for (weight, _), move in zip(pairs, moves):
-                    weight.add_(move.view_as(weight), alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
+                    step = cut(move.view(weight.shape), weight)
+                    weight.add_(step, alpha=-group["lr"] * 0.2 * math.sqrt(max(shape)))
 
 
 def orthogonal(matrices: Float[Tensor, "n a b"]) -> Float[Tensor, "n a b"]:

@@ -37,6 +37,8 @@ class Recipe:
     worse model of autoguidance; 0 is none.
     autoencoder: "diffusers:FOLDER" or "taef2:FOLDER", whose latents are denoised (`medi.models.autoencoder`); "" is
     pixels. least_psnr: dB that its round trip of the training patches must keep, or it is refused; 0 takes any.
+    shard_model: cut weights, moments and averages among the processes that train together, in place of all of them in
+    each; the update and the files stay the same, and a training may go on with or without it. It needs torchrun.
     init: the model file whose weights the network begins with (`medi.models.first_weights`); "" draws them from the
     seed. Conditions are always learned anew.
 
@@ -77,6 +79,7 @@ class Recipe:
     init: str = ""
     autoencoder: str = ""
     least_psnr: float = 28.0
+    shard_model: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:
@@ -88,6 +91,8 @@ class Recipe:
                 f"early_average must be a multiple of save_every, {self.save_every}, and less than images, "
                 f"{self.images}, not {self.early_average}"
             )
+        if self.shard_model and self.compile:
+            raise MediError("shard_model and compile do not go together; leave one of them out")
         rates = self.dropout.values() if isinstance(self.dropout, dict) else [self.dropout]
         if not all(0 <= rate <= 1 for rate in rates):
             raise MediError(f"dropout is a share of draws, 0 to 1, not {self.dropout}")

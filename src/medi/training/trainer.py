@@ -18,6 +18,7 @@ from medi.models.denoiser import Denoiser
 from medi.models.ema import Ema
 from medi.models.first_weights import begin_with
 from medi.models.network import NetworkSettings
+from medi.models.sharded import cut, gathered, shard, whole
 from medi.models.space import Space
 from medi.training.cuda_graph import Recorded
 from medi.training.data import Batch, Batches
@@ -69,8 +70,7 @@ class Trainer:
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.recipe, self.images, self.ground = recipe, 0, ground or Ground()
         self.denoiser = fresh_denoiser(settings, schema, seed, recipe.init, self.ground.space)
-        loss = torch.compile(DenoisingLoss(self.denoiser)) if recipe.compile else DenoisingLoss(self.denoiser)
-        self.loss, *self.optimizers = self.accelerator.prepare(loss, *optimizers(self.denoiser, recipe))
+        self.loss, self.optimizers = self._prepared(DenoisingLoss(self.denoiser))
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
         self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed, self.ground.training)
@@ -79,6 +79,15 @@ class Trainer:
         if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
             threads = min(LOADER_THREADS, max(1, cores() // self.accelerator.num_processes))
             self.ahead = Ahead(partial(self.batches, device=torch.device("cpu")), Batch.join, threads)
+
+    def _prepared(self, loss: nn.Module) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+        """The loss and its optimisers for the processes that train together, each with all weights or its part."""
+        if self.recipe.shard_model:
+            shard(loss, self.accelerator.device.type, self.accelerator.num_processes)
+            return loss, optimizers(self.denoiser, self.recipe)
+        made = torch.compile(loss) if self.recipe.compile else loss
+        loss, *found = self.accelerator.prepare(made, *optimizers(self.denoiser, self.recipe))
+        return loss, found
 
     def step(self) -> Float[Tensor, ""]:
         """One update on the next batch; returns its loss, still on the device."""
@@ -102,9 +111,11 @@ class Trainer:
     def _passes(self, parts: list[Counters], following: list[Counters]) -> Float[Tensor, ""]:
         """The loss of all parts together, its gradient left at the weights."""
         loss = torch.zeros((), device=self.accelerator.device)
+        own, size = sum(map(len, parts)), min(self.recipe.batch, self.recipe.images - self.images)
+        weight = own * self.accelerator.num_processes / size  # of this process, as gradients are averaged: 1, or nearly
         for part, after in zip(parts, following):
-            share = self.loss_of(self._batch(part, after)) * (len(part) / sum(map(len, parts)))
-            self.accelerator.backward(share)
+            share = self.loss_of(self._batch(part, after)) * (len(part) / own)
+            self.accelerator.backward(share * weight)
             loss += share.detach()
         return loss
 
@@ -131,7 +142,7 @@ class Trainer:
     def _clip(self) -> None:
         """Shorten the gradient to `recipe.clip`. A CPU sees for itself whether there is anything to do; a GPU would
         have to be waited for."""
-        if self.accelerator.device.type != "cpu":
+        if self.accelerator.device.type != "cpu" or self.recipe.shard_model:
             self.accelerator.clip_grad_norm_(self.weights, self.recipe.clip)
             return
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
@@ -157,7 +168,8 @@ class Trainer:
         return self.batches(counters, device) if self.ahead is None else self.ahead(counters, following).to(device)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next step depends on, by name."""
+        """Every tensor that the next step depends on, by name; where several processes train together, only the first
+        has them all, and all call this."""
         moments = {weight: entry for optimizer in self.optimizers for weight, entry in optimizer.state.items()}
         flat = {
             f"optimizer.{i}.{key}": value
@@ -165,10 +177,13 @@ class Trainer:
             for key, value in moments.get(weight, {}).items()
         }
         weights = {f"weights.{name}": value for name, value in self.denoiser.state_dict().items()}
-        return weights | flat | {f"ema.{name}": value for name, value in self.ema.average.items()}
+        averages = {f"ema.{name}": value for name, value in self.ema.average.items()}
+        return gathered(weights | flat | averages, self.accelerator.is_main_process)
 
     def load(self, state: dict[str, Tensor], images: int) -> None:
-        self.denoiser.load_state_dict(_under(state, "weights."))
+        held = self.denoiser.state_dict()
+        saved = {name: cut(value, held.get(name, value)) for name, value in _under(state, "weights.").items()}
+        self.denoiser.load_state_dict(saved)
         self.ema.load(_under(state, "ema."))
         moments = _under(state, "optimizer.")
         at = {weight: i for i, weight in enumerate(self.weights)}
@@ -176,24 +191,26 @@ class Trainer:
             for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
                 for key, value in _under(moments, f"{at[weight]}.").items():  # in the weight's memory layout
                     kept = torch.empty_like(weight, requires_grad=False) if value.ndim else torch.empty_like(value)
-                    optimizer.state[weight][key] = kept.to(weight.device).copy_(value)
+                    optimizer.state[weight][key] = kept.to(weight.device).copy_(cut(value, kept))
         self.images = images
 
     def averaged(self) -> Denoiser:
-        """A denoiser with the averaged weights, on this process's device."""
+        """A whole denoiser with the averaged weights, on this process's device; all processes call this together."""
         made = fresh_denoiser(self.denoiser.settings, self.denoiser.schema, 0, space=self.ground.space)
         made = made.to(self.accelerator.device)
         self.ema.copy_to(made)
+        for name, value in made.named_buffers():
+            value.copy_(self.denoiser.get_buffer(name))
         return made
 
     def is_finite(self) -> bool:
         """Whether every weight and its average is a finite number."""
-        sums = [value.detach().float().sum() for value in (*self.weights, *self.ema.average.values())]
+        sums = [whole(value.detach().float().sum()) for value in (*self.weights, *self.ema.average.values())]
         return bool(torch.stack(sums).isfinite().all())
 
     def gflop_per_image(self) -> float:
         """10^9 floating-point operations of one image's forward and backward pass, the latter counted as two."""
-        return 3 * gflop_per_image(self.denoiser)
+        return 3 * gflop_per_image(self.averaged() if self.recipe.shard_model else self.denoiser)
 
     @torch.inference_mode()
     def validation_loss(self, cohort: Cohort, batch: int = 64) -> float:
