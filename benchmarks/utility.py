@@ -272,10 +272,10 @@ def stain_arm(
     return Arm(name, changed, tests=moved)
 
 
-def stain_seconds(folder: Path) -> dict[str, float]:
-    """CPU seconds per 1,000 patches, stained and embedded."""
+def stain_seconds(folder: Path, most: int) -> dict[str, float]:
+    """CPU seconds per 1,000 patches, stained and embedded, from `most` patches at most."""
     train, found = material(folder)[2]["train"], {}
-    some, chosen = train.select(np.arange(min(1000, len(train)))), encoder("colour-texture")
+    some, chosen = train.select(np.arange(min(most, len(train)))), encoder("colour-texture")
     for name in STAIN:
         transform = STAINS[name](train.images[:], 0).apply
         start = time.process_time()
@@ -291,14 +291,14 @@ def like(pool: Embedded, wanted: pd.DataFrame) -> Embedded:
     return pool.take((rank < pool.table.set_index(list(OVER)).index.map(needed).fillna(0)).to_numpy(dtype=bool))
 
 
-def runs(folders: list[Path], kept: Kept, parts: Parts) -> dict[str, dict[str, Any]]:
+def runs(folders: list[Path], kept: Kept, parts: Parts, most: int) -> dict[str, dict[str, Any]]:
     found = pd.concat([run(folder, kept, parts) for folder in folders], ignore_index=True)
     write_table(kept.folder / "utility.parquet", found)
     show = found[(found["scope"] == "all") & (found["metric"] == "balanced_accuracy_difference")]
     print(show[["run", "split", "arm", "against", "value", "low", "high", "p_adjusted"]].to_string())
     unseen = found[(found["split"] == "unseen") & (found["scope"] == "all")]
     n, made = len(folders), {}
-    for name, value in kept.json("stain-seconds", partial(stain_seconds, folders[0])).items():
+    for name, value in kept.json("stain-seconds", partial(stain_seconds, folders[0], most)).items():
         made[f"stain_{name}"] = figure([value], "CPU s per 1,000 patches", None, 1, "stained and embedded, 32 px")
     for metric, unit in (("balanced_accuracy", ""), ("gap_closed", "")):
         for arm, rows in unseen[unseen["metric"] == metric].groupby("arm", sort=False):
@@ -326,7 +326,7 @@ def main() -> None:
     parts: Mapping[str, Any] = {
         "coverage": lambda: coverage(10 if options.quick else 600),
         "speed": lambda: speed(kept, options.quick),
-        "runs": lambda: runs(options.folders, kept, QUICK if options.quick else PARTS),
+        "runs": lambda: runs(options.folders, kept, *((QUICK, 16) if options.quick else (PARTS, 1000))),
     }
     report("utility", parts[options.part](), ("numpy", "scikit-learn"))
 

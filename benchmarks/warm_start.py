@@ -14,7 +14,7 @@ Models stay in --out. The last line is one JSON object; spreads are over seeds.
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ from medi.training.loop import train
 
 ENCODERS = ("colour-texture", "imagenet")
 OVER = ("class", "site")
-EVERY = [(class_, site) for site in phantom.SITES for class_ in phantom.CLASSES]
+Pairs = Sequence[tuple[str, str]]
+EVERY: Pairs = [(class_, site) for site in phantom.SITES for class_ in phantom.CLASSES]
+QUICK: Pairs = EVERY[: 2 * len(phantom.CLASSES)]
 
 
 def arm_of(text: str) -> tuple[str, Mapping[str, Any]]:
@@ -71,9 +73,9 @@ def cohort_of(study: StudySettings, seed: int) -> tuple[Cohort, frozenset[tuple[
     return replace(cohort, table=found.apply(cohort.table)), frozenset(found.held_out)
 
 
-def plan(n: int, seed: int) -> pd.DataFrame:
-    """n rows of every combination, the demographic group by chance."""
-    names = [(class_, site, f"{class_} {site} {i}") for class_, site in EVERY for i in range(n)]
+def plan(pairs: Pairs, n: int, seed: int) -> pd.DataFrame:
+    """n rows of each combination, the demographic group by chance."""
+    names = [(class_, site, f"{class_} {site} {i}") for class_, site in pairs for i in range(n)]
     table = pd.DataFrame(names, columns=["class", "site", "sample_id"])
     groups = generator("warm start", seed).choice(phantom.GROUPS, len(table))
     return table.assign(noise_id=table["sample_id"], group=groups)
@@ -88,7 +90,9 @@ def timed(folder: Path, work: Callable[[Path], Path]) -> tuple[Path, float]:
     return model, json.loads(keeper.read_text(encoding="utf-8"))
 
 
-def images_of(arm: str, study: StudySettings, cohort: Cohort, seed: int, n: int, out: Path) -> tuple[Cohort, float]:
+def images_of(
+    arm: str, study: StudySettings, cohort: Cohort, seed: int, pairs: Pairs, n: int, out: Path
+) -> tuple[Cohort, float]:
     """The images of one arm, and the processor seconds of its training, that of the classifier included."""
     patches, guide, judging = cohort.where(split="train"), None, 0.0
     home = out / f"model-{content_hash(study.network, study.training)}-{seed}"
@@ -96,16 +100,16 @@ def images_of(arm: str, study: StudySettings, cohort: Cohort, seed: int, n: int,
     if study.sampling.guidance.classifier:
         home = out / f"classifier-{content_hash(study.classifier)}-{seed}"
         guide, judging = timed(home, lambda f: train_classifier(patches, f, study.classifier, seed))
-    made = generate(model, plan(n, seed), out / f"{arm}-{seed}", seed, study.sampling, classifier=guide)
+    made = generate(model, plan(pairs, n, seed), out / f"{arm}-{seed}", seed, study.sampling, classifier=guide)
     assert made is not None, "this process alone samples all batches"
     return made, seconds + judging
 
 
 def measured(
-    arms: Mapping[str, Cohort], seed: int, n: int, cohort: Cohort, held: frozenset[tuple[str, ...]]
+    arms: Mapping[str, Cohort], seed: int, pairs: Pairs, n: int, cohort: Cohort, held: frozenset[tuple[str, ...]]
 ) -> pd.DataFrame:
     """A row per encoder, arm, combination and figure: shown as asked (class, site), distance, its floor."""
-    sets = {name: phantom.fresh(EVERY, n, seed, name) for name in ("crossed", "reference", "floor")} | dict(arms)
+    sets = {name: phantom.fresh(pairs, n, seed, name) for name in ("crossed", "reference", "floor")} | dict(arms)
     tables = []
     for name in ENCODERS:
         extractor = encoder(name)
@@ -146,7 +150,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few patches, images and updates")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    options.n = 4 if options.quick else options.n
+    options.n, pairs = (4, QUICK) if options.quick else (options.n, EVERY)
     base, tables, seconds = embedded_study(options.quick), [], dict[str, list[float]]()
     if options.quick:
         base = changed(base, {"images": 256, "save_every": 256, "warmup": 16})
@@ -154,10 +158,10 @@ def main() -> None:
         cohort, held = cohort_of(base, seed)
         made = {}
         for name, wanted in options.arm or [("demo", {})]:
-            made[name], took = images_of(name, changed(base, wanted), cohort, seed, options.n, options.out)
+            made[name], took = images_of(name, changed(base, wanted), cohort, seed, pairs, options.n, options.out)
             seconds.setdefault(name, []).append(took)
             print(f"seed {seed}, {name}: trained in {took:,.0f} processor seconds", flush=True)
-        tables.append(measured(made, seed, options.n, cohort, held))
+        tables.append(measured(made, seed, pairs, options.n, cohort, held))
         pd.concat(tables).to_csv(options.out / "figures.csv", index=False)
     found = dict(figures(pd.concat(tables), options.n))
     for name, took in seconds.items():

@@ -34,6 +34,7 @@ COLORS = {  # variable of report.css -> its value on a light page
 }
 STYLE = {
     "text.parse_math": False,  # a $ in a level's name is a $
+    "font.family": "DejaVu Sans",  # matplotlib's own; for "sans-serif", ten fonts are looked for at every text
     "font.size": 9,
     "text.color": COLORS["ink"],
     "axes.labelcolor": COLORS["muted"],

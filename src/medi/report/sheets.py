@@ -12,6 +12,7 @@ from medi.figures import mosaic
 
 ROWS, COLUMNS = 8, 12
 GAP, ZOOM = 12, 2  # pixels between the halves; pixels of the sheet per pixel of a patch
+PACKED = 4  # of 9: half the time of 6, which is Pillow's own, and half a per cent more bytes
 WHITE = 255
 
 
@@ -39,4 +40,4 @@ def _grid(cohort: Cohort, attribute: str, level: str) -> UInt8[np.ndarray, "y x 
 def _write(path: Path, halves: list[UInt8[np.ndarray, "y x 3"]]) -> Path:
     gap = np.full((halves[0].shape[0], GAP, 3), WHITE, dtype=np.uint8)
     whole = np.concatenate([halves[0], gap, halves[1]], axis=1).repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
-    return write_atomic(path, lambda temporary: Image.fromarray(whole).save(temporary, "PNG"))
+    return write_atomic(path, lambda temporary: Image.fromarray(whole).save(temporary, "PNG", compress_level=PACKED))
