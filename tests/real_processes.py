@@ -40,6 +40,17 @@ def ended(process: BaseProcess, seconds: float = 300) -> int | None:
     return process.exitcode
 
 
+def on_node(command: list[str], function: Callable[..., object], *arguments: object) -> None:
+    """Be one of the nodes of torchrun's command, whose processes call a function in place of what the command calls."""
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
+
+    config = config_from_args(parse_args(command[command.index("torch.distributed.run") + 1 :]))[0]
+    config.start_method = "fork"
+    (together,) = elastic_launch(config, function)(*arguments).values()
+    assert together == config.max_nodes
+
+
 def _call(function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
     os.environ.update(environment)
     function(*arguments)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from command_line import fine, here, refused
 from medi.core.files import file_hash, read_json
@@ -71,8 +72,8 @@ def images(home: Path, model: str = "medi") -> int:
     return header_of(state)["images"] if state.exists() else 0
 
 
-def job_id(home: Path, name: str) -> str:
-    ledger = Ledger.read(home / "run")
+def job_id(home: Path, name: str, run: str = "run") -> str:
+    ledger = Ledger.read(home / run)
     assert ledger is not None
     return next(entry.id for entry in ledger.jobs if entry.name == name)
 
@@ -91,9 +92,11 @@ def row(home: Path, job: str) -> str:
 
 def test_what_slurm_refuses_is_one_line_with_the_remedy(home: Path) -> None:
     command = ("run", home / "study.yaml", "--out", home / "run", "--on", "slurm", "--cpus", 1)
-    refused(here(*command, "--partition", "nope"), "prepare", "nvalid partition", "choose one of first, short, work")
+    refused(
+        here(*command, "--partition", "nope"), "prepare", "nvalid partition", "choose one of first, pair, short, work"
+    )
     refused(here(*command, "--gpus", 1), "models-cls", "generic resource", "lower --gpus")
-    refused(here(*command, "--mem", "900G"), "prepare", "lower --gpus, --cpus or --mem")
+    refused(here(*command, "--mem", "900G"), "prepare", "lower --gpus, --cpus, --mem or --nodes")
     assert queue(home) == {}, "nothing stays submitted"
     assert Ledger.read(home / "run") is None
 
@@ -172,3 +175,23 @@ def test_the_results_are_those_of_one_process(home: Path, monkeypatch: pytest.Mo
     apart = [name for name in names if file_hash(home / "run" / name) != file_hash(home / "plain" / name)]
     assert apart == []
     assert read_json(home / "run" / "results.json") == read_json(home / "plain" / "results.json")
+
+
+def test_a_training_works_on_two_nodes_and_equals_that_of_one_p4(home: Path) -> None:
+    """Up to the order of summation: torchrun on each node, a process each, which meet on the first one."""
+    if asked("sinfo", "-h", "-p", "pair", "-t", "idle", "-o", "%D").strip() != "2":
+        pytest.skip("this Slurm lets no second slurmd run on one machine")
+    small = {**STUDY, "training": {"images": 160, "batch": 16, "save_every": 160, "precision": "fp32"}}
+    (home / "small.yaml").write_text(yaml.safe_dump(small))
+    command = ("run", home / "small.yaml", "--on", "slurm", "--cpus", 1, "--shards", 1, "--partition", "pair")
+    refused(here(*command, "--nodes", 3, "--out", home / "three"), "--nodes 3: the partition pair has 2")
+    assert not (home / "three").exists()
+    for name, nodes in (("one", 1), ("two", 2)):
+        fine(here(*command, "--nodes", nodes, "--out", home / name))
+    models = [home / name / "models" / "medi" / "model.safetensors" for name in ("one", "two")]
+    until(lambda: all(path.exists() for path in models))
+    one, two = (load_file(path) for path in models)
+    assert max(float((two[name] - value).abs().max()) for name, value in one.items()) < 1e-4
+    assert len(list((home / "two" / "jobs").glob(f"{job_id(home, 'models-medi', 'two')}_*_log.out"))) == 2
+    for name in ("one", "two"):
+        fine(here("status", home / name, "--cancel"))

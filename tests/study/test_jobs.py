@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch.distributed.launcher.api import LaunchConfig
+from torch.distributed.run import config_from_args, parse_args
 
 from command_line import Medi, fine, refused
 from medi.cohort import phantom
@@ -19,7 +21,7 @@ from medi.core.progress import Silent
 from medi.core.threads import cores
 from medi.study import slurm
 from medi.study.context import Study
-from medi.study.jobs import Job, Machine, Means, Needs, Task, left, plan, startable, threads
+from medi.study.jobs import Job, Machine, Means, Needs, Task, left, meeting, plan, startable, threads
 from medi.study.ledger import LOCAL, SLURM, Entry, Ledger, last_words, note, outcome
 from medi.study.local import _failed, environment, launch, run_here
 from medi.study.parts import MEASURE, PREPARE, done_parts, prepare, prepared
@@ -57,6 +59,64 @@ def test_a_study_is_jobs_with_what_each_waits_for() -> None:
     ]
     together = jobs["models-cls"].tasks[0].command("py")
     assert together[:6] == ["py", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def test_a_training_on_several_nodes_is_torchrun_on_each() -> None:
+    """Read as torchrun reads it: the processes of all nodes meet on the first one."""
+    jobs = {job.name: job for job in plan(find_study("quick"), COMMAND, Means(gpus=4, nodes=2))}
+    assert {name: job.needs.nodes for name, job in jobs.items() if job.needs.nodes > 1} == dict.fromkeys(
+        ("models-cls", "models-medi"), 2
+    )
+    command = jobs["models-medi"].tasks[0].command("py")
+    for is_first in (True, False):
+        config, _, words = of_torchrun(meeting(command, "node7", 20_012, is_first))
+        assert (config.min_nodes, config.max_nodes, config.nproc_per_node, config.max_restarts) == (2, 2, 4, 0)
+        assert (config.rdzv_backend, config.rdzv_endpoint) == ("c10d", "node7:20012")
+        assert config.rdzv_configs["is_host"] == str(int(is_first))
+        assert words[-4:] == ["--part", "models/medi", "--device", "cuda"]
+    on_cpu = plan(find_study("quick"), COMMAND, Means(nodes=2))[1].tasks[0].command("py")
+    assert of_torchrun(meeting(on_cpu, "node7", 1, True))[0].nproc_per_node == 1
+
+
+def of_torchrun(command: list[str]) -> tuple[LaunchConfig, object, list[str]]:
+    assert command[:3] == ["py", "-m", "torch.distributed.run"]
+    return config_from_args(parse_args(command[3:]))
+
+
+def test_a_network_is_cut_among_several_processes_alone() -> None:
+    wanted = StudySettings.model_validate({"training": {"shard_model": True}})
+    for means in (Means(), Means(gpus=1)):
+        with pytest.raises(MediError, match=r"training\.shard_model cuts a network among several processes"):
+            plan(wanted, COMMAND, means)
+    for means in (Means(gpus=2), Means(nodes=2), Means(gpus=1, nodes=2)):
+        assert plan(wanted, COMMAND, means)
+
+
+def test_more_nodes_than_a_partition_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """sbatch takes such jobs, and they wait for ever. A partition has a line for each state of its nodes."""
+    monkeypatch.setattr(slurm, "_asked", lambda *command: "short*|1\nlong|2\nlong|1\nlarge|8\n")
+    with pytest.raises(MediError, match=r"--nodes 4: the partition short has 1; .* another --partition \(large\)"):
+        slurm.check_nodes(4, Place())
+    with pytest.raises(MediError, match="--nodes 4: the partition long has 3; lower --nodes"):
+        slurm.check_nodes(4, Place("long"))
+    slurm.check_nodes(3, Place("long"))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_each_node_executes_its_part_and_the_first_one_speaks(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in (("PROCID", number), ("JOB_ID", 30_007), ("JOB_NODELIST", "node[7-8]")):
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    started = list[list[str]]()
+    monkeypatch.setattr(slurm, "_asked", lambda *command: "node7\nnode8\n" if command[1] == "show" else "")
+    monkeypatch.setattr(slurm.subprocess, "Popen", lambda command: started.append(command))
+    monkeypatch.setattr(slurm, "_ended", lambda process, heard: 3)
+    command = Task(Job("models-cls", ("run",), needs=Needs(nodes=2))).command("py")
+    with pytest.raises(SystemExit, match="3"):
+        slurm.carry(command, str(tmp_path), "models-cls")
+    assert started == [meeting(command, "node7", 20_007, number == 0)]
+    assert (outcome(tmp_path, "models-cls") is not None) == (number == 0)
 
 
 def test_jobs_follow_what_the_study_asks_for() -> None:
@@ -166,11 +226,11 @@ def test_a_process_of_a_job_prints_to_its_log(tmp_path: Path) -> None:
 
 def test_what_slurm_says_becomes_a_remedy() -> None:
     said = "sbatch: error: Batch job submission failed: Requested node configuration is not available"
-    assert refusal(
-        said
-    ) == "Requested node configuration is not available; no node there has so much; lower --gpus, " + (
-        "--cpus or --mem"
-    )
+    remedy = "no node there has so much, or there are fewer; lower --gpus, --cpus, --mem or --nodes"
+    assert refusal(said) == f"Requested node configuration is not available; {remedy}"
+    said = "sbatch: error: Batch job submission failed: Node count specification invalid"
+    assert "fewer nodes; lower --nodes, or choose another --partition of a" in refusal(said, ["a"])
+    assert "lower --nodes or change --partition" in explained(Queued("PENDING", "(PartitionNodeLimit)"))
     assert refusal("sbatch: error: invalid partition specified: x", ["a", "b"]).endswith(
         "choose one of a, b with --partition"
     )
@@ -186,6 +246,9 @@ def test_a_job_of_slurm_is_asked_for_what_it_needs() -> None:
     assert (found["gpus_per_node"], found["cpus_per_task"], found["time"], found["partition"]) == (2, 8, 60, "gpu")
     assert found["additional_parameters"]["signal"] == "TERM@120"
     assert found["additional_parameters"]["mem"] == "32G"
+    assert not {"nodes", "ntasks_per_node"} & set(found)
+    several = parameters(Job("models-cls", (), needs=Needs(nodes=3)), Place(), [])
+    assert (several["nodes"], several["ntasks_per_node"]) == (3, 1), "torchrun starts the processes of a node itself"
     short = parameters(Job("a", (), needs=Needs(minutes=1)), Place(), [])
     assert short["additional_parameters"]["signal"] == "TERM@15", "a signal at once would never let it work"
     assert not {"dependency", "gpus_per_node", "partition", "account"} & set(short)

@@ -1,5 +1,6 @@
 """Training by real processes: killed for good, and two at once."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.models.checkpoint import load_model, load_tensors
 from medi.models.network import NetworkSettings
+from medi.study.jobs import Job, Needs, Task, meeting
 from medi.training.loop import _check_shares, train
 from medi.training.recipe import Recipe
 from medi.training.trainer import fresh_denoiser
-from real_processes import begin, ended, preload, server, tiny_training, train_sharded, train_tiny
+from real_processes import begin, ended, on_node, preload, server, tiny_training, train_sharded, train_tiny
 
 preload("torch.distributed.fsdp")
 
@@ -85,13 +87,15 @@ def test_killed_three_times_ends_with_the_same_weights_p4_p12(patches: Path, tmp
 
 @pytest.mark.slow
 def test_two_processes_equal_one_p4(patches: Path, tmp_path: Path) -> None:
-    """The same batches, learning rates and average, by gloo: equal up to the order of summation. torchrun's launcher,
-    with processes that have imported torch already."""
-    server()
-    config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="forkserver")
+    """The same batches, learning rates and average, by gloo: equal up to the order of summation. A process on each of
+    two nodes, as a job of Slurm begins them, by torchrun's launcher with processes that have imported torch."""
+    command = Task(Job("models-medi", ("run",), needs=Needs(nodes=2))).command()
+    with socket.create_server(("localhost", 0)) as found:
+        port = found.getsockname()[1]
+    places = [meeting(command, "localhost", port, is_first) for is_first in (True, False)]
+    nodes = [begin(on_node, place, train_tiny, patches, tmp_path / "two", 48) for place in places]
     others = [begin(train_tiny, patches, tmp_path / name, images) for name, images in (("one", 48), ("fewer", 44))]
-    assert elastic_launch(config, train_tiny)(patches, tmp_path / "two", 48) == {0: 2, 1: 2}
-    assert [ended(process) for process in others] == [0, 0]
+    assert [ended(process) for process in (*nodes, *others)] == [0, 0, 0, 0]
     one, two, fewer = (weights(tmp_path / name) for name in ("one", "two", "fewer"))
     apart = max(float((two[name] - value).abs().max()) for name, value in one.items())
     update = max(float((fewer[name] - value).abs().max()) for name, value in one.items())

@@ -22,7 +22,7 @@ PLACES = ("local", "slurm")
 HEEDED = {  # which places heed an option
     "workers": ("local",),
     "shards": PLACES,
-    **dict.fromkeys(("gpus", "cpus", "time", "mem", "partition", "account"), ("slurm",)),
+    **dict.fromkeys(("gpus", "nodes", "cpus", "time", "mem", "partition", "account"), ("slurm",)),
 }
 
 
@@ -44,6 +44,7 @@ PartShard = Annotated[str, _option("With --part: share I of N.", "I/N", "0/1")]
 Workers = Annotated[int | None, _option("Processes at once, with local.", None, "one a core, or a GPU", min=1)]
 Shards = Annotated[int | None, _option("Tasks that share samples and features.", None, "4, or --workers", min=1)]
 Gpus = Annotated[int, _option("GPUs of each training, with slurm.", None, True, min=0)]
+Nodes = Annotated[int, _option("Machines of each training, with slurm; GPUs are of each.", None, True, min=1)]
 Cpus = Annotated[int, _option("Cores of each task, with slurm.", None, True, min=1)]
 Time = Annotated[str, _option("Limit of each job: hours:minutes:seconds, days-hours or minutes.", "T", True)]
 Mem = Annotated[str, _option("Memory of each task, such as 16G.", "M", "the cluster's")]
@@ -61,6 +62,7 @@ class Asked:
     workers: int | None = None
     shards: int | None = None
     gpus: int = 0
+    nodes: int = 1
     cpus: int = 4
     time: str = "24:00:00"
     mem: str = ""
@@ -107,7 +109,7 @@ def planned(settings: "StudySettings", asked: Asked) -> "list[Job]":
 
     if asked.mem and not re.fullmatch(r"\d+[KMGT]?", asked.mem):
         raise MediError(f"--mem {asked.mem!r}: expected a number with K, M, G or T, such as 16G")
-    means = Means(asked.shards or 4, asked.gpus, asked.cpus, asked.mem, minutes(asked.time))
+    means = Means(asked.shards or 4, asked.gpus, asked.cpus, asked.mem, minutes(asked.time), asked.nodes)
     if asked.on == "local":
         means = this_machine(asked.workers).means(asked.shards)
     return plan(settings, asked.command, means, asked.redo)
@@ -117,16 +119,17 @@ def begin(settings: "StudySettings", asked: Asked, out: Path) -> None:
     """Run the jobs here but for the last, or submit all; those of parts that are done are left out."""
     from medi.study.jobs import left
     from medi.study.parts import MEASURE, done_parts
-    from medi.study.slurm import Place, check_slurm, submit
+    from medi.study.slurm import Place, check_nodes, check_slurm, submit
     from medi.study.stages import holds_run
     from medi.study.study import check, opened
     from medi.study.upkeep import LOG
 
     terminal = Terminal(keep=out / LOG)
-    jobs = planned(settings, asked)
+    jobs, place = planned(settings, asked), Place(asked.partition, asked.account)
     check(settings)
     if asked.on == "slurm":
         check_slurm()
+        check_nodes(asked.nodes, place)
     if holds_run(out) and not asked.redo:
         jobs = left(jobs, done_parts(settings, opened(settings, out, terminal, redo=False)))
     if asked.on == "local":
@@ -135,7 +138,7 @@ def begin(settings: "StudySettings", asked: Asked, out: Path) -> None:
         run_here([job for job in jobs if job.name != MEASURE], out, this_machine(asked.workers), terminal)
         return
     terminal.open_log()
-    ledger = submit(jobs, out, Place(asked.partition, asked.account))
+    ledger = submit(jobs, out, place)
     for entry in ledger.jobs:
         say(f"{entry.name}: submitted as {entry.id}{f', {entry.shards} tasks' if entry.shards > 1 else ''}")
 
@@ -143,12 +146,12 @@ def begin(settings: "StudySettings", asked: Asked, out: Path) -> None:
 def show_plan(jobs: "Sequence[Job]") -> None:
     """A row per job, then the commands, ready to be typed."""
     table = Table(title="jobs", title_justify="left")
-    for name in ("job", "after", "tasks", "cores", "GPUs", "memory", "time"):
-        table.add_column(name, justify="left" if name in ("job", "after") else "right")
+    for name in ("job", "after", "tasks", "nodes", "cores", "GPUs", "memory", "time"):
+        table.add_column(name, justify="left" if name in ("job", "after") else "right", no_wrap=name == "job")
     for job in jobs:
         needs = job.needs
         time = f"{needs.minutes // 60}:{needs.minutes % 60:02d}:00"
-        numbers = (f"{job.shards}", f"{needs.cpus}", f"{needs.gpus}", needs.memory or "-", time)
+        numbers = (f"{job.shards}", f"{needs.nodes}", f"{needs.cpus}", f"{needs.gpus}", needs.memory or "-", time)
         table.add_row(job.name, " ".join(job.after), *numbers)
     console.print(table)
     for job in jobs:

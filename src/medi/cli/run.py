@@ -16,6 +16,7 @@ from medi.cli.jobs import (
     Cpus,
     Gpus,
     Mem,
+    Nodes,
     On,
     Part,
     Partition,
@@ -64,6 +65,7 @@ def run(
     shards: Shards = None,
     partition: Partition = "",
     gpus: Gpus = 0,
+    nodes: Nodes = 1,
     cpus: Cpus = 4,
     time: Time = "24:00:00",
     mem: Mem = "",
@@ -84,7 +86,7 @@ def run(
     settings = find_study(study, source, seed)
     command = _command(study, out, source=source, seed=seed)
     place = on or (_place() if part is None else "")
-    asked = Asked(place, command, workers, shards, gpus, cpus, time, mem, partition, account, redo)
+    asked = Asked(place, command, workers, shards, gpus, nodes, cpus, time, mem, partition, account, redo)
     refuse_unheeded(asked)
     if part is not None:
         _do_part(settings, out, part, shard, redo)

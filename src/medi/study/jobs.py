@@ -8,19 +8,24 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from medi.core.errors import MediError
 from medi.study.parts import MEASURE, PREPARE, prepared, shared
 from medi.study.settings import StudySettings
 from medi.study.study import road
 
+MEETING = "MEETING"  # in a command for several nodes: where they meet, which is known when they begin
+
 
 @dataclass(frozen=True)
 class Needs:
-    """What one task of a job needs of a machine. memory: as Slurm writes it, such as 16G; "" where it says nothing."""
+    """What one task of a job needs of a machine, or of each of several nodes that work on it together. memory: as Slurm
+    writes it, such as 16G; "" where it says nothing."""
 
     cpus: int = 1
     gpus: int = 0
     memory: str = ""
     minutes: int = 24 * 60
+    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,29 @@ class Task:
         return self.job.name if self.job.shards == 1 else f"{self.job.name}-{self.shard}"
 
     def command(self, python: str = sys.executable) -> list[str]:
-        """What is executed; a training on several GPUs is a process for each, by torchrun."""
+        """What is executed, on every node; a training on several GPUs or nodes is a process for each GPU, or node, by
+        torchrun."""
+        needs = self.job.needs
         shard = [] if self.job.shards == 1 else ["--shard", f"{self.shard}/{self.job.shards}"]
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", f"{self.job.needs.gpus}"]
-        together = torchrun if self.job.needs.gpus > 1 else []
+        where = ["--nnodes", f"{needs.nodes}", MEETING] if needs.nodes > 1 else ["--standalone"]
+        torchrun = ["-m", "torch.distributed.run", *where, "--nproc_per_node", f"{max(needs.gpus, 1)}"]
+        together = torchrun if max(needs.gpus, needs.nodes) > 1 else []
         return [python, *together, "-m", "medi.cli", *self.job.words, *shard]
+
+
+def meeting(command: Sequence[str], first: str, port: int, is_first: bool) -> list[str]:
+    """The command of a training on several nodes as one of them executes it. first: the host where all meet."""
+    at = list(command).index(MEETING)
+    words = ["--rdzv_backend", "c10d", "--rdzv_endpoint", f"{first}:{port}", "--rdzv_conf", f"is_host={int(is_first)}"]
+    return [*command[:at], *words, *command[at + 1 :]]
 
 
 @dataclass(frozen=True)
 class Means:
     """What there is to compute with: GPUs of a training, cores of a job, shards of what can be cut.
 
-    gpus: of each training; 0 for none. Every other shared job has one of them, or none.
+    gpus: of each training, on each of its nodes; 0 for none. Every other shared job has one of them, or none. nodes: of
+    each training; every other task has one.
     """
 
     shards: int = 1
@@ -80,6 +96,7 @@ class Means:
     cpus: int = 4
     memory: str = ""
     minutes: int = 24 * 60
+    nodes: int = 1
 
 
 def plan(settings: StudySettings, command: Sequence[str], means: Means, redo: bool = False) -> list[Job]:
@@ -87,8 +104,13 @@ def plan(settings: StudySettings, command: Sequence[str], means: Means, redo: bo
     and the last do stale stages again, and the first deletes what is stale of the others.
 
     Whatever needs no model is one job, each training is one, samples and features are arrays of `shards` tasks, and
-    the rest is one job.
+    the rest is one job. MediError where a network is to be cut among the processes of a training that is one process.
     """
+    if settings.training.shard_model and max(means.gpus, 1) * means.nodes < 2:
+        raise MediError(
+            "training.shard_model cuts a network among several processes, and each training would be one; give it more "
+            "GPUs or nodes (--on slurm --gpus 2, or --nodes 2), or leave training.shard_model out"
+        )
     on_cpu = Needs(means.cpus, 0, means.memory, means.minutes)
     again = ("--redo",) if redo else ()
     jobs = [Job(PREPARE, (*command, "--part", PREPARE, *again), needs=on_cpu)]
@@ -96,7 +118,7 @@ def plan(settings: StudySettings, command: Sequence[str], means: Means, redo: bo
     for part, stage, _ in shared(settings):
         is_cut = stage.ahead is not None and stage.ahead.is_cut
         gpus = min(means.gpus, 1) if is_cut else means.gpus
-        needs = Needs(means.cpus, gpus, means.memory, means.minutes)
+        needs = Needs(means.cpus, gpus, means.memory, means.minutes, 1 if is_cut else means.nodes)
         after = tuple(dict.fromkeys(name for read in stage.reads for name in of_stage[read]))
         words = (*command, "--part", part, *(["--device", "cuda"] if gpus else []))
         jobs.append(Job(job_of(part), words, _nearest(after, jobs), means.shards if is_cut else 1, needs))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,17 +21,20 @@ from typing import Any
 from medi.core.errors import MediError
 from medi.core.locks import forget
 from medi.core.stopping import Signal, noted
-from medi.study.jobs import Job
+from medi.study.jobs import MEETING, Job, meeting
 from medi.study.ledger import FOLDER, SLURM, Ledger, entry, note
 
 WARNED = 120  # seconds before its time limit that a job is told to save
 MOST_RESTARTS = 100  # of one job; one that gets nowhere ends
 PATIENCE = 5.0  # seconds after a signal to the job until its command is told as well
+PORT, PORTS = 20_000, 10_000  # where the processes of a training on several nodes find each other, by the job's number
 REMEDIES = {  # what sbatch says, and what can be done about it
     "invalid partition": "choose one of {partitions} with --partition",
     "invalid account": "choose another --account; `sacctmgr show user $USER withassoc` lists yours, where there is one",
     "generic resource": "no node there has such GPUs; lower --gpus, or choose another --partition of {partitions}",
-    "node configuration is not available": "no node there has so much; lower --gpus, --cpus or --mem",
+    "node configuration is not available": "no node there has so much, or there are fewer; lower --gpus, --cpus, "
+    "--mem or --nodes",
+    "node count": "there are or may be fewer nodes; lower --nodes, or choose another --partition of {partitions}",
     "time limit": "the partition allows less time; lower --time, the jobs go on where they were cut off",
     "memory": "lower --mem",
     "configuration source": "Slurm is not set up on this machine; submit where jobs of your cluster are submitted",
@@ -42,7 +46,7 @@ REASONS = {  # why squeue says that a job waits
     "Dependency": "waits for the jobs before it",
     "BeginTime": "was put back into the queue and starts again within two minutes",
     "PartitionTimeLimit": "never starts: --time is longer than the partition allows; cancel, and lower --time",
-    "PartitionNodeLimit": "never starts: the partition has no such nodes; cancel, and choose another --partition",
+    "PartitionNodeLimit": "never starts: the partition has no such nodes; cancel, lower --nodes or change --partition",
     "PartitionConfig": "never starts as it is; cancel, and lower --time, --cpus, --gpus or --mem",
     "PartitionDown": "waits until the partition is up again",
     "PartitionInactive": "never starts: the partition is closed; cancel, and choose another --partition",
@@ -147,6 +151,8 @@ def parameters(job: Job, place: Place, after: Sequence[str]) -> dict[str, Any]:
     }
     if needs.gpus:
         asked["gpus_per_node"] = needs.gpus
+    if needs.nodes > 1:
+        asked |= {"nodes": needs.nodes, "ntasks_per_node": 1}
     if after:
         asked["dependency"] = f"afterok:{':'.join(after)}"
     return asked | {
@@ -167,6 +173,24 @@ def refusal(text: str, known: Sequence[str] = ()) -> str:
     remedy = next((found for words, found in REMEDIES.items() if words in whole), "change the options and try again")
     line = line.removeprefix("Batch job submission failed: ")
     return f"{line.rstrip('.')}; {remedy.format(partitions=', '.join(known) or 'those of sinfo')}"
+
+
+def check_nodes(wanted: int, place: Place) -> None:
+    """Refuse more nodes than a partition has, for which jobs would wait for ever: sbatch itself often takes them."""
+    rows = [line.rpartition("|") for line in _asked("sinfo", "-h", "-o", "%P|%D").splitlines()] if wanted > 1 else []
+    count = Counter[str]()
+    for name, _, nodes in rows:
+        count[name.rstrip("*")] += int(nodes)
+    usual = next((name.rstrip("*") for name, *_ in rows if name.endswith("*")), "")
+    chosen = place.partition or usual
+    if chosen in count and count[chosen] < wanted:
+        others = ", ".join(name for name in sorted(count) if count[name] >= wanted)
+        remedy = (
+            f"lower --nodes, or choose another --partition ({others})"
+            if others
+            else "lower --nodes, no partition has so many"
+        )
+        raise MediError(f"--nodes {wanted}: the partition {chosen} has {count[chosen]}; {remedy}")
 
 
 def partitions() -> list[str]:
@@ -238,17 +262,30 @@ def _asked(*command: str) -> str:
 def carry(command: Sequence[str], run: str, name: str) -> None:
     """On the node: call a command, keep how it ended, and put the job back into the queue where Slurm stopped it.
 
-    A job that was cancelled stays so, and one that failed fails, with the exit code of its command.
+    A job that was cancelled stays so, and one that failed fails, with the exit code of its command. Of several nodes
+    all do so, and the first one speaks for the job.
     """
-    note(Path(run), name)
+    is_first = os.environ.get("SLURM_PROCID", "0") == "0"
+    if is_first:
+        note(Path(run), name)
     with noted() as heard:
-        code = _ended(subprocess.Popen(command), heard)
+        code = _ended(subprocess.Popen(_here(command, is_first)), heard)
     if code and heard.number is not None and _is_to_go_on():
-        print("stopped by Slurm before it was done; back to the queue, from where it goes on", flush=True)
-        _asked("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+        if is_first:
+            print("stopped by Slurm before it was done; back to the queue, from where it goes on", flush=True)
+            _asked("scontrol", "requeue", os.environ["SLURM_JOB_ID"])
         time.sleep(60)  # until Slurm ends this job
-    note(Path(run), name, code)
+    if is_first:
+        note(Path(run), name, code)
     sys.exit(code)
+
+
+def _here(command: Sequence[str], is_first: bool) -> list[str]:
+    """The command as this node executes it; several nodes meet on the first one, each job at a port of its own."""
+    if MEETING not in command:
+        return list(command)
+    first = _asked("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()[0]
+    return meeting(command, first, PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS, is_first)
 
 
 def _ended(process: "subprocess.Popen[bytes]", heard: Signal) -> int:
