@@ -149,3 +149,12 @@ def medi_into(file: Path, *arguments: object) -> None:
             os.dup2(out.fileno(), stream.fileno())
             stream.reconfigure(line_buffering=True)
     medi(*arguments)
+
+
+def app_into(file: Path, *arguments: object) -> None:
+    """`medi app ARGUMENTS`, which draws few images where it learns a new level."""
+    from medi.training.adaptation import adapt
+
+    few = adapt.AdaptSettings(vector_images=64, tune_images=64)
+    adapt.AdaptSettings = lambda: few
+    medi_into(file, "app", *arguments)
