@@ -13,9 +13,11 @@ from typing import Any, ForwardRef, get_args
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
+from jaxtyping import _storage
 
 PACKAGE, ENFORCER = "medi", "shape_checks.by_beartype"
 WITH_NAMES = jaxtyping.jaxtyped
+CALL = WITH_NAMES("context")  # holds nothing itself
 Typechecker = Callable[..., Any]
 
 by_beartype = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
@@ -23,6 +25,7 @@ by_beartype = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError
 
 def install() -> None:
     """Every function and dataclass of medi that is imported from now on is checked."""
+    _storage.clear_treeflatten_memo()  # or else each check begins with an exception
     jaxtyping.jaxtyped = enforced  # which the hook writes above all of them
     jaxtyping.install_import_hook(PACKAGE, ENFORCER)
 
@@ -56,7 +59,7 @@ def _with_sizes(function: FunctionType, strict: Typechecker) -> Callable[..., An
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        with WITH_NAMES("context"):
+        with CALL:
             return strict(*args, **kwargs)
 
     return call

@@ -13,7 +13,7 @@ from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.encoders import COLOUR_TEXTURE, embed
 from medi.evaluation.features import Embedded
 
-cohort = phantom.cohort(seed=3, patches=500)
+cohort = phantom.cohort(seed=3, patches=250)
 every = Embedded(embed(cohort, COLOUR_TEXTURE), cohort.table)
 tested = cohort.table["patient"].isin(sorted(set(cohort.table["patient"]))[::2]).to_numpy()
 tests = {"seen": every.take(tested)}

@@ -336,6 +336,7 @@ def test_another_attribute_takes_its_own_name(small: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_several_attributes_are_crossed_as_one(small: Path) -> None:
     """A real cohort held out by class, site and group: each joint level is a row, and its frame finds it."""
     certificate = small / "holdout" / "certificate.json"

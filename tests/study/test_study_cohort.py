@@ -106,7 +106,7 @@ def run(home: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_page")
 def test_a_folder_of_patches_with_a_table_becomes_a_report_p5(run: Path, medi: Medi, home: Path) -> None:
     results = read_json(run / "results.json")
     assert {"real", "cls", "medi", "oracle"} <= set(results["balanced_accuracy"]["unseen"])
