@@ -62,18 +62,23 @@ def train_tiny(cohort: Path, out: Path, images: int, pause: float = 0.0) -> int:
     from accelerate import PartialState
 
     torch.set_num_threads(1)
-    _train(cohort, out, lambda done, total: time.sleep(pause), (8, 8), images=images, batch=5)  # unequal shares
+    _train(cohort, out, lambda done, total: time.sleep(pause), (8, 8), True, images=images, batch=5)  # unequal shares
     return PartialState().num_processes
 
 
 def _train(
-    cohort: Path, out: Path, progress: Callable[[int, int], None], channels: tuple[int, ...] = (8,), **changes: object
+    cohort: Path,
+    out: Path,
+    progress: Callable[[int, int], None],
+    channels: tuple[int, ...] = (8,),
+    validates: bool = False,
+    **changes: object,
 ) -> None:
     from medi.cohort.table import Cohort
     from medi.training.loop import train
 
     patches, (network, recipe) = Cohort.load(cohort), tiny_training(channels, **changes)
-    train(patches, out, network, recipe, patches.schema, 5, patches, progress)
+    train(patches, out, network, recipe, patches.schema, 5, patches if validates else None, progress)
 
 
 def tiny_training(channels: tuple[int, ...] = (8,), **changes: object) -> tuple["NetworkSettings", "Recipe"]:
@@ -87,7 +92,7 @@ def tiny_training(channels: tuple[int, ...] = (8,), **changes: object) -> tuple[
 
 def train_sharded(cohort: Path, out: Path, settings: dict[str, object]) -> tuple[int, int, int]:
     """Together with others: train the tiny network with and without sharding, and a sharded one that a signal to the
-    last process alone stops, and that goes on both ways. Where it stopped; how many numbers of the weights, moments and
+    last process alone stops, and that goes on both ways. Where it stopped; how many numbers of the weights and
     averages this process holds, and of how many.
     """
     import shutil
@@ -123,9 +128,7 @@ def train_sharded(cohort: Path, out: Path, settings: dict[str, object]) -> tuple
         _train(cohort, out / name, unheard, shard_model=shard_model, **settings)
     patches, (network, recipe) = Cohort.load(cohort), tiny_training(shard_model=True, **settings)
     trainer = Trainer(patches, network, recipe, patches.schema, 5)
-    trainer.step()
-    moments = [value for found in trainer.optimizers for entry in found.state.values() for value in entry.values()]
-    held = [value for value in (*trainer.weights, *trainer.ema.average.values(), *moments) if value.ndim]
+    held = [*trainer.weights, *trainer.ema.average.values()]
     return reached, sum(value.to_local().numel() for value in held), sum(value.numel() for value in held)
 
 

@@ -74,7 +74,7 @@ def test_a_training_on_several_nodes_is_torchrun_on_each() -> None:
         assert (config.rdzv_backend, config.rdzv_endpoint) == ("c10d", "node7:20012")
         assert config.rdzv_configs["is_host"] == str(int(is_first))
         assert words[-4:] == ["--part", "models/medi", "--device", "cuda"]
-    on_cpu = plan(find_study("quick"), COMMAND, Means(nodes=2))[1].tasks[0].command("py")
+    on_cpu = Task(Job("models-cls", COMMAND, needs=Needs(nodes=2))).command("py")
     assert of_torchrun(meeting(on_cpu, "node7", 1, True))[0].nproc_per_node == 1
 
 
@@ -373,6 +373,7 @@ def test_options_that_would_be_passed_over_are_refused_p15(tiny: Path, medi: Med
     for words, said in {
         ("--partition", "x"): "--partition goes with --on slurm; add that, or leave --partition out",
         ("--dry-run", "--cpus", 2): "--cpus goes with --on slurm",
+        ("--on", "local", "--nodes", 2): "--nodes goes with --on slurm",
         ("--on", "local", "--time", "1:00"): "--time goes with --on slurm",
         ("--workers", 2): "--workers goes with --on local",
         ("--shards", 2): "--shards goes with --on local or slurm",
@@ -454,7 +455,11 @@ def test_what_ended_a_job_is_told() -> None:
 
 
 def test_a_dry_run_prints_the_jobs_and_writes_nothing(tiny: Path, medi: Medi, tmp_path: Path) -> None:
-    shown = fine(medi("run", tiny, "--out", "r", "--on", "slurm", "--dry-run", "--gpus", 2, "--shards", 8))
+    shown = fine(
+        medi("run", tiny, "--out", "r", "--on", "slurm", "--dry-run", "--gpus", 2, "--nodes", 3, "--shards", 8)
+    )
+    rows = [line.split("│") for line in shown.splitlines() if "models-medi " in line and "prepare" in line]
+    assert [row[4].strip() for row in rows] == ["3"]
     assert f"medi run {tiny} --out r --part samples/cls --device cuda --shard I/8" in shown.splitlines()
     assert f"medi run {tiny} --out r --part {MEASURE}" in shown.splitlines()
     assert list(tmp_path.iterdir()) == []
