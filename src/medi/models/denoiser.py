@@ -5,7 +5,7 @@ noise weighting of Karras et al. (NeurIPS 2022, table 1, column "Ours"), or `ddp
 steps as the paper trains it. Loss, sampler and guidance know nothing but D.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medi.cohort.schema import Schema, SchemaEntry
+from medi.models.blocks import Blocks
 from medi.models.conditioning import Conditioning
 from medi.models.network import NETWORKS, UNET, NetworkSettings
 from medi.models.noise import DDPM_STEPS, SIGMA_DATA, ddpm_sigmas, loss_weight
@@ -34,6 +35,7 @@ class Denoiser(nn.Module):
     """D(x, sigma, z), with F the UNet and `conditioning` to turn codes into z:
 
     edm: D = c_skip x + c_out F(c_in x, c_noise, z); ddpm: D = x - sigma F(x / sqrt(1 + sigma^2), t(sigma), z).
+    With blocks: edm for each principal component of blocks of pixels, with its own spread in place of SIGMA_DATA.
     A registered network is D itself. space: what its images are, pixels unless another one is given.
     """
 
@@ -43,6 +45,7 @@ class Denoiser(nn.Module):
         self.space: Space = space or PixelSpace()
         self.conditioning = Conditioning(schema, settings.condition_width, settings.join, settings.slices)
         self.network = NETWORKS[settings.network](settings)
+        self.blocks = Blocks(settings.shape[0], settings.fold) if settings.preconditioning == "blocks" else None
         self.register_buffer("ddpm_log_sigmas", torch.from_numpy(ddpm_sigmas()).float().log(), persistent=False)
         if settings.network == UNET and settings.parameterisation == "edm":
             for parameter in self.network.get_submodule("conv_out").parameters():
@@ -56,16 +59,22 @@ class Denoiser(nn.Module):
         s = sigma[:, None, None, None]
         if self.settings.parameterisation == "ddpm":
             return x - s * self._network(x / (1 + s**2).sqrt(), self.ddpm_time(sigma), z)
-        total = (s**2 + SIGMA_DATA**2).sqrt()
-        residual = self._network(x / total, TIME_SCALE * sigma.log(), z)
-        return (SIGMA_DATA / total) ** 2 * x + s * SIGMA_DATA / total * residual
+        time = TIME_SCALE * sigma.log()
+        if self.blocks is None:
+            return _edm(self._network, x, s, time, z, SIGMA_DATA)
+        spreads = self.blocks.spreads[:, None, None]
+        return self.blocks.join(_edm(self._folded, self.blocks.split(x), s, time, z, spreads))
 
     def _network(
         self, x: Float[Tensor, "n c h w"], time: Float[Tensor, " n"], z: Float[Tensor, "n d"]
     ) -> Float[Tensor, "n c h w"]:
-        inner = functional.pixel_unshuffle(x, self.settings.fold).contiguous(memory_format=torch.channels_last)
-        outer = self.network(inner, time, z).float()
+        outer = self._folded(functional.pixel_unshuffle(x, self.settings.fold), time, z)
         return functional.pixel_shuffle(outer, self.settings.fold)
+
+    def _folded(
+        self, x: Float[Tensor, "n k y x"], time: Float[Tensor, " n"], z: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n k y x"]:
+        return self.network(x.contiguous(memory_format=torch.channels_last), time, z).float()
 
     def ddpm_time(self, sigma: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """The DDPM step of a noise level, 0 to 999, linear in ln sigma between steps."""
@@ -98,6 +107,19 @@ class Denoiser(nn.Module):
         """A fresh denoiser of this network and schema."""
         network = NetworkSettings(**{name: _frozen(value) for name, value in config["network"].items()})
         return cls(network, Schema.from_dict(config["schema"]))
+
+
+def _edm(
+    network: Callable[..., Tensor],
+    x: Float[Tensor, "n k y x"],
+    sigma: Float[Tensor, "n 1 1 1"],
+    time: Float[Tensor, " n"],
+    z: Float[Tensor, "n d"],
+    spread: float | Float[Tensor, "k 1 1"],
+) -> Float[Tensor, "n k y x"]:
+    """c_skip x + c_out F(c_in x) for data of this standard deviation (Karras et al. 2022, table 1)."""
+    total = (sigma**2 + spread**2).sqrt()
+    return (spread / total) ** 2 * x + sigma * spread / total * network(x / total, time, z)
 
 
 def _frozen(value: Any) -> Any:

@@ -33,6 +33,8 @@ def begin_with(denoiser: Denoiser, init: str) -> None:
         raise MediError(f"training.init {init!r}: holds no network; give the model.safetensors of a training")
     check_fits(denoiser.settings, NetworkSettings(**config["network"]), init)
     denoiser.network.load_state_dict(network)
+    if denoiser.blocks:  # the network knows no other components than those that it learned with
+        denoiser.blocks.load_state_dict({name: tensors[f"blocks.{name}"] for name in denoiser.blocks.state_dict()})
 
 
 def check_fits(wanted: NetworkSettings, found: NetworkSettings, init: str) -> None:

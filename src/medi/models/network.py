@@ -48,6 +48,8 @@ class NetworkSettings:
     head_dim: channels of a head. groups: of the normalisation. time_shift: whether z shifts activations ("default") or
     scales them as well. join: how embeddings become z_cond; slices: whether class and attributes have equal shares of
     it, or the class half. parameterisation: what the UNet predicts (`Denoiser`).
+    preconditioning: whether edm scales all pixels alike, or each principal component of the training patches' blocks by
+    its own spread (`medi.models.blocks`).
     network: "unet", or the name of a registered one, which may use the other fields as it likes.
     latent_channels, latent_stride: of an autoencoder whose latents are denoised in place of pixels; set by training.
 
@@ -70,6 +72,7 @@ class NetworkSettings:
     join: Join = "concat"
     slices: Slices = "equal"
     parameterisation: Literal["edm", "ddpm"] = "edm"
+    preconditioning: Literal["pixels", "blocks"] = "pixels"
     network: str = UNET
     latent_channels: int = 0
     latent_stride: int = 1
@@ -85,6 +88,8 @@ class NetworkSettings:
             stride = f", {self.latent_stride} px a latent" if self.latent_channels else ""
             why = f"fold {self.fold}, {len(self.channels)} levels{stride}"
             raise MediError(f"image size {self.size} is no multiple of {step} ({why})")
+        if self.preconditioning == "blocks" and self.parameterisation != "edm":
+            raise MediError("preconditioning blocks is for parameterisation edm; noise prediction knows no spread")
         if any(width % self.groups for width in self.channels):
             raise MediError(f"channels {list(self.channels)} must be multiples of {self.groups}")
         depth = len(self.channels)

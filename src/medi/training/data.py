@@ -93,6 +93,11 @@ class Batches:
             torch.from_numpy(dropped).to(device),
         )
 
+    def some(self, n: int) -> Float32[np.ndarray, "k c h w"]:
+        """n of the training images as they are, or all where there are fewer; which ones depends on the seed alone."""
+        rows = seeds.generator("some", self.seed).permutation(len(self.pixels))[:n]
+        return self.views(np.sort(rows), np.zeros(len(rows), dtype=np.int64))
+
     def sigmas(self, counters: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
         """Noise levels, stratified: a golden-ratio sequence through the quantiles."""
         quantiles = (self.offset + counters * GOLDEN) % 1.0

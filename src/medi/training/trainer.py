@@ -29,6 +29,7 @@ from medi.training.prefetch import Ahead, Counters
 from medi.training.recipe import Recipe
 
 LOADER_THREADS = 8  # at most, for each GPU
+BLOCK_PATCHES = 2048  # training patches, at most, that tell the components of blocks
 ATTENTION = [  # all but cuDNN's, whose backward pass can give NaN on an H100, also for 64 tokens (pytorch issue 196678)
     SDPBackend.FLASH_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
@@ -69,11 +70,13 @@ class Trainer:
         # Its precision is the process's, ours is the recipe's; processes on CPUs join only where they are told of it.
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.recipe, self.images, self.ground = recipe, 0, ground or Ground()
+        self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed, self.ground.training)
         self.denoiser = fresh_denoiser(settings, schema, seed, recipe.init, self.ground.space)
+        if self.denoiser.blocks and not recipe.init:
+            self.denoiser.blocks.fit(torch.from_numpy(self.batches.some(BLOCK_PATCHES)))
         self.loss, self.optimizers = self._prepared(DenoisingLoss(self.denoiser))
         self.weights = list(self.denoiser.parameters())
         self.ema = Ema(self.denoiser, recipe.ema_gamma)
-        self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed, self.ground.training)
         self.ahead: Ahead[Batch] | None = None
         self.recorded: Recorded[Batch] | None = None
         if self.accelerator.device.type == "cuda":  # on a CPU no core is to spare
