@@ -7,7 +7,8 @@ An arm is JSON of settings of network, recipe, sampling and guidance: {"attentio
 hold-out, n images of each of the 32 combinations for every arm. Arms that are trained alike share a model, and all
 share the classifier, where it guides. A probe of crossed real patches (n of each combination, none missing) tells class
 and site of the images; other real patches say what it can reach. Per encoder: the share shown as asked, on unseen and
-on seen combinations, of all and of the worst class; and the mean Frechet distance per combination, minus its floor.
+on seen combinations, of all and of the worst class; the mean Frechet distance per combination and that of its floor,
+recall minus the floor's, and a detector's AUROC.
 Models stay in --out. The last line is one JSON object; spreads are over seeds.
 """
 
@@ -41,6 +42,7 @@ from medi.training.loop import train
 
 ENCODERS = ("colour-texture", "imagenet")
 OVER = ("class", "site")
+OTHERS = {"frechet": "distance", "recall_difference": "recall_less_floor", "detectability": "auroc"}
 Pairs = Sequence[tuple[str, str]]
 EVERY: Pairs = [(class_, site) for site in phantom.SITES for class_ in phantom.CLASSES]
 QUICK: Pairs = EVERY[: 2 * len(phantom.CLASSES)]
@@ -108,7 +110,8 @@ def images_of(
 def measured(
     arms: Mapping[str, Cohort], seed: int, pairs: Pairs, n: int, cohort: Cohort, held: frozenset[tuple[str, ...]]
 ) -> pd.DataFrame:
-    """A row per encoder, arm, combination and figure: shown as asked (class, site), distance, its floor."""
+    """A row per encoder, arm, combination and figure: shown as asked (class, site), distance, its floor, recall less
+    the floor's; and the AUROC of a detector."""
     sets = {name: phantom.fresh(pairs, n, seed, name) for name in ("crossed", "reference", "floor")} | dict(arms)
     tables = []
     for name in ENCODERS:
@@ -120,8 +123,10 @@ def measured(
         shown = control(None, real, made, crossed=crossed, **given).figures
         training = cohort.where(split="train").table
         far = distances(real, floor, made, training=training, n=n, **given)
-        both = pd.concat([shown[shown["metric"] == "as_asked"], far[far["metric"] == "frechet"]])
-        tables.append(both[both["scope"] == "combination"].assign(seed=seed))
+        both = pd.concat([shown, far])
+        wanted = both["metric"].isin(["as_asked", "frechet", "recall_difference"]) & (both["scope"] == "combination")
+        wanted |= (both["metric"] == "detectability") & both["split"].isin(["seen", "unseen"])
+        tables.append(both[wanted].assign(seed=seed))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -134,10 +139,11 @@ def figures(table: pd.DataFrame, n: int) -> Iterator[tuple[str, dict[str, Any]]]
         if asked == "class":
             worst = part.groupby(["seed", "class"])["value"].mean().groupby("seed").min().tolist()
             yield f"{encoder_}_worst_class_{split}_{arm}", figure(worst, "", None, len(worst), "the worst class")
-    far = table[table["metric"] == "frechet"].dropna(subset="value")  # too few images have no distance
-    for (encoder_, arm, split), part in far.groupby(["encoder", "arm", "split"]):
+    others = table[table["metric"] != "as_asked"].dropna(subset="value")  # too few images have no distance
+    for (encoder_, metric, arm, split), part in others.groupby(["encoder", "metric", "arm", "split"]):
         seeds = part.groupby("seed")["value"].mean().tolist()
-        yield f"{encoder_}_distance_{split}_{arm}", figure(seeds, "", None, len(seeds), "mean over combinations")
+        name = f"{encoder_}_{OTHERS[metric]}_{split}_{arm}"
+        yield name, figure(seeds, "", None, len(seeds), "mean over combinations")
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def preset(name: str) -> Preset:
 
 
 def _laptop(size: int, noise_mean: float) -> Preset:
-    network = NetworkSettings(size, attention=(1, 2), slices="half")
+    network = NetworkSettings(size, attention=(1, 2), slices="half", preconditioning="blocks")
     return Preset(
         network,
         Recipe(
