@@ -14,9 +14,9 @@ from typing import Any, ForwardRef, get_args
 import jaxtyping
 from beartype import BeartypeConf, beartype
 from jaxtyping import _storage
+from jaxtyping._decorator import jaxtyped as WITH_NAMES  # the package's own name is ours after `install`
 
 PACKAGE, ENFORCER = "medi", "shape_checks.by_beartype"
-WITH_NAMES = jaxtyping.jaxtyped
 CALL = WITH_NAMES("context")  # holds nothing itself
 Typechecker = Callable[..., Any]
 

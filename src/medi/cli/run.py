@@ -103,10 +103,7 @@ def run(
         next_step(*command, "--on", place, *(["--redo"] if redo else []))
         return
     begin(settings, asked, out)
-    if place == "local":
-        run_and_show(settings, out, redo)
-    else:
-        next_step("status", out)
+    run_and_show(settings, out, redo) if place == "local" else next_step("status", out)
 
 
 def _command(study: Path, out: Path, **options: object) -> list[str]:

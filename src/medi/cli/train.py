@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("laptop32", "laptop64", "demo", "patch64", "patch128", "patch256", "paper")
 OF_PRESET = "the preset's"
+ShardModel = Annotated[bool, typer.Option("--shard-model", help="Cut weights and moments among torchrun's processes.")]
 
 
 def train(
@@ -44,9 +45,7 @@ def train(
         typer.Option(help="dB that its round trip must keep; 0 takes any.", show_default="28"),
     ] = None,
     compile: Compile = False,
-    shard_model: Annotated[
-        bool, typer.Option("--shard-model", help="Cut weights and moments among torchrun's processes.")
-    ] = False,
+    shard_model: ShardModel = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; write nothing.")] = False,
     seed: Seed = 0,
 ) -> None:
@@ -62,8 +61,7 @@ def train(
     chosen = named(preset)
     cohort = training_cohort(packed, "medi train", chosen.network.size)
     changes = given(images=images, batch=batch, micro_batch=micro_batch, compile=compile or None)
-    changes |= given(shard_model=shard_model or None)
-    changes |= given(autoencoder=autoencoder, least_psnr=least_psnr)
+    changes |= given(autoencoder=autoencoder, least_psnr=least_psnr, shard_model=shard_model or None)
     recipe = chosen.recipe.changed(**changes, **({"dropout": _dropout(dropout)} if dropout else {}))
     chosen, patches = replace(chosen, recipe=recipe), cohort.where(split="train")
     schema = cohort.schema.restrict([]) if class_alone else cohort.schema

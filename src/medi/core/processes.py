@@ -232,7 +232,7 @@ def _context() -> SpawnContext | ForkServerContext:
     ours = rf"medi(?!\.(?:{SHOWN})\b)(\.\w*[a-z])+"  # without __main__
     needed = [name for name in sys.modules if re.fullmatch(ours, name)]
     if TRAINS in needed:
-        needed += ["torch._dynamo", "accelerate"]  # every optimiser loads the former, in three seconds
+        needed.append("torch._dynamo")  # every optimiser loads it, in three seconds
     server.set_forkserver_preload(needed)
     return server
 
