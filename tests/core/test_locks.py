@@ -64,6 +64,16 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, other: subpr
     assert [path.name for path in tmp_path.iterdir()] == ["tables"]
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no way to see a process end without waiting for it")
+def test_a_process_that_ended_and_was_not_waited_for_holds_nothing(tmp_path: Path, other: subprocess.Popen) -> None:
+    """In a container whose first process waits for none, those of a killed run stay in the list of processes."""
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert locks.holder(tmp_path) is None
+    with locks.locked(tmp_path):
+        pass
+
+
 def test_one_process_may_hold_a_folder_twice(tmp_path: Path) -> None:
     with locks.locked(tmp_path), locks.locked(tmp_path / "." / ""):
         assert locks.holder(tmp_path) is not None

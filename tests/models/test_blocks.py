@@ -13,7 +13,7 @@ from medi.core.errors import MediError
 from medi.models.blocks import LEAST
 from medi.models.checkpoint import load_model, save_model
 from medi.models.denoiser import Denoiser
-from medi.models.network import NetworkSettings
+from medi.models.network import NETWORKS, NetworkSettings
 from medi.training.recipe import Recipe
 from medi.training.trainer import Trainer, fresh_denoiser
 
@@ -78,6 +78,27 @@ def test_a_model_file_keeps_them_and_first_weights_bring_theirs(in_blocks, schem
     for other in (loaded, begun):
         assert torch.equal(other.blocks.components, denoiser.blocks.components)
         assert torch.equal(other.blocks.spreads, denoiser.blocks.spreads)
+
+
+def test_a_registered_network_has_none(in_blocks, schema, monkeypatch) -> None:
+    """It is D itself and sees pixels, whatever the setting says."""
+    monkeypatch.setitem(NETWORKS.things, "itself", lambda settings: torch.nn.Identity())
+    assert Denoiser(replace(in_blocks, network="itself"), schema).blocks is None
+
+
+def test_an_image_does_not_depend_on_its_neighbours_p3(in_blocks, schema) -> None:
+    """P3: bit for bit, at any place in a batch of any size, by one thread and by two."""
+    blocks, x = Denoiser(in_blocks, schema).blocks, torch.randn(64, 3, 8, 8)
+    blocks.fit(x)
+    parts, before = blocks.split(x), torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            for size in (1, 7, 64):
+                assert torch.equal(torch.cat([blocks.split(some) for some in x.split(size)]), parts)
+                assert torch.equal(torch.cat([blocks.join(some) for some in parts.split(size)]), blocks.join(parts))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_noise_prediction_has_no_spread(in_blocks) -> None:

@@ -260,9 +260,13 @@ def _renew_for_ever() -> None:
 
 
 def _born(pid: int) -> str:
-    """When a process began, "" where there is none: Linux tells in /proc; elsewhere only that it is there."""
+    """When a process began, "" where there is none: Linux tells in /proc; elsewhere only that it is there.
+
+    One that has ended and was not waited for yet is none.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in ("Z", "X") else fields[18]
     except (OSError, IndexError):
         pass
     if Path("/proc/self/stat").exists():

@@ -45,7 +45,8 @@ class Denoiser(nn.Module):
         self.space: Space = space or PixelSpace()
         self.conditioning = Conditioning(schema, settings.condition_width, settings.join, settings.slices)
         self.network = NETWORKS[settings.network](settings)
-        self.blocks = Blocks(settings.shape[0], settings.fold) if settings.preconditioning == "blocks" else None
+        in_blocks = settings.network == UNET and settings.preconditioning == "blocks"
+        self.blocks = Blocks(settings.shape[0], settings.fold) if in_blocks else None
         self.register_buffer("ddpm_log_sigmas", torch.from_numpy(ddpm_sigmas()).float().log(), persistent=False)
         if settings.network == UNET and settings.parameterisation == "edm":
             for parameter in self.network.get_submodule("conv_out").parameters():
