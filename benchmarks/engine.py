@@ -40,6 +40,7 @@ from medi.training.presets import Preset, preset
 from medi.training.trainer import Trainer
 
 DEMO = preset("demo")
+PIXELS = replace(DEMO, network=replace(DEMO.network, preconditioning="pixels"))
 BATCH = DEMO.recipe.batch
 BF16 = in_bf16(DEMO.recipe.precision)  # what training takes here by itself
 APART = ("example", "given back")  # what runs in a process of its own
@@ -261,6 +262,7 @@ def main() -> None:
     batch = budget.batch
     steps: dict[str, Step] = {
         "ours": trainer(cohort, batch=batch).step,
+        "pixels": trainer(cohort, PIXELS, batch).step,
         "bare": bare(cohort, batch=batch),
         "unet": unet(batch=batch),
         "fp32": unet(bf16=False, batch=batch),
@@ -295,6 +297,7 @@ def main() -> None:
         "loop_over_example": over("ours", "example", ">= 1.3", "diffusers' example loop, fp32, images from PNG files"),
         "images_per_second": figure(found["ours"], "images/s", None, n, place),
         "example_images_per_second": figure(found["example"], "images/s", None, n, "diffusers' example loop"),
+        "loop_with_blocks_over_pixels": over("ours", "pixels", None, "preconditioning: pixels"),
         "pays_kept_memory": over("unet", "given back", None, "glibc's defaults"),
         "pays_bf16": over("unet", "fp32", None, "fp32"),
         "pays_fused_adamw": over("unet", "plain AdamW", None, "AdamW of PyTorch's default"),
