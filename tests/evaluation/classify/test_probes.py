@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from medi.evaluation.classify.probes import HEADS, Pool, medi, tuned, tuned_at, uni
+from medi.evaluation.classify.probes import HEADS, Pool, codes, medi, tuned, tuned_at, uni
 from medi.evaluation.features import Embedded
 
 OVER = ("class", "site")
@@ -82,3 +82,13 @@ def test_points_at_a_given_c_are_the_fits_of_their_rows() -> None:
     plain = LogisticRegression(C=chosen.c, class_weight="balanced", tol=1e-8, max_iter=5000)
     plain.fit(z[rows], table["class"][rows])
     assert (second.predict(x) == plain.predict(z)).mean() > 0.98
+
+
+def test_numbers_of_combinations_are_those_of_pandas_groups() -> None:
+    """Also where the levels of all columns together are more than 64 bits can count: 20,000 to the power of 6."""
+    rng = np.random.default_rng(0)
+    few = pd.DataFrame({name: rng.choice(list("abcde"), 300) for name in "pqr"} | {"k": rng.integers(0, 9, 300)})
+    many = pd.DataFrame({f"c{i}": rng.permutation(20_000) for i in range(6)})
+    for table, columns in ((few, ["p"]), (few, ["r", "k", "p"]), (many, list(many))):
+        np.testing.assert_array_equal(codes(table, columns), table.groupby(columns, sort=True).ngroup())
+    assert not codes(few, []).any()

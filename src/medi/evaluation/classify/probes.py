@@ -221,9 +221,9 @@ def codes(table: pd.DataFrame, columns: Sequence[str]) -> Int64[np.ndarray, " n"
     """
     found = np.zeros(len(table), dtype=np.int64)
     for column in columns:
-        numbers, names = pd.factorize(table[column], sort=True)
-        found = found * len(names) + numbers
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)  # groupby's numbers in a quarter of the time
+        numbers, names = pd.factorize(table[column], sort=True, use_na_sentinel=False)
+        found = np.unique(found * len(names) + numbers, return_inverse=True)[1]  # small again, whatever comes next
+    return found.astype(np.int64)
 
 
 def _fit(pool: Pool, c: float, start: Planes | None = None) -> Planes:
