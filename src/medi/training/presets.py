@@ -1,6 +1,6 @@
 """Named settings of network and training. PACKED is what `medi pack` wrote of a cohort with a hold-out; `--cls` makes
-the baseline of the same preset. With G GPUs, `torchrun --nproc_per_node G -m medi.cli` stands in place of `medi`, and
-`--shard-model` cuts a network that is too large for one of them among all; without it a GPU holds 20 bytes a parameter.
+the baseline of the same preset. With G GPUs, `torchrun --nproc_per_node G -m medi.cli` stands in place of `medi`.
+A GPU holds 20 bytes a parameter. A network that is too large for one GPU is cut among all by `--shard-model`.
 
 paper: Drexlin et al. as their code trains it (128 px; DDPM, noise prediction, no augmentation, no average of weights):
 800,000 updates of 64 images, a cosine over the 3 M updates they planned. 415.0 M parameters, those of
