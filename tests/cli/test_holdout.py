@@ -51,7 +51,7 @@ def test_chain_from_a_csv_to_rows_and_pixels_p5(medi: Medi, source: Path) -> Non
 
 @pytest.mark.slow
 def test_phantom_chain_in_place(medi: Medi, tmp_path: Path) -> None:
-    """A packed cohort gets its split in its own folder; elsewhere only the table is written."""
+    """A packed cohort gets its split in its own folder, or in another one, whose pixels are the same file."""
     phantom.cohort(0, 32, 240).save(tmp_path / "c")
     fine(medi("audit", "c", "--out", "a"))
     fine(medi("holdout", "c", "--rate", "0.2", "--seed", "3", "--out", "c"))
@@ -60,8 +60,11 @@ def test_phantom_chain_in_place(medi: Medi, tmp_path: Path) -> None:
     assert set(packed.table["split"]) >= {"train", "test_unseen"}
     fine(medi("holdout", "verify", "c"))
     fine(medi("holdout", "c", "--rate", "0.2", "--seed", "4", "--out", "other"))
-    assert Cohort.load(tmp_path / "other").pixels is None
-    refused(medi("audit", "a", "--out", "c"), "holds a packed cohort that is not a")
+    assert (tmp_path / "other" / "pixels.npy").samefile(tmp_path / "c" / "pixels.npy")
+    assert np.array_equal(Cohort.load(tmp_path / "other").images[:], packed.images[:])
+    refused(medi("audit", "a", "--out", "c"), "holds a cohort with a split, which would be lost")
+    phantom.cohort(1, 32, 60).save(tmp_path / "d")
+    refused(medi("audit", "d", "--out", "c"), "holds a packed cohort that is not d")
     for options in (["--rule", "held-out", "-n", "5"], ["--rule", "match"], ["--rule", "union", "-n", "3"]):
         fine(medi("plan", "c", *options, "--out", options[1]))
         rows = pd.read_parquet(f"{options[1]}/rows.parquet")

@@ -450,3 +450,32 @@ def test_saving_over_itself_copies_nothing(tmp_path: Path, source: Callable[...,
     half.save(tmp_path / "out")
     np.testing.assert_array_equal(Cohort.load(tmp_path / "out").images[:], half.images[:])
     pixels.verify(tmp_path / "out" / "pixels.npy")
+
+
+def test_all_pixels_saved_elsewhere_are_the_same_file(tmp_path: Path, source: Callable[..., Cohort]) -> None:
+    """No byte is copied, checksums come along, and each folder lives on without the other."""
+    packed = pack(source(4), tmp_path / "images", tmp_path / "out", 8, workers=1)
+    images, sums = packed.images[:], read_json(tmp_path / "out" / "pixels.sums.json")
+    packed.with_columns(split="train").save(tmp_path / "split")
+    assert (tmp_path / "split" / "pixels.npy").samefile(tmp_path / "out" / "pixels.npy")
+    assert read_json(tmp_path / "split" / "pixels.sums.json") == sums
+    packed.select(np.array([2, 0])).save(tmp_path / "out")
+    np.testing.assert_array_equal(Cohort.load(tmp_path / "split").images[:], images)
+    pixels.verify(tmp_path / "split" / "pixels.npy")
+    assert not list(tmp_path.glob("*/.*.tmp"))
+
+
+def test_pixels_are_copied_where_a_file_has_one_name_alone(
+    tmp_path: Path, source: Callable[..., Cohort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(source(4), tmp_path / "images", tmp_path / "out", 8, workers=1)
+
+    def refuse(*names: object) -> None:
+        raise OSError("no second name here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    packed.save(tmp_path / "copy")
+    assert not (tmp_path / "copy" / "pixels.npy").samefile(tmp_path / "out" / "pixels.npy")
+    np.testing.assert_array_equal(Cohort.load(tmp_path / "copy").images[:], packed.images[:])
+    assert pixels.same_pixels(tmp_path / "copy", tmp_path / "out")
+    pixels.verify(tmp_path / "copy" / "pixels.npy")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from medi.cohort.holdout import has_split
 from medi.cohort.plan import Plan, images
 from medi.cohort.readers.rows import read_rows
 from medi.cohort.schema import Attribute, Schema
@@ -302,21 +303,16 @@ def encode_split(cohort: Cohort, chosen: Preset, folder: Path, show: Show) -> No
 
 
 def _validation_patches(cohort: Cohort) -> Cohort | None:
-    return cohort.where(split="validation") if has_split(cohort) else None
+    return cohort.where(split="validation") if has_split(cohort.table) else None
 
 
 def training_patches(cohort: Cohort) -> Cohort:
     """The patches of the split `train`; all of a cohort that has no split."""
-    if not has_split(cohort):
+    if not has_split(cohort.table):
         return cohort
     if not (cohort.table["split"] == "train").any():
         raise MediError("no patch is for training; hold combinations out first, then pack what that wrote")
     return cohort.where(split="train")
-
-
-def has_split(cohort: Cohort) -> bool:
-    """Whether some patch has a place in a split."""
-    return "split" in cohort.table and bool((cohort.table["split"] != "").any())
 
 
 def sample(

@@ -48,7 +48,7 @@ def audit(
     source.check_cohort(cohort, out)
     found = cohort.audit()
     found.save(out)
-    source.keep(cohort, out)
+    cohort.save(out)
     _show(found, cohort.warnings)
     say(f"audit: {out}")
     is_blind = not cohort.schema.attributes and not (source.path / "cohort.json").exists()

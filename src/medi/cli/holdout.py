@@ -93,17 +93,17 @@ def _make(source: Source, out: Path, split_of: Callable[["Cohort"], "Cohort"]) -
 
     source.check_out(out)
     cohort = source.read()
-    source.check_cohort(cohort, out)
     split = split_of(cohort)
+    source.check_cohort(split, out)
     split.holdout.save(out)
-    kept = source.keep(split, out)
+    split.save(out)
     _show(split.holdout)
     for caution in split.holdout.cautions():
         warn(caution)
     for line in shortcut(cohort.audit(), split.audit(split="train")) if (split.table["split"] == "train").any() else ():
         say(f"training patches: {line}")
     say(f"hold-out: {out}")
-    _say_next(kept, out)
+    _say_next(split, out)
 
 
 def _with_split(source: Source, column: str, options: Sequence[str]) -> Source:
@@ -162,13 +162,13 @@ def _list(what: str, combinations: Sequence[Sequence[str]]) -> None:
         say(f"{what}: {', '.join(TIMES.join(levels) for levels in combinations[:SHOWN])}{more}")
 
 
-def _say_next(kept: "Cohort", out: Path) -> None:
+def _say_next(cohort: "Cohort", out: Path) -> None:
     """Patches that are packed can be trained on; images are packed first; features are compared at once."""
-    if kept.has_features and kept.pixels is None:
+    if cohort.has_features and cohort.pixels is None:
         next_step("utility", out)
-    elif kept.pixels is not None:
+    elif cohort.pixels is not None:
         next_step("train", out)
-    elif kept.info.get("root"):
+    elif cohort.info.get("root"):
         next_step("pack", out, "--size", 64)
     else:
         next_step("plan", out)

@@ -38,6 +38,7 @@ def pack(
     Example: medi pack my-holdout --size 64 --out my-packed
     """
     from medi.cohort.depth import UNSTATED
+    from medi.cohort.holdout import has_split
 
     cohort = source.read()
     if cohort.pixels is not None:
@@ -56,7 +57,7 @@ def pack(
         warn(f"{len(dark):,} images of 16 bits are dark, the first {dark[0]}: {UNSTATED}")
     say(f"packed: {len(packed):,} patches of {size} px, {len(skipped):,} images left out: {out}")
     preset = ("--preset", PRESETS[size]) if size in PRESETS else ()
-    next_step(*(("train", out, *preset) if "split" in packed.table else ("holdout", out)))
+    next_step(*(("train", out, *preset) if has_split(packed.table) else ("holdout", out)))
 
 
 def register(app: typer.Typer) -> None:

@@ -123,28 +123,27 @@ class Source:
 
     def check_out(self, out: Path) -> None:
         """A packed cohort is never overwritten by another one's table."""
-        if (out / "pixels.npy").exists() and not self._is(out):
+        from medi.cohort.pixels import same_pixels
+
+        if (out / "pixels.npy").exists() and not self._is(out) and not same_pixels(self.path, out):
             raise MediError(f"{out} holds a packed cohort that is not {self.path}; choose another folder for --out")
 
     def check_cohort(self, cohort: "Cohort", out: Path) -> None:
-        """A folder that holds another cohort is refused; a split may be added to the same one."""
+        """A folder that holds another cohort is refused; the same one may get a split, or another, but not lose it."""
+        from medi.cohort.holdout import has_split
         from medi.cohort.table import Cohort
 
         if self._is(out) or not (out / "cohort.json").exists():
             return
         found = Cohort.load(out)
+        if has_split(found.table) and not has_split(cohort.table):
+            raise MediError(f"{out}: holds a cohort with a split, which would be lost; choose another folder for --out")
         old = found.table.drop(columns="split", errors="ignore")
         if set(old.columns) - set(cohort.table.columns) or not _equal(old, cohort.table[list(old.columns)]):
             raise MediError(
                 f"{out}: holds another cohort: {len(old):,} patches, {len(old.columns)} columns, now "
                 f"{len(cohort):,} patches, {len(cohort.table.columns)} columns; choose another --out, or delete it"
             )
-
-    def keep(self, cohort: "Cohort", out: Path) -> "Cohort":
-        """Save the cohort beside the results; pixels are not copied, they stay in the folder that holds them."""
-        kept = cohort if self._is(out) else replace(cohort, pixels=None)
-        kept.save(out)
-        return kept
 
     def _is(self, out: Path) -> bool:
         return out.resolve() == self.path.resolve()

@@ -98,6 +98,7 @@ def _translated(
     out: Path,
 ) -> None:
     """Images that a model translates."""
+    from medi.cohort.holdout import has_split
     from medi.models.checkpoint import load_checkpoint
     from medi.sampling.transfer import TransferSettings
     from medi.stress.classifiers import Normalisation, load_classifier
@@ -114,7 +115,7 @@ def _translated(
     change, floor = (found.figures[f"flip_rate {kind}"][0] for kind in ("change", "floor"))
     say(f"{found.translated:,} translated patches: {change:.1%} flip; {floor:.1%} flip without a change of {name}")
     say(f"report: {out / 'stress.html'}")
-    next_step("utility" if "split" in shown.table else "holdout", cohort)
+    next_step("utility" if has_split(shown.table) else "holdout", cohort)
 
 
 def _on_features(

@@ -156,6 +156,15 @@ class Holdout(Shown):
         return cls(read_table(folder / "split.parquet"), certificate)
 
 
+def has_split(table: pd.DataFrame) -> bool:
+    """Whether some patch has a place in a split.
+
+    >>> has_split(pd.DataFrame({"split": ["", "train"]})), has_split(pd.DataFrame({"split": [""]}))
+    (True, False)
+    """
+    return "split" in table and bool((table["split"] != "").any())
+
+
 def design(table: pd.DataFrame, schema: Schema, rule: Rule | None = None, seed: int = 0) -> Holdout:
     """Assign every row to a split by the rule; the same for any order of the rows.
 

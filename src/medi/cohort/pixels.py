@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from medi.cohort.depth import stated_range
 from medi.cohort.lost import damaged
 from medi.core.errors import MediError
-from medi.core.files import content_hash, read_json, write_atomic, write_json
+from medi.core.files import content_hash, linked, read_json, write_atomic, write_json
 from medi.core.types import Images
 
 Subsampling = Literal["4:2:0", "4:4:4"]
@@ -84,21 +84,27 @@ class Pixels:
         return replace(mapped := cls.of(_mapped(path)), sums=Sums.of(path, mapped.store))
 
     def save(self, path: Path, chunk: int = 4096) -> Path:
-        """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it."""
-        whole = self._is_whole(path)
-        if not whole:
+        """Write the selected rows in order as one .npy store, chunk by chunk, and its checksums beside it.
+
+        All rows of a store of the same file system take no further space: its file gets a second name.
+        """
+        mapped = self._whole_file()
+        is_there = mapped is not None and path.exists() and path.samefile(mapped)
+        if not is_there:
             _sums_path(path).unlink(missing_ok=True)  # those of another store, should a kill come in between
-            starts = range(0, len(self), chunk)
-            write_store(path, (self[slice(start, start + chunk)] for start in starts), len(self), self.size)
-        if not whole or not _sums_path(path).exists():
-            write_checksums(path)
+            if mapped is None or not linked(mapped, path):
+                starts = range(0, len(self), chunk)
+                write_store(path, (self[slice(start, start + chunk)] for start in starts), len(self), self.size)
+        if not _sums_path(path).exists():
+            known = (self.sums.per, self.sums.known) if mapped is not None and self.sums is not None else (None, None)
+            write_checksums(path, *known)
         return path
 
-    def _is_whole(self, path: Path) -> bool:
-        """Whether these are all rows, in order, of the store that lies at `path`."""
+    def _whole_file(self) -> Path | None:
+        """The file of the store where these are all its rows, in order."""
         mapped = getattr(self.store, "filename", None)
         whole = len(self.rows) == len(self.store) and np.array_equal(self.rows, np.arange(len(self.rows)))
-        return whole and mapped is not None and path.exists() and path.samefile(mapped)
+        return Path(mapped) if whole and mapped is not None else None
 
     @property
     def size(self) -> int:
@@ -169,6 +175,12 @@ def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | N
     rows = rows or _rows_per_chunk(store)
     found = [content_hash(chunk.tobytes()) for chunk in _chunks(store, rows)] if sums is None else list(sums)
     return write_json(_sums_path(path), {"shape": list(store.shape), "rows_per_chunk": rows, "sums": found})
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    """Whether the packed cohorts of two folders hold the same pixels, as far as their checksums tell."""
+    sums = [_sums_path(folder / "pixels.npy") for folder in (one, other)]
+    return all(path.exists() for path in sums) and read_json(sums[0]) == read_json(sums[1])
 
 
 def verify(path: Path, whole: bool = True) -> None:

@@ -256,10 +256,10 @@ class Cohort:
         >>> len(medi.phantom(patches=100, seed=0).plan(to=20).expand(seed=0))
         540
         """
+        from medi.cohort.holdout import has_split
         from medi.cohort.plan import balance
 
-        is_split = "split" in self.table and (self.table["split"] != "").any()
-        table = self.table if is_split else self.table.assign(split="train")
+        table = self.table if has_split(self.table) else self.table.assign(split="train")
         return balance(table, self.schema, tuple(over), to=to, minimum=minimum)
 
     def as_dataset(self) -> "PatchDataset":

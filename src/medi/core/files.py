@@ -52,6 +52,21 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def linked(known: Path, path: Path) -> bool:
+    """Give a file a second name in place of whatever is there; False where its file system has none for it."""
+    temporary = unfinished(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.hardlink_to(known)
+        temporary.replace(path)
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return True
+
+
 def unfinished(path: Path, pid: int | str | None = None) -> Path:
     """Where a process of this machine, by default this one, writes a file or folder before it is whole."""
     return path.with_name(f".{path.name}.{_host()}-{os.getpid() if pid is None else pid}.tmp")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medi.cohort.combinations import counts
+from medi.cohort.holdout import has_split
 from medi.cohort.image_fit import Fit
 from medi.cohort.packing import recipe_of
 from medi.cohort.table import Cohort
@@ -52,7 +53,7 @@ def _is_of(cohort: Cohort, header: Header) -> bool:
     packing = header.get("info", {}).get("packing", {})
     if cohort.pixels is None:
         return bool(packing) and _recipe({"packing": packing}) == recipe_of(cohort, _fit(packing))
-    training = cohort.where(split="train") if "split" in cohort.table else cohort
+    training = cohort.where(split="train") if has_split(cohort.table) else cohort
     if packing:
         same = _recipe(cohort.info) == packing.get("recipe")
         return same and header.get("combinations") == counts(training.table, cohort.schema)
