@@ -104,6 +104,8 @@ def test_a_file_of_another_network_is_refused(tmp_path) -> None:
 def test_absent_file_names_the_remedy(tmp_path) -> None:
     with pytest.raises(MediError, match="no such checkpoint; train the model first"):
         load_tensors(tmp_path / "none.safetensors")
+    with pytest.raises(MediError, match=r"is a folder; name the file in it, such as .*model\.safetensors"):
+        load_model(tmp_path)
 
 
 def test_settings_of_version_0_1_are_read_by_their_names_of_today(denoiser: Denoiser, tmp_path) -> None:

@@ -277,6 +277,12 @@ def test_divergence_stops_and_keeps_the_last_good_state(cohort: Cohort, tiny, tm
     train(cohort, tmp_path, tiny, RECIPE, cohort.schema, 0)
 
 
+def test_nothing_to_train_on_is_refused(cohort: Cohort, tiny, tmp_path) -> None:
+    with pytest.raises(MediError, match="no patch to train on"):
+        train(cohort.select(np.arange(0)), tmp_path, tiny, RECIPE, cohort.schema, 0)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_changed_settings_are_refused_and_the_state_stays(cohort: Cohort, tiny, tmp_path) -> None:
     def kill(images: int, total: int) -> None:

@@ -56,6 +56,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """
     if not path.exists():
         raise MediError(f"{path}: no such checkpoint; train the model first")
+    if path.is_dir():
+        raise MediError(f"{path}: is a folder; name the file in it, such as {path / 'model.safetensors'}")
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}

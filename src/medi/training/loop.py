@@ -118,6 +118,8 @@ def check_size(cohort: Cohort, settings: NetworkSettings) -> None:
 
 def _check(cohort: Cohort, settings: NetworkSettings, recipe: Recipe, draw: Draw | None) -> None:
     """Refuse what cannot be trained here."""
+    if not len(cohort):
+        raise MediError("no patch to train on: the cohort that was given is empty")
     check_size(cohort, settings)
     for name in recipe.dropout if isinstance(recipe.dropout, dict) else ():
         cohort.schema.attribute(name)  # refuses what is none, also for CLS, which is trained by the same recipe
