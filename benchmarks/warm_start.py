@@ -31,7 +31,7 @@ from medi.core.files import content_hash
 from medi.core.seeds import generator
 from medi.evaluation.control import control
 from medi.evaluation.encoders import embed, encoder
-from medi.evaluation.features import Embedded
+from medi.evaluation.features import FLOOR, Embedded
 from medi.evaluation.fidelity.compare import distances
 from medi.models.network import NetworkSettings
 from medi.sampling.generate import generate
@@ -139,7 +139,8 @@ def figures(table: pd.DataFrame, n: int) -> Iterator[tuple[str, dict[str, Any]]]
         if asked == "class":
             worst = part.groupby(["seed", "class"])["value"].mean().groupby("seed").min().tolist()
             yield f"{encoder_}_worst_class_{split}_{arm}", figure(worst, "", None, len(worst), "the worst class")
-    others = table[table["metric"] != "as_asked"].dropna(subset="value")  # too few images have no distance
+    to_arms = (table["metric"] == "recall_difference") & (table["against"] != FLOOR)
+    others = table[(table["metric"] != "as_asked") & ~to_arms].dropna(subset="value")  # too few images have no distance
     for (encoder_, metric, arm, split), part in others.groupby(["encoder", "metric", "arm", "split"]):
         seeds = part.groupby("seed")["value"].mean().tolist()
         name = f"{encoder_}_{OTHERS[metric]}_{split}_{arm}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
@@ -118,6 +119,16 @@ def test_benchmarks_run_small(name: str, runs: Path, tmp_path: Path, capsys: pyt
     if name == "gpu":
         assert found["figures"]["training_paper_over_plain"]["target"] == ">= 2"
         assert all(found["figures"][f"{speed}_images_per_second"]["value"] > 0 for speed in GPU_SPEEDS)
+
+
+def test_warm_start_compares_the_recall_of_an_arm_with_the_floor_alone() -> None:
+    rows = [("floor", 0.4), ("other", -0.1)]
+    table = pd.DataFrame([
+        {"metric": "recall_difference", "encoder": "e", "arm": "one", "against": against, "split": "seen",
+         "attribute": "", "class": "a", "seed": 0, "value": value} for against, value in rows
+    ])  # fmt: skip
+    found = dict(script("warm_start").figures(table, 4))
+    assert found["e_recall_less_floor_seen_one"]["value"] == 0.4
 
 
 def test_the_study_of_white_blood_cells_has_the_first_hold_out_of_its_benchmark() -> None:
