@@ -7,6 +7,7 @@ import pytest
 
 import medi
 from medi import MediError, Model
+from medi.api.model import rows_of
 from medi.cohort.table import Cohort
 from medi.models.cost import flop
 from medi.models.network import NetworkSettings
@@ -60,6 +61,14 @@ def test_plans_tables_of_counts_and_folders_say_the_same(packed: Cohort) -> None
 
 
 @pytest.mark.slow
+def test_a_saved_plan_is_taken(cohort: Cohort, tmp_path: Path) -> None:
+    """Defect: a plan that Plan.save wrote has no rows.parquet, and could not be sampled."""
+    plan = cohort.plan()
+    assert rows_of(plan.save(tmp_path / "plan"), 3).equals(plan.expand(3))
+    with pytest.raises(MediError, match="no plan here; `medi plan`"):
+        rows_of(tmp_path)
+
+
 def test_guidance_by_name_needs_dropout(packed: Cohort) -> None:
     rows = packed.table.head(2)
     dropped = medi.train(packed, preset=own(), out="d", dropout=0.2)

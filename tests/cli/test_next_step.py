@@ -4,14 +4,17 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tiny_run
-from command_line import Medi, fine
-from medi.cli.next_step import program
+from command_line import Medi, fine, refused
+from medi.cli.next_step import after_reading, program
+from medi.cohort import phantom
 from medi.cohort.combinations import counts
 from medi.cohort.table import Cohort
 from medi.models.checkpoint import Checkpoint, save_model
@@ -38,7 +41,49 @@ def test_the_steps_lead_from_a_table_to_training(medi: Medi, source: Path) -> No
     assert small == ["train", "small", "--preset", "laptop32"]
     words = following(fine(medi(*words[:2], "--size", 8, "--workers", 1, "--out", "my packed")))
     assert words == ["train", "my packed"]
-    assert following(fine(medi("plan", "my holdout"))) == ["sample", "medi-model", "medi-plan"]
+    assert following(fine(medi("plan", "my holdout"))) == ["pack", "my holdout", "--size", "64"], "no model yet"
+    assert following(fine(medi("plan", "my packed"))) == ["train", "my packed"]
+
+
+def test_what_follows_a_cohort_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Defects: a cohort with a split was to be split again, and one of classes alone to be held out in part."""
+    tissue = phantom.cohort(0, 32, 30)
+    split = tissue.with_columns(split="train")
+    bare = replace(split, pixels=None)
+    for cohort, words in (
+        (tissue, "holdout c"),
+        (replace(tissue, schema=tissue.schema.restrict([])), "holdout c --rate 0"),
+        (split, "train c --preset tiny"),
+        (bare, "plan c"),
+        (replace(bare, info={"root": "images"}), "pack c --size 64"),
+        (replace(bare.with_columns(features="f"), info={"features": {}}), "utility c"),
+        (tissue.with_columns(origin="model"), "export c --as folder"),
+    ):
+        after_reading(cohort, Path("c"), "--preset", "tiny")
+        assert capsys.readouterr().out == f"next: medi {words}\n"
+
+
+@pytest.mark.slow
+def test_no_step_leads_to_a_verb_that_refuses(medi: Medi, verb: Medi) -> None:
+    """Defect: the split of a run or of a packed cohort could neither be planned from nor given to its patches."""
+    tissue = phantom.cohort(0, 32, 30)
+    whole, split = tissue.save("whole"), tissue.hold_out(rate=0.1)
+    split.save("a")
+    split.holdout.save("b")
+    assert following(fine(medi("plan", "a", "--rule", "held-out", "-n", 1))) == ["train", "a"]
+    words = following(fine(medi("holdout", "verify", whole, "--certificate", "b")))
+    assert words == ["holdout", "whole", "--certificate", "b"]
+    assert following(fine(medi(*words))) == ["train", "medi-holdout"]
+    assert Cohort.load("medi-holdout").table.equals(split.table)
+    tissue.select(np.arange(9)).save("few")
+    refused(medi("holdout", "few", "--certificate", "b", "--out", "c"), "b: the certificate does not hold")
+    refused(medi("holdout", whole, "--certificate", "b", "--rate", "0.1"), "--rate does not go with it")
+    shutil.move("m", "models/m")
+    refused(medi("sample", ".", "plan.csv"), "name one of models/m")
+    refused(medi("train", "models"), "`medi pack models --size 64 --out my-pack`")
+    refused(medi("train", whole), "`medi holdout whole --out split`")
+    refused(medi("plan", whole), "no patch is for training")
+    refused(medi("audit", tiny_run.write_run(Path("run"))), "is a run; name its cohort, run/cohort")
 
 
 def model(folder: str, **said: Any) -> None:
@@ -59,7 +104,7 @@ def test_a_plan_names_only_a_model_of_its_own_cohort(medi: Medi, source: Path) -
     """Defect: the newest model that lay nearby was named, whatever it was trained on."""
     fine(medi("holdout", source, "--validation", "0", "--out", "h"))
     fine(medi("pack", "h", "--size", 8, "--workers", 1, "--out", "packed"))
-    assert following(fine(medi("plan", "h"))) == ["sample", "medi-model", "medi-plan"]
+    assert following(fine(medi("plan", "h"))) == ["pack", "h", "--size", "64"]
     own = trained_on("packed")
     other = {**own, "info": {"packing": {**own["info"]["packing"], "recipe": "of another cohort"}}}
     for name, said in (("medi-model", other), ("old", {}), ("own model", own), ("less", {**own, "combinations": {}})):
@@ -70,7 +115,7 @@ def test_a_plan_names_only_a_model_of_its_own_cohort(medi: Medi, source: Path) -
     shutil.rmtree("less")
     assert following(fine(medi("plan", "h"))) == ["sample", "own model", "medi-plan"]
     shutil.rmtree("own model")
-    assert following(fine(medi("plan", "h"))) == ["sample", "MODEL", "medi-plan"]
+    assert following(fine(medi("plan", "h"))) == ["pack", "h", "--size", "64"]
 
 
 @pytest.mark.slow

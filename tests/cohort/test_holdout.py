@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from medi.cohort import phantom
 from medi.cohort.certificate import verify
 from medi.cohort.holdout import Holdout, design
 from medi.cohort.rule import Rule
@@ -199,6 +200,29 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert verify(again.apply(table.drop(columns="split")), again.certificate) == []
     with pytest.raises(MediError, match="is not in this hold-out"):
         found.apply(table.assign(sample_id=table["sample_id"] + "!"))
+
+
+@pytest.mark.slow
+def test_a_saved_cohort_has_its_holdout(tmp_path: Path) -> None:
+    """Defect: of a packed cohort, or of one saved from Python, "certificate.json: no such file" was all there was."""
+    tissue = phantom.cohort(0, 32, 30)
+    split = tissue.hold_out(rate=0.1, seed=0)
+    found = Holdout.load(split.save(tmp_path / "split"))
+    assert found.certificate["ids"] == split.holdout.certificate["ids"]
+    assert found.apply_to(tissue).holdout.table.equals(split.holdout.table)
+    for folder in (tissue.save(tmp_path / "whole"), tmp_path):
+        with pytest.raises(MediError, match="no hold-out here; `medi holdout`"):
+            Holdout.load(folder)
+    split.pack(tmp_path / "split", 32)
+    with pytest.raises(MediError, match="another split"):
+        tissue.pack(tmp_path / "split", 32)
+
+
+def test_the_class_alone_leaves_patients_to_hold_out() -> None:
+    table, schema = cohort(0), Schema.infer(cohort(0), [])
+    with pytest.raises(MediError, match=r"no attribute is known.*--rate 0"):
+        design(table, schema, Rule(rate=0.9, min_patients=60))
+    assert not design(table, schema, Rule(rate=0)).held_out
 
 
 @pytest.mark.slow

@@ -311,7 +311,7 @@ def training_patches(cohort: Cohort) -> Cohort:
     if not has_split(cohort.table):
         return cohort
     if not (cohort.table["split"] == "train").any():
-        raise MediError("no patch is for training; hold combinations out first, then pack what that wrote")
+        raise MediError("no patch is for training: hold out combinations first (`medi holdout`, Cohort.hold_out)")
     return cohort.where(split="train")
 
 
@@ -366,7 +366,13 @@ def rows_of(plan: Rows, seed: int = 0) -> pd.DataFrame:
     if isinstance(plan, pd.DataFrame):
         return plan if "noise_id" in plan.columns else images(plan)
     path = Path(plan)
-    return read_table(path / "rows.parquet") if path.is_dir() else images(read_rows(path))
+    if not path.is_dir():
+        return images(read_rows(path))
+    if (path / "rows.parquet").exists():
+        return read_table(path / "rows.parquet")
+    if not (path / "plan.json").exists():
+        raise MediError(f"{path}: no plan here; `medi plan`, or Cohort.plan and save, write one")
+    return Plan.load(path).expand(seed)
 
 
 def named(chosen: str | Preset) -> Preset:

@@ -170,7 +170,7 @@ def judged_cohort(
     cohort = with_class(REAL, cohort_of(real, features), show or Silent())
     columns = columns_of(cohort, over)
     if not is_split(cohort):
-        raise MediError("no patch is for training: hold out combinations first (`medi holdout`)")
+        raise MediError("no patch is for training: hold out combinations first (`medi holdout`, Cohort.hold_out)")
     return cohort, columns
 
 

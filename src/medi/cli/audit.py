@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medi.cli.help import add
-from medi.cli.next_step import next_step
+from medi.cli.next_step import after_reading, next_step
 from medi.cli.options import folder
 from medi.cli.source import Source, with_source
 from medi.cli.terminal import Terminal, console, printable, say, warn
@@ -52,7 +52,10 @@ def audit(
     _show(found, cohort.warnings)
     say(f"audit: {out}")
     is_blind = not cohort.schema.attributes and not (source.path / "cohort.json").exists()
-    next_step(*(("init", source.path) if is_blind else ("holdout", out)))
+    if is_blind:
+        next_step("init", source.path)
+    else:
+        after_reading(cohort, out)
 
 
 def _discovered(cohort: "Cohort", on_error: "Literal['skip', 'fail']") -> "Cohort":
@@ -88,6 +91,8 @@ def _show(found: "Audit", told: Sequence[str]) -> None:
 
 def _association(found: "Audit", title: str) -> Table:
     """A row per attribute: its combinations with the class, how far it gives the class away."""
+    from medi.cohort.skill import ALL
+
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("attribute", overflow="fold", min_width=len("attribute"))
     for name in ("levels", "empty", "rare", "V", "V corr.", "1 - H", "class", "grade"):
@@ -100,8 +105,8 @@ def _association(found: "Audit", title: str) -> Table:
         counts = [row["levels"], gaps["empty"], gaps["rare"]]
         figures = [*(f"{n:,}" for n in counts), *map(_share, [*shares, ceiling[name]])]
         table.add_row(Text(printable(name)), *figures, grades[name], style=style)
-    if len(ceiling) > 1:
-        table.add_row("all attributes", *[""] * 6, _share(ceiling["all attributes"]), grades["all attributes"])
+    if ALL in ceiling:
+        table.add_row(ALL, *[""] * 6, _share(ceiling[ALL]), grades[ALL])
     for row in found.continuous.to_dict("records"):
         table.add_row(Text(f"{printable(row['attribute'])} (eta)"), *[""] * 4, _share(row["eta"]), *[""] * 3)
     table.caption = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 
 from medi.cli.help import add_several
-from medi.cli.next_step import next_step
+from medi.cli.next_step import after_reading, next_step
 from medi.cli.options import TIMES, Over, Seed, check_fits, folder, given, one_of
 from medi.cli.source import Source, with_source
 from medi.cli.terminal import console, say, warn
@@ -66,6 +67,9 @@ def design(
     split_values: Annotated[
         list[str] | None, typer.Option(help="Its entries: train=0,1 and test=2, repeated.", metavar="SIDE=ENTRIES")
     ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Take the split of this hold-out of the same patches instead.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Take combinations away from training, with a certificate.
@@ -76,7 +80,10 @@ def design(
     """
     shares = given(test_seen=test_seen, validation=validation, reserve=reserve, set_aside=set_aside or None)
     options = given(rate=rate, min_patients=min_patients, folds=folds, fold=fold) | shares
-    if split_column is None:
+    if certificate is not None:
+        _refuse_options("--certificate", [*options, *given(rule=rule, held=held, split_column=split_column)])
+        _make(source, out, partial(_certified, certificate))
+    elif split_column is None:
         if split_values:
             raise MediError("--split-values says what the entries of --split-column are; name that column")
         chosen = _rule(rule, split_commas(over or []), held or [], options)
@@ -103,15 +110,29 @@ def _make(source: Source, out: Path, split_of: Callable[["Cohort"], "Cohort"]) -
     for line in shortcut(cohort.audit(), split.audit(split="train")) if (split.table["split"] == "train").any() else ():
         say(f"training patches: {line}")
     say(f"hold-out: {out}")
-    _say_next(split, out)
+    after_reading(split, out)
+
+
+def _refuse_options(taken: str, options: Sequence[str]) -> None:
+    """Options of a hold-out that is made here say nothing where one is taken."""
+    if options:
+        raise MediError(f"{taken} takes the split as it is; --{options[0].replace('_', '-')} does not go with it")
+
+
+def _certified(folder: Path, cohort: "Cohort") -> "Cohort":
+    """The cohort with the split of a hold-out that lies in a folder, which must hold for it."""
+    from medi.cohort.holdout import Holdout
+
+    found = Holdout.load(folder)
+    split = found.apply_to(cohort)
+    if problems := found.verify(split.table):
+        raise MediError(f"{folder}: the certificate does not hold for these patches: {problems[0]}")
+    return split
 
 
 def _with_split(source: Source, column: str, options: Sequence[str]) -> Source:
     """The source, read with a split that came with it; options of a hold-out that is made here say nothing then."""
-    if options:
-        raise MediError(
-            f"--split-column takes the split as it is; --{options[0].replace('_', '-')} does not go with it"
-        )
+    _refuse_options("--split-column", options)
     is_read = (source.path / "cohort.json").exists()
     return source if is_read else replace(source, options={**source.options, "split_column": column})
 
@@ -162,18 +183,6 @@ def _list(what: str, combinations: Sequence[Sequence[str]]) -> None:
         say(f"{what}: {', '.join(TIMES.join(levels) for levels in combinations[:SHOWN])}{more}")
 
 
-def _say_next(cohort: "Cohort", out: Path) -> None:
-    """Patches that are packed can be trained on; images are packed first; features are compared at once."""
-    if cohort.has_features and cohort.pixels is None:
-        next_step("utility", out)
-    elif cohort.pixels is not None:
-        next_step("train", out)
-    elif cohort.info.get("root"):
-        next_step("pack", out, "--size", 64)
-    else:
-        next_step("plan", out)
-
-
 def verify(
     source: Source,
     certificate: Annotated[
@@ -188,12 +197,13 @@ def verify(
 
     Example: medi holdout verify metadata.csv --certificate my-holdout
     """
-    from medi.cohort.holdout import Holdout
+    from medi.cohort.holdout import Holdout, has_split
 
     found = Holdout.load(certificate or source.path)
     cohort = source.read()
     table = cohort.table
-    problems = found.verify(table if "split" in table else found.apply(table))
+    is_split = has_split(table)
+    problems = found.verify(table if is_split else found.apply(table))
     for problem in problems:
         say(f"does not hold: {problem}")
     if problems:
@@ -203,8 +213,12 @@ def verify(
     say(f"the certificate holds: {len(table):,} patches, {table['patient'].nunique():,} patients{sides}")
     for line in told:
         warn(line)
-    is_split = (source.path / "cohort.json").exists() and "split" in table
-    _say_next(cohort, source.path if is_split or certificate is None else certificate)
+    if certificate is None or (is_split and (source.path / "cohort.json").exists()):
+        after_reading(cohort, source.path)
+    elif (certificate / "cohort.json").exists():
+        after_reading(found.apply_to(cohort), certificate)
+    else:
+        next_step("holdout", source.path, "--certificate", certificate)
 
 
 def register(app: typer.Typer) -> None:

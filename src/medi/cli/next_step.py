@@ -5,8 +5,12 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medi.cli.terminal import say
+
+if TYPE_CHECKING:
+    from medi.cohort.table import Cohort
 
 NAME = "medi"
 
@@ -14,6 +18,24 @@ NAME = "medi"
 def next_step(verb: str, *words: object) -> None:
     """Print the command, with paths quoted as a shell wants them."""
     say("next: " + shlex.join([program(), verb, *map(str, words)]))
+
+
+def after_reading(cohort: "Cohort", folder: Path, *preset: str) -> None:
+    """What follows for a cohort in a folder: a hold-out, and training or a comparison where it has one."""
+    from medi.cohort.holdout import has_split
+
+    if cohort.is_made and cohort.pixels is not None:
+        next_step("export", folder, "--as", "folder")
+    elif not has_split(cohort.table):
+        next_step("holdout", folder, *(() if cohort.schema.attributes else ("--rate", 0)))
+    elif cohort.pixels is not None:
+        next_step("train", folder, *preset)
+    elif cohort.has_features:
+        next_step("utility", folder)
+    elif cohort.info.get("root"):
+        next_step("pack", folder, "--size", 64)
+    else:
+        next_step("plan", folder)
 
 
 def program() -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medi.cli.help import add
-from medi.cli.next_step import next_step
+from medi.cli.next_step import after_reading
 from medi.cli.options import folder, one_of
 from medi.cli.source import Source, with_source
 from medi.cli.terminal import Terminal, say, warn
@@ -38,7 +38,6 @@ def pack(
     Example: medi pack my-holdout --size 64 --out my-packed
     """
     from medi.cohort.depth import UNSTATED
-    from medi.cohort.holdout import has_split
 
     cohort = source.read()
     if cohort.pixels is not None:
@@ -57,7 +56,7 @@ def pack(
         warn(f"{len(dark):,} images of 16 bits are dark, the first {dark[0]}: {UNSTATED}")
     say(f"packed: {len(packed):,} patches of {size} px, {len(skipped):,} images left out: {out}")
     preset = ("--preset", PRESETS[size]) if size in PRESETS else ()
-    next_step(*(("train", out, *preset) if has_split(packed.table) else ("holdout", out)))
+    after_reading(packed, out, *preset)
 
 
 def register(app: typer.Typer) -> None:

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from medi.cli.help import add
-from medi.cli.next_step import named, next_step
+from medi.cli.next_step import after_reading, next_step
 from medi.cli.options import TIMES, HeldOut, Over, Seed, check_fits, folder, given, one_of
+from medi.cli.source import written_by
 from medi.cli.terminal import console, printable, say
 from medi.core.errors import MediError
 from medi.core.lists import split_at, split_commas
@@ -77,7 +78,7 @@ def plan(
     if kind in NEEDED and NEEDED[kind] not in options:
         raise MediError(f"--rule {kind} needs --{NEEDED[kind]}")
     if not (holdout / "cohort.json").exists():
-        raise MediError(f"{holdout}: no cohort folder; `medi holdout SOURCE --out {holdout}` writes one with a split")
+        raise MediError(f"{holdout}: no cohort folder; {written_by('holdout', holdout)}, with a split")
     cohort = Cohort.load(holdout)
     made = _plan(kind, cohort, holdout, split_commas(over or []), options)
     rows = made.expand(seed)
@@ -85,7 +86,12 @@ def plan(
     write_rows(out, rows)
     _show(made)
     say(f"plan: {out}")
-    next_step("sample", named(model_of(cohort, out), "medi-model"), out)
+    if (model := model_of(cohort, out)) is not None:
+        next_step("sample", model, out)
+    elif cohort.pixels is not None or cohort.has_features or cohort.info.get("root"):
+        after_reading(cohort, holdout)
+    else:
+        say("a model needs images, and none are known here; name their column (--image) when reading the source")
 
 
 def _plan(kind: str, cohort: "Cohort", folder: Path, over: Sequence[str], given: dict[str, Any]) -> "Plan":

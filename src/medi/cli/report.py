@@ -57,7 +57,8 @@ def report(
     for sentence in read_json(page.with_name("results.json"))["verdict"]:
         say(sentence)
     say(f"report: {page}")
-    next_step("export", *(str(part) for part in list(folders(parts or []).values())[:1] or [real]), "--as", "folder")
+    shown = [folder for folder in (*folders(parts or []).values(), real) if (folder / "pixels.npy").exists()]
+    next_step(*(("export", shown[0], "--as", "folder") if shown else ("recommend", real)))
 
 
 def _run_folder(parts: list[str], others: dict[str, Path | None]) -> Path:

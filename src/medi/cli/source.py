@@ -98,6 +98,9 @@ class Source:
 
         if not self.path.exists():
             raise MediError(f"{self.path}: no such file or folder")
+        if (self.path / "run.json").exists():
+            inside, holdout = self.path / "cohort", self.path / "holdout"
+            raise MediError(f"{self.path}: is a run; name its cohort, {inside}, whose hold-out lies in {holdout}")
         if not (self.path / "cohort.json").exists():
             return self._through_reader()
         others = [name for name in self.options if name != "features"]
@@ -168,15 +171,21 @@ def training_cohort(folder: Path, verb: str, size: int | str = "PX") -> "Cohort"
     from medi.cohort.table import Cohort
 
     if not (folder / "cohort.json").exists():
-        raise MediError(f"{folder}: no cohort folder; `medi pack SOURCE --size {size} --out {folder}` writes one")
+        raise MediError(f"{folder}: no cohort folder; {written_by('pack', folder, f'--size {size}')}")
     cohort = Cohort.load(folder)
     if cohort.has_features and cohort.pixels is None:
         raise MediError(f"{folder}: {cohort.no_images(verb)}")
     if cohort.pixels is None:
         raise MediError(f"{folder}: not packed; `medi pack {folder} --size {size} --out packed` decodes its images")
     if "split" not in cohort.table or not (cohort.table["split"] == "train").any():
-        raise MediError(f"{folder}: no patch is for training; run `medi holdout` first, then pack what it wrote")
+        raise MediError(f"{folder}: no patch is for training; `medi holdout {folder} --out split` gives it a split")
     return cohort
+
+
+def written_by(verb: str, folder: Path, *options: str) -> str:
+    """The verb that writes a cohort folder: of what lies there, or of a source where nothing does."""
+    source, out = (folder, f"my-{verb}") if folder.exists() else ("SOURCE", folder)
+    return f"`{' '.join(['medi', verb, str(source), *options, '--out', str(out)])}` writes one"
 
 
 def with_source(verb: Callable[..., None]) -> Callable[..., None]:

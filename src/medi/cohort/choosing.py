@@ -99,10 +99,13 @@ def _random(combinations: Combinations, levels: Sequence[Ids], patient: Ids, rul
     if len(chosen) < wanted:
         chosen = _most(order, members, traits, spare)[:wanted]
     if len(chosen) < wanted:
+        remedy = "lower the rate, or group or map the levels (site codes to hospitals) so that they span classes"
+        if combinations.columns == ("class",):
+            remedy = "no attribute is known here: name columns (--attributes), or hold out patients alone (--rate 0)"
         raise MediError(
             f"{wanted} of the {len(combinations)} combinations of {', '.join(combinations.columns)} cannot be held "
             f"out: only {len(chosen)} were found that can while every level keeps {rule.min_patients} training "
-            "patient(s); lower the rate, or group or map the levels (site codes to hospitals) so that they span classes"
+            f"patient(s); {remedy}"
         )
     held = np.zeros(len(combinations), dtype=bool)
     held[chosen] = True

@@ -7,7 +7,7 @@ patches of those who train are set aside, for no model to see.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from medi.cohort.choosing import Chosen, Mask, held_by
 from medi.cohort.combinations import Combinations, Ids, joint_ids, level_ids, over, text_ids
 from medi.cohort.rule import Combination, Rule
 from medi.cohort.schema import Attribute, Schema
-from medi.cohort.table import SPLITS
+from medi.cohort.table import SPLITS, Cohort
 from medi.core import seeds
 from medi.core.claims import LEAST_RESERVED
 from medi.core.errors import MediError
@@ -89,7 +89,7 @@ class Holdout(Shown):
             found.append(
                 f"{train:,} of {total:,} patches ({train / total:.0%}) and {patients['train']:,} of "
                 f"{sum(patients.values()):,} patients are left for training; hold out fewer combinations, or name them "
-                "with --set-aside, so that patients with held-out patches may train without these"
+                "(--held) with --set-aside, so that patients with held-out patches may train without these"
             )
         if kept < LEAST_RESERVED:
             share, remedy = self.reserve_needed(), "the slides have too few patches for it"
@@ -137,6 +137,17 @@ class Holdout(Shown):
             raise MediError(f"sample {lost!r} is not in this hold-out; design it again for this cohort")
         return table.assign(split=split)
 
+    def apply_to(self, cohort: Cohort) -> Cohort:
+        """The cohort with its `split` column and the certificate; MediError for a patch that is not in this hold-out.
+
+        >>> import medi
+        >>> tissue = medi.phantom(patches=400, seed=0)
+        >>> found = tissue.hold_out(rate=0.2, seed=0).holdout
+        >>> found.apply_to(tissue).holdout.title
+        '6 of 29 combinations of class x site are held out'
+        """
+        return replace(cohort, table=self.apply(cohort.table), info={**cohort.info, "certificate": self.certificate})
+
     @holding("folder")
     def save(self, folder: str | Path) -> Path:
         """Write split.parquet and, last, certificate.json; refused is a folder with another certificate."""
@@ -149,11 +160,24 @@ class Holdout(Shown):
 
     @classmethod
     def load(cls, folder: str | Path) -> "Holdout":
-        """The hold-out that `save` wrote to a folder."""
+        """The hold-out that `save` wrote to a folder, or that of the cohort in a folder, such as a packed one.
+
+        MediError where neither has one.
+        """
         folder = Path(folder)
+        if not (folder / "certificate.json").exists():
+            return _of_cohort(folder)
         certificate = read_json(folder / "certificate.json")
         check_format(certificate.get("format_version"), FORMAT_VERSION, folder / "certificate.json")
         return cls(read_table(folder / "split.parquet"), certificate)
+
+
+def _of_cohort(folder: Path) -> Holdout:
+    """The hold-out that the cohort in a folder has."""
+    cohort = Cohort.load(folder) if (folder / "cohort.json").exists() else None
+    if cohort is None or "certificate" not in cohort.info:
+        raise MediError(f"{folder}: no hold-out here; `medi holdout`, or Cohort.hold_out and save, write one")
+    return cohort.holdout
 
 
 def has_split(table: pd.DataFrame) -> bool:

@@ -255,6 +255,8 @@ class _Training:
         if "split" not in table.columns:
             raise MediError("the table has no column 'split'; design a hold-out first, or mark all rows as train")
         train = table[table["split"] == "train"]
+        if not len(train):
+            raise MediError("no patch is for training; hold out combinations first (`medi holdout`, Cohort.hold_out)")
         columns = columns_of(schema, over)
         check_names(a.name for a in schema.attributes)
         found = Combinations.of(train, columns)

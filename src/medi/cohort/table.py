@@ -175,9 +175,7 @@ class Cohort:
         from medi.cohort.rule import Rule
 
         chosen = rule or Rule(over=tuple(over), rate=rate, **options)
-        found = design(self.table, self.schema, chosen, seed)
-        info = {**self.info, "certificate": found.certificate}
-        return Cohort(found.apply(self.table), self.schema, self.pixels, info)
+        return design(self.table, self.schema, chosen, seed).apply_to(self)
 
     def official_split(
         self, column: str, values: Mapping[str, Sequence[str]] | None = None, over: Sequence[str] = ()
@@ -195,10 +193,7 @@ class Cohort:
         """
         from medi.cohort.official import official
 
-        found = official(self.table, self.schema, column, values or {}, over)
-        return Cohort(
-            found.apply(self.table), self.schema, self.pixels, {**self.info, "certificate": found.certificate}
-        )
+        return official(self.table, self.schema, column, values or {}, over).apply_to(self)
 
     @property
     def holdout(self) -> "Holdout":
@@ -243,6 +238,8 @@ class Cohort:
         """Patches that are there already, written to a folder as they are."""
         if self.images.size != size:
             raise MediError(f"these patches have {self.images.size} px already, not {size}; pack their source again")
+        if (out / "cohort.json").exists() and Cohort.load(out).digest() != self.digest():
+            raise MediError(f"{out}: holds another cohort, or another split; choose another folder or remove it")
         return Cohort.load(self.save(out))
 
     def plan(self, to: int | Literal["largest"] = "largest", over: Sequence[str] = (), minimum: int = 0) -> "Plan":
@@ -300,8 +297,12 @@ class Cohort:
         """What must not be passed over: that no column is the patient, which makes a leak possible."""
         from medi.cohort.patients import patients_unknown
 
-        is_made = "origin" in self.table and (self.table["origin"] != "real").any()
-        return [text for text in [patients_unknown(self.table)] if text and not is_made]
+        return [text for text in [patients_unknown(self.table)] if text and not self.is_made]
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a model made all its patches."""
+        return "origin" in self.table and not self.table["origin"].isin(["real", ""]).any()
 
     def __str__(self) -> str:
         conditions = ", ".join(f"{a.name} ({len(a.levels) or 'numbers'})" for a in self.schema.conditions)

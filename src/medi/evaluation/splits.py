@@ -71,9 +71,7 @@ def tested_parts(cohort: Cohort, over: Sequence[str]) -> dict[str, Cohort]:
     Parts without patches are left out. MediError where the cohort has no split or no test patch.
     """
     if not is_split(cohort):
-        raise MediError(
-            "no patch is for training: hold out combinations first (`medi holdout`), then pack what it wrote"
-        )
+        raise MediError("no patch is for training: hold out combinations first (`medi holdout`, Cohort.hold_out)")
     tests = {name.removeprefix("test_"): cohort.where(split=name) for name in TESTS}
     if places := [column for column in over if column != "class"]:
         known, rest = combinations_of(training_rows(cohort.table), places), tests["unseen"]

@@ -49,13 +49,20 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], config: Mapping[str, An
     return write_tensors(path, lambda temporary: save_file(plain, temporary, metadata))
 
 
+def _inside(missing: Path) -> str:
+    """The models in the folders of a folder that is none itself, such as a run's."""
+    forms = ("*", "models/*") if missing.name == "model.safetensors" else ()
+    found = sorted(path.parent for form in forms for path in missing.parent.glob(f"{form}/{missing.name}"))
+    return f"name one of {', '.join(map(str, found))}" if found else ""
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     """Tensors and config of a file that `save_tensors` wrote; a truncated, foreign or altered file is one clear error.
 
     Files from before there were checksums are read as they are.
     """
     if not path.exists():
-        raise MediError(f"{path}: no such checkpoint; train the model first")
+        raise MediError(f"{path}: no such checkpoint; {_inside(path) or 'train the model first'}")
     if path.is_dir():
         raise MediError(f"{path}: is a folder; name the file in it, such as {path / 'model.safetensors'}")
     try:
