@@ -19,7 +19,8 @@ from medi.core.stopping import Stopped
 from medi.models.classifier import NoisyClassifier, load_classifier
 from medi.models.space import PixelSpace
 from medi.training import classifier
-from medi.training.classifier import ClassifierSettings, colour_maps, recoloured, train_classifier
+from medi.training.classifier import ClassifierSettings, colour_maps, train_classifier
+from medi.training.colours import recoloured
 from medi.training.small import STATE
 
 TINY = ClassifierSettings(images=64, batch=8, channels=(8, 8))

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
-from torch import Tensor
 from torch.nn import functional
 
 from medi.cohort.table import Cohort
@@ -24,6 +22,7 @@ from medi.core.locks import holding
 from medi.core.progress import Advance, unheard
 from medi.core.settings import validated
 from medi.models.classifier import CLASSIFIER, CLASSIFIER_FILE, GROUPS, halvings, network_of
+from medi.training.colours import Maps, recoloured
 from medi.training.data import Batches
 from medi.training.recipe import Recipe
 from medi.training.small import Counters, SmallTraining, train_small
@@ -32,8 +31,6 @@ AVERAGE = 0.998  # share of the averaged weights that an update keeps, in the en
 DECAY = 0.05  # of the weights
 WARM_UP = 0.05  # share of the training in which the learning rate rises
 BALANCE = 0.75  # combinations of n patches are drawn in proportion to n^(1 - BALANCE)
-DARKEST = 6.0  # optical density of the darkest pixel that is made
-Maps = Float32[np.ndarray, "n 3 4"]
 
 
 @validated
@@ -147,11 +144,3 @@ def colour_maps(counters: Counters, seed: int, spread: float) -> Maps:
         one[:, :3] = (np.eye(3) + spread * rng.standard_normal((3, 3))) * np.exp(spread * rng.standard_normal())
         one[:, 3] = 0.2 * spread * np.abs(rng.standard_normal(3))
     return maps
-
-
-def recoloured(images: Float[Tensor, "n 3 h w"], maps: Maps) -> Float[Tensor, "n 3 h w"]:
-    """Images in [-1, 1] with their optical densities (natural logarithm, red, green, blue) mapped."""
-    given = torch.from_numpy(maps).to(images.device)
-    densities = -((images + 1) / 2).clamp(min=1 / 255).log()
-    mapped = torch.einsum("nij,njhw->nihw", given[..., :3], densities) + given[..., 3, None, None]
-    return 2 * (-mapped.clamp(0, DARKEST)).exp() - 1

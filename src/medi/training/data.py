@@ -18,6 +18,7 @@ from medi.core import seeds
 from medi.models.conditioning import as_tensors, dropout_rates
 from medi.models.noise import DDPM_STEPS, ddpm_sigmas
 from medi.models.space import PixelSpace, Space
+from medi.training.colours import SlideColours
 from medi.training.recipe import Over, Recipe
 
 BATCH_TENSORS = ("images", "sigma", "noise", "dropped")
@@ -64,13 +65,20 @@ class Batches:
     """Any images of the endless training sequence: image c depends on (seed, c) alone."""
 
     def __init__(
-        self, cohort: Cohort, codes: dict[str, Codes], recipe: Recipe, seed: int, views: Views | None = None
+        self,
+        cohort: Cohort,
+        codes: dict[str, Codes],
+        recipe: Recipe,
+        seed: int,
+        views: Views | None = None,
+        colours: SlideColours | None = None,
     ) -> None:
-        """views: what the network sees of patches, by default their pixels."""
+        """views: what the network sees of patches, by default their pixels; colours: how these are varied."""
         self.pixels, self.codes, self.recipe, self.seed = cohort.images, codes, recipe, seed
         self.views = views or views_in(PixelSpace(), self.pixels)
         self.cumulative = np.cumsum(draw_probabilities(codes, recipe.balance, recipe.balance_over))
         self.dropout = dropout_rates(recipe.dropout, codes)
+        self.colours = colours
         self.offset = seeds.generator("sigma", seed).random()
 
     def __call__(self, counters: Int64[np.ndarray, " n"], device: torch.device) -> Batch:
@@ -81,12 +89,14 @@ class Batches:
             rows[i] = np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right")
             turns[i] = rng.integers(VIEWS) * self.recipe.dihedral
             dropped[i] = rng.random(len(self.codes)) < self.dropout
-        images = self.views(rows, turns)
-        noise = np.empty_like(images)
+        images = torch.from_numpy(self.views(rows, turns))
+        if self.colours is not None:
+            images = self.colours(images, rows, counters, self.seed)
+        noise = np.empty(images.shape, dtype=np.float32)
         for out, rng in zip(noise, streams):
             rng.standard_normal(out=out, dtype=np.float32)
         return Batch(
-            torch.from_numpy(images).to(device),
+            images.to(device),
             as_tensors({name: column[rows] for name, column in self.codes.items()}, device),
             torch.from_numpy(self.sigmas(counters)).to(device),
             torch.from_numpy(noise).to(device),
@@ -116,8 +126,7 @@ def draw_probabilities(
     codes: dict[str, Codes], balance: float, over: Over = "combination"
 ) -> Float64[np.ndarray, " n"]:
     """Each image's share of the draws: a group of n images has n^(1 - balance); see Recipe for the groups."""
-    class_, first, *_ = [*codes.values(), np.zeros(0)]
-    by_class, by_combination = _groups(class_), _groups(class_, first) if len(codes) > 1 else _groups(class_)
+    by_class, by_combination = _groups(next(iter(codes.values()))), combinations_of(codes)
     if over == "nested":
         share = np.bincount(by_class) ** (1.0 - balance)
         weight = np.bincount(by_combination)[by_combination] ** -balance
@@ -126,6 +135,11 @@ def draw_probabilities(
         group = by_class if over == "class" else by_combination
         weight = np.bincount(group)[group] ** -balance
     return weight / weight.sum()
+
+
+def combinations_of(codes: dict[str, Codes]) -> Int64[np.ndarray, " n"]:
+    """The number of each row's combination of class and first attribute."""
+    return _groups(*list(codes.values())[:2])
 
 
 def _groups(*columns: Codes) -> Int64[np.ndarray, " n"]:

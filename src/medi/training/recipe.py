@@ -39,6 +39,8 @@ class Recipe:
     pixels. least_psnr: dB that its round trip of the training patches must keep, or it is refused; 0 takes any.
     shard_model: cut weights, moments and averages among the processes that train together, in place of all of them in
     each; the update and the files stay the same, and a training may go on with or without it. It needs torchrun.
+    slide_colours: vary the colours of patches of combinations that few slides show, by as much as slides differ
+    (`medi.training.colours`).
     init: the model file whose weights the network begins with (`medi.models.first_weights`); "" draws them from the
     seed. Conditions are always learned anew.
 
@@ -80,6 +82,7 @@ class Recipe:
     autoencoder: str = ""
     least_psnr: float = 28.0
     shard_model: bool = False
+    slide_colours: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.images < self.batch:
@@ -93,6 +96,8 @@ class Recipe:
             )
         if self.shard_model and self.compile:
             raise MediError("shard_model and compile do not go together; leave one of them out")
+        if self.slide_colours and self.autoencoder:
+            raise MediError("slide_colours varies pixels, and an autoencoder's latents are kept: leave out one of both")
         rates = self.dropout.values() if isinstance(self.dropout, dict) else [self.dropout]
         if not all(0 <= rate <= 1 for rate in rates):
             raise MediError(f"dropout is a share of draws, 0 to 1, not {self.dropout}")

@@ -20,8 +20,9 @@ from medi.models.first_weights import begin_with
 from medi.models.network import NetworkSettings
 from medi.models.sharded import cut, gathered, shard, whole
 from medi.models.space import Space
+from medi.training.colours import SlideColours
 from medi.training.cuda_graph import Recorded
-from medi.training.data import Batch, Batches
+from medi.training.data import Batch, Batches, combinations_of
 from medi.training.latents import Ground
 from medi.training.loss import DenoisingLoss
 from medi.training.optimisers import optimizers
@@ -70,7 +71,9 @@ class Trainer:
         # Its precision is the process's, ours is the recipe's; processes on CPUs join only where they are told of it.
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.recipe, self.images, self.ground = recipe, 0, ground or Ground()
-        self.batches = Batches(cohort, cohort.schema.encode(cohort.table), recipe, seed, self.ground.training)
+        codes = cohort.schema.encode(cohort.table)
+        colours = SlideColours.of(cohort, combinations_of(codes)) if recipe.slide_colours else None
+        self.batches = Batches(cohort, codes, recipe, seed, self.ground.training, colours)
         self.denoiser = fresh_denoiser(settings, schema, seed, recipe.init, self.ground.space)
         if self.denoiser.blocks and not recipe.init:
             self.denoiser.blocks.fit(torch.from_numpy(self.batches.some(BLOCK_PATCHES)))
