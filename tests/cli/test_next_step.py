@@ -17,9 +17,12 @@ from medi.cli.next_step import after_reading, program
 from medi.cohort import phantom
 from medi.cohort.combinations import counts
 from medi.cohort.table import Cohort
+from medi.core.errors import MediError
 from medi.models.checkpoint import Checkpoint, save_model
 from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
+from medi.study.beside import packed_for
+from medi.training.loop import check_size
 from small_cohorts import MODEL_SCHEMA
 
 
@@ -53,13 +56,13 @@ def test_what_follows_a_cohort_takes_it(tmp_path: Path, capsys: pytest.CaptureFi
     for cohort, words in (
         (tissue, "holdout c"),
         (replace(tissue, schema=tissue.schema.restrict([])), "holdout c --rate 0"),
-        (split, "train c --preset tiny"),
+        (split, "train c --preset laptop32"),
         (bare, "plan c"),
         (replace(bare, info={"root": "images"}), "pack c --size 64"),
         (replace(bare.with_columns(features="f"), info={"features": {}}), "utility c"),
         (tissue.with_columns(origin="model"), "export c --as folder"),
     ):
-        after_reading(cohort, Path("c"), "--preset", "tiny")
+        after_reading(cohort, Path("c"))
         assert capsys.readouterr().out == f"next: medi {words}\n"
 
 
@@ -70,10 +73,10 @@ def test_no_step_leads_to_a_verb_that_refuses(medi: Medi, verb: Medi) -> None:
     whole, split = tissue.save("whole"), tissue.hold_out(rate=0.1)
     split.save("a")
     split.holdout.save("b")
-    assert following(fine(medi("plan", "a", "--rule", "held-out", "-n", 1))) == ["train", "a"]
+    assert following(fine(medi("plan", "a", "--rule", "held-out", "-n", 1))) == ["train", "a", "--preset", "laptop32"]
     words = following(fine(medi("holdout", "verify", whole, "--certificate", "b")))
     assert words == ["holdout", "whole", "--certificate", "b"]
-    assert following(fine(medi(*words))) == ["train", "medi-holdout"]
+    assert following(fine(medi(*words))) == ["train", "medi-holdout", "--preset", "laptop32"]
     assert Cohort.load("medi-holdout").table.equals(split.table)
     tissue.select(np.arange(9)).save("few")
     refused(medi("holdout", "few", "--certificate", "b", "--out", "c"), "b: the certificate does not hold")
@@ -116,6 +119,19 @@ def test_a_plan_names_only_a_model_of_its_own_cohort(medi: Medi, source: Path) -
     assert following(fine(medi("plan", "h"))) == ["sample", "own model", "medi-plan"]
     shutil.rmtree("own model")
     assert following(fine(medi("plan", "h"))) == ["pack", "h", "--size", "64"]
+
+
+def test_the_cohort_of_a_model_is_found_beside_it(tmp_path: Path) -> None:
+    """Defect: a cohort that `medi pack` did not write was never named, nor one beside the model and not the samples."""
+    split = phantom.cohort(0, 32, 30).with_columns(split="train")
+    split.save(tmp_path / "split")
+    split.with_columns(split="validation").save(tmp_path / "other")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn/cohort.json").write_text("{}")
+    model(str(tmp_path / "m"), **trained_on(str(tmp_path / "split")))
+    assert packed_for(tmp_path / "m/model.safetensors", tmp_path / "elsewhere/samples") == tmp_path / "split"
+    with pytest.raises(MediError, match="pack them to that size, or take the preset demo or laptop32"):
+        check_size(split, NetworkSettings(size=64))
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_bad_input_is_one_line(medi: Medi, packed: Path) -> None:
     for arguments, words in (
         (["nowhere"], "medi pack SOURCE --size 32"),
         (["bare"], "not packed"),
-        (["whole"], "run `medi holdout` first"),
+        (["whole"], "`medi holdout whole --out split`"),
         ([packed, "--preset", "large"], "known: paper, demo"),
         ([packed, "--preset", "patch64"], "the network wants 64"),
         ([packed, "--images", "4"], "at least one batch"),

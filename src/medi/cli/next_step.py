@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medi.cohort.table import Cohort
 
 NAME = "medi"
+PRESETS = {32: "laptop32", 128: "patch128", 256: "patch256"}  # by size; for 64 px it is the usual one
 
 
 def next_step(verb: str, *words: object) -> None:
@@ -20,7 +21,7 @@ def next_step(verb: str, *words: object) -> None:
     say("next: " + shlex.join([program(), verb, *map(str, words)]))
 
 
-def after_reading(cohort: "Cohort", folder: Path, *preset: str) -> None:
+def after_reading(cohort: "Cohort", folder: Path) -> None:
     """What follows for a cohort in a folder: a hold-out, and training or a comparison where it has one."""
     from medi.cohort.holdout import has_split
 
@@ -29,7 +30,8 @@ def after_reading(cohort: "Cohort", folder: Path, *preset: str) -> None:
     elif not has_split(cohort.table):
         next_step("holdout", folder, *(() if cohort.schema.attributes else ("--rate", 0)))
     elif cohort.pixels is not None:
-        next_step("train", folder, *preset)
+        preset = PRESETS.get(cohort.pixels.size)
+        next_step("train", folder, *(("--preset", preset) if preset else ()))
     elif cohort.has_features:
         next_step("utility", folder)
     elif cohort.info.get("root"):

@@ -13,8 +13,6 @@ from medi.cli.source import Source, with_source
 from medi.cli.terminal import Terminal, say, warn
 from medi.core.errors import MediError
 
-PRESETS = {32: "laptop32", 128: "patch128", 256: "patch256"}  # by size; for 64 px it is the usual one
-
 
 def pack(
     source: Source,
@@ -41,7 +39,8 @@ def pack(
 
     cohort = source.read()
     if cohort.pixels is not None:
-        raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; pack its source again")
+        remedy = "give it to the next verb as it is" if size == cohort.pixels.size else "pack its source again"
+        raise MediError(f"{source.path} is packed already, at {cohort.pixels.size} pixels; {remedy}")
     if not cohort.info.get("root"):
         if cohort.has_features:
             raise MediError(f"{source.path}: {cohort.no_images('medi pack')}")
@@ -55,8 +54,7 @@ def pack(
     if dark := packed.info["packing"].get("dark", []):
         warn(f"{len(dark):,} images of 16 bits are dark, the first {dark[0]}: {UNSTATED}")
     say(f"packed: {len(packed):,} patches of {size} px, {len(skipped):,} images left out: {out}")
-    preset = ("--preset", PRESETS[size]) if size in PRESETS else ()
-    after_reading(packed, out, *preset)
+    after_reading(packed, out)
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medi.cli.help import add
-from medi.cli.next_step import named, next_step
+from medi.cli.next_step import next_step
 from medi.cli.options import (
     Cache,
     EncoderName,
@@ -17,6 +17,7 @@ from medi.cli.options import (
     Synthetic,
     folder,
     given,
+    model_file,
     one_of,
     with_device,
 )
@@ -137,7 +138,8 @@ def _show(found: "Utility", head: str) -> None:
 
 
 def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool, is_given: bool) -> None:
-    """The report; without an attribute whose levels it could compare the export of the model."""
+    """The report; without an attribute whose levels it could compare an export: of the model, if tested for copies."""
+    from medi.export.tested import memorisation_of
     from medi.study.beside import measured_beside, model_that_made
 
     if is_given:
@@ -145,7 +147,9 @@ def _lead_on(real: Path, synthetic: list[str], out: Path, has_levels: bool, is_g
         return
     sets = folders(synthetic)
     if not has_levels:
-        next_step("export", named(model_that_made(sets.values(), out), "medi-model"))
+        model = model_that_made(sets.values(), out)
+        is_tested = model is not None and not memorisation_of(model_file(model)).reason
+        next_step("export", *([model] if is_tested else [next(iter(sets.values()), real), "--as", "folder"]))
         return
     measured = measured_beside(out, {"real": real, **sets})
     words = ["--fidelity", measured] if measured else []

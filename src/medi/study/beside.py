@@ -34,11 +34,11 @@ def model_that_made(samples: Iterable[Path], folder: Path) -> Path | None:
 
 
 def packed_for(model: Path, folder: Path) -> Path | None:
-    """The newest packed cohort beside a folder that this model was trained on."""
-    header = _header(model)
-    wanted = header.get("info", {}).get("packing", {}).get("recipe")
-    heads = (head for head in folder.parent.glob(f"*/{HEAD}") if wanted and _recipe(_info(head)) == wanted)
-    return _newest(head.parent for head in heads if _is_of(Cohort.load(head.parent), header))
+    """The newest packed cohort beside a folder, or beside the model, that this model was trained on."""
+    header, places = _header(model), {folder.parent, model.parent.parent}
+    wanted = _recipe(header.get("info", {}))
+    heads = (head for place in places for head in place.glob(f"*/{HEAD}") if _recipe(_info(head)) == wanted)
+    return _newest(head.parent for head in heads if _holds_data_of(head.parent, header))
 
 
 def measured_beside(folder: Path, cohorts: Mapping[str, Path]) -> Path | None:
@@ -46,6 +46,15 @@ def measured_beside(folder: Path, cohorts: Mapping[str, Path]) -> Path | None:
     wanted = {"cohorts": list(cohorts), **{name: cohort_hash(path) for name, path in cohorts.items()}}
     tables = folder.parent.glob("*/fidelity.parquet")
     return _newest(path.parent for path in tables if wanted.items() <= _request(path.parent).items())
+
+
+def _holds_data_of(folder: Path, header: Header) -> bool:
+    """Whether a model with this header was trained on the cohort in a folder; a damaged one is passed over."""
+    try:
+        cohort = Cohort.load(folder)
+    except MediError:
+        return False
+    return cohort.pixels is not None and _is_of(cohort, header)
 
 
 def _is_of(cohort: Cohort, header: Header) -> bool:

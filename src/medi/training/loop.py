@@ -30,6 +30,7 @@ from medi.models.first_weights import first_weights_hash
 from medi.models.network import NetworkSettings
 from medi.training.latents import prepared
 from medi.training.log import LOG, SPEEDS, LogRow, check_collapse, check_finite, utilisation, write_log
+from medi.training.presets import PRESETS
 from medi.training.recipe import Recipe
 from medi.training.sheet import Draw, sheet
 from medi.training.trainer import Trainer
@@ -109,11 +110,11 @@ def _mend_log(folder: Path) -> None:
 
 
 def check_size(cohort: Cohort, settings: NetworkSettings) -> None:
-    """Refuse patches of another size than the network's."""
-    if cohort.images.size != settings.size:
-        raise MediError(
-            f"patches have {cohort.images.size} px, the network wants {settings.size}; pack them to that size"
-        )
+    """Refuse patches of another size than the network's, naming the presets that take them."""
+    if (size := cohort.images.size) != settings.size:
+        fitting = [name for name, preset in PRESETS.items() if preset.network.size == size]
+        other = f", or take the preset {' or '.join(fitting)}" if fitting else ""
+        raise MediError(f"patches have {size} px, the network wants {settings.size}; pack them to that size{other}")
 
 
 def _check(cohort: Cohort, settings: NetworkSettings, recipe: Recipe, draw: Draw | None) -> None:
