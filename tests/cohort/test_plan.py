@@ -206,7 +206,7 @@ def test_saved_and_loaded(tmp_path: Path, schema: Schema) -> None:
 def test_nothing_to_plan_is_one_clear_error(schema: Schema) -> None:
     with pytest.raises(MediError, match="no column 'split'"):
         balance(cohort().drop(columns="split"), schema)
-    with pytest.raises(MediError, match="nothing to plan"):
+    with pytest.raises(MediError, match="no patch is for training"):
         balance(cohort().assign(split="test_seen"), schema)
     with pytest.raises(MediError, match="asks for no image"):
         balance(cohort(), schema, ["class"], to=1).expand(0)
