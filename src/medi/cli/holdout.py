@@ -89,9 +89,8 @@ def design(
         chosen = _rule(rule, split_commas(over or []), held or [], options)
         _make(source, out, lambda cohort: cohort.hold_out(rule=chosen, seed=seed))
     else:
-        read, sides = _with_split(source, split_column, [*options, *given(rule=rule, held=held)]), _values(split_values)
-        columns = split_commas(over or [])
-        _make(read, out, lambda cohort: cohort.official_split(_column(cohort, split_column), sides, columns))
+        read = _with_split(source, split_column, [*options, *given(rule=rule, held=held)])
+        _make(read, out, partial(_official, split_column, _values(split_values), split_commas(over or [])))
 
 
 def _make(source: Source, out: Path, split_of: Callable[["Cohort"], "Cohort"]) -> None:
@@ -135,6 +134,11 @@ def _with_split(source: Source, column: str, options: Sequence[str]) -> Source:
     _refuse_options("--split-column", options)
     is_read = (source.path / "cohort.json").exists()
     return source if is_read else replace(source, options={**source.options, "split_column": column})
+
+
+def _official(column: str, sides: Mapping[str, list[str]], over: Sequence[str], cohort: "Cohort") -> "Cohort":
+    """The cohort with the split that a column of it tells."""
+    return cohort.official_split(_column(cohort, column), sides, over)
 
 
 def _column(cohort: "Cohort", name: str) -> str:

@@ -69,7 +69,6 @@ def plan(
     """
     from medi.cohort.plan import write_rows
     from medi.cohort.table import Cohort
-    from medi.study.beside import model_of
 
     options = given(to=to, cap=cap, minimum=minimum or None, n=n, wanted=wanted or None, table=table)
     options |= given(allow_unseen=allow_unseen or None)
@@ -86,6 +85,13 @@ def plan(
     write_rows(out, rows)
     _show(made)
     say(f"plan: {out}")
+    _say_next(cohort, holdout, out)
+
+
+def _say_next(cohort: "Cohort", holdout: Path, out: Path) -> None:
+    """Sample with the model of these patches, or make one."""
+    from medi.study.beside import model_of
+
     if (model := model_of(cohort, out)) is not None:
         next_step("sample", model, out)
     elif cohort.pixels is not None or cohort.has_features or cohort.info.get("root"):
