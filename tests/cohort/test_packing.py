@@ -459,7 +459,10 @@ def test_all_pixels_saved_elsewhere_are_the_same_file(tmp_path: Path, source: Ca
     packed.with_columns(split="train").save(tmp_path / "split")
     assert (tmp_path / "split" / "pixels.npy").samefile(tmp_path / "out" / "pixels.npy")
     assert read_json(tmp_path / "split" / "pixels.sums.json") == sums
+    (tmp_path / "out" / "pixels.sums.json").unlink()  # as of version 0.1
+    assert pixels.same_pixels(tmp_path / "out", tmp_path / "split")
     packed.select(np.array([2, 0])).save(tmp_path / "out")
+    assert not pixels.same_pixels(tmp_path / "out", tmp_path / "split")
     np.testing.assert_array_equal(Cohort.load(tmp_path / "split").images[:], images)
     pixels.verify(tmp_path / "split" / "pixels.npy")
     assert not list(tmp_path.glob("*/.*.tmp"))

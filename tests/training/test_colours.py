@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
@@ -61,6 +62,16 @@ def test_covariance_of_slides_is_that_of_the_analysis_of_variance() -> None:
     mean_square_between = 5 * np.einsum("hui,huj->ij", apart, apart) / 9
     mean_square_within = np.einsum("huri,hurj->ij", left, left) / 48
     np.testing.assert_allclose(between(values, unit, home), (mean_square_between - mean_square_within) / 5)
+
+
+def test_covariance_is_the_same_with_one_and_two_threads_p3() -> None:
+    values = generator("threads").standard_normal((40_000, 3))
+    unit, home = np.arange(40_000) // 4, np.arange(10_000) // 500
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(between(values, unit, home))
+    assert np.array_equal(*found)
 
 
 @pytest.mark.slow

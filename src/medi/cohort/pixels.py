@@ -179,7 +179,10 @@ def write_checksums(path: Path, rows: int | None = None, sums: Sequence[str] | N
 
 def same_pixels(one: Path, other: Path) -> bool:
     """Whether the packed cohorts of two folders hold the same pixels, as far as their checksums tell."""
-    sums = [_sums_path(folder / "pixels.npy") for folder in (one, other)]
+    stores = [folder / "pixels.npy" for folder in (one, other)]
+    if all(store.exists() for store in stores) and stores[0].samefile(stores[1]):
+        return True
+    sums = [_sums_path(store) for store in stores]
     return all(path.exists() for path in sums) and read_json(sums[0]) == read_json(sums[1])
 
 

@@ -11,6 +11,7 @@ from medi.cohort.optics import optical_density
 from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort, slide_units
 from medi.core import seeds
+from medi.core.threads import one_thread
 
 DARKEST = 6.0  # optical density of the darkest pixel that is made
 LEAST = 1e-3  # mean optical density, added before the logarithm: empty glass has none
@@ -35,8 +36,7 @@ class SlideColours:
     combination's slides, which all combinations share. k slides scatter by (1 - 1/k) S around their own mean, which is
     wrong by S/k. A training patch gets a draw of that error, so that every combination shows S.
 
-    roots: of S/k, for each training patch. A root of n patches from k slides of unequal size counts as many slides as
-    would be equal: 1 / (sum of squared shares).
+    roots: of S/k, for each training patch; slides of unequal size count as 1 / (sum of squared shares) equal ones.
     """
 
     roots: Float64[np.ndarray, "n 3 3"]
@@ -75,13 +75,15 @@ def mean_colours(pixels: Pixels) -> Float64[np.ndarray, "n 3"]:
     return np.log(np.concatenate(means) + LEAST)
 
 
+@one_thread
 def between(
     values: Float64[np.ndarray, "n d"], unit: Groups, home: Int64[np.ndarray, " u"]
 ) -> Float64[np.ndarray, "d d"]:
     """Covariance of the units' own means within their homes, less what a mean of few rows scatters by itself.
 
     unit: of each row; home: of each unit. The method of moments of a one-way layout, pooled over homes of two units or
-    more (Searle, Casella and McCulloch, Variance Components, chapter 3); zeros where there is none.
+    more (Searle, Casella and McCulloch, Variance Components, chapter 3); zeros where there is none. The same bits with
+    any number of threads (P3).
     """
     size, number = np.bincount(unit), np.bincount(home)
     mean = _means(values, unit)
