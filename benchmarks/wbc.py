@@ -10,7 +10,8 @@ one after another; every run resumes, finished ones are read again.
 Figures: mean recall over combinations (all, unseen, seen) of each training set under each head, and in each further
 encoder; MeDi less other sets; distances, variety, and what images show as asked, in every encoder. A spread of a single
 run is its 95 % interval; of WBC over single images, as the table names no patient, so it is too narrow. Of several runs
-it is their range. The last line is one JSON object.
+it is their range. Differences also have a t interval over runs, which share most of their training images. The last
+line is one JSON object.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 import medi
@@ -27,6 +29,7 @@ from medi.core.files import read_json
 from medi.core.progress import Silent
 from medi.core.seeds import generator
 from medi.core.tables import BY_ENCODER, CONTROL, CROSSED, FIDELITY, HEADS, PROBE, UTILITY
+from medi.evaluation.statistics import t_interval
 from medi.study.settings import find_study
 
 CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "monocyte")
@@ -107,6 +110,14 @@ def read(folder: Path) -> dict[str, tuple[float, float, float]]:
     )
 
 
+def over_runs(values: Sequence[float]) -> str:
+    """The t interval of a difference over runs, in words; "" of one run."""
+    if len(values) < 2:
+        return ""
+    found = t_interval(float(np.mean(values)), float(np.var(values, ddof=1) / len(values)), len(values) - 1)
+    return f"; 95 % t interval over runs {found.low:.3f} to {found.high:.3f}"
+
+
 def figures(folders: Sequence[Path], target: str | None) -> Figures:
     """Each figure as the mean over runs with its range, or of one run with its interval; target: of the minutes."""
     runs = [read(folder) for folder in folders]
@@ -116,7 +127,8 @@ def figures(folders: Sequence[Path], target: str | None) -> Figures:
     for name in runs[0]:
         values = [found[name] for found in runs if name in found]
         goal = "> 0" if name.startswith(("medi_less_real_unseen", "medi_less_cls_unseen")) else None
-        made[name] = figure([value for value, _, _ in values], "", goal, len(values), "range over runs")
+        alone = [value for value, _, _ in values]
+        made[name] = figure(alone, "", goal, len(values), "range over runs" + ("_less_" in name) * over_runs(alone))
         if len(folders) == 1 and all(map(isfinite, values[0])):
             made[name] |= {
                 "spread": [round(bound, 4) for bound in values[0][1:]],

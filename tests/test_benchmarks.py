@@ -131,6 +131,12 @@ def test_warm_start_compares_the_recall_of_an_arm_with_the_floor_alone() -> None
     assert found["e_recall_less_floor_seen_one"]["value"] == 0.4
 
 
+def test_white_blood_cells_have_a_t_interval_over_runs() -> None:
+    """mean 2.5, standard deviation 1.291, quantile 3.1824 of three degrees of freedom."""
+    assert script("wbc").over_runs([1.0, 2.0, 3.0, 4.0]) == "; 95 % t interval over runs 0.446 to 4.554"
+    assert script("wbc").over_runs([1.0]) == ""
+
+
 def test_the_study_of_white_blood_cells_has_the_first_hold_out_of_its_benchmark() -> None:
     drawn = script("wbc").holdouts()
     assert find_study("wbc").holdout.held == drawn[0]
