@@ -57,12 +57,14 @@ def _call(function: Callable[..., object], arguments: tuple[object, ...], enviro
 
 
 def train_tiny(cohort: Path, out: Path, images: int, pause: float = 0.0) -> int:
-    """Train a tiny network on one thread, as all are compared; pause after every update. How many trained together."""
+    """Train a tiny network on one thread, in unequal shares of an update, as all are compared; pause after every update.
+    How many trained together. In fp32: in bf16 each process rounds its share, which is more than another order of sums.
+    """
     import torch
     from accelerate import PartialState
 
     torch.set_num_threads(1)
-    _train(cohort, out, lambda done, total: time.sleep(pause), (8, 8), True, images=images, batch=5)  # unequal shares
+    _train(cohort, out, lambda done, total: time.sleep(pause), (8, 8), True, images=images, batch=5, precision="fp32")
     return PartialState().num_processes
 
 

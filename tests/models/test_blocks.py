@@ -101,6 +101,19 @@ def test_an_image_does_not_depend_on_its_neighbours_p3(in_blocks, schema) -> Non
         torch.set_num_threads(before)
 
 
+def test_bf16_products_leave_components_and_images_in_full_precision(in_blocks, schema) -> None:
+    """The same bits as without autocast; D differs by what the network's products round, as it does without blocks."""
+    x, sigma = torch.randn(16, 3, 8, 8), torch.full((16,), 0.4)
+    z, denoiser = torch.randn(16, in_blocks.condition_width), Denoiser(in_blocks, schema)
+    blocks = denoiser.blocks.fit(x)
+    parts = blocks.split(x)
+    joined, exact = blocks.join(parts), denoiser(x, sigma, z)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(blocks.split(x), parts)
+        assert torch.equal(blocks.join(parts), joined)
+        torch.testing.assert_close(denoiser(x, sigma, z), exact)  # F = 0 at first: nothing is left to round
+
+
 def test_noise_prediction_has_no_spread(in_blocks) -> None:
     with pytest.raises(MediError, match="preconditioning blocks is for parameterisation edm"):
         replace(in_blocks, parameterisation="ddpm")

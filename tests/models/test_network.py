@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.registry import register, registry
 from medi.models.checkpoint import load_model
+from medi.models.denoiser import Denoiser
 from medi.models.network import NetworkSettings
-from medi.sampling.sampler import SamplerSettings, draw
+from medi.sampling.sampler import SamplerSettings, draw, sample_images
 from medi.training.loop import train
 from medi.training.recipe import Recipe
 
@@ -50,6 +52,22 @@ def test_a_registered_network_is_trained_and_samples(shallow: str, cohort: Cohor
     assert images.std() > 0
     with pytest.raises(MediError, match=r"another network\.network"):
         train(cohort, tmp_path, replace(settings, network="unet", fold=2), recipe, cohort.schema, 0)
+
+
+class Product(Shallow):
+    """Ends in a product, which is bf16 under autocast."""
+
+    def forward(self, x: Tensor, sigma: Tensor, z: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def test_images_come_out_where_a_network_ends_in_bf16(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, schema: Schema
+) -> None:
+    monkeypatch.setitem(registry("network").things, "product", Product)
+    denoiser = Denoiser(NetworkSettings(size=8, channels=(8,), network="product"), schema)
+    settings = SamplerSettings(steps=2, batch=3, precision="bf16")
+    assert sample_images(denoiser, cohort.table.head(3), 0, settings).shape == (3, 8, 8, 3)
 
 
 def test_a_checkpoint_says_which_network_it_needs(cohort: Cohort, tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def test_a_long_training_names_one_that_is_soon_done(lines: list[str]) -> None:
     long = quick.model_copy(update={"training": quick.training.changed(images=4_000_000)})
     told = rehearse(long)
     (named,) = [line for line in told if "for a first verdict in less time" in line]
-    (rate,) = [float(found[1]) for line in told if (found := re.search(r"\(([\d.]+) images/s, by", line))]
+    (rate,) = [
+        float(found[1].replace(",", "")) for line in told if (found := re.search(r"\(([\d.,]+) images/s, by", line))
+    ]
     (images,) = [int(found[1]) for found in [re.search(r"`training: \{images: (\d+)\}`", named)] if found]
     assert images % 1_000 == 0
     assert 2 * images / rate == pytest.approx(600, abs=2 * 1_000 / rate + 6)

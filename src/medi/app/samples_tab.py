@@ -74,7 +74,7 @@ class SamplesTab:
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
             named = [(SOLVER_NAMES.get(name, name), name) for name in SOLVERS]
             sampling = bench.settings.sampling
-            self.solver = gr.Dropdown(named, value=sampling.solver, label="Sampler", filterable=False)
+            self.solver = gr.Dropdown(named, value=sampling.solver, label="Sampler", filterable=False, elem_id="solver")
             self.steps = gr.Slider(1, 100, sampling.steps, step=1, label="Steps", elem_id="steps", buttons=[])
             self._guidance(first)
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from medi.cli.terminal import console, printable, say
 from medi.core.claims import of_no_combination
+from medi.core.numbers import digits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ def show_places(found: "pd.DataFrame", over: Sequence[str], title: str) -> None:
     table.add_column("n", justify="right")
     for place, rows in found.groupby(places, sort=False):
         values = dict(zip(rows["arm"], rows["value"]))
-        shown = ["" if values[name] != values[name] else f"{values[name]:.3g}" for name in sets]
+        shown = ["" if values[name] != values[name] else digits(values[name]) for name in sets]
         table.add_row(*(printable(str(part)) for part in place), *shown, f"{rows['n_real'].iloc[0]:,}")
     console.print(table)
     reasons = _reasons(found)
@@ -126,8 +127,8 @@ def show_differences(found: "pd.DataFrame", metric: str, scopes: Sequence[str]) 
         if row.value != row.value:
             say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {with_interval(row)}")
             continue
-        interval = "no interval" if row.low != row.low else f"95 % [{row.low:.3g}, {row.high:.3g}]"
-        say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {row.value:.3g}, {interval}")
+        interval = "no interval" if row.low != row.low else f"95 % [{digits(row.low)}, {digits(row.high)}]"
+        say(f"{row.arm} - {row.against}, {row.scope.replace('_', ' ')} {row.split}: {digits(row.value)}, {interval}")
 
 
 def with_interval(row: Any) -> str:

@@ -35,6 +35,7 @@ from medi.cli.result_tables import show_remedies
 from medi.cli.terminal import WARNING, Terminal, console, say, warn
 from medi.cli.values import shard_of
 from medi.core.errors import MediError
+from medi.core.numbers import digits
 
 if TYPE_CHECKING:
     from medi.study.settings import StudySettings
@@ -174,7 +175,7 @@ def run_and_show(settings: "StudySettings", out: Path, redo: bool) -> None:
         say(sentence)
     show_remedies(pd.DataFrame(results.remedies), results.title_of_study)
     distances = {name: value for name, value in results.frechet.get("unseen", {}).items() if value is not None}
-    shown = ", ".join(f"{arm_name(name)} {value:.3g}" for name, value in distances.items())
+    shown = ", ".join(f"{arm_name(name)} {digits(value)}" for name, value in distances.items())
     say(f"Frechet distance on unseen combinations: {shown or 'none, as there are too few images'}")
     say(f"report: {results.report}")
     if program() != NAME:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -57,6 +57,11 @@ def device() -> torch.device:
 def full_precision() -> AbstractContextManager[Any]:
     """fp32 is fp32: no TF32 in convolutions, and the same algorithm at every call."""
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+def no_autocast(kind: str) -> AbstractContextManager[Any]:
+    """Products in the precision of their tensors, within autocast too; kind: of a device. On meta there is none."""
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def in_bf16(precision: str) -> bool:

@@ -6,6 +6,8 @@ from typing import Any, TypeGuard
 
 import pandas as pd
 
+from medi.core.numbers import digits
+
 DASH = "–"
 ARMS = {
     "real": "real only",
@@ -86,8 +88,8 @@ def number(value: Any) -> str:
     """
     if not known(value):
         return DASH
-    whole = float(value).is_integer() or abs(value) >= 1000
-    return (f"{value:,.0f}" if whole else f"{value:.3g}").replace("-", "−")
+    shown = f"{value:,.0f}" if float(value).is_integer() else digits(value)
+    return shown.replace("-", "−")
 
 
 def share(value: Any) -> str:

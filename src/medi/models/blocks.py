@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medi.core.devices import no_autocast
 from medi.models.noise import SIGMA_DATA
 
 LEAST = 2 / 255 / 12**0.5  # of a spread: what rounding to 256 grey levels leaves
@@ -51,9 +52,12 @@ class Blocks(nn.Module):
         return self
 
     def split(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
-        """The components of every block."""
-        return torch.einsum("nchw,ck->nkhw", functional.pixel_unshuffle(x, self.fold), self.components)
+        """The components of every block, in full precision under autocast too: a small one is the difference of
+        colours a hundred times its size, and bf16 has 8 bits."""
+        with no_autocast(x.device.type):
+            return torch.einsum("nchw,ck->nkhw", functional.pixel_unshuffle(x, self.fold), self.components)
 
     def join(self, parts: Float[Tensor, "n k y x"]) -> Float[Tensor, "n c h w"]:
-        """The images of these components."""
-        return functional.pixel_shuffle(torch.einsum("nkhw,ck->nchw", parts, self.components), self.fold)
+        """The images of these components, in full precision as well."""
+        with no_autocast(parts.device.type):
+            return functional.pixel_shuffle(torch.einsum("nkhw,ck->nchw", parts, self.components), self.fold)

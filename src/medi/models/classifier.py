@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medi.cohort.schema import Attribute, Schema
+from medi.core.devices import no_autocast
 from medi.core.errors import MediError
 from medi.models.checkpoint import load_tensors, model_hash
 from medi.models.noise import SIGMA_DATA
@@ -106,7 +107,7 @@ class NoisyClassifier:
         """
         if not self.range[0] <= sigma <= self.range[1]:
             return torch.zeros_like(x)
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.inference_mode(False), torch.enable_grad(), no_autocast(x.device.type):
             noisy, known = x.detach().float().clone().requires_grad_(), labels.to(x.device).clone()
             levels = torch.full((len(x),), sigma, device=x.device)
             likely = self.network(noisy, levels).log_softmax(dim=1)

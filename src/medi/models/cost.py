@@ -3,6 +3,7 @@
 import torch
 
 from medi.cohort.schema import Schema
+from medi.core.numbers import digits
 from medi.models.denoiser import Denoiser
 from medi.models.network import UNET, NetworkSettings
 
@@ -35,14 +36,14 @@ def gflop_per_image(denoiser: Denoiser) -> float:
 def flop(giga: float) -> str:
     """So many 10^9 operations in the unit that fits, with three digits.
 
-    >>> flop(0.0123), flop(4_560.0), flop(2_600_000.0)
-    ('0.0123 GFLOP', '4.56 TFLOP', '2.6 PFLOP')
+    >>> flop(0.0123), flop(4_560.0), flop(999_800.0)
+    ('0.0123 GFLOP', '4.56 TFLOP', '1 PFLOP')
     """
     for prefix in PREFIXES[:-1]:
-        if giga < 1000:
-            return f"{giga:.3g} {prefix}FLOP"
+        if giga < 999.5:
+            return f"{digits(giga)} {prefix}FLOP"
         giga /= 1000
-    return f"{giga:,.3g} {PREFIXES[-1]}FLOP"
+    return f"{digits(giga)} {PREFIXES[-1]}FLOP"
 
 
 def storage(count: int) -> str:
@@ -53,10 +54,10 @@ def storage(count: int) -> str:
     """
     size = count / 1000
     for unit in ("kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
+        if size < 999.5:
+            return f"{digits(size)} {unit}"
         size /= 1000
-    return f"{size:,.3g} TB"
+    return f"{digits(size)} TB"
 
 
 def duration(seconds: float) -> str:

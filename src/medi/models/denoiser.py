@@ -56,7 +56,7 @@ class Denoiser(nn.Module):
         self, x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], z: Float[Tensor, "n d"]
     ) -> Float[Tensor, "n c h w"]:
         if self.settings.network != UNET:
-            return self.network(x, sigma, z)
+            return self.network(x, sigma, z).to(x.dtype)  # under autocast its last product is bf16
         s = sigma[:, None, None, None]
         if self.settings.parameterisation == "ddpm":
             return x - s * self._network(x / (1 + s**2).sqrt(), self.ddpm_time(sigma), z)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medi.cohort.holdout import design
 from medi.cohort.table import Cohort
+from medi.core.numbers import digits
 from medi.evaluation.encoders import learned
 from medi.models.cost import duration, flop, gflop_per_image, storage, weightless
 from medi.study import preparing
@@ -69,7 +70,7 @@ def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
         memory = f"; {storage(trial.memory)} of memory a model"
     together, shown = each * s.training.images * len(MODELS), s.training.images / max(patches, 1)
     yield (
-        f"training: about {duration(together)} for both models on this machine ({1 / each:,.3g} images/s, {how})"
+        f"training: about {duration(together)} for both models on this machine ({digits(1 / each)} images/s, {how})"
         f"{memory}; each of the {patches:,} training patches is shown {shown:,.0f} times"
     )
     if together > LONG:

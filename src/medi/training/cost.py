@@ -17,6 +17,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.devices import device, in_bf16
+from medi.core.numbers import digits
 from medi.core.seeds import generator
 from medi.models.cost import duration, flop, gflop_per_image, weightless
 from medi.models.denoiser import Denoiser
@@ -52,7 +53,7 @@ class Cost:
     def __str__(self) -> str:
         each, whole = flop(self.gflop_per_image), flop(self.gflop_per_image * self.images)
         size = f"{self.parameters / 1e6:.1f} M" if self.parameters >= 1e5 else f"{self.parameters:,}"
-        rate = f"{self.images_per_second:,.3g} images/s by a short trial"
+        rate = f"{digits(self.images_per_second)} images/s by a short trial"
         return f"{size} parameters, {each} an image, {whole} in all; about {duration(self.seconds)} here ({rate})"
 
 

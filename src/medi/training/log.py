@@ -10,6 +10,7 @@ import torch
 from medi.core.errors import MediError
 from medi.core.files import write_text
 from medi.core.lines import line_of, read_lines
+from medi.core.numbers import digits
 
 GPU_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bf16, by name
 LOG, SPEEDS = "log.jsonl", "speed.jsonl"  # in a model's folder
@@ -73,8 +74,9 @@ def check_collapse(log: Sequence[LogRow], images: int) -> None:
     for name in ("loss", "validation_loss"):
         losses = [value for row in log if (value := getattr(row, name)) is not None]
         if losses and images >= COLLAPSE_IMAGES and losses[-1] > COLLAPSE * min(losses):
+            least, last = digits(min(losses)), digits(losses[-1])
             raise Diverged(
-                f"training has collapsed: the {name.replace('_', ' ')} was {min(losses):.3g} and is {losses[-1]:.3g} "
+                f"training has collapsed: the {name.replace('_', ' ')} was {least} and is {last} "
                 f"after {log[-1].images:,} images; the last good state is kept: train in a new folder at a lower "
                 "learning rate"
             )
