@@ -57,7 +57,7 @@ def _call(function: Callable[..., object], arguments: tuple[object, ...], enviro
 
 
 def train_tiny(cohort: Path, out: Path, images: int, pause: float = 0.0) -> int:
-    """Train a tiny network on one thread, in unequal shares of an update, as all are compared; pause after every update.
+    """Train a tiny network on one thread, an update in unequal shares, as all are compared; pause after every update.
     How many trained together. In fp32: in bf16 each process rounds its share, which is more than another order of sums.
     """
     import torch
