@@ -9,6 +9,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medi.core.errors import MediError
+from medi.core.files import write_text
+
 if TYPE_CHECKING:
     from medi.models.network import NetworkSettings
     from medi.training.recipe import Recipe
@@ -54,6 +57,22 @@ def on_node(command: list[str], function: Callable[..., object], *arguments: obj
 def _call(function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str]) -> None:
     os.environ.update(environment)
     function(*arguments)
+
+
+def write_line(study: object, path: Path, text: str) -> str:
+    """The work of a stage."""
+    if not text:
+        raise MediError("nothing to write")
+    write_text(path / "x.txt", text)
+    return f"wrote {text}"
+
+
+def worked(
+    folder: Path, name: str, work: Callable[[object, Path], str], advance: Callable[[int, int], None]
+) -> tuple[str, str, float]:
+    """Worker: a stage's work, as if it took two seconds."""
+    advance(1, 1)
+    return name, work(None, folder / name), 2.0
 
 
 def train_tiny(cohort: Path, out: Path, images: int, pause: float = 0.0) -> int:

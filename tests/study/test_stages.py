@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from medi.core.files import read_json, write_json, write_text
 from medi.core.progress import Silent
 from medi.study.generating import discard_models
 from medi.study.stages import Run, Stage
+from real_processes import worked, write_line
 
 Calls = list[str]
 
@@ -50,6 +52,30 @@ def test_finished_stages_are_skipped(tmp_path: Path) -> None:
     calls, lines = two_stages(tmp_path / "run", "1", "2")
     assert calls == []
     assert lines == ["a: wrote 1 (done before)", "b: wrote 2 (done before)"]
+
+
+@pytest.mark.slow
+def test_stages_beside_each_other_end_as_one_after_another_do_p12(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are done stay so where another fails, and the same call does the others alone."""
+    monkeypatch.setattr("medi.study.stages.cores", lambda: 2)
+    heard, folder = Heard(), tmp_path / "run"
+    both = [Stage(text, partial(write_line, text=text), settings=text) for text in ("a", "b")]
+    third = Stage("c", partial(write_line, text="c"))
+    failing = replace(third, work=partial(write_line, text=""))
+    with pytest.raises(MediError, match="nothing to write"):
+        Run(folder, heard).do_beside([*both, failing], [], worked)
+    assert set(heard.lines) <= {"a: wrote a (2 s)", "b: wrote b (2 s)"}
+    heard.lines.clear()
+    run = Run(folder, heard)
+    run.do_beside([*both, third], [], worked)
+    assert {line.split(" (")[0] for line in heard.lines} == {"a: wrote a", "b: wrote b", "c: wrote c"}
+    assert run.seconds["c"] == 2
+    heard.lines.clear()
+    for each in (*both, third):
+        Run(folder, heard).do(each, [])
+    assert all("done before" in line for line in heard.lines), "one after another they are found done"
 
 
 def test_changed_settings_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ TRAINS = "medi.training.optimisers"
 SHOWN = "app|cli|figures|report"  # rooms that no worker needs
 _STARTING = threading.Lock()
 
-Call = tuple[Callable[..., None], tuple[Any, ...]]  # a function at the top of a module, and its arguments
+Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function at the top of a module, and its arguments
 Task = tuple[Callable[..., Any], tuple[Any, ...], Advance | None]
 
 
@@ -74,13 +74,21 @@ def side_by_side(calls: Mapping[str, Call], show: Show) -> None:
     Ctrl-C and SIGTERM end in `Stopped`, which tells what the calls have saved.
     """
     titles, most = list(calls), cores()
-    at_once = 1 if _has_gpu() else min(len(calls), most)
+    at_once = 1 if has_gpu() else min(len(calls), most)
     with ended_by_sigterm(), show.bars(*titles) as advances:
         for start in range(0, len(titles), at_once):
             group = [calls[title] for title in titles[start : start + at_once]]
             with Pool(len(group), threads=max(most // len(group), 1), apart=True) as pool:
                 for _ in pool.each(group, advances[start : start + at_once]):
                     pass
+
+
+def shared(calls: Mapping[str, Call], show: Show, workers: int) -> Iterator[Any]:
+    """The results of calls as `side_by_side` takes them, as they come, by so many processes; each takes the next call
+    when it has done one."""
+    pool = Pool(workers, threads=max(cores() // workers, 1), apart=True)
+    with ended_by_sigterm(), show.bars(*calls) as advances, pool:
+        yield from pool.each(list(calls.values()), advances)
 
 
 class Pool:
@@ -327,7 +335,8 @@ class Summed:
         self.advance(sum(counts), sum(totals))
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
+    """Whether there is a GPU, which processes would have to share."""
     import torch
 
     return torch.cuda.is_available()

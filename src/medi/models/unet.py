@@ -15,11 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medi.core.devices import no_autocast
+
 LONGEST = 10_000  # the longest period of the embedding of time
 Maps = Float[Tensor, "n c h w"]
 Made = Float[Tensor, "n o h w"]  # maps of other channels
 Resized = Float[Tensor, "n c v u"]  # maps of another size
 Left = list[Float[Tensor, "n _ _ _"]]  # maps of many sizes
+Heads = Float[Tensor, "n heads places w"]
 Embedding = Float[Tensor, "n e"]
 Times = Float[Tensor, " n"] | Int[Tensor, " n"]
 
@@ -90,6 +93,14 @@ class Residual(nn.Module):
         return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + inner
 
 
+def attended(query: Heads, key: Heads, value: Heads) -> Heads:
+    """softmax(query key^T / sqrt(w)) value. In fp32 on a CPU: in bf16 its backward pass takes three times as long."""
+    if query.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query, key, value)
+    with no_autocast("cpu"):
+        return functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
+
+
 class Attention(nn.Module):
     """x + attention of all places to all places, over normalised x; without groups it is not normalised."""
 
@@ -107,7 +118,7 @@ class Attention(nn.Module):
             layer(places).unflatten(2, (-1, self.head_dim)).transpose(1, 2)
             for layer in (self.to_q, self.to_k, self.to_v)
         )
-        found = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        found = attended(query, key, value).transpose(1, 2).flatten(2)
         return self.to_out[0](found).transpose(1, 2).reshape(x.shape) + x
 
 

@@ -1,7 +1,8 @@
 """A study in its run folder: its settings, its sets of patches, their features. Stages write these and read them."""
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from medi.cohort.holdout import Holdout
 from medi.cohort.table import Cohort
 from medi.core.files import read_table, safe_name
 from medi.core.processes import Call, side_by_side
-from medi.core.progress import Advance, Show, Silent
+from medi.core.progress import Advance, Show, Silent, Told
 from medi.evaluation.encoders import Encoder, encoder, learned
 from medi.evaluation.features import ROUND_TRIP, Embedded
 from medi.evaluation.memorisation import Patches
@@ -142,6 +143,13 @@ class Study:
         """Call `worker(folder, name, advance)` for all names at once, a process each."""
         calls: dict[str, Call] = {f"{title} {name}": (worker, (self.folder, name)) for name in names}
         side_by_side(calls, self.show)
+
+
+def measured(folder: Path, name: str, work: Callable[[Study, Path], str], advance: Advance) -> tuple[str, str, float]:
+    """Worker: the work of one stage; its name, its line, and the seconds that it took."""
+    started = time.perf_counter()
+    line = work(replace(reopen(folder), show=Told(advance)), folder / name)
+    return name, line, time.perf_counter() - started
 
 
 def reopen(folder: str | Path) -> Study:

@@ -6,7 +6,7 @@ A stage is declared, not programmed: what it writes, what it reads, what decides
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -14,13 +14,17 @@ from typing import Generic, TypeVar
 from medi.core.errors import MediError
 from medi.core.files import RUN_FORMAT, check_format, content_hash, file_hash, read_json, write_json
 from medi.core.locks import is_lock
+from medi.core.processes import Call, has_gpu, shared
 from medi.core.progress import Show
+from medi.core.threads import cores
 
 RECORD, COPY = "run.json", ".run.json"
 BEFORE = ("log.txt", "jobs")  # what is written before the first stage: all that was shown, and what was submitted
 PASSING_FOLDERS = {"snapshots", "sheets", "parts"}  # what is used up on the way to a stage's output
 SPARE_FILES = {"state.safetensors"}  # what a done stage can do without: deleted where it is damaged
 LARGE = 1 << 28  # bytes
+AT_ONCE = 2  # stages; each holds all features
+Worker = Callable[..., tuple[str, str, float]]  # of folder, name, work and `Advance`: name, line, seconds
 Study = TypeVar("Study")
 
 
@@ -46,7 +50,8 @@ class Stage(Generic[Study]):
     whenever the code of this stage gives other results, so that run folders from before do it again. also: what else
     it writes into the run folder. discard: called with the run folder and the files of the output that are missing or
     damaged, named from it, deletes what has to be made again; all of the output where there is none. ahead: where other
-    processes can do its work before it.
+    processes can do its work before it. beside: whether it can be done beside its neighbours that can, as none of them
+    reads another, and takes no processes of its own.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Stage(Generic[Study]):
     also: tuple[str, ...] = ()
     discard: Callable[[Path, Iterable[str]], None] | None = None
     ahead: Ahead | None = None
+    beside: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -97,7 +103,31 @@ class Run:
 
     def do(self, stage: Stage[Study], study: Study) -> None:
         """Do a stage unless it is done, and show its line."""
-        record, output = self._record(stage), self.folder / stage.name
+        if self._is_due(stage):
+            record, started = self.records[stage.name], time.perf_counter()
+            try:
+                record.line = stage.work(study, self.folder / stage.name)
+            finally:
+                self._end(stage, time.perf_counter() - started)
+
+    def do_beside(self, stages: Sequence[Stage[Study]], study: Study, worker: Worker) -> None:
+        """The same for stages that may be done beside each other, by two processes; one after another where a GPU would
+        have to be shared. What is done stays where one fails."""
+        if len(stages) < 2 or cores() < 2 or has_gpu():
+            for stage in stages:
+                self.do(stage, study)
+            return
+        due = {stage.name: stage for stage in stages if self._is_due(stage)}
+        calls: dict[str, Call] = {
+            Path(name).stem: (worker, (self.folder, name, stage.work)) for name, stage in due.items()
+        }
+        for name, line, seconds in shared(calls, self.show, AT_ONCE) if due else ():
+            self.records[name].line = line
+            self._end(due[name], seconds)
+
+    def _is_due(self, stage: Stage[Study]) -> bool:
+        """Whether a stage has to be done; then its record is open, and what is damaged of its output is gone."""
+        record = self._record(stage)
         if self.lost:
             self.show.line(f"{self.lost[0]} is missing or damaged; written again from its copy")
             self._write()
@@ -106,21 +136,24 @@ class Run:
             bad = altered(self.folder, stage.outputs[:1], record.files)
             if not bad:
                 self.show.line(f"{stage.name}: {record.line} (done before)")
-                return
+                return False
             (name, what), more = next(iter(bad.items())), len(bad) - 1
             mended = "deleted" if all(map(_is_spare, bad)) else "made again"
             self.show.line(f"{stage.name}: {name} is {what}{f' and {more} more' if more else ''}; {mended}")
             stage.clear(self.folder, bad)
         record.line, record.files = None, {}
         self._write()
-        before, started = record.seconds, time.perf_counter()
-        try:
-            record.line = stage.work(study, output)
+        return True
+
+    def _end(self, stage: Stage[Study], seconds: float) -> None:
+        """Record that a stage was worked on for so long, and, where it has a line, that it is done."""
+        record = self.records[stage.name]
+        record.seconds = round(record.seconds + seconds, 2)
+        if record.line is not None:
             record.files = contents(self.folder, stage.outputs)
-        finally:
-            record.seconds = round(before + time.perf_counter() - started, 2)
-            self._write()
-        self.show.line(f"{stage.name}: {record.line} ({record.seconds:.0f} s)")
+        self._write()
+        if record.line is not None:
+            self.show.line(f"{stage.name}: {record.line} ({record.seconds:.0f} s)")
 
     def is_done(self, stage: Stage[Study]) -> bool:
         """Whether a stage was done to its end and what it wrote is there; whether that is whole `do` looks."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from medi.core.errors import MediError, did_you_mean
@@ -29,6 +31,7 @@ from medi.study.context import (
     TRANSLATED,
     Study,
     embeddings_of,
+    measured,
 )
 from medi.study.generating import discard_models, style_of, translation_of
 from medi.study.results import Results, conclude
@@ -69,8 +72,12 @@ def run(
 def _run(settings: StudySettings, out: Path, show: Show, redo: bool) -> Results:
     run_folder = opened(settings, out, show, redo)
     study = Study(settings, run_folder.folder, run_folder.show)
-    for stage in road(settings):
-        run_folder.do(stage, study)
+    for beside, stages in groupby(road(settings), attrgetter("beside")):
+        if beside:
+            run_folder.do_beside(list(stages), study, measured)
+        else:
+            for stage in stages:
+                run_folder.do(stage, study)
     return conclude(study)
 
 
@@ -93,8 +100,6 @@ def road(s: StudySettings) -> list[Stage[Study]]:
     asked[table("recommend")] = s.utility.recommend not in ((), (NONE,))
     asked[LEARNED] = learned.NAME in s.evaluation.encoders
     features = [_embedding(s, name, asked) for name in s.evaluation.encoders]
-    first, every = features[0].name, tuple(stage.name for stage in features)
-    measured = [s.evaluation, s.attribute, s.seed]
     stages = [
         Stage(SETTINGS, preparing.keep_settings, settings=s),
         # the biased cohort, what gives its class away, and a part of its combinations taken away
@@ -111,10 +116,26 @@ def road(s: StudySettings) -> list[Stage[Study]]:
         # features of all patches, by each encoder
         Stage(LEARNED, measuring.learn_encoder, ("holdout",), [s.seed, s.evaluation.learned_images]),
         *features,
-        # which remedy training itself would choose, before a test patch is looked at
+        *_measuring(s, [stage.name for stage in features]),
+    ]
+    return [stage for stage in stages if asked.get(stage.name, True)]
+
+
+def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
+    """The stages that read features alone, none of them another's tables."""
+    first, decided_by = features[0], [s.evaluation, s.attribute, s.seed]
+    return [
+        # which remedy training itself would choose, whatever the test patches say
         _recommending(s, first),
         # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
-        Stage(table("fidelity"), measuring.measure_fidelity, every, [*measured, metrics()], version=2),
+        Stage(
+            table("fidelity"),
+            measuring.measure_fidelity,
+            tuple(features),
+            [*decided_by, metrics()],
+            version=2,
+            beside=True,
+        ),
         Stage(
             table("control"),
             measuring.measure_control,
@@ -122,6 +143,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
             [s.attribute, s.seed],
             version=2,
             also=(table("confusion"),),
+            beside=True,
         ),
         Stage(
             table("memorisation"),
@@ -129,20 +151,26 @@ def road(s: StudySettings) -> list[Stage[Study]]:
             (first,),
             [s.attribute, s.seed],
             also=(table("suspects"), "suspects"),
+            beside=True,
         ),
         Stage(
             table("utility"),
             measuring.measure_utility,
             (first,),
-            [*measured, list(registry("arm")), *([s.utility.heads] if s.utility.heads else [])],
+            [*decided_by, list(registry("arm")), *([s.utility.heads] if s.utility.heads else [])],
             version=2,
             also=(table("curves"), *([table("heads")] if s.utility.heads else [])),
+            beside=True,
         ),
         Stage(
-            table("by_encoder"), measuring.measure_by_encoder, every[1:], [*measured, list(registry("arm"))], version=2
+            table("by_encoder"),
+            measuring.measure_by_encoder,
+            tuple(features[1:]),
+            [*decided_by, list(registry("arm"))],
+            version=2,
+            beside=True,
         ),
     ]
-    return [stage for stage in stages if asked.get(stage.name, True)]
 
 
 def _generating(s: StudySettings) -> list[Stage[Study]]:
@@ -184,7 +212,8 @@ def _recommending(s: StudySettings, features: str) -> Stage[Study]:
     decided_by = [s.attribute, s.seed, s.evaluation.stains, s.utility.recommend]
     decided_by += [s.utility.with_models] if inner else []
     name, work = table("recommend"), measuring.recommend_remedy
-    return Stage(name, work, (features,), decided_by, version=2, also=inner, discard=discard_parts)
+    beside = not inner  # their trainings take processes of their own
+    return Stage(name, work, (features,), decided_by, version=2, also=inner, discard=discard_parts, beside=beside)
 
 
 def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:
