@@ -284,6 +284,17 @@ def test_the_larger_ami_br_studies_differ_from_the_small_one_in_size_and_trainin
         assert changed == {"title", "cohort", "network", "training", "sampling"}
 
 
+def test_ami_br_for_laptops_has_the_network_and_the_training_of_their_preset() -> None:
+    """What guides it knows noise levels twice those of 32 px, too."""
+    study, small, laptop = find_study(Path("ami_br_laptop64")), find_study(Path("demo")), preset("laptop64")
+    assert study.network == laptop.network
+    assert study.training == replace(laptop.recipe, save_every=study.training.save_every)
+    assert study.sampling.guidance == small.sampling.guidance
+    assert study.classifier.noise_mean - small.classifier.noise_mean == pytest.approx(np.log(2), abs=0.01)
+    assert study.sampling.sigma_max == 2 * small.sampling.sigma_max
+    assert study.holdout == find_study(Path("ami_br")).holdout
+
+
 def test_noise_levels_at_64_px_are_twice_those_at_32_px() -> None:
     """The mean of 2 x 2 pixels has half the noise, so that tissue is lost at twice the sigma."""
     small, large, whole = (find_study(Path(name)) for name in ("ami_br", "ami_br_64", "ami_br_128"))
