@@ -95,6 +95,15 @@ def test_utility_by_name_by_mapping_and_by_folder(real: Cohort, made: Cohort, tm
     pd.testing.assert_frame_equal(UTILITY.read(tmp_path / "u"), table)
 
 
+def test_a_set_without_a_name_is_called_synthetic(real: Cohort, made: Cohort) -> None:
+    asked = {"over": ["class", "site"], "draws": 0}
+    alone, named = medi.fidelity(real, made, **asked), medi.fidelity(real, synthetic=made, **asked)
+    pd.testing.assert_frame_equal(alone.to_frame(), named.to_frame())
+    assert "synthetic" in alone.to_frame()
+    with pytest.raises(MediError, match="the set 'synthetic' is given twice"):
+        medi.fidelity(real, made, synthetic=made)
+
+
 @pytest.mark.slow
 def test_stains_are_compared_where_they_are_asked_for(real: Cohort) -> None:
     found = medi.utility(real, over=["class", "site"], arms=["reinhard", "dfr"])

@@ -58,6 +58,7 @@ from medi.evaluation.splits import (
 )
 
 ENCODER = "colour-texture"
+UNNAMED = "synthetic"  # the name of a set that is given without one
 # no names for synthetic sets
 TAKEN = frozenset({REAL, *FLOORS, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
 
@@ -83,7 +84,7 @@ def embed(
 
 def fidelity(
     real: Given,
-    synthetic: Mapping[str, Given] | None = None,
+    synthetic: Mapping[str, Given] | Given | None = None,
     /,
     *,
     over: Sequence[str] | None = None,
@@ -106,7 +107,8 @@ def fidelity(
     nearest training patches tell copies. Without synthetic sets the floor and the probes' accuracy are all there is.
     Beside the floor of models on latents stands `round_trip`: real patches as their autoencoder gives them back.
     draws: resamples behind each interval, 0 for none. splits: distances to these splits of `real` only. features: of
-    `real`, a file or folder in place of images; copies of images then cannot be told. A mapping takes sets of any name.
+    `real`, a file or folder in place of images; copies of images then cannot be told. A mapping takes sets of any name,
+    and one set without a name is called "synthetic".
 
     MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor). Source:
     Heusel et al., NeurIPS 2017 (Frechet distance); Drexlin et al., MICCAI 2025, Figure 3; others in their modules.
@@ -145,7 +147,7 @@ def fidelity(
 
 def utility(
     real: Given,
-    synthetic: Mapping[str, Given] | None = None,
+    synthetic: Mapping[str, Given] | Given | None = None,
     /,
     *,
     over: Sequence[str] | None = None,
@@ -337,8 +339,10 @@ def _tasks(given: str | Sequence[str] | None, train: Cohort) -> list[Task]:
     return tasks
 
 
-def _named(synthetic: Mapping[str, Given] | None, named: Mapping[str, Given], show: Show) -> dict[str, Cohort]:
+def _named(synthetic: Mapping[str, Given] | Given | None, named: Mapping[str, Given], show: Show) -> dict[str, Cohort]:
     """The synthetic sets of a call, names checked."""
+    if synthetic is not None and not isinstance(synthetic, Mapping):
+        synthetic = {UNNAMED: synthetic}
     if twice := set(synthetic or {}) & set(named):
         raise MediError(f"the set {min(twice)!r} is given twice; call one of them something else")
     given = {**(synthetic or {}), **named}
