@@ -113,15 +113,15 @@ class Run:
     def do_beside(self, stages: Sequence[Stage[Study]], study: Study, worker: Worker) -> None:
         """The same for stages that may be done beside each other, by two processes; one after another where a GPU would
         have to be shared. What is done stays where one fails."""
-        if len(stages) < 2 or cores() < 2 or has_gpu():
-            for stage in stages:
+        due = {stage.name: stage for stage in stages if self._is_due(stage)}
+        if len(due) < 2 or cores() < 2 or has_gpu():
+            for stage in due.values():
                 self.do(stage, study)
             return
-        due = {stage.name: stage for stage in stages if self._is_due(stage)}
         calls: dict[str, Call] = {
             Path(name).stem: (worker, (self.folder, name, stage.work)) for name, stage in due.items()
         }
-        for name, line, seconds in shared(calls, self.show, AT_ONCE) if due else ():
+        for name, line, seconds in shared(calls, self.show, AT_ONCE):
             self.records[name].line = line
             self._end(due[name], seconds)
 
