@@ -122,35 +122,18 @@ def road(s: StudySettings) -> list[Stage[Study]]:
 
 
 def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
-    """The stages that read features alone, none of them another's tables."""
+    """The stages that read features alone, none of them another's tables; the longest first, as two work at once."""
     first, decided_by = features[0], [s.evaluation, s.attribute, s.seed]
     return [
         # which remedy training itself would choose, whatever the test patches say
         _recommending(s, first),
-        # how near samples are, whether they show what was asked for, whether they are new, what a classifier gains
+        # what a classifier gains, whether samples are new and show what was asked for, how near they are
         Stage(
-            table("fidelity"),
-            measuring.measure_fidelity,
-            tuple(features),
-            [*decided_by, metrics()],
+            table("by_encoder"),
+            measuring.measure_by_encoder,
+            tuple(features[1:]),
+            [*decided_by, list(registry("arm"))],
             version=2,
-            beside=True,
-        ),
-        Stage(
-            table("control"),
-            measuring.measure_control,
-            (first,),
-            [s.attribute, s.seed],
-            version=2,
-            also=(table("confusion"),),
-            beside=True,
-        ),
-        Stage(
-            table("memorisation"),
-            measuring.measure_memorisation,
-            (first,),
-            [s.attribute, s.seed],
-            also=(table("suspects"), "suspects"),
             beside=True,
         ),
         Stage(
@@ -163,10 +146,27 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             beside=True,
         ),
         Stage(
-            table("by_encoder"),
-            measuring.measure_by_encoder,
-            tuple(features[1:]),
-            [*decided_by, list(registry("arm"))],
+            table("memorisation"),
+            measuring.measure_memorisation,
+            (first,),
+            [s.attribute, s.seed],
+            also=(table("suspects"), "suspects"),
+            beside=True,
+        ),
+        Stage(
+            table("control"),
+            measuring.measure_control,
+            (first,),
+            [s.attribute, s.seed],
+            version=2,
+            also=(table("confusion"),),
+            beside=True,
+        ),
+        Stage(
+            table("fidelity"),
+            measuring.measure_fidelity,
+            tuple(features),
+            [*decided_by, metrics()],
             version=2,
             beside=True,
         ),
