@@ -61,13 +61,3 @@ class Silent:
 
     def bars(self, *titles: str) -> AbstractContextManager[list[Advance]]:
         return nullcontext([unheard for _ in titles])
-
-
-@dataclass(frozen=True)
-class Told(Silent):
-    """Shows nothing, and passes on what every bar is told."""
-
-    advance: Advance
-
-    def bars(self, *titles: str) -> AbstractContextManager[list[Advance]]:
-        return nullcontext([self.advance for _ in titles])

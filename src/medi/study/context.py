@@ -13,8 +13,8 @@ from jaxtyping import Bool
 from medi.cohort.holdout import Holdout
 from medi.cohort.table import Cohort
 from medi.core.files import read_table, safe_name
-from medi.core.processes import Call, side_by_side
-from medi.core.progress import Advance, Show, Silent, Told
+from medi.core.processes import Call, Summed, side_by_side
+from medi.core.progress import Advance, Show, Silent
 from medi.evaluation.encoders import Encoder, encoder, learned
 from medi.evaluation.features import ROUND_TRIP, Embedded
 from medi.evaluation.memorisation import Patches
@@ -148,7 +148,7 @@ class Study:
 def measured(folder: Path, name: str, work: Callable[[Study, Path], str], advance: Advance) -> tuple[str, str, float]:
     """Worker: the work of one stage; its name, its line, and the seconds that it took."""
     started = time.perf_counter()
-    line = work(replace(reopen(folder), show=Told(advance)), folder / name)
+    line = work(replace(reopen(folder), show=Summed(advance)), folder / name)
     return name, line, time.perf_counter() - started
 
 
