@@ -77,8 +77,8 @@ def run(
     """A study from cohort to report, stage after stage.
 
     STUDY is a YAML file, every key of which is optional, or one of: demo, demo_long, quick, ami_br, ami_br_2,
-    ami_br_long, ami_br_64, ami_br_2_64, ami_br_laptop64, ami_br_128, wbc, tcga_fields, tcga_ut. With --on the stages are
-    jobs; --dry-run prints them.
+    ami_br_long, ami_br_64, ami_br_2_64, ami_br_laptop64, ami_br_128, wbc, tcga_fields, tcga_ut. With --on the stages
+    are jobs; --dry-run prints them.
 
     Example: medi run my-study.yaml --out my-run
     """
