@@ -69,10 +69,11 @@ def write_line(study: object, path: Path, text: str) -> str:
 
 def worked(
     folder: Path, name: str, work: Callable[[object, Path], str], advance: Callable[[int, int], None]
-) -> tuple[str, str, float]:
-    """Worker: a stage's work, as if it took two seconds."""
+) -> tuple[str, str]:
+    """Worker: a stage's work, after half a second."""
+    time.sleep(0.5)
     advance(1, 1)
-    return name, work(None, folder / name), 2.0
+    return name, work(None, folder / name)
 
 
 def train_tiny(cohort: Path, out: Path, images: int, pause: float = 0.0) -> int:

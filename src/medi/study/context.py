@@ -1,6 +1,5 @@
 """A study in its run folder: its settings, its sets of patches, their features. Stages write these and read them."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -145,11 +144,9 @@ class Study:
         side_by_side(calls, self.show)
 
 
-def measured(folder: Path, name: str, work: Callable[[Study, Path], str], advance: Advance) -> tuple[str, str, float]:
-    """Worker: the work of one stage; its name, its line, and the seconds that it took."""
-    started = time.perf_counter()
-    line = work(replace(reopen(folder), show=Summed(advance)), folder / name)
-    return name, line, time.perf_counter() - started
+def measured(folder: Path, name: str, work: Callable[[Study, Path], str], advance: Advance) -> tuple[str, str]:
+    """Worker: the work of one stage; its name and its line."""
+    return name, work(replace(reopen(folder), show=Summed(advance)), folder / name)
 
 
 def reopen(folder: str | Path) -> Study:

@@ -24,7 +24,7 @@ PASSING_FOLDERS = {"snapshots", "sheets", "parts"}  # what is used up on the way
 SPARE_FILES = {"state.safetensors"}  # what a done stage can do without: deleted where it is damaged
 LARGE = 1 << 28  # bytes
 AT_ONCE = 2  # stages; each holds all features
-Worker = Callable[..., tuple[str, str, float]]  # of folder, name, work and `Advance`: name, line, seconds
+Worker = Callable[..., tuple[str, str]]  # of folder, name, work and `Advance`: the name, and the line to show
 Study = TypeVar("Study")
 
 
@@ -121,9 +121,14 @@ class Run:
         calls: dict[str, Call] = {
             Path(name).stem: (worker, (self.folder, name, stage.work)) for name, stage in due.items()
         }
-        for name, line, seconds in shared(calls, self.show, AT_ONCE):
-            self.records[name].line = line
-            self._end(due[name], seconds)
+        working, spent, before = list(due), dict.fromkeys(due, 0.0), time.perf_counter()
+        for name, line in shared(calls, self.show, AT_ONCE):
+            now = time.perf_counter()
+            for at_once in working[:AT_ONCE]:  # they share the time, so that those of all stages add up to the run's
+                spent[at_once] += (now - before) / len(working[:AT_ONCE])
+            working.remove(name)
+            self.records[name].line, before = line, now
+            self._end(due[name], spent[name])
 
     def _is_due(self, stage: Stage[Study]) -> bool:
         """Whether a stage has to be done; then its record is open, and what is damaged of its output is gone."""

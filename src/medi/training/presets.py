@@ -16,13 +16,15 @@ demo: the network of `medi demo`, 32 px, 1.2 M parameters, for two CPU cores.
 
 laptop32: network and training of `demo`, for patches of 32 px and two CPU cores. 50,000 images of 0.41 GFLOP.
     medi train PACKED --preset laptop32 --out model
-About 8.5 minutes on two cores without bf16 units, waited for once.
+About 8.5 minutes on two cores without bf16 units, waited for once. With bf16 units two models beside each other, a core
+each, take 3.7 (`medi demo`).
 
 laptop64: the same network on 64 px, 1.2 M parameters; noise levels twice those of 32 px. 50,000 images of 1.7 GFLOP.
     medi train PACKED --preset laptop64 --out model
     medi sample model PLAN --sigma-max 80 --out samples
-About 27 minutes on two cores without bf16 units. Computed, not waited for: LAPTOP says how. What its images are worth
-has not been measured yet.
+About 27 minutes on two cores without bf16 units. Computed, not waited for: LAPTOP says how. With bf16 units two models
+beside each other, a core each, take 9.7 (the study ami_br_laptop64, waited for once). docs/results.md has what the
+images are worth.
 
 tiny: a few thousand parameters on 32 px, seconds. For examples and tests: its images are noise.
 
