@@ -45,6 +45,10 @@ def chatty(lines, advance):
 def wrong(advance):
     raise MediError("row 3: no such site; correct it")
 
+def after(seconds, text):
+    time.sleep(seconds)
+    return wrong(None) if text else seconds
+
 def broken(advance):
     raise ValueError("a mistake of ours")
 
@@ -165,6 +169,21 @@ def test_results_come_as_they_are_made_and_no_task_is_lost(workers) -> None:
         assert list(pool.map(workers.square, [(2,), (3,)])) == [4, 9]
     with pytest.raises(MediError, match="workers 0: at least one is needed"):
         Pool(0)
+
+
+@pytest.mark.slow
+def test_what_others_have_done_comes_before_an_error(workers) -> None:
+    """A call fails, and another ends, before anybody looks."""
+    found: list[float] = []
+
+    def look(pool: Pool) -> None:
+        for result in pool.map(workers.after, [(0.0, ""), (0.1, "wrong"), (0.1, "")]):
+            found.append(result)
+            time.sleep(1)
+
+    with Pool(3) as pool, pytest.raises(MediError, match="row 3"):
+        look(pool)
+    assert found == [0.0, 0.1]
 
 
 @pytest.mark.slow

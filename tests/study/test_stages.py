@@ -12,6 +12,7 @@ import pytest
 from medi.core.errors import MediError
 from medi.core.files import read_json, write_json, write_text
 from medi.core.progress import Silent
+from medi.core.registry import register, registered_here, registry
 from medi.study.generating import discard_models
 from medi.study.stages import Run, Stage
 from real_processes import worked, write_line
@@ -61,6 +62,7 @@ def test_stages_beside_each_other_end_as_one_after_another_do_p12(
 ) -> None:
     """Those that are done stay so where another fails, and the same call does the others alone."""
     monkeypatch.setattr("medi.study.stages.cores", lambda: 2)
+    monkeypatch.setattr("medi.study.stages.registered_here", lambda: False)
     heard, folder = Heard(), tmp_path / "run"
     both = [Stage(text, partial(write_line, text=text), settings=text) for text in ("a", "b")]
     third = Stage("c", partial(write_line, text="c"))
@@ -78,9 +80,24 @@ def test_stages_beside_each_other_end_as_one_after_another_do_p12(
     assert all("done before" in line for line in heard.lines), "one after another they are found done"
 
 
+def test_stages_are_done_here_where_processes_would_not_know_what_was_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medi.study.stages.cores", lambda: 2)
+    monkeypatch.setattr("medi.core.registry._registered_here", [])
+    assert not registered_here()
+    register("metric", "known here alone")(write)
+    del registry("metric").things["known here alone"]
+    assert registered_here()
+    calls: Calls = []
+    Run(tmp_path, Heard()).do_beside([stage("a", "1"), stage("b", "2")], calls, worked)
+    assert calls == ["1", "2"]
+
+
 @pytest.mark.slow
 def test_what_two_stages_take_at_once_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medi.study.stages.cores", lambda: 2)
+    monkeypatch.setattr("medi.study.stages.registered_here", lambda: False)
     run, started = Run(tmp_path, Silent()), time.perf_counter()
     run.do_beside([Stage(name, partial(write_line, text=name)) for name in "abcd"], [], worked)
     took = time.perf_counter() - started

@@ -107,8 +107,7 @@ def fidelity(
     nearest training patches tell copies. Without synthetic sets the floor and the probes' accuracy are all there is.
     Beside the floor of models on latents stands `round_trip`: real patches as their autoencoder gives them back.
     draws: resamples behind each interval, 0 for none. splits: distances to these splits of `real` only. features: of
-    `real`, a file or folder in place of images; copies of images then cannot be told. A mapping takes sets of any name,
-    and one set without a name is called "synthetic".
+    `real`, in place of images; copies then cannot be told. A mapping takes any names; a set without one is "synthetic".
 
     MediError for sets of different sizes or colour, unknown columns, and names that are taken (real, floor). Source:
     Heusel et al., NeurIPS 2017 (Frechet distance); Drexlin et al., MICCAI 2025, Figure 3; others in their modules.

@@ -2,7 +2,7 @@
 
 
 def digits(value: float) -> str:
-    """Three significant digits; thousands are apart, and none is written as a power of ten.
+    """Three significant digits; thousands are apart, and no large one is written as a power of ten.
 
     >>> digits(0.04567), digits(12.34), digits(999.7), digits(6_103.2)
     ('0.0457', '12.3', '1,000', '6,103')

@@ -148,15 +148,22 @@ class Pool:
                     idle.remove(worker)
             if not busy:
                 return
+            failed: RuntimeError | MediError | None = None
             for pipe in wait(list(busy)):
                 worker, advance = busy[pipe]  # type: ignore[index]
-                message = worker.receive()
+                try:
+                    message = worker.receive()
+                except (RuntimeError, MediError) as error:
+                    failed = failed or error  # what others have done by now comes first
+                    continue
                 if isinstance(message, _Reached):
                     assert advance is not None
                     advance(message.count, message.total)
                 else:
                     idle.append(busy.pop(worker.pipe)[0])
                     yield message.result
+            if failed is not None:
+                raise failed
 
     def _start(self, number: int) -> None:
         """Bring the workers up to a number."""

@@ -69,13 +69,18 @@ class Registry(Generic[Thing]):
             return
         self.searched = True
         for point in entry_points(group=self.group):
+            _loading.append(point.name)  # a module may register what it brings itself
             try:
                 self.things.setdefault(point.name, point.load())
             except Exception as error:
                 raise MediError(f"entry point {point.name} of {self.group}: cannot be loaded ({error})") from error
+            finally:
+                _loading.remove(point.name)
 
 
 _loaded: list[str] = []  # extensions of this process
+_loading: list[str] = []  # those that are being loaded
+_registered_here: list[str] = []  # names of things that no extension registered
 REGISTRIES: dict[str, Registry[Any]] = {kind: Registry(kind) for kind in get_args(Kind)}
 
 
@@ -103,9 +108,16 @@ def register(kind: Kind, name: str) -> Callable[[Thing], Thing]:
 
     def add(thing: Thing) -> Thing:
         registry(kind).add(name, thing)
+        if not _loading and not getattr(thing, "__module__", "").startswith("medi."):
+            _registered_here.append(name)
         return thing
 
     return add
+
+
+def registered_here() -> bool:
+    """Whether this process registered things that the processes it starts do not know: those of no extension."""
+    return bool(_registered_here)
 
 
 def load_extensions(places: Sequence[str]) -> None:
@@ -116,6 +128,7 @@ def load_extensions(places: Sequence[str]) -> None:
     for place in places:
         if place in _loaded:
             continue
+        _loading.append(place)
         try:
             _run_file(Path(place)) if place.endswith(".py") else import_module(place)
         except MediError:
@@ -125,6 +138,8 @@ def load_extensions(places: Sequence[str]) -> None:
         except Exception as error:
             line = (str(error).strip().splitlines() or ["no message"])[0]
             raise MediError(f"extension {place}: cannot be loaded ({type(error).__name__}: {line})") from error
+        finally:
+            _loading.remove(place)
         _loaded.append(place)
 
 

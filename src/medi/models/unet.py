@@ -95,10 +95,10 @@ class Residual(nn.Module):
 
 def attended(query: Heads, key: Heads, value: Heads) -> Heads:
     """softmax(query key^T / sqrt(w)) value. In fp32 on a CPU: in bf16 its backward pass takes three times as long."""
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return functional.scaled_dot_product_attention(query, key, value)
     with no_autocast("cpu"):
-        return functional.scaled_dot_product_attention(query.float(), key.float(), value.float())
+        return functional.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
 
 
 class Attention(nn.Module):

@@ -16,6 +16,7 @@ from medi.core.files import RUN_FORMAT, check_format, content_hash, file_hash, r
 from medi.core.locks import is_lock
 from medi.core.processes import Call, has_gpu, shared
 from medi.core.progress import Show
+from medi.core.registry import registered_here
 from medi.core.threads import cores
 
 RECORD, COPY = "run.json", ".run.json"
@@ -88,6 +89,33 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)  # what it wrote, and a hash of each; none of older runs
 
 
+@dataclass
+class Clock:
+    """The time of things that are done in their order, so many at once: these share it, so that all add up to what
+    passed.
+
+    >>> clock = Clock({"a": 0.0, "b": 0.0, "c": 0.0}, at_once=2)
+    >>> times = [clock.ended(name) for name in "bca"]
+    >>> sum(times) <= time.perf_counter() - clock.started
+    True
+    """
+
+    spent: dict[str, float]
+    at_once: int
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.before = self.started
+
+    def ended(self, name: str) -> float:
+        """The seconds of one that ends now."""
+        working, now = list(self.spent)[: self.at_once], time.perf_counter()
+        for each in working:
+            self.spent[each] += (now - self.before) / len(working)
+        self.before = now
+        return self.spent.pop(name)
+
+
 class Run:
     """The stages that are recorded in one run folder.
 
@@ -112,23 +140,23 @@ class Run:
 
     def do_beside(self, stages: Sequence[Stage[Study]], study: Study, worker: Worker) -> None:
         """The same for stages that may be done beside each other, by two processes; one after another where a GPU would
-        have to be shared. What is done stays where one fails."""
+        have to be shared, or these would not know what was registered here. What is done stays where one fails."""
         due = {stage.name: stage for stage in stages if self._is_due(stage)}
-        if len(due) < 2 or cores() < 2 or has_gpu():
+        if len(due) < 2 or cores() < 2 or has_gpu() or registered_here():
             for stage in due.values():
                 self.do(stage, study)
             return
         calls: dict[str, Call] = {
             Path(name).stem: (worker, (self.folder, name, stage.work)) for name, stage in due.items()
         }
-        working, spent, before = list(due), dict.fromkeys(due, 0.0), time.perf_counter()
-        for name, line in shared(calls, self.show, AT_ONCE):
-            now = time.perf_counter()
-            for at_once in working[:AT_ONCE]:  # they share the time, so that those of all stages add up to the run's
-                spent[at_once] += (now - before) / len(working[:AT_ONCE])
-            working.remove(name)
-            self.records[name].line, before = line, now
-            self._end(due[name], spent[name])
+        clock = Clock(dict.fromkeys(due, 0.0), AT_ONCE)
+        try:
+            for name, line in shared(calls, self.show, AT_ONCE):
+                self.records[name].line = line
+                self._end(due.pop(name), clock.ended(name))
+        finally:
+            for stage in due.values():
+                self._end(stage, clock.ended(stage.name))
 
     def _is_due(self, stage: Stage[Study]) -> bool:
         """Whether a stage has to be done; then its record is open, and what is damaged of its output is gone."""
