@@ -97,7 +97,7 @@ def test_help_is_there_in_no_time_and_without_torch() -> None:
         ("medi holdout --rat", {"--rate"}),
         ("medi holdout my-audit --rat", {"--rate"}),
         ("medi holdout my-audit --rule na", {"named"}),
-        ("medi run ami_br_l", {"ami_br_long"}),
+        ("medi run ami_br_lo", {"ami_br_long"}),
     ],
 )
 def test_completion_of_the_shell(line: str, expected: set[str]) -> None:
