@@ -1,6 +1,6 @@
 """Seconds and memory of every stage of a study against the number of patches.
 
-python benchmarks/scale.py [--patches 4000 16000 64000 200000] [--out runs/scale] [--report] [--quick]
+python benchmarks/scale.py [--patches 4000 16000 64000 200000 1600000] [--out runs/scale] [--report] [--quick]
 
 The source is procedural: 40 tissues and 16 sites of `medi.cohort.phantom.families`, the share of each of the 640
 combinations by chance (log-normal). A slide is one field of one tissue at one site, of 64 px, and its patient has no
@@ -11,6 +11,8 @@ A study goes from the table to the report. A tiny network (fold 4, 16 channels) 
 draws whatever the number of patches, and makes the same images; features are those of `colour-texture`; the classifier
 is the logistic one on the study's own training sets, without further baselines. So training and sampling say what
 does not grow, and all other stages what does.
+
+A study of a million patches and more ends with the search for copies: classifiers would take hours.
 
 Each number of patches is one process of its own, whose result lies in OUT/N.json; a finished one is read again, and one
 that was stopped is begun anew, unless `--report` asks for what there is, the stages of a stopped study as well. Of a
@@ -58,6 +60,9 @@ CORNERS = [(y, x) for y in (0, 10, 21, 32) for x in (0, 10, 21, 32)]  # of the p
 EACH = len(CORNERS)
 LEVELS = (40, 16)  # tissues, sites
 TABLE = 1_600_000  # rows of the table without images
+MANY = 1_000_000  # patches of a study from which on it ends with the search for copies
+LAST = "tables/memorisation.parquet"
+CLASSIFIERS = ("tables/utility.parquet", "tables/control.parquet", "tables/fidelity.parquet")
 FITTED = 16_000  # patches from which the exponent is fitted
 LOOK = 0.2  # seconds between two looks at the memory
 SHORT = 1.0  # seconds of CPU time below which a stage has no exponent
@@ -125,12 +130,13 @@ def settings_of(source: Path, images: int) -> StudySettings:
     )
 
 
-def measured(source: Path, folder: Path, images: int, kept: Path, ends: Sequence[str] = (REPORT,)) -> None:
+def measured(source: Path, folder: Path, images: int, kept: Path, classifiers: bool, ends: Sequence[str]) -> None:
     """A study, stage by stage; what each takes goes to `kept`. ends: what follows on the stages."""
     settings, found = settings_of(source, images), dict[str, Spent]()
     run = opened(settings, folder, Silent(), redo=False)
     study = Study(settings, run.folder, run.show)
-    works: dict[str, Callable[[], object]] = {stage.name: partial(run.do, stage, study) for stage in road(settings)}
+    stages = [stage for stage in road(settings) if classifiers or stage.name not in CLASSIFIERS]
+    works: dict[str, Callable[[], object]] = {stage.name: partial(run.do, stage, study) for stage in stages}
     for name, work in (works | dict.fromkeys(ends, partial(conclude, study))).items():
         spent(found, name, work)
         write_json(kept, found)
@@ -148,12 +154,14 @@ def in_one(work: Callable[..., None], *arguments: object, apart: bool) -> None:
 def study_of(patches: int, source: Path, out: Path, images: int, apart: bool) -> None:
     """Measure a study of so many patches, unless it is done. apart: in a process of its own."""
     kept, folder = out / f"{patches}.json", out / f"run-{patches}"
-    if kept.exists() and REPORT in read_json(kept):
+    many = patches >= MANY
+    if kept.exists() and (LAST if many else REPORT) in read_json(kept):
         return
     table = source / f"{patches}.csv"
     pd.read_csv(source / "all.csv", dtype=str, nrows=patches).to_csv(table, index=False)
     shutil.rmtree(folder, ignore_errors=True)
-    in_one(measured, table, folder, images, kept, *([] if apart else [()]), apart=apart)  # the report takes seconds
+    ends = [REPORT] if apart and not many else []  # the report takes seconds
+    in_one(measured, table, folder, images, kept, not many, ends, apart=apart)
     shutil.rmtree(folder)
 
 

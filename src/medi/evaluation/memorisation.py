@@ -32,7 +32,8 @@ MOST = 2_500  # fresh patches that copies are looked for, of each kind: the sear
 SLIDES = 3  # of a combination: one to be close to, others to compare with
 DRAWS = 500
 SUSPECTS = 12
-BLOCK = 2**24  # distances held at a time
+CHUNK = 32  # patches that are compared at a time
+BLOCK = 2**23  # distances held at a time
 COLUMNS = ("metric", "arm", "against", "value", "low", "high", "n_real", "n_synthetic", "reason")
 Ratios = Float64[np.ndarray, " n"]
 Grids = Float32[np.ndarray, "_n _k"]
@@ -170,29 +171,49 @@ def _shares(size: int) -> Float32[np.ndarray, "8 {size}"]:
 
 
 def nearest(train: Grids, patches: Grids, progress: Advance = unheard) -> Nearest:
-    """The nearest rows of `train` [N, k] to `patches` [n, k], the latter in all eight flips and turns."""
+    """The nearest rows of `train` [N, k] to `patches` [n, k], the latter in all eight flips and turns.
+
+    Both go in blocks, so that the seconds grow with N * n and the memory does not.
+    """
     norm = (train**2).sum(axis=1)
-    chunk = max(BLOCK // (8 * len(train)), 1)
     parts = []
-    for start in range(0, len(patches), chunk):
-        rows = patches[start : start + chunk]
-        views = np.concatenate(
-            [turned(rows.reshape(-1, GRID, GRID, 3), t).reshape(len(rows), -1) for t in range(VIEWS)]
-        )
-        squares = ((views**2).sum(axis=1)[:, None] + norm - 2 * views @ train.T).reshape(VIEWS, len(rows), -1)
-        parts.append(_closest(np.maximum(squares, 0)))
+    for start in range(0, len(patches), CHUNK):
+        rows = patches[start : start + CHUNK].reshape(-1, GRID, GRID, 3)
+        views = np.stack([turned(rows, t).reshape(len(rows), -1) for t in range(VIEWS)])
+        parts.append(_closest(views, train, *_candidates(views, train, norm)))
         progress(start + len(rows), len(patches))
     joined = [np.concatenate(column) for column in zip(*parts)] if parts else [np.empty(0, int)] * 2 + [np.empty(0)] * 2
     return Nearest(*joined)
 
 
-def _closest(squares: Float32[np.ndarray, "8 n N"]) -> tuple[np.ndarray, ...]:
-    best = squares.min(axis=0)
-    row = best.argmin(axis=1)
-    turn = squares[:, np.arange(len(row)), row].argmin(axis=0)
-    peers = min(PEERS, best.shape[1] - 1)
-    next_ones = np.sqrt(np.partition(best, peers, axis=1)[:, : peers + 1].astype(np.float64))
-    distance = next_ones.min(axis=1)
+def _candidates(
+    views: Float32[np.ndarray, "8 n k"], train: Grids, norm: Float32[np.ndarray, " N"]
+) -> tuple[Int64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
+    """Rows of `train` among which are each patch's PEERS + 1 nearest, in any order, and their squared distances."""
+    flat, own = views.reshape(-1, views.shape[2]), (views**2).sum(axis=2)[..., None]
+    numbers, squares = [], []
+    for low in range(0, len(train), BLOCK // (VIEWS * CHUNK)):
+        block = slice(low, low + BLOCK // (VIEWS * CHUNK))
+        products = (flat @ train[block].T).reshape(*views.shape[:2], -1)
+        best = np.maximum(own + norm[block] - 2 * products, 0).min(axis=0)
+        few = np.argpartition(best, min(PEERS, best.shape[1] - 1), axis=1)[:, : PEERS + 1]
+        numbers.append(few + low)
+        squares.append(np.take_along_axis(best, few, axis=1).astype(np.float64))
+    return np.concatenate(numbers, axis=1), np.concatenate(squares, axis=1)
+
+
+def _closest(
+    views: Float32[np.ndarray, "8 n k"],
+    train: Grids,
+    numbers: Int64[np.ndarray, "n c"],
+    squares: Float64[np.ndarray, "n c"],
+) -> tuple[np.ndarray, ...]:
+    """Row, turn, distance and ratio of `Nearest`, of candidates; of rows alike the first."""
+    distance = np.sqrt(squares.min(axis=1))
+    row = np.where(squares == squares.min(axis=1, keepdims=True), numbers, len(train)).min(axis=1)
+    turn = ((views - train[row]) ** 2).sum(axis=2).argmin(axis=0)
+    peers = min(PEERS, squares.shape[1] - 1)
+    next_ones = np.sqrt(np.partition(squares, peers, axis=1)[:, : peers + 1])
     typical = (next_ones.sum(axis=1) - distance) / max(peers, 1)
     ratio = np.divide(distance, typical, out=np.zeros_like(distance), where=typical > 0)
     return row, turn, distance, ratio
