@@ -10,13 +10,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, UInt16
 from scipy import stats
 
 from medi.core.seeds import Key, generator
 
 CALIBRATION_BINS = 15  # of equal width, for the expected calibration error (Guo et al., ICML 2017, section 2)
 DEFINED = 0.9  # an interval needs at least this share of draws in which the statistic is defined
+AT_ONCE = 1000  # resamples that are in memory as numbers of 64 bits
 
 Statistic = Callable[..., Float64[np.ndarray, " draws"]]
 Labels = Sequence[str] | pd.Series | np.ndarray
@@ -142,8 +143,9 @@ def cluster_draws(
     count = int(index.max(initial=-1)) + 1
     if not np.isfinite(value) or count < 2:
         return value, np.empty(0)
-    weights = _weights(count, draws, tuple(key))
-    return value, statistic(*(np.tensordot(weights, _sums(rows, index, count), 1) for rows in values))
+    drawn, sums = _drawn(count, draws, tuple(key)), [_sums(rows, index, count) for rows in values]
+    parts = (drawn[start : start + AT_ONCE].astype(np.float64) for start in range(0, draws, AT_ONCE))
+    return value, np.concatenate([statistic(*(np.tensordot(part, total, 1) for total in sums)) for part in parts])
 
 
 def p_value(draws: Float64[np.ndarray, " draws"]) -> float:
@@ -163,7 +165,7 @@ def cluster_counts(
     counts = np.empty((draws, len(names)))
     for stratum in sorted(set(strata)):
         index = cluster_index(names[strata == stratum])
-        counts[:, strata == stratum] = _weights(int(index.max()) + 1, draws, (*key, stratum))[:, index]
+        counts[:, strata == stratum] = _drawn(int(index.max()) + 1, draws, (*key, stratum))[:, index]
     return counts
 
 
@@ -173,9 +175,13 @@ def cluster_index(clusters: Labels) -> Int64[np.ndarray, " n"]:
 
 
 @lru_cache(maxsize=16)  # the arms of a comparison come one after another and share their draws
-def _weights(clusters: int, draws: int, key: tuple[Key, ...]) -> Float64[np.ndarray, "draws clusters"]:
-    uniform = np.full(clusters, 1 / clusters)
-    found = generator("bootstrap", *key).multinomial(clusters, uniform, size=draws).astype(np.float64)
+def _drawn(clusters: int, draws: int, key: tuple[Key, ...]) -> UInt16[np.ndarray, "draws clusters"]:
+    """How often each cluster is in each draw; 16 bits, as ten thousand draws of ten thousand clusters are many."""
+    found, uniform = np.empty((draws, clusters), dtype=np.uint16), np.full(clusters, 1 / clusters)
+    random = generator("bootstrap", *key)
+    for start in range(0, draws, AT_ONCE):
+        part = found[start : start + AT_ONCE]
+        part[:] = random.multinomial(clusters, uniform, size=len(part))
     found.setflags(write=False)
     return found
 
