@@ -60,6 +60,16 @@ def test_the_cohort_is_the_same_again_and_another_seed_changes_the_patches_only(
 
 
 @pytest.mark.slow
+def test_patches_are_the_same_however_many_processes_draw_them_p3(
+    collected: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cohorts, "TOGETHER", 70)
+    monkeypatch.setattr(cohorts, "WORTH_A_PROCESS", 100 * 32 * 32 * 3)
+    monkeypatch.setattr(cohorts, "cores", lambda: 2)
+    assert phantom.cohort(0, patches=300).digest() == collected.digest()
+
+
+@pytest.mark.slow
 def test_streams_and_seeds_share_no_patient_p5(collected: Cohort) -> None:
     sets = [collected] + [
         phantom.fresh([("solid", "Elm")], 2, seed, name) for seed, name in ((0, "a"), (1, "a"), (0, "b"))

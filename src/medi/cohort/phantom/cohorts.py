@@ -31,8 +31,14 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from medi.core.processes import Pool
 from medi.core.seeds import generator
 from medi.core.shares import apportion
+from medi.core.threads import cores
+from medi.core.types import Images
+
+TOGETHER = 256  # patches that one process draws at a time
+WORTH_A_PROCESS = 2_000 * 32 * 32 * 3  # values of patches, which take two seconds
 
 
 def schema() -> Schema:
@@ -165,12 +171,23 @@ def _realise(rows: list[dict[str, str]], seeds: Seeds, size: int, stream: str) -
     if not rows:
         raise MediError("no combinations asked for: name at least one (class, site)")
     images = np.empty((len(rows), size, size, 3), dtype=np.uint8)
-    for image, row in zip(images, rows):
-        section, site = _section_of(row, seeds, size), row["site"]
-        image[:] = render(section, STAINS[site], SCANNERS[site], row["slide"], row["sample_id"], seeds)
+    workers = max(min(cores(), images.size // WORTH_A_PROCESS), 1)
+    parts = [(start, rows[start : start + TOGETHER], seeds, size) for start in range(0, len(rows), TOGETHER)]
+    with Pool(workers) as pool:
+        for start, drawn in pool.map(_drawn, parts, in_shares=True):
+            images[start : start + TOGETHER] = drawn
     groups = [_group(row["patient"], seeds.tissue)[1] for row in rows]
     info = {"source": "phantom", "stream": stream, "seeds": asdict(seeds), "parameters": parameters_hash()}
     return Cohort(_table(rows, groups, size), schema(), Pixels.of(images), info)
+
+
+def _drawn(start: int, rows: list[dict[str, str]], seeds: Seeds, size: int) -> tuple[int, Images]:
+    """The patches of these rows, and where the first one belongs."""
+    images = np.empty((len(rows), size, size, 3), dtype=np.uint8)
+    for image, row in zip(images, rows):
+        section, site = _section_of(row, seeds, size), row["site"]
+        image[:] = render(section, STAINS[site], SCANNERS[site], row["slide"], row["sample_id"], seeds)
+    return start, images
 
 
 def _table(rows: list[dict[str, str]], groups: list[str], size: int) -> pd.DataFrame:
