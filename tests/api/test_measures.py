@@ -1,5 +1,6 @@
 """The façade's measures: the same figures as the study's, results that show and save themselves, clear refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import medi
-from medi.api.given import columns_of
+from medi.api.given import columns_of, notes_on
 from medi.api.results import Fidelity, Utility
 from medi.cohort import phantom
 from medi.cohort.schema import Schema
@@ -16,7 +17,10 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Silent
 from medi.core.tables import FIDELITY, UTILITY
+from medi.evaluation.encoders import encoder
 from medi.evaluation.splits import added
+from medi.models.checkpoint import Checkpoint
+from medi.models.network import NetworkSettings
 
 CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
 CELLS = [(c, s) for c in CLASSES for s in SITES]
@@ -102,6 +106,22 @@ def test_a_set_without_a_name_is_called_synthetic(real: Cohort, made: Cohort) ->
     assert "synthetic" in alone.to_frame()
     with pytest.raises(MediError, match="the set 'synthetic' is given twice"):
         medi.fidelity(real, made, synthetic=made)
+
+
+def test_images_of_a_model_of_another_hold_out_are_named_p5() -> None:
+    """Patches that are tested under this hold-out may have trained a model of another one."""
+    extractor = encoder("colour-texture")
+    one, other = (phantom.cohort(0, patches=400).hold_out(rate=0.1, min_patients=1, seed=seed) for seed in (0, 1))
+    known = Checkpoint(NetworkSettings(), one.schema, info=one.info)
+    made = replace(one, info=dict(known.about))
+    assert len(known.about["trained_on"]) == 64
+    assert not Checkpoint(NetworkSettings(), one.schema).about
+    assert notes_on(extractor, {"real": one, "made": made}) == ()
+    assert notes_on(extractor, {"real": replace(other, info={}), "made": made}) == (), "no hold-out to compare with"
+    assert notes_on(extractor, {"real": other, "plain": replace(made, info={}), "made": made}) == (
+        "made: the model was trained under another hold-out, so it may have seen patches that test here; train and "
+        "sample under this one",
+    )
 
 
 @pytest.mark.slow

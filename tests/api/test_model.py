@@ -1,5 +1,6 @@
 """The façade of models: paths as text, presets, plans of every kind; what is wrong is one MediError."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ def own(**changes: object) -> Preset:
 
 @pytest.mark.slow
 def test_train_sample_and_load_with_paths_as_text(packed: Cohort) -> None:
-    """The same from a folder as from memory; validation patches are not learned."""
+    """The same from a folder as from memory; validation patches are not learned; images name the hold-out."""
+    packed = replace(packed, info={**packed.info, "certificate": {"ids": {"train": "of these"}}})
     packed.save("packed")
     model = medi.train("packed", preset=own(), out="m", seed=3)
     assert model.checkpoint.data == packed.where(split="train").digest()
@@ -39,6 +41,7 @@ def test_train_sample_and_load_with_paths_as_text(packed: Cohort) -> None:
     again = medi.sample("m", rows, out="t", seed=1, steps=2, batch=4)
     assert len(made) == 5
     assert np.array_equal(made.images[:], again.images[:])
+    assert made.info["trained_on"] == "of these"
     assert set(made.table["origin"]) == {Model.load("m/model.safetensors").checkpoint.hash}
 
 

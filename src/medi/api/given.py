@@ -16,8 +16,8 @@ from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import Encoder, cached
 from medi.evaluation.encoders import encoder as named_encoder
-from medi.evaluation.features import Embedded
-from medi.evaluation.splits import ORACLE
+from medi.evaluation.features import REAL, Embedded
+from medi.evaluation.splits import ORACLE, TRAIN
 
 Given = Cohort | str | Path  # a cohort, the folder that holds one, or a file of features with the columns of a table
 COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
@@ -86,8 +86,21 @@ def is_given(encoder: Encoder) -> bool:
 
 
 def notes_on(encoder: Encoder, cohorts: Mapping[str, Cohort]) -> tuple[str, ...]:
-    """What could not be compared of features that were made elsewhere."""
-    return not_compared(cohorts) if is_given(encoder) else ()
+    """What could not be compared of features that were made elsewhere, and whose model may have seen the test."""
+    return (*(not_compared(cohorts) if is_given(encoder) else ()), *_of_other_holdouts(cohorts))
+
+
+def _of_other_holdouts(cohorts: Mapping[str, Cohort]) -> list[str]:
+    """A line where the model of a set was trained on the training patches of another hold-out (P5)."""
+    own = cohorts[REAL].info.get("certificate", {}).get("ids", {}).get(TRAIN, "")
+    trained = {name: part.info.get("trained_on", "") for name, part in cohorts.items()}
+    odd = [name for name, found in trained.items() if own and found and found != own]
+    if not odd:
+        return []
+    return [
+        f"{', '.join(odd)}: the model was trained under another hold-out, so it may have seen patches that test here; "
+        "train and sample under this one"
+    ]
 
 
 def _refuse(images: np.ndarray) -> np.ndarray:

@@ -150,6 +150,12 @@ class Checkpoint:
         """Conditioning dropout in training."""
         return self.recipe.get("dropout", 0.0)
 
+    @property
+    def about(self) -> Mapping[str, str]:
+        """What images of this model say of it: trained_on, the hash of its hold-out's training ids, if there is one."""
+        found = self.info.get("certificate", {}).get("ids", {}).get("train", "")
+        return {"trained_on": found} if found else {}
+
     def drops(self, name: str) -> bool:
         """Whether training dropped this condition now and then, so that the model knows images without it."""
         return bool(dropout_rates(self.dropout, [name]).any())

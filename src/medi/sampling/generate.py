@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -93,7 +93,7 @@ def generate(
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other, classifier=judge)
     table = _table(rows, checkpoint.hash, seed, settings)
-    made = Made(table, denoiser.schema, denoiser.settings.size, made_by)
+    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about)
     with locked(folder, part_of(shard)):
         if workers > 1:
             _claim(folder, made_by)
@@ -146,12 +146,14 @@ def worker(folder: str, number: str, advance: Advance) -> None:
 
 @dataclass(frozen=True)
 class Made:
-    """What a cohort in the making will be: table, schema, pixels of its images, and all that decides about them."""
+    """What a cohort in the making will be: table, schema, pixels of its images, all that decides about them, and what
+    else they say of their model."""
 
     table: pd.DataFrame
     schema: Schema
     size: int
     made_by: Mapping[str, object]
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def produce(
@@ -298,8 +300,8 @@ def _merge(folder: Path, paths: Sequence[Path], made: Made) -> Cohort | None:
             return None
         try:
             write_store(folder / "pixels.npy", map(_load_array, paths), len(made.table), made.size)
-            made_by = read_json(folder / "parts" / "made_by.json")
-            Cohort(made.table, made.schema, Pixels.open(folder / "pixels.npy"), made_by).save(folder)
+            info = {**read_json(folder / "parts" / "made_by.json"), **made.about}
+            Cohort(made.table, made.schema, Pixels.open(folder / "pixels.npy"), info).save(folder)
         except MediError:
             if not _finished(folder):
                 raise
