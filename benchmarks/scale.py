@@ -12,7 +12,8 @@ draws whatever the number of patches, and makes the same images; features are th
 is the logistic one on the study's own training sets, without further baselines. So training and sampling say what
 does not grow, and all other stages what does.
 
-A study of a million patches and more ends with the search for copies: classifiers would take hours.
+A study of a million patches and more ends with the search for copies, without distances and classifiers, which would
+take hours.
 
 Each number of patches is one process of its own, whose result lies in OUT/N.json; a finished one is read again, and one
 that was stopped is begun anew, unless `--report` asks for what there is, the stages of a stopped study as well. Of a
@@ -62,7 +63,7 @@ LEVELS = (40, 16)  # tissues, sites
 TABLE = 1_600_000  # rows of the table without images
 MANY = 1_000_000  # patches of a study from which on it ends with the search for copies
 LAST = "tables/memorisation.parquet"
-CLASSIFIERS = ("tables/utility.parquet", "tables/control.parquet", "tables/fidelity.parquet")
+JUDGING = ("tables/utility.parquet", "tables/control.parquet", "tables/fidelity.parquet")
 FITTED = 16_000  # patches from which the exponent is fitted
 LOOK = 0.2  # seconds between two looks at the memory
 SHORT = 1.0  # seconds of CPU time below which a stage has no exponent
@@ -130,12 +131,12 @@ def settings_of(source: Path, images: int) -> StudySettings:
     )
 
 
-def measured(source: Path, folder: Path, images: int, kept: Path, classifiers: bool, ends: Sequence[str]) -> None:
+def measured(source: Path, folder: Path, images: int, kept: Path, judged: bool, ends: Sequence[str]) -> None:
     """A study, stage by stage; what each takes goes to `kept`. ends: what follows on the stages."""
     settings, found = settings_of(source, images), dict[str, Spent]()
     run = opened(settings, folder, Silent(), redo=False)
     study = Study(settings, run.folder, run.show)
-    stages = [stage for stage in road(settings) if classifiers or stage.name not in CLASSIFIERS]
+    stages = [stage for stage in road(settings) if judged or stage.name not in JUDGING]
     works: dict[str, Callable[[], object]] = {stage.name: partial(run.do, stage, study) for stage in stages}
     for name, work in (works | dict.fromkeys(ends, partial(conclude, study))).items():
         spent(found, name, work)
@@ -158,7 +159,10 @@ def study_of(patches: int, source: Path, out: Path, images: int, apart: bool) ->
     if kept.exists() and (LAST if many else REPORT) in read_json(kept):
         return
     table = source / f"{patches}.csv"
-    pd.read_csv(source / "all.csv", dtype=str, nrows=patches).to_csv(table, index=False)
+    rows = pd.read_csv(source / "all.csv", dtype=str, nrows=patches)
+    if len(rows) < patches:
+        raise SystemExit(f"{source} has {len(rows):,} patches, not {patches:,}: choose another --out")
+    rows.to_csv(table, index=False)
     shutil.rmtree(folder, ignore_errors=True)
     ends = [REPORT] if apart and not many else []  # the report takes seconds
     in_one(measured, table, folder, images, kept, not many, ends, apart=apart)

@@ -113,14 +113,17 @@ def test_images_of_a_model_of_another_hold_out_are_named_p5() -> None:
     extractor = encoder("colour-texture")
     one, other = (phantom.cohort(0, patches=400).hold_out(rate=0.1, min_patients=1, seed=seed) for seed in (0, 1))
     known = Checkpoint(NetworkSettings(), one.schema, info=one.info)
-    made = replace(one, info=dict(known.about))
-    assert len(known.about["trained_on"]) == 64
-    assert not Checkpoint(NetworkSettings(), one.schema).about
+    made = replace(one, info=dict(known.about()))
+    assert known.about()["holdout"]["train"] == one.info["certificate"]["ids"]["train"]
+    assert not Checkpoint(NetworkSettings(), one.schema).about()
+    assert not replace(known, adaptations=({},)).about(), "it learned from a second cohort"
+    elsewhere = phantom.cohort(1, patches=400).hold_out(rate=0.1, min_patients=1, seed=1)
+    assert notes_on(extractor, {"real": elsewhere, "made": made}) == (), "other patients"
     assert notes_on(extractor, {"real": one, "made": made}) == ()
     assert notes_on(extractor, {"real": replace(other, info={}), "made": made}) == (), "no hold-out to compare with"
     assert notes_on(extractor, {"real": other, "plain": replace(made, info={}), "made": made}) == (
-        "made: the model was trained under another hold-out, so it may have seen patches that test here; train and "
-        "sample under this one",
+        "made: the model was trained under another hold-out of these patches, so it may have seen what tests here; "
+        "train and sample under this one",
     )
 
 

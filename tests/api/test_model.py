@@ -31,7 +31,8 @@ def own(**changes: object) -> Preset:
 @pytest.mark.slow
 def test_train_sample_and_load_with_paths_as_text(packed: Cohort) -> None:
     """The same from a folder as from memory; validation patches are not learned; images name the hold-out."""
-    packed = replace(packed, info={**packed.info, "certificate": {"ids": {"train": "of these"}}})
+    certificate = {"ids": {"train": "of these"}, "labels": {"columns": ["class"], "hash": "theirs"}}
+    packed = replace(packed, info={**packed.info, "certificate": certificate})
     packed.save("packed")
     model = medi.train("packed", preset=own(), out="m", seed=3)
     assert model.checkpoint.data == packed.where(split="train").digest()
@@ -41,7 +42,7 @@ def test_train_sample_and_load_with_paths_as_text(packed: Cohort) -> None:
     again = medi.sample("m", rows, out="t", seed=1, steps=2, batch=4)
     assert len(made) == 5
     assert np.array_equal(made.images[:], again.images[:])
-    assert made.info["trained_on"] == "of these"
+    assert made.info["holdout"] == {"labels": certificate["labels"], "train": "of these"}
     assert set(made.table["origin"]) == {Model.load("m/model.safetensors").checkpoint.hash}
 
 

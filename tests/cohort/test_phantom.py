@@ -10,6 +10,7 @@ from medi.cohort import phantom
 from medi.cohort.phantom import CLASSES, COMBINATIONS, SCANNERS, SITES, STAINS, Seeds, Stain, cohorts
 from medi.cohort.table import Cohort, concatenate
 from medi.core.errors import MediError
+from medi.core.processes import Pool
 
 PARAMETERS = "4b312796758e3363"
 MEAN_COLOURS = [
@@ -66,7 +67,12 @@ def test_patches_are_the_same_however_many_processes_draw_them_p3(
     monkeypatch.setattr(cohorts, "TOGETHER", 70)
     monkeypatch.setattr(cohorts, "WORTH_A_PROCESS", 100 * 32 * 32 * 3)
     monkeypatch.setattr(cohorts, "cores", lambda: 2)
+    asked: list[int] = []
+    monkeypatch.setattr(cohorts, "Pool", lambda workers, threads: asked.append(workers) or Pool(workers, threads))
     assert phantom.cohort(0, patches=300).digest() == collected.digest()
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: "a worker's")
+    assert phantom.cohort(0, patches=300).digest() == collected.digest()
+    assert asked == [2, 1]
 
 
 @pytest.mark.slow

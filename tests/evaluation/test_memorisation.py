@@ -107,6 +107,23 @@ def test_every_turn_is_undone() -> None:
         assert (near.ratio < 0.01).all()
 
 
+def test_blocks_of_training_patches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against all pairs at once in float64; of two patches alike in different blocks the first one counts."""
+    rng = np.random.default_rng(0)
+    known = rng.normal(0, 20, (90, 192)).astype(np.float32)
+    known[[70, 85]] = known[3]
+    shown = np.concatenate([known[[3, 8, 89]], rng.normal(0, 20, (37, 192)).astype(np.float32)])
+    monkeypatch.setattr("medi.evaluation.memorisation.BLOCK", 8 * 32 * 25)
+    near = nearest(known, shown)
+    views = np.stack([turned(shown.reshape(-1, 8, 8, 3), turn).reshape(len(shown), -1) for turn in range(8)])
+    far = np.sqrt(((views[:, :, None] - known[None, None]).astype(np.float64) ** 2).sum(axis=3))
+    assert near.row.tolist() == far.min(axis=0).argmin(axis=1).tolist()
+    assert near.row[:3].tolist() == [3, 8, 89]
+    assert near.distance == pytest.approx(far.min(axis=(0, 2)), abs=1e-6)
+    ordered = np.sort(far.min(axis=0), axis=1)
+    assert near.ratio == pytest.approx(ordered[:, 0] / ordered[:, 1:21].mean(axis=1), abs=1e-9)
+
+
 def test_of_many_fresh_patches_some_are_drawn(
     training: tuple[Patches, Patches, Patches], monkeypatch: pytest.MonkeyPatch
 ) -> None:

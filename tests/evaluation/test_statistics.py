@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from medi.evaluation import statistics
 from medi.evaluation.statistics import (
     Estimate,
     cluster_bootstrap,
     cluster_counts,
+    cluster_draws,
     holm,
     interval,
     p_value,
@@ -34,6 +36,20 @@ def hierarchy(seed: int, clusters: int = 30, each: int = 10) -> tuple[np.ndarray
     rng = np.random.default_rng(seed)
     index = np.repeat(np.arange(clusters), each)
     return rng.normal(size=clusters)[index] + 0.3 * rng.normal(size=len(index)), index.astype(str)
+
+
+def test_draws_come_a_few_at_a_time_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, clusters = hierarchy(1, 25, 4)
+    asked = {"draws": 40, "key": ("parts",)}
+    whole = cluster_draws(mean, clusters, with_ones(values), **asked)
+    counts = cluster_counts(clusters, clusters > "2", **asked)
+    statistics._drawn.cache_clear()
+    monkeypatch.setattr(statistics, "AT_ONCE", 7)
+    parts = cluster_draws(mean, clusters, with_ones(values), **asked)
+    assert (parts[0], len(parts[1])) == (whole[0], 40)
+    assert parts[1] == pytest.approx(whole[1], abs=1e-12)
+    assert (cluster_counts(clusters, clusters > "2", **asked) == counts).all()
+    assert len(cluster_draws(mean, clusters, with_ones(values), draws=0, key=())[1]) == 0
 
 
 @pytest.mark.slow

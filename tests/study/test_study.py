@@ -48,6 +48,14 @@ def test_results_hold_what_is_promised(quick: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
+def test_samples_say_under_which_hold_out_their_model_was_trained_p5(quick: tuple[Path, str]) -> None:
+    certificate = read_json(quick[0] / "holdout" / "certificate.json")
+    for model in ("cls", "medi"):
+        said = read_json(quick[0] / "samples" / model / "cohort.json")["info"]["holdout"]
+        assert said == {"labels": certificate["labels"], "train": certificate["ids"]["train"]}
+
+
+@pytest.mark.slow
 def test_terminal_shows_every_stage_the_summary_and_the_report(quick: tuple[Path, str]) -> None:
     out, printed = quick
     for stage in read_json(out / "run.json")["stages"]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from medi.api.results import AS_GIVEN
 from medi.cohort import readers
+from medi.cohort.certificate import may_share_tests, trained_under
 from medi.cohort.readers.features.loading import load_features, not_compared, same_features
 from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
@@ -17,7 +18,7 @@ from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import Encoder, cached
 from medi.evaluation.encoders import encoder as named_encoder
 from medi.evaluation.features import REAL, Embedded
-from medi.evaluation.splits import ORACLE, TRAIN
+from medi.evaluation.splits import ORACLE
 
 Given = Cohort | str | Path  # a cohort, the folder that holds one, or a file of features with the columns of a table
 COLOUR_SAMPLE = 64  # patches that tell whether a cohort is grey
@@ -92,14 +93,14 @@ def notes_on(encoder: Encoder, cohorts: Mapping[str, Cohort]) -> tuple[str, ...]
 
 def _of_other_holdouts(cohorts: Mapping[str, Cohort]) -> list[str]:
     """A line where the model of a set was trained on the training patches of another hold-out (P5)."""
-    own = cohorts[REAL].info.get("certificate", {}).get("ids", {}).get(TRAIN, "")
-    trained = {name: part.info.get("trained_on", "") for name, part in cohorts.items()}
-    odd = [name for name, found in trained.items() if own and found and found != own]
+    own = trained_under(cohorts[REAL].info.get("certificate", {}))
+    said = {name: {key: part.info[key] for key in ("holdout",) if key in part.info} for name, part in cohorts.items()}
+    odd = [name for name, trained in said.items() if name != REAL and may_share_tests(trained, own)]
     if not odd:
         return []
     return [
-        f"{', '.join(odd)}: the model was trained under another hold-out, so it may have seen patches that test here; "
-        "train and sample under this one"
+        f"{', '.join(odd)}: the model was trained under another hold-out of these patches, so it may have seen what "
+        "tests here; train and sample under this one"
     ]
 
 

@@ -1,6 +1,6 @@
 """Train a model, load it, sample from it, export it: what the command line and a study call, in one place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -352,11 +352,12 @@ def sample_part(
     workers: int | None = None,
     advance: Advance = unheard,
     classifier: Path | None = None,
+    certificate: Mapping[str, Any] | None = None,
 ) -> Cohort | None:
     """What `sample`, the verb and a study call: one part of a synthetic cohort, the whole one to whom ends last."""
     rows = rows_of(plan, seed)
     count = workers or workers_worthwhile(len(rows) // max(shard[1], 1), settings.batch)
-    return generate(model, rows, out, seed, settings, advance, shard, worse, count, classifier)
+    return generate(model, rows, out, seed, settings, advance, shard, worse, count, classifier, certificate)
 
 
 def rows_of(plan: Rows, seed: int = 0) -> pd.DataFrame:

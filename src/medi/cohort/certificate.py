@@ -93,6 +93,24 @@ def _hash_rows(table: pd.DataFrame) -> str:
     return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()
 
 
+def trained_under(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    """What the images of a model say of its hold-out: which rows it was of, and which of them trained, as hashes."""
+    if not {"labels", "ids"} <= set(certificate):
+        return {}
+    return {"holdout": {"labels": certificate["labels"], "train": certificate["ids"]["train"]}}
+
+
+def may_share_tests(trained: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether what tests under one hold-out (`own`) may have trained a model of another, by `trained_under` of both.
+
+    Not where the labels say that they are of other rows.
+    """
+    if not trained or not own or trained["holdout"]["train"] == own["holdout"]["train"]:
+        return False
+    theirs, ours = trained["holdout"]["labels"], own["holdout"]["labels"]
+    return theirs["columns"] != ours["columns"] or theirs["hash"] == ours["hash"]
+
+
 def verify(table: pd.DataFrame, certificate: Certificate) -> list[str]:
     """What in the table and its `split` column does not agree with the certificate; an empty list is the proof."""
     check_format(certificate.get("format_version"), FORMAT_VERSION, Path("certificate.json"))

@@ -180,7 +180,7 @@ def nearest(train: Grids, patches: Grids, progress: Advance = unheard) -> Neares
     for start in range(0, len(patches), CHUNK):
         rows = patches[start : start + CHUNK].reshape(-1, GRID, GRID, 3)
         views = np.stack([turned(rows, t).reshape(len(rows), -1) for t in range(VIEWS)])
-        parts.append(_closest(views, train, *_candidates(views, train, norm)))
+        parts.append(_closest(views, train, _candidates(views, train, norm)))
         progress(start + len(rows), len(patches))
     joined = [np.concatenate(column) for column in zip(*parts)] if parts else [np.empty(0, int)] * 2 + [np.empty(0)] * 2
     return Nearest(*joined)
@@ -188,35 +188,32 @@ def nearest(train: Grids, patches: Grids, progress: Advance = unheard) -> Neares
 
 def _candidates(
     views: Float32[np.ndarray, "8 n k"], train: Grids, norm: Float32[np.ndarray, " N"]
-) -> tuple[Int64[np.ndarray, "n c"], Float64[np.ndarray, "n c"]]:
-    """Rows of `train` among which are each patch's PEERS + 1 nearest, in any order, and their squared distances."""
+) -> Int64[np.ndarray, "n c"]:
+    """Rows of `train` among which are each patch's PEERS + 1 nearest, from the first to the last."""
     flat, own = views.reshape(-1, views.shape[2]), (views**2).sum(axis=2)[..., None]
-    numbers, squares = [], []
+    numbers = []
     for low in range(0, len(train), BLOCK // (VIEWS * CHUNK)):
         block = slice(low, low + BLOCK // (VIEWS * CHUNK))
         products = (flat @ train[block].T).reshape(*views.shape[:2], -1)
-        best = np.maximum(own + norm[block] - 2 * products, 0).min(axis=0)
+        best = (own + norm[block] - 2 * products).min(axis=0)
         few = np.argpartition(best, min(PEERS, best.shape[1] - 1), axis=1)[:, : PEERS + 1]
-        numbers.append(few + low)
-        squares.append(np.take_along_axis(best, few, axis=1).astype(np.float64))
-    return np.concatenate(numbers, axis=1), np.concatenate(squares, axis=1)
+        numbers.append(np.sort(few, axis=1) + low)
+    return np.concatenate(numbers, axis=1)
 
 
 def _closest(
-    views: Float32[np.ndarray, "8 n k"],
-    train: Grids,
-    numbers: Int64[np.ndarray, "n c"],
-    squares: Float64[np.ndarray, "n c"],
+    views: Float32[np.ndarray, "8 n k"], train: Grids, candidates: Int64[np.ndarray, "n c"]
 ) -> tuple[np.ndarray, ...]:
-    """Row, turn, distance and ratio of `Nearest`, of candidates; of rows alike the first."""
-    distance = np.sqrt(squares.min(axis=1))
-    row = np.where(squares == squares.min(axis=1, keepdims=True), numbers, len(train)).min(axis=1)
-    turn = ((views - train[row]) ** 2).sum(axis=2).argmin(axis=0)
-    peers = min(PEERS, squares.shape[1] - 1)
-    next_ones = np.sqrt(np.partition(squares, peers, axis=1)[:, : peers + 1])
+    """Row, turn, distance and ratio of `Nearest`; of rows that are alike the first."""
+    squares = np.stack([((view[:, None] - train[candidates]).astype(np.float64) ** 2).sum(axis=2) for view in views])
+    best, which = squares.min(axis=0), np.arange(len(candidates))
+    first = best.argmin(axis=1)
+    turn, distance = squares[:, which, first].argmin(axis=0), np.sqrt(best[which, first])
+    peers = min(PEERS, best.shape[1] - 1)
+    next_ones = np.sqrt(np.partition(best, peers, axis=1)[:, : peers + 1])
     typical = (next_ones.sum(axis=1) - distance) / max(peers, 1)
     ratio = np.divide(distance, typical, out=np.zeros_like(distance), where=typical > 0)
-    return row, turn, distance, ratio
+    return candidates[which, first], turn, distance, ratio
 
 
 def _null(near: Nearest, slides: list[str]) -> _Judged:

@@ -141,7 +141,7 @@ def cluster_draws(
     value = float(statistic(*(rows.sum(axis=0, keepdims=True) for rows in values))[0])
     index = cluster_index(clusters)
     count = int(index.max(initial=-1)) + 1
-    if not np.isfinite(value) or count < 2:
+    if not np.isfinite(value) or count < 2 or not draws:
         return value, np.empty(0)
     drawn, sums = _drawn(count, draws, tuple(key)), [_sums(rows, index, count) for rows in values]
     parts = (drawn[start : start + AT_ONCE].astype(np.float64) for start in range(0, draws, AT_ONCE))

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from medi.cohort.certificate import trained_under
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
@@ -150,11 +151,12 @@ class Checkpoint:
         """Conditioning dropout in training."""
         return self.recipe.get("dropout", 0.0)
 
-    @property
-    def about(self) -> Mapping[str, str]:
-        """What images of this model say of it: trained_on, the hash of its hold-out's training ids, if there is one."""
-        found = self.info.get("certificate", {}).get("ids", {}).get("train", "")
-        return {"trained_on": found} if found else {}
+    def about(self, certificate: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """What images of this model say of it: its hold-out. certificate: of a study, which keeps it apart.
+
+        Nothing of an adapted model: it learned from patches of a second cohort.
+        """
+        return {} if self.adaptations else trained_under(certificate or self.info.get("certificate") or {})
 
     def drops(self, name: str) -> bool:
         """Whether training dropped this condition now and then, so that the model knows images without it."""

@@ -120,7 +120,7 @@ def transfer_in_common(
     made_by |= {"plan": content_hash(rows.to_csv(index=False)), "common": learn_from}
     table = rows.assign(image="", origin=checkpoint.hash, transfer=f"{settings}, in common of {learn_from}")
     chunks = [rows.iloc[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about)
+    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about())
     return produce(folder, chunks, work, made)
 
 

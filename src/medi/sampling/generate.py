@@ -40,6 +40,7 @@ from medi.sampling.solvers import check_bounds
 
 BATCHES_EACH = 4  # that a worker should have, to be worth its start
 RENAMED = {"weaker_model": "autoguidance_model", "transferred_from": "translated_from"}  # in folders of version 0.1
+Info = Mapping[str, object]
 
 
 class Task(TypedDict):
@@ -65,6 +66,7 @@ def generate(
     worse: Path | None = None,
     workers: int = 1,
     classifier: Path | None = None,
+    certificate: Mapping[str, Any] | None = None,
 ) -> Cohort | None:
     """The synthetic cohort of a plan's rows (`Plan.expand`), written to `folder`; goes on after an interruption.
 
@@ -72,7 +74,8 @@ def generate(
     finds all batches there writes the cohort; the others return None. Rows carry the model's hash in `origin`, and
     the columns STAMPS. Unknown levels are refused before the first image, and so is a folder with images of another
     model, plan or setting. `worse` is the model that autoguidance draws away from, and `classifier` the
-    one that guides, where settings.guidance asks for them.
+    one that guides, where settings.guidance asks for them. certificate: of the model's hold-out, where the model does
+    not say it.
     `progress(images, total)` counts those of this part. `workers`: processes that share this part and the machine's
     cores.
     """
@@ -93,10 +96,10 @@ def generate(
     chunks = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
     work = partial(sample_images, denoiser, seed=seed, settings=settings, worse=other, classifier=judge)
     table = _table(rows, checkpoint.hash, seed, settings)
-    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about)
+    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about(certificate))
     with locked(folder, part_of(shard)):
         if workers > 1:
-            _claim(folder, made_by)
+            _claim(folder, made)
         if workers > 1 and not _finished(folder):
             task = Task(
                 model=model,
@@ -152,8 +155,8 @@ class Made:
     table: pd.DataFrame
     schema: Schema
     size: int
-    made_by: Mapping[str, object]
-    about: Mapping[str, str] = field(default_factory=dict)
+    made_by: Info
+    about: Info = field(default_factory=dict)
 
 
 def produce(
@@ -175,7 +178,7 @@ def produce(
     paths = [folder / "parts" / f"{start:09d}.npy" for start in starts]
     mine = share(paths, shard)
     with locked(folder, part_of(shard)):
-        _claim(folder, made.made_by)
+        _claim(folder, made)
         if not _finished(folder):
             todo = dict(zip(paths, chunks))
             _fill({path: todo[path] for path in mine}, work, progress)
@@ -235,18 +238,18 @@ def _check(rows: pd.DataFrame, schema: Schema) -> None:
     schema.encode(resolve(rows, schema)[0])
 
 
-def _claim(folder: Path, made_by: Mapping[str, object]) -> None:
+def _claim(folder: Path, made: Made) -> None:
     """Say in the folder how its images are made; refuse one whose images are made otherwise, or are the user's."""
     refuse_images(folder)
-    made_by = json.loads(json.dumps(made_by))
+    made_by, about = (json.loads(json.dumps(part)) for part in (made.made_by, made.about))
     record = folder / "parts" / "made_by.json"
-    _begin_again_where_lost(folder, record, made_by)
+    _begin_again_where_lost(folder, record, made_by, about)
     if _finished(folder):
         found = read_json(folder / "cohort.json")["info"]
     elif record.exists():
         found = read_json(record)
     else:
-        found = read_json(write_json(record, made_by))
+        found = read_json(write_json(record, made_by | about))
     found = _in_words_of_today(found)
     changes = [change for name, value in made_by.items() for change in differences(name, found.get(name), value)]
     if changed := in_words(changes, "{name} ({old}, now {new})"):
@@ -255,12 +258,12 @@ def _claim(folder: Path, made_by: Mapping[str, object]) -> None:
         )
 
 
-def _begin_again_where_lost(folder: Path, record: Path, made_by: Mapping[str, object]) -> None:
+def _begin_again_where_lost(folder: Path, record: Path, made_by: Info, about: Info) -> None:
     """A finished folder of the same images that has lost a file is no longer called finished: they are made again."""
     head = read_json(folder / "cohort.json") if _finished(folder) else {}
     info = _in_words_of_today(head.get("info", {}))
     if head and lost_file(folder, head) and all(info.get(name) == value for name, value in made_by.items()):
-        write_json(record, made_by)
+        write_json(record, {**made_by, **about})
         (folder / "cohort.json").unlink()
 
 
@@ -300,7 +303,7 @@ def _merge(folder: Path, paths: Sequence[Path], made: Made) -> Cohort | None:
             return None
         try:
             write_store(folder / "pixels.npy", map(_load_array, paths), len(made.table), made.size)
-            info = {**read_json(folder / "parts" / "made_by.json"), **made.about}
+            info = read_json(folder / "parts" / "made_by.json")
             Cohort(made.table, made.schema, Pixels.open(folder / "pixels.npy"), info).save(folder)
         except MediError:
             if not _finished(folder):

@@ -191,7 +191,7 @@ def transfer(
     made_by["plan"] = content_hash(rows.to_csv(index=False))
     table = rows.assign(image="", origin=checkpoint.hash, transfer=str(settings))
     work = partial(_translate, bridge, cohort)
-    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about)
+    made = Made(table, denoiser.schema, denoiser.settings.size, made_by, checkpoint.about())
     return produce(folder, _chunks(rows, settings.batch), work, made, progress, shard)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from medi.cohort.certificate import Certificate
 from medi.cohort.holdout import Holdout
 from medi.cohort.table import Cohort
 from medi.core.files import read_table, safe_name
@@ -64,10 +65,15 @@ class Study:
     # --- sets of patches ----------------------------------------------------------------------------------------------
 
     def split(self) -> Cohort:
-        """The collected cohort with its column `split`."""
+        """The collected cohort with its column `split`; a hold-out of the source is not this study's."""
         cohort = Cohort.load(self.folder / "cohort")
         table = Holdout.load(self.folder / "holdout").apply(cohort.table)
-        return Cohort(table, cohort.schema, cohort.pixels, cohort.info)
+        info = {name: value for name, value in cohort.info.items() if name != "certificate"}
+        return Cohort(table, cohort.schema, cohort.pixels, info)
+
+    def certificate(self) -> Certificate:
+        """That of this study's hold-out."""
+        return Holdout.load(self.folder / "holdout").certificate
 
     def real_stores(self) -> dict[str, Cohort]:
         """All real patches there are: the cohort, and the sets drawn beside it."""

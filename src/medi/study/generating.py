@@ -1,6 +1,7 @@
 """The stages that train and sample: CLS, p(image | class), and MeDi, p(image | class, metadata), all else alike."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -78,7 +79,8 @@ def sample_model(folder: Path, model: str, advance: Advance, shard: Shard = WHOL
     worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
     guide = folder / CLASSIFIER if s.sampling.guidance.classifier else None
     plan, out = folder / "plan", folder / "samples" / model
-    sample_part(checkpoint, plan, out, s.sampling, s.seed, worse, shard, workers=1, advance=advance, classifier=guide)
+    sample = partial(sample_part, worse=worse, shard=shard, workers=1, advance=advance, classifier=guide)
+    sample(checkpoint, plan, out, s.sampling, s.seed, certificate=study.certificate())
 
 
 def round_trip(study: Study, path: Path) -> str:

@@ -1,5 +1,6 @@
 """Cohorts of phantom patches: the skewed one, fresh patches of any combination, the same tissue elsewhere."""
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -171,9 +172,10 @@ def _realise(rows: list[dict[str, str]], seeds: Seeds, size: int, stream: str) -
     if not rows:
         raise MediError("no combinations asked for: name at least one (class, site)")
     images = np.empty((len(rows), size, size, 3), dtype=np.uint8)
-    workers = max(min(cores(), images.size // WORTH_A_PROCESS), 1)
+    alone = multiprocessing.parent_process() is not None  # the cores are shared out already
+    workers = 1 if alone else max(min(cores(), images.size // WORTH_A_PROCESS), 1)
     parts = [(start, rows[start : start + TOGETHER], seeds, size) for start in range(0, len(rows), TOGETHER)]
-    with Pool(workers) as pool:
+    with Pool(workers, threads=1) as pool:
         for start, drawn in pool.map(_drawn, parts, in_shares=True):
             images[start : start + TOGETHER] = drawn
     groups = [_group(row["patient"], seeds.tissue)[1] for row in rows]
