@@ -56,7 +56,7 @@ def arm_of(text: str) -> tuple[str, Mapping[str, Any]]:
 def changed(study: StudySettings, wanted: Mapping[str, Any]) -> StudySettings:
     """The study with these settings of network, recipe and sampling."""
     of_network = {field.name for field in fields(NetworkSettings)}
-    homes = dict.fromkeys(of_network, "network") | dict.fromkeys(("steps", "eta", "sigma_max"), "sampling")
+    homes = dict.fromkeys(of_network, "network") | dict.fromkeys(("steps", "eta", "sigma_min", "sigma_max"), "sampling")
     homes |= dict.fromkeys(("classifier", "interval", "autoguidance"), "guidance")
     parts: dict[str, dict[str, Any]] = {"network": {}, "training": {}, "sampling": {}, "guidance": {}}
     for key, value in wanted.items():
