@@ -93,7 +93,7 @@ def _hash_rows(table: pd.DataFrame) -> str:
     return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()
 
 
-def trained_under(certificate: Mapping[str, Any]) -> dict[str, Any]:
+def trained_under(certificate: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the images of a model say of its hold-out: which rows it was of, and which of them trained, as hashes."""
     if not {"labels", "ids"} <= set(certificate):
         return {}
