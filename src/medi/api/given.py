@@ -94,8 +94,7 @@ def notes_on(encoder: Encoder, cohorts: Mapping[str, Cohort]) -> tuple[str, ...]
 def _of_other_holdouts(cohorts: Mapping[str, Cohort]) -> list[str]:
     """A line where the model of a set was trained on the training patches of another hold-out (P5)."""
     own = trained_under(cohorts[REAL].info.get("certificate", {}))
-    said = {name: {key: part.info[key] for key in ("holdout",) if key in part.info} for name, part in cohorts.items()}
-    odd = [name for name, trained in said.items() if name != REAL and may_share_tests(trained, own)]
+    odd = [name for name, part in cohorts.items() if may_share_tests(part.info.get("holdout", {}), own)]
     if not odd:
         return []
     return [

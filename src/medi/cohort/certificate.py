@@ -97,7 +97,7 @@ def trained_under(certificate: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the images of a model say of its hold-out: which rows it was of, and which of them trained, as hashes."""
     if not {"labels", "ids"} <= set(certificate):
         return {}
-    return {"holdout": {"labels": certificate["labels"], "train": certificate["ids"]["train"]}}
+    return {"labels": certificate["labels"], "train": certificate["ids"]["train"]}
 
 
 def may_share_tests(trained: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
@@ -105,9 +105,9 @@ def may_share_tests(trained: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
 
     Not where the labels say that they are of other rows.
     """
-    if not trained or not own or trained["holdout"]["train"] == own["holdout"]["train"]:
+    if not trained or not own or trained["train"] == own["train"]:
         return False
-    theirs, ours = trained["holdout"]["labels"], own["holdout"]["labels"]
+    theirs, ours = trained["labels"], own["labels"]
     return theirs["columns"] != ours["columns"] or theirs["hash"] == ours["hash"]
 
 

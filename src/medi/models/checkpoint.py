@@ -156,7 +156,8 @@ class Checkpoint:
 
         Nothing of an adapted model: it learned from patches of a second cohort.
         """
-        return {} if self.adaptations else trained_under(certificate or self.info.get("certificate") or {})
+        found = {} if self.adaptations else trained_under(certificate or self.info.get("certificate") or {})
+        return {"holdout": found} if found else {}
 
     def drops(self, name: str) -> bool:
         """Whether training dropped this condition now and then, so that the model knows images without it."""
