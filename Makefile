@@ -1,5 +1,6 @@
 # make demo: the whole study on the embedded cohort. make docs: the documentation site in build/site, offline.
 # make test-slurm: a real Slurm of one node on this machine for its tests; no part of make test.
+# make test-mount: two nodes on slow mounts of one folder (FUSE, root); no part of make test.
 # make check: linter, types, import rules, fast tests; before every commit. make test: all of it, slow tests too.
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ WORKERS := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 5))")
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	--no-loadscope-reorder
 
-.PHONY: demo check test test-slurm lint browser docs clean
+.PHONY: demo check test test-slurm test-mount lint browser docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medi demo
@@ -28,6 +29,11 @@ test-slurm: $(VENV)/.installed-dev
 		command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq slurm-wlm munge >/dev/null; } || true
 	@OMP_NUM_THREADS=1 tests/slurm/slurm.sh build/slurm $(BIN)/python -m pytest tests/slurm --exitfirst || \
 		{ code=$$?; [ $$code = 77 ] && echo "the tests of Slurm are skipped" || exit $$code; }
+
+test-mount: $(VENV)/.installed-dev
+	@command -v fusermount3 >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && apt-get install -y -qq fuse3 >/dev/null; } || true
+	MEDI_MOUNT=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/mount --exitfirst
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

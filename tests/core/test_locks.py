@@ -128,6 +128,23 @@ def test_parts_are_held_side_by_side_and_the_whole_alone(tmp_path: Path, other: 
         part.kill()
 
 
+def test_a_part_and_the_whole_that_come_at_the_same_moment_do_not_both_work(
+    tmp_path: Path, other: subprocess.Popen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one holds a folder already; its lock appears here when this process has looked and takes its own."""
+    (tmp_path / "shards").mkdir()
+    take = locks._take
+
+    def at_the_same_moment(lock: Path) -> None:
+        (tmp_path / "shards" / locks.NAME).write_text((tmp_path / locks.NAME).read_text())
+        take(lock)
+
+    monkeypatch.setattr(locks, "_take", at_the_same_moment)
+    with pytest.raises(MediError, match=f"process {other.pid}"), locks.locked(tmp_path / "shards", "0-of-2"):
+        pass
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == [locks.NAME]
+
+
 def test_a_folder_that_was_made_for_nothing_is_gone(tmp_path: Path) -> None:
     with pytest.raises(MediError, match="no"), locks.locked(tmp_path / "new"):
         raise MediError("no")

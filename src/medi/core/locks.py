@@ -71,6 +71,11 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
     if lock not in _held:
         _refuse_beside(place, part)
         _take(lock)
+        try:
+            _refuse_beside(place, part)  # again: another one may have come at the same moment
+        except MediError:
+            lock.unlink(missing_ok=True)
+            raise
         _clear_stale(place)
         _keep_renewed()
     _held[lock] = _held.get(lock, 0) + 1
@@ -175,8 +180,12 @@ def _read(path: Path) -> Holder | None:
 
 
 def _refuse_beside(folder: Path, part: str) -> None:
-    """Refuse a whole folder beside others who hold parts of it, and a part beside one who holds the whole."""
-    others = [folder / NAME] if part else sorted(folder.glob(f"{NAME}-*"))
+    """Refuse a whole folder beside others who hold parts of it, and a part beside one who holds the whole.
+
+    The folder is listed: NFS remembers for a while that there was no file of a name.
+    """
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    others = [path for path in there if (path.name == NAME if part else path.name.startswith(f"{NAME}-"))]
     kin = {os.getpid(), os.getppid(), *_parents()}
     for found in filter(None, map(_holder, others)):
         if found.host != socket.gethostname() or found.pid not in kin:

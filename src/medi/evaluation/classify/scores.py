@@ -43,10 +43,6 @@ class Answers:
     def hits(self) -> Float64[np.ndarray, " n"]:
         return self.votes[np.arange(len(self.labels)), self.labels]
 
-    @property
-    def truth(self) -> Float64[np.ndarray, "n k"]:
-        return np.eye(self.votes.shape[1])[self.labels]
-
     def __getitem__(self, rows: Bool[np.ndarray, " n"] | Int64[np.ndarray, " m"]) -> "Answers":
         return Answers(self.labels[rows], self.votes[rows], self.probabilities[rows], self.groups[rows])
 
@@ -70,21 +66,21 @@ class Measure:
         return lambda first, second: self.statistic(first) - self.statistic(second)
 
 
-def tallies(members: Float64[np.ndarray, "n k"], hits: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n 2 k"]:
-    """Per class or group: row is of it; row is of it and right."""
-    return np.stack([members, np.where(members > 0, members * hits[:, None], 0.0)], axis=1)
+def tallies(index: Index, hits: Float64[np.ndarray, " n"], count: int) -> Sparse:
+    """[n, count, 2]: at the class or group of a row stand 1 and how right it is."""
+    return Sparse(np.stack([np.ones_like(hits), hits], axis=1), (index,), (count,))
 
 
-def recalls(answers: Answers) -> Float64[np.ndarray, "n 2 k"]:
+def recalls(answers: Answers) -> Sparse:
     """Tallies of the classes that the rows have."""
-    truth = answers.truth[:, np.unique(answers.labels)]
-    return tallies(truth, answers.hits)
+    names, index = np.unique(answers.labels, return_inverse=True)
+    return tallies(index, answers.hits, len(names))
 
 
-def mean_recall(totals: Float[np.ndarray, "draws 2 k"]) -> Figures:
+def mean_recall(totals: Float[np.ndarray, "draws k 2"]) -> Figures:
     """Balanced accuracy; for one class its recall. NaN in a draw that lost a class."""
     with np.errstate(invalid="ignore"):
-        return (totals[:, 1] / totals[:, 0]).mean(axis=1)
+        return (totals[..., 1] / totals[..., 0]).mean(axis=1)
 
 
 def _confusion(answers: Answers) -> Sparse:
@@ -132,37 +128,38 @@ def _auroc(totals: Float[np.ndarray, "draws 4 k"]) -> Figures:
     return np.clip(found, 0, 1)  # a sum to first order, which a resample can bring past the ends
 
 
-def _confidences(answers: Answers) -> Float64[np.ndarray, "n 2 bins"]:
-    """Per bin of the highest probability: there is a row in it, and how much surer it was than right.
+def _confidences(answers: Answers) -> Sparse:
+    """Tallies of the bins of the highest probability: how much surer a row was than right.
 
     Several seeds are one ensemble: both are of its mean probabilities.
     """
     sure = answers.probabilities.max(axis=1)
     right = (answers.probabilities.argmax(axis=1) == answers.labels).astype(np.float64)
     right = np.where(np.isnan(answers.hits), np.nan, right)  # classes that no probe knows
-    return tallies(np.eye(CALIBRATION_BINS)[confidence_bins(sure)], sure - right)
+    return tallies(confidence_bins(sure), sure - right, CALIBRATION_BINS)
 
 
-def _calibration(totals: Float[np.ndarray, "draws 2 bins"]) -> Figures:
-    return np.abs(totals[:, 1]).sum(axis=1) / totals[:, 0].sum(axis=1)
+def _calibration(totals: Float[np.ndarray, "draws bins 2"]) -> Figures:
+    return np.abs(totals[..., 1]).sum(axis=1) / totals[..., 0].sum(axis=1)
 
 
-def _of_groups(answers: Answers) -> Float64[np.ndarray, "n 2 g"]:
+def _of_groups(answers: Answers) -> Sparse:
     names, index = np.unique(answers.groups, return_inverse=True)
-    return tallies(np.eye(len(names))[index], answers.hits)
+    return tallies(index, answers.hits, len(names))
 
 
-def _group_recalls(totals: Float[np.ndarray, "draws 2 g"]) -> Float64[np.ndarray, "draws g"]:
+def _group_recalls(totals: Float[np.ndarray, "draws g 2"]) -> Float64[np.ndarray, "draws g"]:
     """NaN for a group that a draw lost."""
-    return np.divide(totals[:, 1], totals[:, 0], out=np.full_like(totals[:, 1], np.nan), where=totals[:, 0] > 0)
+    members, right = totals[..., 0], totals[..., 1]
+    return np.divide(right, members, out=np.full_like(right, np.nan), where=members > 0)
 
 
-def _worst(totals: Float[np.ndarray, "draws 2 g"], number: int = 1) -> Figures:
+def _worst(totals: Float[np.ndarray, "draws g 2"], number: int = 1) -> Figures:
     """The mean of the lowest recalls, `number` of them or as many as there are."""
     return np.nanmean(np.sort(_group_recalls(totals), axis=1)[:, :number], axis=1)  # sort puts NaN last
 
 
-def _mean(totals: Float[np.ndarray, "draws 2 g"]) -> Figures:
+def _mean(totals: Float[np.ndarray, "draws g 2"]) -> Figures:
     shares = _group_recalls(totals)
     return np.nansum(shares, axis=1) / np.isfinite(shares).sum(axis=1)
 

@@ -169,9 +169,8 @@ class Scorer:
             rows = np.isfinite(hits)
             found = Estimate(np.nan, reason=self.missing[arm] or NO_READABILITY)
             if rows.any():
-                members = np.eye(answers.groups.max() + 1)[answers.groups[rows]]
                 key = ("readability", self.seed, self.split)
-                values = tallies(members, hits[rows])
+                values = tallies(answers.groups[rows], hits[rows], int(answers.groups.max()) + 1)
                 value, draws = cluster_draws(MEAN_RECALL.statistic, self._owners[rows], values, draws=DRAWS, key=key)
                 found = interval(value, draws).noting(self.missing[arm])
             yield self._row("site_readability", arm, "all", {}, rows, found)
@@ -237,9 +236,9 @@ def _groups(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[dict[
 
 
 def _gap_closed(
-    arm: Float64[np.ndarray, "draws 2 k"],
-    real: Float64[np.ndarray, "draws 2 k"],
-    oracle: Float64[np.ndarray, "draws 2 k"],
+    arm: Float64[np.ndarray, "draws k 2"],
+    real: Float64[np.ndarray, "draws k 2"],
+    oracle: Float64[np.ndarray, "draws k 2"],
 ) -> Figures:
     base = mean_recall(real)
     with np.errstate(invalid="ignore", divide="ignore"):
