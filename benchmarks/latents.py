@@ -1,15 +1,17 @@
 """Latents of a frozen autoencoder against folded pixels, on phantom tissue of 256 px, at equal time of training.
 
-python benchmarks/latents.py --out OUT [--autoencoder KIND:FOLDER] [--seconds 300] [--patches 800] [--quick]
+python benchmarks/latents.py --out OUT [--autoencoder KIND:FOLDER] [--seconds 1200] [--quick]
 
-Each network has the same widths and trains for the same seconds; the latents are encoded before, and how long that
-takes is a figure of its own. Of each model: the AUROC of a logistic probe (colour-texture, five folds) that tells its
-images from fresh real patches, the mean Frechet distance per combination minus the floor, and images a second in
-sampling, decoded. The autoencoder's round trip stands beside them. Without --autoencoder there are folded pixels alone.
-The last line is one JSON object.
+Each network has the same widths and trains for the same seconds, with the optimizer and the preconditioning of the
+presets for laptops; noise levels of pixels are those of 32 px times the size. The latents are encoded before, and how
+long that takes is a figure of its own. Of each model: the AUROC of a logistic probe (colour-texture, five folds) that
+tells its images from fresh real patches, the mean Frechet distance per combination minus the floor, and images a second
+in sampling, decoded. The autoencoder's round trip stands beside them. Without --autoencoder there are folded pixels
+alone. The last line is one JSON object.
 """
 
 import argparse
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +37,7 @@ from medi.training.trainer import Trainer
 
 COMBINATIONS = [(name, site) for name in ("acinar", "spindle") for site in ("Alder", "Cedar")]
 FOLDS = (4, 8)
+LATENT_NOISE = -0.4  # mean of ln sigma in training on latents
 WARM, TIMED = 2, 4  # updates before the rate is known
 
 
@@ -116,18 +119,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--autoencoder", default="", help="KIND:FOLDER; latents are left out without it")
-    parser.add_argument("--seconds", type=float, default=300.0, help="of training, each way")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="of training, each way")
     parser.add_argument("--quick", action="store_true", help="tiny patches and networks, one update each way")
     options = parser.parse_args()
     size, seconds = (QUICK, 0.0) if options.quick else (Size(), options.seconds)
     cohort, real = fresh(size, size.training, 0, "training"), fresh(size, size.compared, 0, "reference")
-    recipe = Recipe(batch=size.batch, save_every=size.batch, warmup=20 * size.batch, noise_mean=-0.4, dihedral=False)
-    network, found = NetworkSettings(size.pixels, 1, size.channels), {}
+    recipe = Recipe(
+        batch=size.batch,
+        save_every=size.batch,
+        warmup=20 * size.batch,
+        optimizer="muon",
+        dihedral=False,
+        noise_mean=-0.6 + math.log(size.pixels / 32),
+    )
+    network, found = NetworkSettings(size.pixels, 1, size.channels, preconditioning="blocks"), {}
     for fold in FOLDS:
         chosen = Preset(replace(network, fold=fold), recipe)
         found |= measured(f"fold_{fold}", chosen, cohort, real, size, options.out, seconds)
     if options.autoencoder:
-        latents = replace(recipe, autoencoder=options.autoencoder)
+        latents = replace(recipe, autoencoder=options.autoencoder, noise_mean=LATENT_NOISE)
         found |= measured("latents", Preset(network, latents), cohort, real, size, options.out, seconds)
         best = through(Autoencoder.open(options.autoencoder), fresh(size, size.compared, 0, "others"))
         found["round_trip_auroc"] = figure([auroc(real, best)], "", None, len(best), "fresh real patches")
