@@ -293,16 +293,17 @@ def _leak_pairs(
     train: Patches, others: Patches, part: Patches, over: Sequence[str]
 ) -> Iterator[tuple[_Judged, _Judged]]:
     """Per combination the closeness of other patients' patches and of these to one training slide."""
-    scale = scales(train.features)
+    scale, owners = scales(train.features), slide_units(train.cohort.table).to_numpy(dtype=object)
+    clusters = np.array(_slides(others), dtype=object)
     places = [each.cohort.table.groupby(list(over)).indices for each in (train, others, part)]
     for combination in sorted(set(places[0]) & set(places[1]) & set(places[2]), key=str):
         rows, null, judged = (place[combination] for place in places)
-        slides = slide_units(train.cohort.table).to_numpy(dtype=object)[rows]
+        slides = owners[rows]
         if len(set(slides)) >= SLIDES and len(null) >= FEWEST:
             base = train.features[rows] / scale
             there, _ = _slide_ratios(base, slides, others.features[null] / scale)
             here, near = _slide_ratios(base, slides, part.features[judged] / scale)
-            yield _Judged(there, list(np.array(_slides(others), dtype=object)[null])), _Judged(here, list(near))
+            yield _Judged(there, list(clusters[null])), _Judged(here, list(near))
 
 
 def _slide_ratios(base: Features, slides: np.ndarray, patches: Features) -> tuple[Ratios, np.ndarray]:
