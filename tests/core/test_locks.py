@@ -145,6 +145,69 @@ def test_a_part_and_the_whole_that_come_at_the_same_moment_do_not_both_work(
     assert [path.name for path in (tmp_path / "shards").iterdir()] == [locks.NAME]
 
 
+def stale() -> str:
+    """The lock of a process of this machine that is gone."""
+    return json.dumps(vars(locks.Holder.of_this_process()) | {"pid": 2**22 + 1})
+
+
+def test_of_two_that_take_over_one_lock_one_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one sees the same stale lock while the first one clears it."""
+    (tmp_path / locks.NAME).write_text(stale())
+    clear, second = locks._clear_after, []
+
+    def slowly(lock: Path) -> None:
+        second.append(
+            subprocess.Popen(
+                [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+        limit = time.monotonic() + 60
+        while not any(path.suffix == f".{second[0].pid}" for path in tmp_path.iterdir()):
+            assert time.monotonic() < limit
+            time.sleep(0.001)
+        clear(lock)
+
+    monkeypatch.setattr(locks, "_clear_after", slowly)
+    with locks.locked(tmp_path):
+        held, said = second[0].communicate(timeout=60)
+    assert held == ""
+    assert f"in use by process {os.getpid()}" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_cleared_by_a_killed_process_can_be_taken_over(tmp_path: Path) -> None:
+    for name in (locks.NAME, f"{locks.NAME}.turn"):
+        (tmp_path / name).write_text(stale())
+    with locks.locked(tmp_path):
+        assert locks.holder(tmp_path) == locks.Holder.of_this_process()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_another_machine_took_over_is_not_given_back(tmp_path: Path) -> None:
+    """This process slept for more than ten minutes."""
+    with locks.locked(tmp_path):
+        other = json.dumps(vars(locks.Holder.of_this_process()) | {"host": "another"})
+        (tmp_path / locks.NAME).write_text(other)
+        os.utime(tmp_path / locks.NAME, (0, 0))
+        locks.renew()
+        assert (tmp_path / locks.NAME).stat().st_mtime == 0
+    assert (tmp_path / locks.NAME).read_text() == other
+
+
+def test_a_link_whose_answer_was_lost_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS sends the request again, and the second answer is that there is a file of this name."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    with locks.locked(tmp_path):
+        assert locks.holder(tmp_path) == locks.Holder.of_this_process()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_was_made_for_nothing_is_gone(tmp_path: Path) -> None:
     with pytest.raises(MediError, match="no"), locks.locked(tmp_path / "new"):
         raise MediError("no")

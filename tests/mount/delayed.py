@@ -43,7 +43,8 @@ class Folder(mfusepy.Operations):
         os.chmod(self.at(path), mode)
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:
-        return os.open(self.at(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
+        flags = os.O_RDWR | os.O_TRUNC if fi is None else fi
+        return os.open(self.at(path), flags | os.O_CREAT, mode)
 
     def flush(self, path: str, fh: int) -> int:
         return 0

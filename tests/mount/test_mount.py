@@ -40,12 +40,19 @@ import sys, time
 from pathlib import Path
 from medi.core.errors import MediError
 from medi.core.locks import locked
-for i in range(int(sys.argv[3])):
-    while time.time() < float(sys.argv[2]) + i / 2:
+
+def wait(moment):
+    while time.time() < moment:
         time.sleep(0.0005)
+
+for i in range(int(sys.argv[3])):
+    folder, moment = Path(sys.argv[1]) / str(i), float(sys.argv[2]) + 5 * i
+    wait(moment - 0.5)
+    assert not any((folder / name).exists() for name in (".medi-lock", ".medi-lock-0-of-2"))  # remembered from now on
+    wait(moment)
     try:
-        with locked(Path(sys.argv[1]) / str(i), sys.argv[4]):
-            time.sleep(0.2)
+        with locked(folder, sys.argv[4]):
+            time.sleep(4)
             print("had", i)
     except MediError as error:
         print("refused" if "is in use by" in str(error) else str(error), i)
@@ -115,11 +122,11 @@ def test_a_node_remembers_what_it_saw(nodes: tuple[Node, Node]) -> None:
     assert time.monotonic() - began > STALE
 
 
-def at_once(nodes: tuple[Node, Node], folder: Path, parts: tuple[str, str], count: int = 20) -> list[set[str]]:
+def at_once(nodes: tuple[Node, Node], folder: Path, parts: tuple[str, str], count: int = 8) -> list[set[str]]:
     """What both nodes said of each of these folders, which they lock at the same moment, whole or in part."""
     for i in range(count):
         (folder / str(i)).mkdir(parents=True)
-    start = time.time() + 8  # both have seen by then that there is no lock
+    start = time.time() + 8  # both processes have started by then
     homes = [node.home / folder.name for node in nodes]
     both = [node.begin("-c", IN_TURN, home, start, count, part) for node, home, part in zip(nodes, homes, parts)]
     lines = [said(process).splitlines() for process in both]
@@ -129,13 +136,13 @@ def at_once(nodes: tuple[Node, Node], folder: Path, parts: tuple[str, str], coun
 
 def test_of_two_nodes_that_lock_a_folder_at_once_one_has_it(nodes: tuple[Node, Node], shared: Path) -> None:
     found = at_once(nodes, shared / "locks", ("", ""))
-    assert found == [{"had", "refused"}] * 20
+    assert found == [{"had", "refused"}] * 8
 
 
 def test_of_the_whole_and_a_part_at_once_not_both_are_had(nodes: tuple[Node, Node], shared: Path) -> None:
     found = at_once(nodes, shared / "parts", ("", "0-of-2"))
     assert {"had"} not in found
-    assert len(found) == 20
+    assert len(found) == 8
 
 
 def test_shards_of_two_nodes_are_the_images_of_one(nodes: tuple[Node, Node], shared: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from medi.core.sharding import Shard, process
 T = TypeVar("T")
 NAME = ".medi-lock"
 SILENT = 600.0  # seconds after which a lock of another machine that nobody renews is stale
+UNSEEN = 60.0  # seconds for which a node may remember that there was no file of a name that is there by now
+TRIES, PAUSE = 50, 0.1  # to take a lock that others take over as well; seconds between two looks
 _held: dict[Path, int] = {}  # the locks that this process holds, and how often
 
 
@@ -45,6 +47,9 @@ class Holder:
         return cls(
             socket.gethostname(), os.getpid(), _born(os.getpid()), " ".join(["medi", *sys.argv[1:]])[:200], _job()
         )
+
+    def is_this_process(self) -> bool:
+        return (self.host, self.pid, self.born) == (socket.gethostname(), os.getpid(), _born(os.getpid()))
 
     def is_alive(self, age: float) -> bool:
         """Whether the holder still works; of another machine only the age of its lock (seconds) tells."""
@@ -74,7 +79,7 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
         try:
             _refuse_beside(place, part)  # again: another one may have come at the same moment
         except MediError:
-            lock.unlink(missing_ok=True)
+            _give_back(lock)
             raise
         _clear_stale(place)
         _keep_renewed()
@@ -85,8 +90,7 @@ def locked(folder: Path, part: str = "") -> Iterator[None]:
         _held[lock] -= 1
         if not _held[lock]:
             del _held[lock]
-            with suppress(OSError):
-                lock.unlink()
+            _give_back(lock)
         if is_new:
             with suppress(OSError):
                 place.rmdir()  # only where it is empty
@@ -135,8 +139,9 @@ def is_empty(folder: Path) -> bool:
 def renew() -> None:
     """Say of all folders held that their holder still works, for those who look from another machine."""
     for lock in list(_held):
-        with suppress(OSError):
-            os.utime(lock)
+        if _is_mine(lock):
+            with suppress(OSError):
+                os.utime(lock)
 
 
 def holder(folder: Path) -> Holder | None:
@@ -182,14 +187,30 @@ def _read(path: Path) -> Holder | None:
 def _refuse_beside(folder: Path, part: str) -> None:
     """Refuse a whole folder beside others who hold parts of it, and a part beside one who holds the whole.
 
-    The folder is listed: NFS remembers for a while that there was no file of a name.
+    The folder is listed, as NFS remembers for a while that there was no file of a name.
     """
-    there = sorted(folder.iterdir()) if folder.is_dir() else []
-    others = [path for path in there if (path.name == NAME if part else path.name.startswith(f"{NAME}-"))]
+    others = [path for path in _locks(folder) if (path.name == NAME if part else path.name.startswith(f"{NAME}-"))]
     kin = {os.getpid(), os.getppid(), *_parents()}
-    for found in filter(None, map(_holder, others)):
+    for found in filter(None, map(_present, others)):
         if found.host != socket.gethostname() or found.pid not in kin:
             raise _in_use(folder, found)
+
+
+def _locks(folder: Path) -> list[Path]:
+    """The locks in a folder, by listing it."""
+    with suppress(OSError):
+        return sorted(filter(is_lock, folder.iterdir()))
+    return []
+
+
+def _present(lock: Path) -> Holder | None:
+    """Who holds a folder by a lock that is there. While it is listed and cannot be opened yet, this waits."""
+    limit = time.monotonic() + UNSEEN
+    while not lock.exists() and lock in _locks(lock.parent):
+        if time.monotonic() > limit:
+            raise _in_use(lock.parent, None)
+        time.sleep(PAUSE)
+    return _holder(lock)
 
 
 def _parents() -> list[int]:
@@ -198,43 +219,79 @@ def _parents() -> list[int]:
     return [parent.pid] if parent is not None and parent.pid is not None else []
 
 
-def _in_use(folder: Path, other: Holder) -> MediError:
-    return MediError(
-        f"{folder}: is in use by process {other.pid} on {other.host} ({other.command}); wait until it ends, stop it, "
-        "or choose another folder"
-    )
+def _in_use(folder: Path, other: Holder | None) -> MediError:
+    who = f"process {other.pid} on {other.host} ({other.command})" if other else "another process"
+    return MediError(f"{folder}: is in use by {who}; wait until it ends, stop it, or choose another folder")
 
 
 def _take(lock: Path) -> None:
     """Write the lock, in one step that only one process can do; take over one that is stale."""
-    folder, mine = lock.parent, Holder.of_this_process()
+    folder = lock.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f"{lock.name}.{mine.host}.{mine.pid}"
-        aside.write_text(json.dumps(asdict(mine)), encoding="utf-8")
     except OSError as error:
         raise MediError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+    for _ in range(TRIES):
+        if _claim(lock):
+            return
+        if other := _present(lock):
+            raise _in_use(folder, other)
+        _clear(lock)
+    raise _in_use(folder, None)
+
+
+def _claim(place: Path) -> bool:
+    """Write who this process is where nothing is, in one step; whether it was this process that did."""
+    mine = Holder.of_this_process()
+    aside = place.with_name(f"{place.name}.{mine.host}.{mine.pid}")
     try:
-        for _ in range(3):
-            with suppress(FileExistsError):
-                os.link(aside, lock)
-                return
-            if other := _holder(lock):
-                raise _in_use(folder, other)
-            _clear_after(lock)
-        raise MediError(f"{folder}: is in use by another process; wait until it ends, or choose another folder")
+        aside.write_text(json.dumps(asdict(mine)), encoding="utf-8")
+        with suppress(FileExistsError):
+            os.link(aside, place)
+            return True
+        return aside.stat().st_nlink > 1  # on NFS the answer to a link can be lost, and the link is there
     except OSError as error:
-        raise MediError(f"{folder}: cannot be locked ({error.strerror}); choose another folder") from error
+        raise MediError(f"{place.parent}: cannot be locked ({error.strerror}); choose another folder") from error
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def _give_back(lock: Path) -> None:
+    """Delete a lock of this process; one that another process took over meanwhile stays."""
+    if _is_mine(lock):
+        with suppress(OSError):
+            lock.unlink()
+
+
+def _is_mine(lock: Path) -> bool:
+    found = _read(lock)
+    return found is not None and found.is_this_process()
+
+
+def _clear(lock: Path) -> None:
+    """Delete a stale lock, and the files that its holder had not finished to write.
+
+    One process at a time: a second one would delete the lock of the first, who took over.
+    """
+    turn = lock.with_name(f"{lock.name}.turn")
+    if not _claim(turn):
+        if _holder(turn) is None:  # it was killed while it cleared
+            turn.unlink(missing_ok=True)
+        time.sleep(PAUSE)
+        return
+    try:
+        if _holder(lock) is None:
+            _clear_after(lock)
+    finally:
+        turn.unlink(missing_ok=True)
 
 
 def _clear_stale(folder: Path) -> None:
     """Delete what killed processes left of other parts: whoever comes next may cut the work into other ones."""
     for path in folder.glob(f"{NAME}-*-of-*"):
         if path.suffix == "" and _holder(path) is None:  # one in the making has a suffix
-            _clear_after(path)
+            _clear(path)
 
 
 def _unfinished(folder: Path, gone: Holder) -> list[Path]:
@@ -246,7 +303,6 @@ def _unfinished(folder: Path, gone: Holder) -> list[Path]:
 
 
 def _clear_after(lock: Path) -> None:
-    """Delete the lock of a process that is gone, and the files that it had not finished to write."""
     with suppress(OSError, ValueError, TypeError):
         gone = Holder(**json.loads(lock.read_text(encoding="utf-8")))
         for path in _unfinished(lock.parent, gone):
