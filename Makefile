@@ -1,5 +1,5 @@
 # make demo: the whole study on the embedded cohort. make docs: the documentation site in build/site, offline.
-# make test-slurm: a real Slurm of one node on this machine for its tests; no part of make test.
+# make test-slurm: a real Slurm on this machine for its tests; no part of make test.
 # make test-mount: two nodes on slow mounts of one folder (FUSE, root); no part of make test.
 # make check: linter, types, import rules, fast tests; before every commit. make test: all of it, slow tests too.
 PYTHON ?= python3

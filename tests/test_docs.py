@@ -110,9 +110,9 @@ def run_blocks(found: Sequence[tuple[str, str]], medi: Medi, page: Path) -> None
 
 FEWER_PATCHES = {"patches=400": "patches=240"}
 FEWER = {  # minutes as they stand
-    "own-cohort": FEWER_PATCHES | {"--to 16": "--to 8", "--steps 8": "--steps 2", "--draws 100": "--draws 20"},
-    "phantom": FEWER_PATCHES | {"to=16": "to=8", "n=16": "n=8", "steps=8": "steps=2", "draws=100": "draws=20"},
-    "README": FEWER_PATCHES | {"images=3200, warmup=160": "images=160, warmup=32", "plan(to=20)": "plan(to=5)"},
+    "own-cohort": FEWER_PATCHES | {"--to 40": "--to 8", "--steps 8": "--steps 2", "--draws 100": "--draws 20"},
+    "phantom": FEWER_PATCHES | {"to=40": "to=8", "steps=8": "steps=2", "draws=100": "draws=20"},
+    "README": FEWER_PATCHES | {"images=3200, warmup=160": "images=160, warmup=32", "plan(to=40)": "plan(to=5)"},
 }
 
 

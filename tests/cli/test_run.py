@@ -59,6 +59,9 @@ def test_a_dry_run_tells_guesses_costs_and_unknown_patients_p5(medi: Medi, sourc
     assert re.findall(r"[1-9][\d.]* [GT]FLOP a model", shown)
     assert " 0.0 " not in shown
     assert shown.count("warning: ") == 1, "that too few patches are reserved"
+    unscaled = study | {"cohort": study["cohort"] | {"mode": "crop", "mpp": 0.5}}
+    Path("unscaled.yaml").write_text(yaml.safe_dump(unscaled))
+    refused(medi("run", "unscaled.yaml", "--dry-run"), "its mpp is unknown (row 0); state it when reading the cohort")
     study["cohort"]["read"] = {"patient": "", "slide": ""}
     Path("study.yaml").write_text(yaml.safe_dump(study))
     shown = fine(medi("run", "study.yaml", "--dry-run"))

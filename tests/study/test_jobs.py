@@ -462,4 +462,6 @@ def test_a_dry_run_prints_the_jobs_and_writes_nothing(tiny: Path, medi: Medi, tm
     assert [row[4].strip() for row in rows] == ["3"]
     assert f"medi run {tiny} --out r --part samples/cls --device cuda --shard I/8" in shown.splitlines()
     assert f"medi run {tiny} --out r --part {MEASURE}" in shown.splitlines()
+    again = f"medi run {tiny} --out r --on slurm --shards 8 --gpus 2 --nodes 3"
+    assert f"next: {again}" in " ".join(shown.split()), "with the options that were given"
     assert list(tmp_path.iterdir()) == []

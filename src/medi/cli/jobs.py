@@ -81,6 +81,17 @@ def refuse_unheeded(asked: Asked) -> None:
             raise MediError(f"--{name} goes with --on {' or '.join(places)}; add that, or leave --{name} out")
 
 
+def typed(asked: Asked) -> list[str]:
+    """The options of jobs that were given, as they are typed.
+
+    >>> typed(Asked("slurm", (), gpus=2, mem="32G"))
+    ['--on', 'slurm', '--gpus', '2', '--mem', '32G']
+    """
+    usual = Asked(asked.on, ())
+    changed = [name for name in HEEDED if getattr(asked, name) != getattr(usual, name)]
+    return ["--on", asked.on, *(word for name in changed for word in (f"--{name}", str(getattr(asked, name))))]
+
+
 def minutes(text: str) -> int:
     """Minutes of a time as Slurm has it, rounded up.
 

@@ -28,6 +28,7 @@ from medi.cli.jobs import (
     planned,
     refuse_unheeded,
     show_plan,
+    typed,
 )
 from medi.cli.next_step import NAME, next_step, program
 from medi.cli.options import Redo, RunOut, given, with_device
@@ -102,7 +103,7 @@ def run(
         return
     if dry_run:
         show_plan(planned(settings, asked))
-        next_step(*command, "--on", place, *(["--redo"] if redo else []))
+        next_step(*command, *typed(asked), *(["--redo"] if redo else []))
         return
     begin(settings, asked, out)
     run_and_show(settings, out, redo) if place == "local" else next_step("status", out)

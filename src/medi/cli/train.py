@@ -17,7 +17,7 @@ from medi.core.errors import MediError
 if TYPE_CHECKING:
     from medi.models.conditioning import Dropout
 
-PRESETS = ("laptop32", "laptop64", "demo", "patch64", "patch128", "patch256", "paper")
+PRESETS = ("laptop32", "laptop64", "demo", "tiny", "patch64", "patch128", "patch256", "paper")
 OF_PRESET = "the preset's"
 ShardModel = Annotated[bool, typer.Option("--shard-model", help="Cut weights and moments among torchrun's processes.")]
 

@@ -122,10 +122,7 @@ def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: Pool, on_error: str) 
     """A job per image with its rows in the store; tiles are counted from the images' headers first."""
     if "image" not in table or (table["image"] == "").any():
         raise MediError("the cohort has rows without an image; give the column `image`")
-    scale = table["mpp"].to_numpy(dtype=np.float64) if "mpp" in table else np.full(len(table), np.nan)
-    if fit.mpp is not None and np.isnan(scale).any():
-        row = int(np.argmax(np.isnan(scale)))
-        raise MediError(f"{table['image'].iloc[row]}: its mpp is unknown (row {row}); state it when reading the cohort")
+    scale = scale_of(table, fit)
     images = table["image"].tolist()
     counts, failed = [1] * len(images), list[list[str]]()
     if fit.mode == "tile":
@@ -133,6 +130,15 @@ def _jobs(table: pd.DataFrame, root: Path, fit: Fit, pool: Pool, on_error: str) 
         _stop(failed, on_error)
     rows = np.concatenate([[0], np.cumsum(counts)])
     return [Job(i, float(m), int(r), c) for i, m, r, c in zip(images, scale, rows, counts)], failed
+
+
+def scale_of(table: pd.DataFrame, fit: Fit) -> np.ndarray:
+    """Micrometres per pixel of every image, NaN where it is not known. MediError where it is needed and not known."""
+    scale = table["mpp"].to_numpy(dtype=np.float64) if "mpp" in table else np.full(len(table), np.nan)
+    if fit.mpp is not None and np.isnan(scale).any():
+        row = int(np.argmax(np.isnan(scale)))
+        raise MediError(f"{table['image'].iloc[row]}: its mpp is unknown (row {row}); state it when reading the cohort")
+    return scale
 
 
 def _count(images: list[str], scale: np.ndarray, root: Path, fit: Fit, pool: Pool) -> tuple[list[int], list[list[str]]]:

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from medi.cohort import phantom, readers
 from medi.cohort.certificate import ASIDE
 from medi.cohort.image_fit import Fit
-from medi.cohort.packing import pack
+from medi.cohort.packing import pack, scale_of
 from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort, concatenate
 from medi.core.errors import MediError
@@ -125,8 +125,10 @@ class Collected:
             raise MediError(
                 f"cohort.source: {self.path} does not exist; it is relative to the study file, or --source names it"
             )
-        Fit(c.size, c.mode, c.mpp)
-        schema = self.read().schema
+        fit, cohort = Fit(c.size, c.mode, c.mpp), self.read()
+        if cohort.pixels is None:
+            scale_of(cohort.table, fit)  # refuses what cannot be resampled
+        schema = cohort.schema
         schema.attribute(self.settings.attribute)
         check_names(a.name for a in schema.attributes)
 
