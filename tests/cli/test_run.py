@@ -22,7 +22,7 @@ from medi.study.settings import embedded_study
         ("preset: demoo", ["preset 'demoo' is unknown; known: paper, demo", "did you mean 'demo'?"]),
         ("plan: {to: 3}\nplan: {to: 4}", ["'plan' is there twice", "line 2"]),
         ("seed: 010", ["010 is a number of base 8 in YAML", "line 1"]),
-        ("sampling: {solver: hein}", ["solver 'hein' is unknown; known: dpm_solver_2m, ddim"]),
+        ("sampling: {solver: hein}", ["solver 'hein' is unknown; known: dpm_solver_2m, ipndm, ddim"]),
     ],
 )
 def test_names_that_are_not_known_are_answered_with_known_ones(content: str, words: list[str], medi: Medi) -> None:

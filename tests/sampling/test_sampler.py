@@ -154,7 +154,7 @@ def test_noise_id_is_shared_across_conditions_and_condition_matters(denoiser: De
         ({"sigma_min": 3.0, "sigma_max": 1.0}, "sigma_min < sigma_max"),
         ({"steps": 0}, "1 to 1000 steps"),
         ({"batch": 0}, "at least 1, not 0"),
-        ({"solver": "euler"}, "solver 'euler' is unknown; known: dpm_solver_2m, ddim"),
+        ({"solver": "euler"}, "solver 'euler' is unknown; known: dpm_solver_2m, ipndm, ddim"),
         ({"eta": -0.1}, "eta -0.1 with dpm_solver_2m: fresh noise is 0 or more, and for dpm_solver_2m alone"),
         ({"eta": float("nan")}, "eta nan with dpm_solver_2m: fresh noise is 0 or more"),
         ({"eta": 0.5, "solver": "heun"}, "eta 0.5 with heun: fresh noise is 0 or more, and for dpm_solver_2m alone"),

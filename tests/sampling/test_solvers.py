@@ -13,7 +13,7 @@ from medi.core.registry import register, registry
 from medi.models.noise import ddpm_sigmas
 from medi.sampling.sampler import SamplerSettings
 from medi.sampling.schedules import edm_sigmas, leading_sigmas, linspace_sigmas, uniform_log_sigmas
-from medi.sampling.solvers import SOLVERS, Fresh, ddim, dpm_solver_2m, heun
+from medi.sampling.solvers import SOLVERS, Fresh, ddim, dpm_solver_2m, heun, ipndm
 
 diffusers = Later("diffusers")
 DDPM = ddpm_sigmas()
@@ -46,6 +46,7 @@ def noise(scale: float) -> torch.Tensor:
         (ddim, uniform_log_sigmas(20, *RANGE), 0.060),
         (dpm_solver_2m, linspace_sigmas(20), 0.023),
         (dpm_solver_2m, uniform_log_sigmas(20, *RANGE), 0.007),
+        (ipndm, uniform_log_sigmas(20, *RANGE), 0.004),
     ],
 )
 def test_error_at_20_steps_is_the_known_one(solver, sigmas, known: float) -> None:
@@ -62,7 +63,7 @@ def test_log_grid_is_the_better_one_for_small_stds_and_the_worse_for_one() -> No
 
 
 @pytest.mark.parametrize("std", [0.25, 0.5, 1.0])
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm_solver_2m", 2), ("heun", 2)])
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("dpm_solver_2m", 2), ("heun", 2), ("ipndm", 2)])
 def test_solvers_converge_with_their_order(name: str, order: int, std: float) -> None:
     """The exact flow scales x by sqrt(std^2 + sigma_min^2) / sqrt(std^2 + sigma_max^2) on its way to sigma_min."""
     errors = []
@@ -89,6 +90,21 @@ def test_dpm_solver_equals_diffusers() -> None:
         scale = np.sqrt(1 + sigmas[i] ** 2)
         theirs = scheduler.step(bent(theirs * scale, sigmas[i]), t, theirs).prev_sample
     torch.testing.assert_close(dpm_solver_2m(bent, x, sigmas), theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_ipndm_integrates_quadratic_slopes_exactly_on_even_steps() -> None:
+    """As Adams-Bashforth of order 3 does, once it has three slopes."""
+    sigmas = np.linspace(9.0, 1.0, 9)
+    places: list[torch.Tensor] = []
+
+    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+        places.append(x)
+        return x - sigma * (2.0 - 3.0 * sigma + 0.5 * sigma**2)
+
+    end = ipndm(denoise, torch.zeros(1, dtype=torch.float64), sigmas)
+    whole = np.polynomial.Polynomial([0.0, 2.0, -1.5, 0.5 / 3])
+    found = torch.cat([*places[2:], end]).diff().numpy()
+    np.testing.assert_allclose(found, np.diff(whole(sigmas[2:])), rtol=1e-12)
 
 
 def test_the_stochastic_solver_equals_diffusers() -> None:
@@ -174,7 +190,7 @@ def test_heun_equals_diffusers() -> None:
     torch.testing.assert_close(heun(bent, x, sigmas), theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [("ddim", 10), ("dpm_solver_2m", 10), ("heun", 19)])
+@pytest.mark.parametrize(("name", "evaluations"), [("ddim", 10), ("dpm_solver_2m", 10), ("ipndm", 10), ("heun", 19)])
 def test_evaluations_per_sample(name: str, evaluations: int) -> None:
     calls = []
 
@@ -222,5 +238,5 @@ def test_a_registered_solver_is_asked_for_by_name() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     finally:
         del registry("solver").things["euler"]
-    with pytest.raises(MediError, match="solver 'euler' is unknown; known: dpm_solver_2m, ddim"):
+    with pytest.raises(MediError, match="solver 'euler' is unknown; known: dpm_solver_2m, ipndm, ddim"):
         SamplerSettings(solver="euler")

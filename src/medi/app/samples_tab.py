@@ -32,6 +32,7 @@ CLICK = """element.addEventListener('click', (event) => {
 });"""
 SOLVER_NAMES = {
     "dpm_solver_2m": "DPM-Solver++ (2M)",
+    "ipndm": "iPNDM",
     "ddim": "DDIM",
     "ddim_clipped": "DDIM, clipped",
     "heun": "Heun, twice the work",

@@ -15,7 +15,7 @@ from medi.cli.values import RANGE, interval, named_numbers, shard_of
 if TYPE_CHECKING:
     from medi.sampling.guidance import Guidance
 
-SOLVERS = ("dpm_solver_2m", "ddim", "ddim_clipped", "heun")
+SOLVERS = ("dpm_solver_2m", "ipndm", "ddim", "ddim_clipped", "heun")
 SCHEDULES = ("log", "edm", "leading", "linspace")
 PRECISIONS = ("auto", "bf16", "fp32")
 GUIDE, LEVELS = "Guidance", "Noise levels"  # headings of the help

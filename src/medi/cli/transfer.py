@@ -37,7 +37,7 @@ def transfer(
     known: Known = None,
     strength: Annotated[float, typer.Option(help="Share of the way to noise, 0 to 1; less keeps more.")] = 1.0,
     steps: Annotated[int, typer.Option(min=1, help="Steps up and steps down at strength 1.")] = 15,
-    solver: Annotated[str, typer.Option(help="dpm_solver_2m, heun (twice the work) or ddim.")] = "dpm_solver_2m",
+    solver: Annotated[str, typer.Option(help="dpm_solver_2m, ipndm, heun (twice the work) or ddim.")] = "dpm_solver_2m",
     own: Own = False,
     common: Common = None,
     shard: Shard = "0/1",

@@ -26,8 +26,8 @@ from medi.sampling.solvers import SOLVERS, Fresh, check_bounds, dpm_solver_2m
 class SamplerSettings:
     """Solver, schedule and number of noise levels, their range, guidance, the internal batch and the precision.
 
-    solver: dpm_solver_2m, ddim, ddim_clipped (one evaluation a step), heun (two), or a registered one; schedule: log,
-    edm, or DDPM's leading and linspace, whose range is that of the betas. The published recipe samples with
+    solver: dpm_solver_2m, ipndm, ddim, ddim_clipped (one evaluation a step), heun (two), or a registered one; schedule:
+    log, edm, or DDPM's leading and linspace, whose range is that of the betas. The published recipe samples with
     ddim_clipped, leading, 100 steps. precision: of convolutions and matrix products; auto is bf16 on machines with
     units for it, which moves pixels by one grey level at most on the demo, but fp32 for noise prediction, whose
     errors grow with sigma. compile: torch.compile, for plans of tens of thousands of images; it needs a C++ compiler

@@ -18,6 +18,7 @@ from medi.core.errors import MediError
 from medi.core.registry import Registry, registry
 from medi.sampling.schedules import Sigmas
 
+ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12))  # weights of the last slopes, the newest first
 Denoise = Callable[[Float[Tensor, "n *rest"], float], Float[Tensor, "n *rest"]]
 Solver = Callable[[Denoise, Tensor, Sigmas], Tensor]
 
@@ -86,6 +87,24 @@ def heun(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float
     return x
 
 
+def ipndm(denoise: Denoise, x: Float[Tensor, "n *rest"], sigmas: Sigmas) -> Float[Tensor, "n *rest"]:
+    """iPNDM of Zhang and Chen (ICLR 2023): x' = x + (sigma' - sigma) times a mean of the last three slopes.
+
+    The weights are those of Adams and Bashforth for even steps, of lower order in the first two steps; one evaluation a
+    step. On uneven steps they are a little wrong, and on a uniform grid of log sigma the method still needs fewer
+    evaluations than dpm_solver_2m. The last step to 0 is the denoised image.
+    """
+    slopes: list[Tensor] = []
+    for sigma, following in pairwise(sigmas):
+        denoised = denoise(x, float(sigma))
+        if following == 0:
+            return denoised
+        slopes = [(x - denoised) / float(sigma), *slopes][: len(ADAMS)]
+        mean = sum(weight * slope for weight, slope in zip(ADAMS[len(slopes) - 1], slopes))
+        x = x + float(following - sigma) * mean
+    return x
+
+
 def check_bounds(solver: str, is_bounded: bool) -> None:
     """Refuse a solver that clips to [-1, 1] where images are not bounded: latents."""
     if solver == "ddim_clipped" and not is_bounded:
@@ -93,5 +112,11 @@ def check_bounds(solver: str, is_bounded: bool) -> None:
 
 
 SOLVERS: Registry[Solver] = registry("solver").fill(
-    {"dpm_solver_2m": dpm_solver_2m, "ddim": ddim, "ddim_clipped": partial(ddim, clip=1.0), "heun": heun}
+    {
+        "dpm_solver_2m": dpm_solver_2m,
+        "ipndm": ipndm,
+        "ddim": ddim,
+        "ddim_clipped": partial(ddim, clip=1.0),
+        "heun": heun,
+    }
 )
