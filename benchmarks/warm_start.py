@@ -42,6 +42,7 @@ from medi.training.loop import train
 
 ENCODERS = ("colour-texture", "imagenet")
 OVER = ("class", "site")
+SAMPLING = ("solver", "steps", "eta", "sigma_min", "sigma_max")  # settings of an arm that change no model
 OTHERS = {"frechet": "distance", "recall_difference": "recall_less_floor", "detectability": "auroc"}
 Pairs = Sequence[tuple[str, str]]
 EVERY: Pairs = [(class_, site) for site in phantom.SITES for class_ in phantom.CLASSES]
@@ -56,7 +57,7 @@ def arm_of(text: str) -> tuple[str, Mapping[str, Any]]:
 def changed(study: StudySettings, wanted: Mapping[str, Any]) -> StudySettings:
     """The study with these settings of network, recipe and sampling."""
     of_network = {field.name for field in fields(NetworkSettings)}
-    homes = dict.fromkeys(of_network, "network") | dict.fromkeys(("steps", "eta", "sigma_min", "sigma_max"), "sampling")
+    homes = dict.fromkeys(of_network, "network") | dict.fromkeys(SAMPLING, "sampling")
     homes |= dict.fromkeys(("classifier", "interval", "autoguidance"), "guidance")
     parts: dict[str, dict[str, Any]] = {"network": {}, "training": {}, "sampling": {}, "guidance": {}}
     for key, value in wanted.items():
