@@ -51,7 +51,7 @@ def drawn(folder: Path, patches: int, levels: int) -> Cohort:
 def ship(model: Path, out: Path) -> Path:
     """Write the network of a model alone, with what its file says of the training, but not of conditions."""
     tensors, config = load_tensors(model)
-    network = {name: value for name, value in tensors.items() if name.startswith(PREFIX)}
+    network = {name: value for name, value in tensors.items() if name.startswith((PREFIX, "blocks."))}
     kept = {name: config[name] for name in ("network", "recipe", "seed", "images", "info", "mpp") if name in config}
     return save_tensors(out, network, kept)
 
