@@ -1,12 +1,11 @@
-"""The weights that `init: procedural` begins with: a network trained on endless procedural tissue.
+"""Weights to begin with (`training.init`): the network of the laptop presets, trained on endless procedural tissue.
 
-python benchmarks/pretraining.py [--out runs/pretraining] [--images 2000000] [--threads 1] [--ship FILE] [--quick]
+python benchmarks/pretraining.py [--out runs/pretraining] [--images 1200000] [--threads 1] [--ship FILE] [--quick]
 
 131,072 patches of 32 px: 2,048 tissues and 2,048 sites from `medi.cohort.phantom.families`, each pair by chance, so
 that they say nothing of each other. None of them is the phantom's, and no real patch is among them. The network learns
-to show the factors of a tissue and of a site as asked. The same command goes on where it stopped. With more --images it
-is continued for longer. --ship writes the network alone, without what reads these factors: a file that `training.init`
-takes. The last line is one JSON object.
+to show the factors of a tissue and of a site as asked. The same command goes on where it stopped. --ship writes the
+network alone, without what reads these factors: a file that `training.init` takes. The last line is one JSON object.
 """
 
 import argparse
@@ -20,23 +19,22 @@ from medi.cohort.phantom import families
 from medi.cohort.table import Cohort
 from medi.models.checkpoint import load_tensors, save_tensors
 from medi.models.first_weights import PREFIX
-from medi.models.network import NetworkSettings
 from medi.training.log import read_log
 from medi.training.loop import train
+from medi.training.presets import preset
 from medi.training.recipe import Recipe
 
 SEED = 0
-NETWORK = NetworkSettings(size=32, channels=(48, 96, 96), attention=(1, 2), head_dim=48, join="additive")
+NETWORK = replace(preset("laptop32").network, join="additive")
 RECIPE = Recipe(
-    images=2_000_000,
+    images=1_200_000,
     warmup=4_000,
     optimizer="muon",
-    betas=(0.9, 0.99),
-    decay=0.6,
-    noise_mean=-0.8,
+    noise_mean=-0.6,
     noise_std=1.4,
     balance=0.0,
     dropout=0.1,
+    save_every=24_000,
 )
 PATCHES, LEVELS = 131_072, 2_048
 
