@@ -132,9 +132,10 @@ def test_of_many_fresh_patches_some_are_drawn(
     sets = {"exact": patches(copies(train.cohort, noise=0.0))}
     whole = memorisation(train, sets, reserve, others, over=OVER, seed=0)
     monkeypatch.setattr("medi.evaluation.memorisation.MOST", 100)
+    monkeypatch.setattr("medi.evaluation.memorisation.RESERVED", 120)
     drawn = memorisation(train, sets, reserve, others, over=OVER, seed=0)
     sizes = [tuple(value(one, "copy_rate", "real")[["n_real", "n_synthetic"]]) for one in (whole, drawn)]
-    assert sizes == [(144, 160), (100, 100)]
+    assert sizes == [(144, 160), (120, 100)]
     assert value(drawn, "copy_rate", "exact")["value"] == 1
     assert value(drawn, "copy_rate", "real")["value"] <= 0.05
     leaks = [one.figures[one.figures["metric"] == "slide_leak"].reset_index(drop=True) for one in (whole, drawn)]

@@ -28,7 +28,8 @@ GRID = 8  # fields a side: noise averages out, structure stays
 PEERS = 20  # next nearest training patches
 MARGIN = 0.9  # of the null's ratios (0.74 to 0.96 on the phantom; copies with noise of 20 grey levels: below 0.29)
 FEWEST = LEAST_RESERVED  # of a null: with fewer the lowest one is passed by more than 5 % of fresh patches
-MOST = 2_500  # fresh patches that copies are looked for, of each kind: the search grows with n and not with its square
+MOST = 2_500  # patches of each kind that copies are looked for among: the search grows with n and not with its square
+RESERVED = 1_000  # reserved patches that set the threshold, which 1 % of fresh patches may pass
 SLIDES = 3  # of a combination: one to be close to, others to compare with
 DRAWS = 500
 SUSPECTS = 12
@@ -91,16 +92,16 @@ def memorisation(
     """copy_rate and slide_leak of every arm, and the pairs most alike.
 
     reserve: patches of training slides that no model saw; others: patches of patients that no model saw. copy_rate
-    compares low frequencies of the pixels with `reserve`; its arm "real" is `others`, which cannot be copies. At
-    most 1 % of fresh patches count as copies. Of more than MOST patches of either kind as many are drawn by the seed
-    for this. slide_leak compares features with `others`, within each combination of `over`; 5 % is no leak, and its arm
-    "reserve" is what full knowledge of the slides looks like. Intervals resample the null's slides and, of synthetic
-    images, those nearest to one training slide as one.
+    compares low frequencies of the pixels with `reserve`; its arm "real" is `others`, which cannot be copies. At most
+    1 % of fresh patches count as copies. Of more than RESERVED patches of the former, or MOST of the latter, as many
+    are drawn by the seed for this. slide_leak compares features with `others`, within each combination of `over`; 5 %
+    is no leak, and its arm "reserve" is what full knowledge of the slides looks like. Intervals resample the null's
+    slides and, of synthetic images, those nearest to one training slide as one.
     """
     if train.cohort.pixels is None:
         return _by_features(train, synthetic, reserve, others, over, seed)
-    arms = ({"real": _some(others, seed)} if others else {}) | dict(synthetic)
-    kept = _some(reserve, seed) if reserve else None
+    arms = ({"real": _some(others, seed, MOST)} if others else {}) | dict(synthetic)
+    kept = _some(reserve, seed, RESERVED) if reserve else None
     tally = Tally(progress, sum(map(len, [*arms.values(), *([kept] if kept else [])])))
     slides = slide_units(train.cohort.table).to_numpy(dtype=object)
     known = grids(train.cohort.images)
@@ -117,11 +118,11 @@ def memorisation(
     return Memorisation(_table(rows, synthetic), suspects, _sheet(suspects, synthetic, train))
 
 
-def _some(part: Patches, seed: int) -> Patches:
-    """At most MOST of the patches, at random, in their order."""
-    if len(part) <= MOST:
+def _some(part: Patches, seed: int, most: int) -> Patches:
+    """At most so many of the patches, at random, in their order."""
+    if len(part) <= most:
         return part
-    rows = np.sort(generator("memorisation", seed).permutation(len(part))[:MOST])
+    rows = np.sort(generator("memorisation", seed).permutation(len(part))[:most])
     return Patches(part.cohort.select(rows), part.features[rows])
 
 

@@ -150,7 +150,7 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             measuring.measure_memorisation,
             (first,),
             [s.attribute, s.seed],
-            version=2,
+            version=3,
             also=(table("suspects"), "suspects"),
             beside=True,
         ),
