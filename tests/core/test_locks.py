@@ -145,6 +145,26 @@ def test_a_part_and_the_whole_that_come_at_the_same_moment_do_not_both_work(
     assert [path.name for path in (tmp_path / "shards").iterdir()] == [locks.NAME]
 
 
+@pytest.mark.parametrize("patience", [60.0, 0.0])
+def test_a_lock_that_is_listed_and_cannot_be_opened_yet_counts(
+    tmp_path: Path, other: subprocess.Popen, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """A node of a network mount remembers for a while that there was none: it waits, and after that it refuses."""
+    hidden, exists, read = [3], Path.exists, locks._read
+
+    def seen(path: Path) -> bool:
+        hidden[0] -= path.name == locks.NAME
+        return exists(path) and hidden[0] < 0
+
+    monkeypatch.setattr(Path, "exists", seen)
+    monkeypatch.setattr(locks, "_read", lambda path: read(path) if hidden[0] < 0 else None)
+    monkeypatch.setattr(locks, "UNSEEN", patience)
+    monkeypatch.setattr(locks, "PAUSE", 0.0)
+    who = f"process {other.pid} on " if patience else "another process"
+    with pytest.raises(MediError, match=f"is in use by {who}"), locks.locked(tmp_path, "0-of-2"):
+        pass
+
+
 def stale() -> str:
     """The lock of a process of this machine that is gone."""
     return json.dumps(vars(locks.Holder.of_this_process()) | {"pid": 2**22 + 1})
