@@ -15,6 +15,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
 from medi.core.progress import Silent
+from medi.evaluation.classify.stained import STAINS
 from medi.evaluation.encoders import Encoder
 from medi.evaluation.recommend import Asked
 from medi.models.network import NetworkSettings
@@ -150,3 +151,22 @@ def test_what_no_model_can_learn_is_refused_before_any_work(held: Cohort, tmp_pa
     with pytest.raises(MediError, match="models of 5 inner hold-outs: there are 1 to 4"):
         recommended(held, models(tmp_path, draws=5))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_images_are_judged_after_stain_normalisation_too(held: Cohort, tmp_path: Path) -> None:
+    """Each is embedded once more with its own pixels; where training shows no stain, that is the reason (P7)."""
+    train = held.where(split="train")
+    plain, normalised = models(tmp_path, draws=1).generated(train, OVER, MEANS, 0, True, None, Silent(), ["reinhard"])
+    assert (normalised.name, normalised.by) == ("medi_reinhard", "reinhard")
+    transform = STAINS["reinhard"](train.images[:], 0).apply
+    for before, after in zip((*plain.added, plain.whole), (*normalised.added, normalised.whole)):
+        assert before.table["sample_id"].tolist() == after.table["sample_id"].tolist()
+    images = Cohort.load(next(tmp_path.glob("medi-*/samples-*")))
+    ids = images.table["sample_id"].tolist()
+    means = dict(zip(ids, transform(images.images[:], ids).mean(axis=(1, 2))))
+    sets = [rows for rows in (*normalised.added, normalised.whole) if set(rows.table["sample_id"]) <= set(ids)]
+    assert any(np.allclose(rows.features, [means[i] for i in rows.table["sample_id"]], atol=1e-3) for rows in sets)
+    white = Cohort(train.table, train.schema, Pixels.of(np.full_like(train.images[:], 255)))
+    found = models(tmp_path / "white", draws=1).generated(white, OVER, MEANS, 0, False, None, Silent(), ["macenko"])
+    assert "no stained tissue in the training patches" in found[1].reason

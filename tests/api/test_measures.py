@@ -106,6 +106,8 @@ def test_a_set_without_a_name_is_called_synthetic(real: Cohort, made: Cohort) ->
     assert "synthetic" in alone.to_frame()
     with pytest.raises(MediError, match="the set 'synthetic' is given twice"):
         medi.fidelity(real, made, synthetic=made)
+    with pytest.raises(MediError, match="the name 'mine_macenko' stands for 'mine' after macenko"):
+        medi.fidelity(real, mine=made, mine_macenko=made)
 
 
 def test_images_of_a_model_of_another_hold_out_are_named_p5() -> None:

@@ -11,7 +11,7 @@ from medi.core.registry import registry
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.heads.contract import Setting, Tuned
 from medi.evaluation.features import Embedded
-from medi.evaluation.recommend import USUAL, Asked, Judged, judge
+from medi.evaluation.recommend import USUAL, Asked, Generated, Judged, holdouts, judge
 
 OVER = ("class", "site")
 CLASSES, SITES = ("A", "B"), ("p", "q", "r", "s")
@@ -177,3 +177,34 @@ def test_an_empty_choice_has_no_regret() -> None:
     )
     assert none.chosen is None
     assert np.isnan(none.regret)
+
+
+@pytest.mark.slow
+def test_generated_rows_under_a_normalisation_join_real_rows_under_the_same_one() -> None:
+    """The sites' effects are away in both; what is added shows the combinations that are left out."""
+
+    def without_sites(rows: Embedded) -> Embedded:
+        effects = np.array([[2.0 * SITES.index(site), 0.0, 0.0] for site in rows.table["site"]])
+        return Embedded(rows.features - effects, rows.table)
+
+    made = rows(5, 2.0, 20, EVERY)
+    made = without_sites(Embedded(made.features, made.table.assign(origin="model", patient="", slide="")))
+    tests = {name: without_sites(test).features for name, test in TESTS.items()}
+    arms = [Arm("real", TRAIN), Arm("macenko", without_sites(TRAIN), tests=tests)]
+    folds = len(holdouts(TRAIN.table, OVER, 0))
+    added = Generated("medi_macenko", (made,) * folds, made, by="macenko")
+    found = judge(arms, OVER, 0, ["logistic"], TESTS, generated=[added])
+    both, alone = (found.row(name, "logistic") for name in ("medi_macenko", "macenko"))
+    assert both is not None
+    assert alone is not None
+    assert both["value"] > found.row("real", "logistic")["value"] + 0.1
+    assert both["true"] == pytest.approx(alone["true"], abs=0.05)
+    assert both["reason"] == f"judged with models of {folds} inner hold-outs"
+    unstained = [arms[0], Arm("macenko", TRAIN, reason="no stained tissue")]
+    (row,) = (
+        judge(unstained, OVER, 0, ["logistic"], generated=[added])
+        .table.query("set == 'medi_macenko'")
+        .to_dict("records")
+    )
+    assert row["reason"] == "no stained tissue"
+    assert np.isnan(row["value"]), "P7"

@@ -51,3 +51,15 @@ def test_without_heads_there_is_nothing_to_say() -> None:
     assert by_head(empty).empty
     assert heads_table(empty) is None
     assert heads_sentences(empty) == []
+
+
+def test_a_normalised_set_stands_beside_real_images_under_the_same_normalisation() -> None:
+    both, own = "medi_macenko", "macenko"
+    rows = [row("mean_recall", "crm", both, 0.94), row("mean_recall", "crm", own, 0.92)]
+    rows += [row("mean_recall_difference", "crm", both, 0.04, "real")]
+    rows += [row("mean_recall_difference", "crm", both, 0.02, own)]
+    said = heads_sentences(pd.concat([heads(), pd.DataFrame(rows)], ignore_index=True))
+    assert said[2].startswith(
+        "Under one and the same head, MeDi, Macenko normalisation less Macenko normalisation is +0.020 (CRM)"
+    )
+    assert len(said) == 3, "it has no head that training chose"

@@ -206,3 +206,29 @@ def test_whole_sites_that_training_never_had_are_said_where_there_are_any() -> N
     said = "Of these combinations: unseen 0.470 (real only 0.310), at sites unseen as a whole 0.470 (real only 0.310), "
     assert said in " ".join(verdict(found))
     assert "unseen sites" in headline_table(remedies(found)).columns
+
+
+def normalised() -> pd.DataFrame:
+    """The table with Macenko normalisation, alone, with MeDi's images and with the oracle's patches."""
+    counts = {"n_real": 640, "n_patients": 64, "n_train": 1000}
+    both = figure("mean_recall", "medi_macenko", (0.85, 0.8, 0.9), n_synthetic=500, **counts)
+    oracle = figure("mean_recall", "oracle_macenko", (0.9, 0.85, 0.95), n_synthetic=0, **counts)
+    apart = figure("mean_recall_difference", "medi_macenko", (0.04, 0.01, 0.07), against="macenko")
+    return pd.concat([utility(macenko=(-0.01, -0.03, 0.02)), table(UTILITY, [both, oracle, apart])], ignore_index=True)
+
+
+def test_images_and_stain_normalisation_together_stand_beside_the_normalisation_alone() -> None:
+    """A normalised set is no further set of images, and none that needs no generator."""
+    assert [one.arm for one in judge(normalised())] == ["medi"]
+    said = verdict(normalised())[1]
+    assert said.endswith(
+        "With Macenko normalisation of all patches, mean recall is 0.850 with MeDi and 0.810 without (difference 0.040 "
+        "[0.010, 0.070])."
+    )
+    assert "oracle" not in said
+    needs = remedies(normalised()).set_index("arm")["needs"]
+    assert needs["medi_macenko"] == "a generator"
+    assert needs["oracle_macenko"] == "real images"
+    names = [line[0].text for line in headline_table(remedies(normalised())).rows]
+    assert "+ MeDi, Macenko normalisation" in names
+    assert "oracle, Macenko normalisation" in names

@@ -22,8 +22,10 @@ from medi.cohort.schema import Schema
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.files import content_hash
-from medi.core.progress import Show
+from medi.core.progress import Show, Tally
+from medi.core.set_names import normalised_name
 from medi.evaluation.classify.heads.inner import FOLDS
+from medi.evaluation.classify.stained import STAINS, stained
 from medi.evaluation.encoders import Encoder
 from medi.evaluation.features import Embedded, is_constant
 from medi.evaluation.recommend import MEDI, Generated, holdouts
@@ -158,21 +160,30 @@ class InnerModels:
         whole: bool,
         cache: str | Path | None,
         show: Show,
+        stains: Sequence[str] = (),
     ) -> list[Generated]:
-        """What each kind adds to every inner hold-out; a model that fails is the reason why its set is not judged."""
+        """What each kind adds to every inner hold-out; a model that fails is the reason why its set is not judged.
+
+        stains: normalisations under each of which a set stands once more.
+        """
         by_kind, found = self.tasks(train, over, seed, whole), []
         show.line(self._cost(by_kind, train.schema))
         for tasks in by_kind:
+            kind, made = tasks[0].kind, list[tuple[Cohort, Embedded]]()
             try:
-                rows = [self._added(task, extractor, seed, cache, show) for task in tasks]
+                made += [self._added(task, extractor, seed, cache, show) for task in tasks]
             except Diverged as error:
-                found.append(Generated(tasks[0].kind, reason=f"not judged: {error}"))
+                failed = Generated(kind, reason=f"not judged: {error}")
+                found += [failed, *(replace(failed, name=normalised_name(kind, by), by=by) for by in stains)]
                 continue
-            inner = rows[:-1] if whole else rows
-            found.append(Generated(tasks[0].kind, tuple(inner), rows[-1] if whole else None))
+            found.append(_generated(kind, [rows for _, rows in made], whole))
+            parts = [part for part, _ in made]
+            found += [_normalised(kind, by, train, parts, extractor, seed, whole, show) for by in stains]
         return found
 
-    def _added(self, task: Task, extractor: Encoder, seed: int, cache: str | Path | None, show: Show) -> Embedded:
+    def _added(
+        self, task: Task, extractor: Encoder, seed: int, cache: str | Path | None, show: Show
+    ) -> tuple[Cohort, Embedded]:
         """Train, sample and embed; whatever is there already is taken."""
         try:
             made = self._made(task, seed, show)
@@ -182,7 +193,7 @@ class InnerModels:
         ((_, rows),) = embed_sets({task.kind: part}, extractor, cache, show)
         if is_constant(rows.features) or not rows.whole.all():
             raise Diverged(f"the model of {task.title} failed: {ALIKE}")
-        return rows
+        return part, rows
 
     def _made(self, task: Task, seed: int, show: Show) -> Cohort:
         encode_split(task.part, self.preset, task.model, show)
@@ -210,3 +221,23 @@ class InnerModels:
             with show.bars("training the classifier") as (advance,):
                 return train_in_split(part, folder, settings, seed, advance)
         return None
+
+
+def _generated(name: str, rows: Sequence[Embedded], whole: bool, by: str = "") -> Generated:
+    """What is added to the inner hold-outs, and with `whole` last to all training patches."""
+    return Generated(name, tuple(rows[:-1] if whole else rows), rows[-1] if whole else None, by=by)
+
+
+def _normalised(
+    kind: str, by: str, train: Cohort, parts: Sequence[Cohort], extractor: Encoder, seed: int, whole: bool, show: Show
+) -> Generated:
+    """The images of a kind under a stain normalisation, whose reference are the training patches."""
+    name = normalised_name(kind, by)
+    try:
+        transform = STAINS[by](train.images[:], seed).apply
+    except MediError as error:
+        return Generated(name, reason=str(error), by=by)
+    with show.bars(f"staining the images of {kind}") as (advance,):
+        tally = Tally(advance, sum(map(len, parts)))
+        rows = [Embedded(stained(part, transform, extractor, tally.part()), part.table) for part in parts]
+    return _generated(name, rows, whole, by)

@@ -32,6 +32,7 @@ from medi.cohort.rule import Combination
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Show, Silent
+from medi.core.set_names import parts_of
 from medi.core.sharding import Shard
 from medi.evaluation.classify.arms import Arm, reference_of
 from medi.evaluation.classify.comparison import study_arms
@@ -202,7 +203,10 @@ def utility(
     asked: dict[str, Any] = {"over": columns, "head": head, "heads": crossed, "only": names, "sets": set(sets)}
     asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
     compare = partial(_compared, extractor=extractor, show=show, **asked)
-    tables, told = _by_task(tasks, rows, {TRAIN: train, **tests}, compare), notes_on(extractor, {REAL: cohort, **sets})
+    tables, told = (
+        _by_task(tasks, rows, {TRAIN: train, **tests, **sets}, compare),
+        notes_on(extractor, {REAL: cohort, **sets}),
+    )
     return Utility(tables, columns, extractor.label, head, len(train), told)
 
 
@@ -281,9 +285,7 @@ def _compared(
     if not tests:
         raise MediError("no test patch is of the classes of this task")
     synthetic = {name: rows[name] for name in rows if name in sets and name != ORACLE}
-    made = _of_other_images(
-        {name: patches[name] for name in (TRAIN, *tests)}, rows[REAL], extractor, only, show, asked["seed"]
-    )
+    made = _of_other_images(patches, rows[REAL], list(tests), extractor, only, show, asked["seed"])
     if synthetic:
         replaced = rows[asked["reference"] or reference_of(synthetic)]
         if is_given(extractor):
@@ -304,15 +306,26 @@ def _compared(
 
 
 def _of_other_images(
-    patches: Mapping[str, Cohort], real: Embedded, extractor: Encoder, only: Sequence[str], show: Show, seed: int
+    patches: Mapping[str, Cohort],
+    real: Embedded,
+    splits: Sequence[str],
+    extractor: Encoder,
+    only: Sequence[str],
+    show: Show,
+    seed: int,
 ) -> list[Arm]:
-    """The arms of recoloured patches; why there are none where features are given."""
+    """The arms of recoloured patches; why there are none where features are given.
+
+    patches: of training, of the test splits, and of every set that is added.
+    """
     if is_given(extractor):
         return arms_of_images(real, only)
     names = [name for name in STAIN if name in only or "stains" in only]
-    tests = {name: part for name, part in patches.items() if name != TRAIN}
+    tests, more = {name: patches[name] for name in splits}, dict(patches)
+    for name in (TRAIN, *splits):
+        more.pop(name, None)
     with show.bars("staining") as (advance,):
-        return stain_arms(patches[TRAIN], real, tests, extractor, seed, names, advance)
+        return stain_arms(patches[TRAIN], real, tests, extractor, seed, names, advance, more)
 
 
 def _by_task(
@@ -347,6 +360,9 @@ def _named(synthetic: Mapping[str, Given] | Given | None, named: Mapping[str, Gi
     given = {**(synthetic or {}), **named}
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
+    if doubles := [name for name in given if parts_of(name)[1] and parts_of(name)[0] in given]:
+        first, by = parts_of(doubles[0])
+        raise MediError(f"the name {doubles[0]!r} stands for {first!r} after {by}; call that set something else")
     return {name: with_class(name, cohort_of(part, name=name), show) for name, part in given.items()}
 
 

@@ -115,7 +115,8 @@ def recommend(
 
     real: a cohort with the split of a hold-out; features: a file or folder in place of images. sets: names of `SETS`,
     `USUAL_SETS` by default; heads: names, all by default. with_models: also train a MeDi model for each inner hold-out,
-    on what it keeps alone, and judge real patches with its images beside the others; without it MeDi is not judged.
+    on what it keeps alone, and judge real patches with its images beside the others, also after each stain
+    normalisation of `sets`; without it MeDi is not judged.
     open_holdout: also open the true hold-out and tell the regret of the choice; do so once. MediError for unknown
     names, for a cohort without a split, and where models are asked for and there are no images. Source: this project
     (`medi.evaluation.recommend`).
@@ -141,7 +142,8 @@ def recommend(
     arms += stained_sets(train, rows[REAL], tests, extractor, [name for name in wanted if name != REAL], seed, show)
     made: list[Generated] = []
     if with_models is not None:
-        made = with_models.generated(train, columns, extractor, seed, open_holdout, cache, show)
+        stains = [name for name in wanted if name != REAL]
+        made = with_models.generated(train, columns, extractor, seed, open_holdout, cache, show, stains)
     with show.bars("remedies") as (advance,):
         draws = None if with_models is None else with_models.draws
         judged = judge(arms, columns, seed, heads, tested or None, advance, made, draws)

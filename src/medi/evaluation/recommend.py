@@ -10,7 +10,7 @@ A set with generated images is judged where each inner hold-out has a model of i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -47,13 +47,15 @@ class Generated:
     """What a generator adds to the real training rows; they only train, and test nothing.
 
     added: rows for each of `holdouts`, in their order, by a model that was trained on what it keeps; whole: by a model
-    of all training rows, for the true hold-out, where there is one; reason: why the set cannot be judged.
+    of all training rows, for the true hold-out, where there is one; reason: why the set cannot be judged; by: the stain
+    normalisation of its rows, which are then added to real rows under the same one.
     """
 
     name: str
     added: tuple[Embedded, ...] = ()
     whole: Embedded | None = None
     reason: str = ""
+    by: str = ""
 
     @property
     def how(self) -> str:
@@ -126,7 +128,9 @@ def judge(
     _check(arms, names)
     real = next(arm for arm in arms if arm.name == REAL)
     asked, reason = Asked.of(real.rows.table, over, seed, draws)
-    sets = [_Set.of(arm) for arm in arms] + [_Set.with_generated(real, one, asked) for one in generated]
+    like = {arm.name: arm for arm in arms}
+    sets = [_Set.of(arm) for arm in arms]
+    sets += [_Set.with_generated(like[one.by or REAL], one, asked) for one in generated]
     remedies = [(one, name) for one in sets for name in names]
     found: dict[tuple[str, str], tuple[Hits | None, str]] = {}
     rows = []
@@ -182,10 +186,11 @@ class _Set:
 
     @classmethod
     def with_generated(cls, real: Arm, made: Generated, asked: "Asked") -> "_Set":
-        if not made.reason and len(made.added) != len(asked.folds):
+        reason = real.reason or made.reason
+        if not reason and len(made.added) != len(asked.folds):
             raise MediError(f"{made.name}: {len(made.added)} sets of images for {len(asked.folds)} inner hold-outs")
-        whole = None if made.whole is None else Arm(made.name, real.rows.join(made.whole))
-        return cls(made.name, real.rows, made.added, whole, made.reason, made.how)
+        whole = None if made.whole is None else replace(real, name=made.name, rows=real.rows.join(made.whole))
+        return cls(made.name, real.rows, made.added, whole, reason, reason or made.how)
 
     def needs(self, head: Head) -> str:
         """What the remedy needs beside real training patches and the features of a test patch."""

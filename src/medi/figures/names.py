@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 from medi.core.numbers import digits
+from medi.core.set_names import GAP, parts_of
 
 DASH = "–"
 ARMS = {
@@ -47,7 +48,6 @@ HEADS = {
     "adversary": "linear adversary",
     "chosen": "chosen by training",
 }
-GAP = "_gap"  # ends the name of a set whose additive gap to real rows is taken away
 GENERATORS = ("cls", "medi", "translated", "style")  # how the names of arms begin that hold generated images
 SPLITS = ("all", "unseen", "seen")  # in the order in which they are shown
 METRICS = {
@@ -112,6 +112,9 @@ def arm_name(arm: str) -> str:
     """How an arm is called."""
     if arm.endswith(GAP):
         return f"{arm_name(arm.removesuffix(GAP))}, gap corrected"
+    added, by = parts_of(arm)
+    if by:
+        return f"{arm_name(added)}, {arm_name(by)}"
     return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
 
 

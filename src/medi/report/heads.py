@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from medi.core.claims import PRIMARY
+from medi.core.set_names import GAP, parts_of
 from medi.core.tables import DIFFERENCE
-from medi.figures.names import DASH, GAP, arm_name, head_name, in_order, interval, known
+from medi.figures.names import DASH, arm_name, head_name, in_order, interval, known
 from medi.report.parts import Entry, Table, table_of
-from medi.report.remedies import EVERY, FIXED, REAL, called, is_generated
+from medi.report.remedies import EVERY, REAL, called, is_generated
 from medi.report.run import pick
 from medi.report.sections.words import with_interval
 
@@ -40,14 +41,18 @@ def heads_table(heads: pd.DataFrame) -> Table | None:
 
 
 def heads_sentences(heads: pd.DataFrame) -> list[str]:
-    """Of every generated set: under one head with the real images, and each under the head that its training chose."""
-    rows = pick(heads, metric=f"{PRIMARY}{DIFFERENCE}", split=EVERY, against=REAL)
+    """Of every generated set: under one head with the real images, and each under the head that its training chose.
+
+    A stain-normalised set stands beside real images under the same normalisation.
+    """
+    rows = pick(heads, metric=f"{PRIMARY}{DIFFERENCE}", split=EVERY)
     made = [arm for arm in in_order(rows.get("arm", [])) if _is_named(rows[rows["arm"] == arm].iloc[0])]
-    return [text for arm in made for text in _sentences(heads, rows[rows["arm"] == arm], arm)]
+    like = {arm: parts_of(arm)[1] or REAL for arm in made}
+    return [text for arm in made for text in _sentences(heads, pick(rows, arm=arm, against=like[arm]), arm, like[arm])]
 
 
 def _is_named(row: pd.Series) -> bool:
-    return is_generated(row) and row["arm"] not in FIXED and not row["arm"].endswith(GAP)
+    return is_generated(row) and not row["arm"].endswith(GAP)
 
 
 def _line(arm: str, rows: pd.DataFrame) -> dict[str, Any]:
@@ -59,28 +64,28 @@ def _line(arm: str, rows: pd.DataFrame) -> dict[str, Any]:
     return line
 
 
-def _sentences(heads: pd.DataFrame, rows: pd.DataFrame, arm: str) -> Iterator[str]:
+def _sentences(heads: pd.DataFrame, rows: pd.DataFrame, arm: str, like: str) -> Iterator[str]:
     same = rows[(rows["head"] != CHOSEN) & rows["value"].notna()].sort_values("value")
     if len(same):
         first, last = same.iloc[0], same.iloc[-1]
         above = int(((same["p_adjusted"] < LEVEL) & (same["value"] > 0)).sum())
         yield (
-            f"Under one and the same head, {arm_name(arm)} less {arm_name(REAL)} is {_signed(first['value'])} "
+            f"Under one and the same head, {arm_name(arm)} less {arm_name(like)} is {_signed(first['value'])} "
             f"({head_name(first['head'])}) to {_signed(last['value'])} ({head_name(last['head'])}). It is above 0 "
             f"under {above} of {len(same)} heads, p < {LEVEL:g} after Holm."
         )
-    yield from _each_with_its_own(heads, rows[rows["head"] == CHOSEN], arm)
+    yield from _each_with_its_own(heads, rows[rows["head"] == CHOSEN], arm, like)
 
 
-def _each_with_its_own(heads: pd.DataFrame, rows: pd.DataFrame, arm: str) -> Iterator[str]:
+def _each_with_its_own(heads: pd.DataFrame, rows: pd.DataFrame, arm: str, like: str) -> Iterator[str]:
     """Best with best, where both have a head that was chosen."""
     values = pick(heads, metric=PRIMARY, split=EVERY, head=CHOSEN).set_index("arm")
     if rows.empty or not known(rows["value"].iloc[0]):
         return
-    mine, theirs, apart = values.loc[arm], values.loc[REAL], rows.iloc[0]
+    mine, theirs, apart = values.loc[arm], values.loc[like], rows.iloc[0]
     yield (
         f"Each under the head that combinations left out of its own training chose: {arm_name(arm)} "
-        f"{mine['value']:.3f} ({head_name(_chosen(mine))}), {arm_name(REAL)} {theirs['value']:.3f} "
+        f"{mine['value']:.3f} ({head_name(_chosen(mine))}), {arm_name(like)} {theirs['value']:.3f} "
         f"({head_name(_chosen(theirs))}); the difference is {_signed(apart['value'])}"
         f"{interval(apart['low'], apart['high'], _signed)}."
     )

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from medi.core.claims import PRIMARY
+from medi.core.set_names import parts_of
 from medi.figures.names import ARMS, arm_name, known, needs_generator, number
 from medi.report.parts import Entry, Table, entry, table_of
 from medi.report.run import pick
@@ -44,14 +45,19 @@ def remedies(utility: pd.DataFrame) -> pd.DataFrame:
 
 def _place(row: pd.Series) -> int:
     """Where a training set stands: real only, baselines, those that see test images, generated, noise, oracle."""
-    if row["arm"] in FIXED:
-        return FIXED[row["arm"]]
+    if is_fixed(row["arm"]):
+        return FIXED[parts_of(row["arm"])[0]]
     return GENERATED if is_generated(row) else 2 if row.get("panel") == "transductive" else 1
+
+
+def is_fixed(arm: str) -> bool:
+    """Whether a set is no remedy: real patches as they are, noise, chance, and the oracle's, normalised ones too."""
+    return parts_of(arm)[0] in FIXED
 
 
 def is_generated(row: pd.Series) -> bool:
     """Whether a training set holds images that a generator made; noise is none."""
-    return row["arm"] not in FIXED and (needs_generator(row["arm"]) or bool(row.get("n_synthetic", 0) > 0))
+    return not is_fixed(row["arm"]) and (needs_generator(row["arm"]) or bool(row.get("n_synthetic", 0) > 0))
 
 
 def headline_table(rows: pd.DataFrame) -> Table | None:
@@ -83,7 +89,8 @@ def _three(value: float) -> Entry:
 
 def called(arm: str) -> str:
     """A training set as a row's name: what is added to the real images, or what is done with them."""
-    return f"+ {arm_name(arm)}" if arm in (*ARMS, NOISE) and arm not in (REAL, ORACLE) else arm_name(arm)
+    added = parts_of(arm)[0]
+    return f"+ {arm_name(arm)}" if added in (*ARMS, NOISE) and added not in (REAL, ORACLE) else arm_name(arm)
 
 
 def _by_arm(rows: pd.DataFrame) -> dict[str, float]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from medi.core.claims import HALF_WAY, LEAST_RECALL, PRIMARY
+from medi.core.set_names import NORMALISATIONS, normalised_name, parts_of
 from medi.core.tables import DIFFERENCE, of_main_probe
 from medi.figures.names import DASH, arm_name, interval, known, number, share, short, split_title
-from medi.report.remedies import EVERY, FIXED, NEW_SITES, NOISE, REAL, chance_of, is_generated, remedies
+from medi.report.remedies import EVERY, NEW_SITES, NOISE, REAL, chance_of, is_fixed, is_generated, remedies
 from medi.report.run import pick
 
 TRAIN_LONGER = "train longer (continue with `medi train --images`)"
@@ -79,9 +80,8 @@ def judge(
     gaps = pick(utility, metric=f"{PRIMARY}{DIFFERENCE}", scope="all", split=EVERY)
     if gaps.empty or chance is None:
         return []
-    return [
-        _judged(str(arm), rows, gaps[gaps["arm"] == arm], chance, control, fidelity) for arm in gaps["arm"].unique()
-    ]
+    given = [str(arm) for arm in gaps["arm"].unique() if not parts_of(arm)[1]]  # normalised sets are no further images
+    return [_judged(arm, rows, gaps[gaps["arm"] == arm], chance, control, fidelity) for arm in given]
 
 
 def _judged(
@@ -237,7 +237,7 @@ def beside(utility: pd.DataFrame) -> list[str]:
 def _remedies_beside(found: Judged, rows: pd.DataFrame, utility: pd.DataFrame) -> Iterator[str]:
     """The remedies that need no generator: above the set, not told apart from it, below it. None is called the best."""
     gaps = pick(utility, metric=f"{PRIMARY}{DIFFERENCE}", scope="all", split=EVERY, arm=found.arm)
-    others = [str(arm) for arm in rows["arm"] if arm not in FIXED and not _generated(utility, str(arm))]
+    others = [str(arm) for arm in rows["arm"] if not is_fixed(arm) and not _generated(utility, str(arm))]
     told = {arm: _figure(gaps[gaps["against"] == arm]) for arm in others}
     told = {arm: gap for arm, gap in told.items() if known(gap.value)}
     above = [arm for arm, gap in told.items() if gap.high < 0]
@@ -254,6 +254,21 @@ def _remedies_beside(found: Judged, rows: pd.DataFrame, utility: pd.DataFrame) -
     if below := [arm for arm in told if arm not in (*above, *level)]:
         verb = "is" if len(below) == 1 else "are"
         yield f"Of the {len(told)} remedies that need no generator, {len(below)} {verb} below {name}."
+    yield from _together(found.arm, rows, utility)
+
+
+def _together(arm: str, rows: pd.DataFrame, utility: pd.DataFrame) -> Iterator[str]:
+    """The set and stain normalisation together, beside the normalisation alone."""
+    gaps = pick(utility, metric=f"{PRIMARY}{DIFFERENCE}", scope="all", split=EVERY)
+    reached = rows.set_index("arm")["value"]
+    for by in NORMALISATIONS:
+        both = normalised_name(arm, by)
+        gap = _figure(gaps[(gaps["arm"] == both) & (gaps["against"] == by)])
+        if known(gap.value):
+            yield (
+                f"With {arm_name(by)} of all patches, mean recall is {_decimals(reached[both])} with {arm_name(arm)} "
+                f"and {_decimals(reached[by])} without (difference {gap})."
+            )
 
 
 def _generated(utility: pd.DataFrame, arm: str) -> bool:

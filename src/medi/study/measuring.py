@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from medi.api.measures import embed_part, embed_sets
 from medi.cohort.table import Cohort
 from medi.core.files import write_table
 from medi.core.progress import Advance
+from medi.core.set_names import NORMALISATIONS, parts_of
 from medi.core.sharding import Shard
 from medi.core.tables import (
     BY_ENCODER,
@@ -28,6 +30,7 @@ from medi.core.tables import (
 from medi.evaluation.classify.arms import ALL, Arm, Material
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
+from medi.evaluation.classify.scoring import ORACLE
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import Control, control
 from medi.evaluation.encoders import Encoder, learned
@@ -149,9 +152,11 @@ def recommend_remedy(study: Study, path: Path) -> str:
     """Which remedy the training patches choose; then the true hold-out says what that cost."""
     sets = study.embedded()
     real, tests = sets["train"], _tests(study, sets)
-    stained = [arm for arm in stained_of(study, real, list(tests), study.encoder()) if len(arm.rows) == len(real)]
+    added = _added_patches(study) if study.settings.utility.with_models else {}
+    stained = stained_of(study, real, list(tests), study.encoder(), added)
     heads = [name for name in study.settings.utility.recommend if name != ALL]
-    made = _of_inner_models(study, sets)
+    made = _of_inner_models(study, sets, [arm for arm in stained if parts_of(arm.name)[1]])
+    stained = [arm for arm in stained if arm.name in NORMALISATIONS]
     draws = study.settings.utility.with_models or None
     with study.show.bars("remedies") as (advance,):
         arms, seed = [Arm(REAL, real), *stained], study.settings.seed
@@ -160,14 +165,19 @@ def recommend_remedy(study: Study, path: Path) -> str:
     return recommended(found.table)
 
 
-def _of_inner_models(study: Study, sets: Mapping[str, Embedded]) -> list[Generated]:
-    """What CLS and MeDi add to each inner hold-out, and to all training patches; nothing where models are not asked."""
+def _of_inner_models(study: Study, sets: Mapping[str, Embedded], stained: Sequence[Arm]) -> list[Generated]:
+    """What CLS and MeDi add to each inner hold-out, and to all training patches; nothing where models are not asked.
+
+    stained: the sets of all training patches with these images, after stain normalisation.
+    """
     models = inner_models(study.settings, study.folder)
     if models is None:
         return []
     patches, seed = study.real_sets()["train"], study.settings.seed
-    made = models.generated(patches, study.over, study.encoder(), seed, False, None, study.show)
-    return [replace(one, whole=_added(sets)[one.name]) for one in made]
+    stains = [name for name in study.settings.evaluation.stains if name in NORMALISATIONS]
+    made = models.generated(patches, study.over, study.encoder(), seed, False, None, study.show, stains)
+    whole = _added(sets) | {arm.name: arm.rows.take(np.arange(len(arm.rows)) >= len(patches)) for arm in stained}
+    return [replace(one, whole=whole[one.name]) for one in made]
 
 
 def measure_utility(study: Study, path: Path) -> str:
@@ -186,7 +196,8 @@ def _gained(study: Study, encoder: str, heads: Sequence[str] = ()) -> dict[str, 
     s, sets, extractor = study.settings, study.embedded(encoder), study.encoder(encoder)
     added, tests, real = _added(sets), _tests(study, sets), sets["train"]
     like = Cohort.load(study.folder / "samples" / MEDI)
-    own = [*stained_of(study, real, list(tests), extractor), noise_arm(real, added[MEDI], like, extractor, s.seed)]
+    own = stained_of(study, real, list(tests), extractor, _added_patches(study))
+    own.append(noise_arm(real, added[MEDI], like, extractor, s.seed))
     with study.show.bars("classifiers") as (advance,):
         return study_arms(
             real,
@@ -245,25 +256,38 @@ def _tests(study: Study, sets: Mapping[str, Embedded]) -> dict[str, Embedded]:
 
 def _oracle(study: Study, sets: Mapping[str, Embedded], added: Mapping[str, Embedded]) -> Embedded | None:
     """Real patches in place of those that MeDi adds, where there are any."""
-    return _like(sets["oracle"], added[MEDI].table, study.over) if "oracle" in sets else None
+    if ORACLE not in sets:
+        return None
+    return sets[ORACLE].take(_like(sets[ORACLE].table, added[MEDI].table, study.over))
 
 
-def stained_of(study: Study, real: Embedded, splits: Sequence[str], encoder: Encoder) -> list[Arm]:
-    """The stain arms that the study asks for, in the features of an encoder."""
+def _added_patches(study: Study) -> dict[str, Cohort]:
+    """The patches of each model, and of the oracle, that are added to the training patches."""
+    sets = study.sets()
+    added = {model: sets[model].select(sets[model].table["fill"].to_numpy(dtype=bool)) for model in MODELS}
+    if ORACLE not in sets:
+        return added
+    return added | {ORACLE: sets[ORACLE].select(_like(sets[ORACLE].table, added[MEDI].table, study.over))}
+
+
+def stained_of(
+    study: Study, real: Embedded, splits: Sequence[str], encoder: Encoder, more: Mapping[str, Cohort] = {}
+) -> list[Arm]:
+    """The stain arms that the study asks for, in the features of an encoder; more: patches that are added."""
     s = study.settings
     if not s.evaluation.stains:
         return []
     sets = study.sets()
     masks = study.tests(sets["reference"].table)
     tests = {split: sets["reference"].select(masks[split]) for split in splits}
-    return stain_arms(sets["train"], real, tests, encoder, s.seed, s.evaluation.stains)
+    return stain_arms(sets["train"], real, tests, encoder, s.seed, s.evaluation.stains, more=more)
 
 
-def _like(pool: Embedded, wanted: pd.DataFrame, over: tuple[str, ...]) -> Embedded:
+def _like(pool: pd.DataFrame, wanted: pd.DataFrame, over: tuple[str, ...]) -> Bool[np.ndarray, " n"]:
     """As many rows of every combination as `wanted` has, the first ones of `pool`."""
     needed = pd.Series(combinations_of(wanted, over)).value_counts()
-    found = pd.Series(combinations_of(pool.table, over))
-    return pool.take((found.groupby(found).cumcount() < found.map(needed).fillna(0)).to_numpy())
+    found = pd.Series(combinations_of(pool, over))
+    return (found.groupby(found).cumcount() < found.map(needed).fillna(0)).to_numpy()
 
 
 def _listed(rows: pd.DataFrame, digits: int = 3) -> str:

@@ -133,7 +133,7 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             measuring.measure_by_encoder,
             tuple(features[1:]),
             [*decided_by, list(registry("arm"))],
-            version=2,
+            version=3,
             beside=True,
         ),
         Stage(
@@ -141,7 +141,7 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             measuring.measure_utility,
             (first,),
             [*decided_by, list(registry("arm")), *([s.utility.heads] if s.utility.heads else [])],
-            version=2,
+            version=3,
             also=(table("curves"), *([table("heads")] if s.utility.heads else [])),
             beside=True,
         ),
@@ -214,7 +214,8 @@ def _recommending(s: StudySettings, features: str) -> Stage[Study]:
     decided_by += [s.utility.with_models] if inner else []
     name, work = table("recommend"), measuring.recommend_remedy
     beside = not inner  # their trainings take processes of their own
-    return Stage(name, work, (features,), decided_by, version=2, also=inner, discard=discard_parts, beside=beside)
+    version = 3 if inner else 2  # their images are judged after stain normalisation as well
+    return Stage(name, work, (features,), decided_by, version, also=inner, discard=discard_parts, beside=beside)
 
 
 def _round_trip(s: StudySettings, asked: Mapping[str, bool]) -> Stage[Study]:

@@ -271,11 +271,18 @@ def test_stain_arms_embed_what_they_change() -> None:
     train, test = (phantom.fresh(cells, 12, seed=0, stream=name) for name in ("stain train", "stain test"))
     real = embedded(train, COLOUR_TEXTURE)
     done: list[tuple[int, int]] = []
-    made = stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0, progress=lambda *at: done.append(at))
+    more = {"medi": test.select(np.arange(12))}
+    made = stain_arms(train, real, {"seen": test}, COLOUR_TEXTURE, 0, progress=lambda *at: done.append(at), more=more)
     found = {arm.name: arm for arm in made}
-    assert tuple(found) == STAIN
-    patches = stain_patches(len(train), len(test), STAIN)
-    assert done[-1] == (patches, patches) == (4 * 48 + 2 * 48, 4 * 48 + 2 * 48)
+    assert tuple(found) == ("macenko", "medi_macenko", "reinhard", "medi_reinhard", "hed_jitter", "randstainna")
+    assert tuple(name for name in found if name not in ("medi_macenko", "medi_reinhard")) == STAIN
+    patches = stain_patches(len(train), len(test) + 12, STAIN)
+    assert done[-1] == (patches, patches) == (4 * 48 + 2 * (48 + 12), 4 * 48 + 2 * (48 + 12))
+    for name in ("macenko", "reinhard"):
+        both = found[f"medi_{name}"]
+        assert np.array_equal(both.embeddings[:48], found[name].embeddings), "real rows under the same normalisation"
+        assert np.array_equal(both.embeddings[48:], found[name].tests["seen"][:12]), "these are the first test patches"
+        assert both.tests is found[name].tests
     plain = embed(test, COLOUR_TEXTURE)
     for name in ("macenko", "reinhard"):
         sets = (pd.DataFrame(x[:, :3]) for x in (plain, found[name].tests["seen"]))

@@ -189,3 +189,26 @@ def test_heads_are_trained_with_seeds_and_scores_are_their_means() -> None:
     fits = module._fitted([Arm("real", REAL_ROWS)], ["two_way"], OVER, (0, 1), lambda done, of: None)
     assert [isinstance(one, Trained) for one in fits[0].trained] == [True, True]
     assert fits[0].inner == pytest.approx(np.mean([one.inner for one in fits[0].trained]))
+
+
+def test_a_normalised_set_has_its_gap_and_meets_real_rows_under_the_same_normalisation() -> None:
+    """Real rows and tests are moved by the normalisation, so that the set has tests of its own."""
+    material = Material(REAL_ROWS, SYNTHETIC, TESTS, OVER)
+    moved, tests = REAL_ROWS.features + 1.0, {name: rows.features + 1.0 for name, rows in TESTS.items()}
+    alone = Arm("macenko", Embedded(moved, REAL_ROWS.table), tests=tests)
+    both = Arm("medi_macenko", alone.rows.join(SYNTHETIC["medi"]), tests=tests)
+    sets = {arm.name: arm for arm in sets_of([*arms_of(material, ["none"]), alone, both], material)}
+    assert list(sets) == ["real", "medi", "macenko", "medi_macenko", "medi_gap", "medi_macenko_gap"]
+    change = sets["medi_macenko_gap"].rows.features - both.rows.features
+    assert not change[: len(REAL_ROWS)].any()
+    gap = gap_of(alone.rows, SYNTHETIC["medi"], OVER)
+    assert change[len(REAL_ROWS) :] == pytest.approx(np.tile(-gap, (len(SYNTHETIC["medi"]), 1)))
+    assert sets["medi_macenko_gap"].tests is tests
+    found = crossed(list(sets.values()), TESTS, ["two_way"], over=OVER, seed=0, seeds=(0,), reference="medi")
+    for name in ("medi_macenko", "medi_macenko_gap"):
+        apart = picked(found, metric="mean_recall_difference", head="two_way", arm=name, against="macenko", split="all")
+        values = [
+            picked(found, metric="mean_recall", head="two_way", arm=arm, split="all")["value"]
+            for arm in (name, "macenko")
+        ]
+        assert apart["value"] == pytest.approx(values[0] - values[1])

@@ -93,5 +93,5 @@ def test_a_cohort_without_stain_gives_arms_with_a_reason() -> None:
     """P7: black and white patches came out as coloured tissue; the other arms are still compared."""
     plain = Cohort(PATCHES.table, PATCHES.schema, Pixels.of(np.zeros((len(PATCHES), 32, 32, 3), dtype=np.uint8)))
     real = Embedded(np.zeros((len(plain), 67)), plain.table)
-    arms = stain_arms(plain, real, {"seen": plain}, encoder("colour-texture"), 0, ["macenko", "reinhard"])
-    assert [arm.reason for arm in arms] == [NO_STAIN, NO_STAIN]
+    arms = stain_arms(plain, real, {"seen": plain}, encoder("colour-texture"), 0, ["macenko"], more={"medi": plain})
+    assert [(arm.name, arm.reason) for arm in arms] == [("macenko", NO_STAIN), ("medi_macenko", NO_STAIN)]

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64
 
 from medi.cohort.table import slide_units
 from medi.core.registry import registry
+from medi.core.set_names import parts_of
 from medi.core.tables import DIFFERENCE
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.heads.contract import SITE, Trained, numbered, sites_of
@@ -169,14 +170,17 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(arms: Sequence[str], reference: str) -> list[tuple[str, str]]:
-    """Every set less the real rows, and the reference less every other set.
+    """Every set less the real rows, the reference less every other set, and a normalised set less real rows like it.
 
     >>> _pairs(["real", "cls", "medi"], "medi")
     [('cls', 'real'), ('medi', 'real'), ('medi', 'cls')]
+    >>> _pairs(["real", "macenko", "medi_macenko"], "")
+    [('macenko', 'real'), ('medi_macenko', 'real'), ('medi_macenko', 'macenko')]
     """
     above_real = [(arm, REAL) for arm in arms if arm != REAL] if REAL in arms else []
     others = [arm for arm in arms if arm not in (REAL, reference)]
-    return [*above_real, *((reference, arm) for arm in others if reference in arms)]
+    alike = [(arm, parts_of(arm)[1]) for arm in arms if parts_of(arm)[1] in arms]
+    return [*above_real, *((reference, arm) for arm in others if reference in arms), *alike]
 
 
 def _with_interval(found: Resampled) -> Estimate:

@@ -5,26 +5,31 @@ weight n_r n_s / (n_r + n_s). A head that estimates sites' effects would take th
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from medi.core.set_names import GAP
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.probes import codes
 from medi.evaluation.features import Embedded
 
-CORRECTED = "_gap"  # after the name of a synthetic set
 
+def corrected_arm(arm: Arm, reals: int, over: Sequence[str]) -> Arm:
+    """The set, whose first `reals` rows are real, with the others less the gap; a reason where no combination has both.
 
-def corrected_arm(name: str, real: Embedded, synthetic: Embedded, over: Sequence[str]) -> Arm:
-    """Real rows, and the set's rows less the gap; a reason where no combination has both."""
-    gap = gap_of(real, synthetic, over)
+    A set that has a reason keeps it.
+    """
+    name, place = f"{arm.name}{GAP}", np.arange(len(arm.rows))
+    real, synthetic = arm.rows.take(place < reals), arm.rows.take(place >= reals)
+    gap = None if arm.reason else gap_of(real, synthetic, over)
     if gap is None:
-        why = f"no combination has both real rows and rows of {name}: no gap to estimate"
-        return Arm(f"{name}{CORRECTED}", real.join(synthetic), reason=why)
+        why = f"no combination has both real rows and rows of {arm.name}: no gap to estimate"
+        return replace(arm, name=name, reason=arm.reason or why)
     moved = Embedded((synthetic.features - gap).astype(synthetic.features.dtype), synthetic.table)
-    return Arm(f"{name}{CORRECTED}", real.join(moved))
+    return replace(arm, name=name, rows=real.join(moved))
 
 
 def gap_of(real: Embedded, synthetic: Embedded, over: Sequence[str]) -> Float64[np.ndarray, " d"] | None:

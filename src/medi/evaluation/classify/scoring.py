@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64
 
 from medi.cohort.table import slide_units
 from medi.core.seeds import Key
+from medi.core.set_names import parts_of
 from medi.core.tables import DIFFERENCE
 from medi.evaluation.classify.probes import Labels, codes, groups, text
 from medi.evaluation.classify.scores import (
@@ -216,11 +217,16 @@ class Scorer:
 def pairs_of(arms: Sequence[str], compared: Sequence[str]) -> list[tuple[str, str]]:
     """Each arm of `compared` against every other arm; two that are both compared meet once, the earlier one first.
 
+    A stain-normalised set is compared with real patches under the same normalisation as well.
+
     >>> pairs_of(["real", "cls", "medi"], ["medi", "cls"])
     [('medi', 'real'), ('medi', 'cls'), ('cls', 'real')]
+    >>> pairs_of(["real", "macenko", "medi_macenko"], [])
+    [('medi_macenko', 'macenko')]
     """
     known = [arm for arm in compared if arm in arms]
-    return [(arm, other) for i, arm in enumerate(known) for other in arms if other not in known[: i + 1]]
+    alike = [(arm, parts_of(arm)[1]) for arm in arms if parts_of(arm)[1] in arms and arm not in known]
+    return [*((arm, other) for i, arm in enumerate(known) for other in arms if other not in known[: i + 1]), *alike]
 
 
 def _is_whole(answers: Answers) -> bool:

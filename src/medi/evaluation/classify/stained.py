@@ -11,6 +11,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Tally, unheard
+from medi.core.set_names import normalised_name
 from medi.core.threads import cores
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.stain import HedJitter, Macenko, RandomStain, Reinhard, Transform
@@ -36,20 +37,25 @@ def stain_arms(
     seed: int,
     names: Sequence[str] = STAIN,
     progress: Advance = unheard,
+    more: Mapping[str, Cohort] = {},
 ) -> list[Arm]:
     """Stain normalisation (both sides, reference from training) and stain augmentation (a second copy of each patch).
 
     Where training shows no stain, an arm has that as its reason. train: the patches of `real`, in its order; a test
-    patch is normalised by itself alone. progress is told the patches that are embedded.
+    patch is normalised by itself alone. more: patches that are added to the real ones, generated ones or the oracle's;
+    each normalisation also makes a set of both, which `normalised_name` names. progress is told the patches that are
+    embedded.
     """
     if len(train) != len(real):
         raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")
-    arms, tally = [], Tally(progress, stain_patches(len(train), sum(map(len, tests.values())), names))
+    others = sum(len(part) for part in (*tests.values(), *more.values()))
+    arms, tally = [], Tally(progress, stain_patches(len(train), others, names))
     for name in names:
         try:
             transform = STAINS[name](train.images[:], seed).apply
         except MediError as error:
-            arms.append(Arm(name, real, reason=str(error)))
+            own = [name] if name in AUGMENTATIONS else [name, *(normalised_name(added, name) for added in more)]
+            arms += [Arm(one, real, reason=str(error)) for one in own]
             continue
         changed = Embedded(stained(train, transform, encoder, tally.part()), real.table)
         if name in AUGMENTATIONS:
@@ -57,12 +63,15 @@ def stain_arms(
         else:
             moved = {split: stained(cohort, transform, encoder, tally.part()) for split, cohort in tests.items()}
             arms.append(Arm(name, changed, tests=moved))
+            for added, part in more.items():
+                rows = Embedded(stained(part, transform, encoder, tally.part()), part.table)
+                arms.append(Arm(normalised_name(added, name), changed.join(rows), tests=moved))
     return arms
 
 
-def stain_patches(train: int, tests: int, names: Sequence[str]) -> int:
-    """How many patches these arms embed, for so many training and test patches."""
-    return sum(train + (0 if name in AUGMENTATIONS else tests) for name in names)
+def stain_patches(train: int, others: int, names: Sequence[str]) -> int:
+    """How many patches these arms embed, for so many of training and so many that test or are added."""
+    return sum(train + (0 if name in AUGMENTATIONS else others) for name in names)
 
 
 def stained(cohort: Cohort, transform: Transform, encoder: Encoder, progress: Advance = unheard) -> Features:

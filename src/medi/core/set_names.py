@@ -1,0 +1,27 @@
+"""How training sets are named that are made of others: stain-normalised ones, and those without the additive gap."""
+
+GAP = "_gap"  # ends the name of a set whose additive gap to real rows is taken away
+NORMALISATIONS = ("macenko", "reinhard")  # of stain: each is a set of real patches by itself
+
+
+def normalised_name(name: str, by: str) -> str:
+    """The set whose patches are all stain-normalised, those that are added to the real ones and these alike.
+
+    >>> normalised_name("medi", "macenko")
+    'medi_macenko'
+    """
+    return f"{name}_{by}"
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """The set and its stain normalisation, "" where there is none; with or without the gap.
+
+    >>> parts_of("medi_macenko"), parts_of("medi_macenko_gap"), parts_of("macenko"), parts_of("medi_gap")
+    (('medi', 'macenko'), ('medi', 'macenko'), ('macenko', ''), ('medi_gap', ''))
+    """
+    whole = name.removesuffix(GAP)
+    for by in NORMALISATIONS:
+        first = whole.removesuffix(f"_{by}")
+        if first not in ("", whole):
+            return first, by
+    return name, ""
