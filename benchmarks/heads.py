@@ -39,7 +39,7 @@ from medi.evaluation.encoders import encoder
 from medi.evaluation.splits import tested_parts
 from medi.report.heads import by_head, heads_sentences
 from medi.study.context import reopen
-from medi.study.measuring import parts_of_utility, stained_of
+from medi.study.measuring import added_patches, parts_of_utility, stained_of
 from utility import OVER, cohort
 
 ROWS, NUMBERS = 20_000, 1024
@@ -93,7 +93,8 @@ def of_run(folder: Path, names: tuple[str, ...], quick: bool) -> dict[str, dict[
     """The table of a finished run, and MeDi less real under each head; `quick`: without stains and other models."""
     study = reopen(folder)
     material = parts_of_utility(study)
-    stained = [] if quick else stained_of(study, material.real, list(material.tests), study.encoder())
+    tests, added = list(material.tests), {} if quick else added_patches(study)
+    stained = [] if quick else stained_of(study, material.real, tests, study.encoder(), added)
     if quick:
         material = replace(material, synthetic={"medi": material.synthetic["medi"]})
     found = compared(material, names, stained)
@@ -130,13 +131,16 @@ def of_cohort(name: str, source: str, names: tuple[str, ...], out: Path) -> dict
     return figures
 
 
-def held_out(name: str, table: Path, folder: Path) -> Cohort:
-    """A packed real cohort: patients are shared first, held-out patches of those who train are set aside."""
-    options, held = REAL_COHORTS[name]
+def held_out(name: str, table: Path, folder: Path, held: Sequence[tuple[str, str]] = ()) -> Cohort:
+    """A packed real cohort: patients are shared first, held-out patches of those who train are set aside.
+
+    held: the combinations, by default those of `REAL_COHORTS`.
+    """
+    options, usual = REAL_COHORTS[name]
     mode: dict[str, Any] = {"mode": "crop", "mpp": 0.5} if name == "ami_br" else {}
     packed = medi.read(table, **options).pack(folder, size=32, **mode)
     over = ("class", *options["attributes"])
-    rule = Rule("named", over, held=tuple(held), test_seen=0.4, validation=0, reserve=0, set_aside=True)
+    rule = Rule("named", over, held=tuple(held or usual), test_seen=0.4, validation=0, reserve=0, set_aside=True)
     return packed.hold_out(rule=rule)
 
 

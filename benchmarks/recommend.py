@@ -3,14 +3,15 @@
 python benchmarks/recommend.py [--worlds 8] [--holdouts 6] [--wbc TABLE] [--amibr TABLE] [--with-models] [--quick]
 
 Worlds: phantom cohorts of seeds from 300 on, each with one hold-out. Of the real cohorts several hold-outs are drawn,
-by seeds from 300 on. Per hold-out every remedy that needs no generator is judged on combinations and patients of
-training that are left out; then the true hold-out is opened. Regret: the best remedy's mean recall over all
-combinations there, less that of the choice. Beside it the regret of always taking Macenko normalisation, and of real
-images, both under the logistic head, and that of the remedy that is best on average over these hold-outs, which nobody
-knows before. With --with-models MeDi is judged too, by models of the inner hold-outs, and trained on the whole training
-set for the regret: as `benchmarks/worlds.py` trains and samples it. `seconds`: of one choice, in processor seconds,
-with its embedding, normalisation and models. --first: the first seed; those below 300 served for development. The last
-line is one JSON object; spreads are over hold-outs.
+by seeds from 300 on; with models those of WBC are the four that `benchmarks/wbc.py` keeps for confirmation. Per
+hold-out every remedy that needs no generator is judged on combinations and patients of training that are left out; then
+the true hold-out is opened. Regret: the best remedy's mean recall over all combinations there, less that of the choice.
+Beside it the regret of always taking Macenko normalisation, and of real images, both under the logistic head, and that
+of the remedy that is best on average over these hold-outs, which nobody knows before. With --with-models MeDi is judged
+too, as it is and after Macenko normalisation, by models of the inner hold-outs, and trained on the whole training set
+for the regret: as `benchmarks/worlds.py` trains and samples it. `seconds`: of one choice, in processor seconds, with
+its embedding, normalisation and models. --first: the first seed; those below 300 served for development. The last line
+is one JSON object; spreads are over hold-outs.
 """
 
 import argparse
@@ -23,14 +24,17 @@ import pandas as pd
 
 import medi
 from common import figure, report
+from heads import held_out
 from medi.api.recommending import Recommendation
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
+from wbc import holdouts
 
 FIRST = 300  # seeds that chose nothing before
 FILLED, STEPS = 100, 12  # real and sampled images of a combination together, and steps of the sampler
 OVER = ["class", "site"]
-SETS = ("real", "macenko", "medi")
+CONFIRMING = list(enumerate(holdouts()))[2:]  # of WBC
+SETS = ("real", "macenko", "medi", "medi_macenko")
 Cohorts = Iterator[tuple[str, Cohort]]
 
 
@@ -109,7 +113,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one small world, one head")
     options = parser.parse_args()
     cohorts = [worlds(1, 400, 0) if options.quick else worlds(options.worlds, options.patches, options.first)]
-    if options.wbc and not options.quick:
+    if options.wbc and options.with_models:
+        cohorts.append((f"wbc {i}", held_out("wbc", options.wbc, options.out / "wbc", held)) for i, held in CONFIRMING)
+    elif options.wbc and not options.quick:
         packed = medi.read(options.wbc, attributes=["lab"]).pack(options.out / "wbc", size=32)
         cohorts.append(real("wbc", packed, ["class", "lab"], options.holdouts, options.first))
     if options.amibr and not options.quick:

@@ -152,7 +152,7 @@ def recommend_remedy(study: Study, path: Path) -> str:
     """Which remedy the training patches choose; then the true hold-out says what that cost."""
     sets = study.embedded()
     real, tests = sets["train"], _tests(study, sets)
-    added = _added_patches(study) if study.settings.utility.with_models else {}
+    added = added_patches(study) if study.settings.utility.with_models else {}
     stained = stained_of(study, real, list(tests), study.encoder(), added)
     heads = [name for name in study.settings.utility.recommend if name != ALL]
     made = _of_inner_models(study, sets, [arm for arm in stained if parts_of(arm.name)[1]])
@@ -196,7 +196,7 @@ def _gained(study: Study, encoder: str, heads: Sequence[str] = ()) -> dict[str, 
     s, sets, extractor = study.settings, study.embedded(encoder), study.encoder(encoder)
     added, tests, real = _added(sets), _tests(study, sets), sets["train"]
     like = Cohort.load(study.folder / "samples" / MEDI)
-    own = stained_of(study, real, list(tests), extractor, _added_patches(study))
+    own = stained_of(study, real, list(tests), extractor, added_patches(study))
     own.append(noise_arm(real, added[MEDI], like, extractor, s.seed))
     with study.show.bars("classifiers") as (advance,):
         return study_arms(
@@ -261,7 +261,7 @@ def _oracle(study: Study, sets: Mapping[str, Embedded], added: Mapping[str, Embe
     return sets[ORACLE].take(_like(sets[ORACLE].table, added[MEDI].table, study.over))
 
 
-def _added_patches(study: Study) -> dict[str, Cohort]:
+def added_patches(study: Study) -> dict[str, Cohort]:
     """The patches of each model, and of the oracle, that are added to the training patches."""
     sets = study.sets()
     added = {model: sets[model].select(sets[model].table["fill"].to_numpy(dtype=bool)) for model in MODELS}
