@@ -5,10 +5,11 @@ python benchmarks/heads.py [--run RUN ...] [--cohort wbc=TABLE ami_br=TABLE phan
 Times are CPU seconds: run it with one thread (OMP_NUM_THREADS=1). speed: every head on real rows, with two synthetic
 sets, each once more without its gap, and with the oracle's, 20,000 rows of 1,024 numbers. RUN, in place of that: a
 finished run of `medi demo` or `medi run`, of which the table of sets by heads is printed, stain normalisation among the
-sets. --cohort, in place of both: the sets that need no generator on WBC, AMi-Br or phantom patches, of one hold-out
-fixed beforehand: real patches, Macenko normalisation, pure noise, and the oracle, whose patches are those of held-out
-combinations of patients who do not test. Spreads are 95 % intervals over patients (slides of AMi-Br, images of WBC); p
-is after Holm over all differences from real patches under a same head. The last line is one JSON object.
+sets, of real patches alone and of those that models add. Several runs also have means over runs. --cohort, in place of
+both: the sets that need no generator on WBC, AMi-Br or phantom patches, of one hold-out fixed beforehand: real patches,
+Macenko normalisation, pure noise, and the oracle, whose patches are those of held-out combinations of patients who do
+not test. Spreads are 95 % intervals over patients (slides of AMi-Br, images of WBC); p is after Holm. The last line is
+one JSON object.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from medi.report.heads import by_head, heads_sentences
 from medi.study.context import reopen
 from medi.study.measuring import added_patches, parts_of_utility, stained_of
 from utility import OVER, cohort
+from wbc import over_runs
 
 ROWS, NUMBERS = 20_000, 1024
 QUICK_ROWS, QUICK_NUMBERS = 800, 140
@@ -60,6 +62,9 @@ REAL_COHORTS = {  # how a table is read, and the combinations that are held out
     ),
 }
 QUICK_HEADS = ("logistic", "two_way")
+ADDED = ("medi", "medi_gap", "medi_macenko", "medi_macenko_gap", "cls_macenko", "oracle_macenko", "style")
+TOLD = {(arm, against) for arm in ADDED for against in ("real", "macenko", "style", "cls")}
+HOLM = "all differences of this run under a same head, or of the chosen ones"
 
 
 @one_thread
@@ -89,8 +94,8 @@ def speed(rows: int, numbers: int, names: tuple[str, ...]) -> dict[str, dict[str
     }
 
 
-def of_run(folder: Path, names: tuple[str, ...], quick: bool) -> dict[str, dict[str, Any]]:
-    """The table of a finished run, and MeDi less real under each head; `quick`: without stains and other models."""
+def of_run(folder: Path, names: tuple[str, ...], quick: bool) -> pd.DataFrame:
+    """The table of a finished run over all its test patches; `quick`: without stains and other models."""
     study = reopen(folder)
     material = parts_of_utility(study)
     tests, added = list(material.tests), {} if quick else added_patches(study)
@@ -98,15 +103,36 @@ def of_run(folder: Path, names: tuple[str, ...], quick: bool) -> dict[str, dict[
     if quick:
         material = replace(material, synthetic={"medi": material.synthetic["medi"]})
     found = compared(material, names, stained)
-    print(f"\n{folder}\n{by_head(found).round(3).to_string()}", *heads_sentences(found), sep="\n")
-    whole = found[found["split"] == "all"]
-    values = whole[(whole["metric"] == "mean_recall") & whole["value"].notna()]
-    gaps = whole[(whole["metric"] == "mean_recall_difference") & (whole["arm"] == "medi")]
-    figures = {f"{folder.name}_{row.arm}_{row.head}": _figure(row) for row in values.itertuples()}
-    return figures | {
-        f"{folder.name}_medi_less_{row.against}_{row.head}": _figure(row)
-        for row in gaps[gaps["against"].isin(["real", "macenko"])].itertuples()
-    }
+    print(f"\n{folder}\n{by_head(found).round(3).to_string()}", *heads_sentences(found), sep="\n", flush=True)
+    return found[(found["split"] == "all") & found["value"].notna()].assign(run=folder.name)
+
+
+def of_runs(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
+    """Mean recalls and differences of each run, and their means over runs where there are several.
+
+    Of a mean over runs the spread is the mean of the runs' intervals: that is not too narrow, however much the runs
+    share, as those of AMi-Br share their test slides.
+    """
+    rows = pd.concat(tables, ignore_index=True)
+    told = pd.Series([pair in TOLD for pair in zip(rows["arm"], rows["against"])])
+    is_gap = rows["metric"].eq("mean_recall_difference") & told
+    rows = rows[rows["metric"].eq("mean_recall") | is_gap]
+    named = "_" + rows["arm"] + ("_less_" + rows["against"]).where(rows["against"] != "", "") + "_" + rows["head"]
+    figures = {f"{row.run}{name}": _of_one(row) for row, name in zip(rows.itertuples(), named)}
+    if len(tables) > 1:
+        figures |= {f"mean{name}": _of_several(part) for name, part in rows.groupby(named, sort=False)}
+    return figures
+
+
+def _of_one(row: Any) -> dict[str, Any]:
+    found = _figure(row)
+    return found | ({"against": f"p {row.p_adjusted:.3g}, Holm over {HOLM}"} if row.against else {})
+
+
+def _of_several(rows: pd.DataFrame) -> dict[str, Any]:
+    found = figure(rows["value"].tolist(), "", None, len(rows), "mean of the runs' intervals")
+    spread = {"spread": rows[["low", "high"]].mean().round(4).tolist()}
+    return found | spread | {"against": found["against"] + over_runs(rows["value"].tolist())}
 
 
 def of_cohort(name: str, source: str, names: tuple[str, ...], out: Path) -> dict[str, dict[str, Any]]:
@@ -181,8 +207,8 @@ def main() -> None:
             figures |= of_cohort(name, source, names, asked.out)
         else:
             print(f"{name}: {source} is not there; passed over")
-    for folder in asked.run:
-        figures |= of_run(folder, names, asked.quick)
+    if asked.run:
+        figures |= of_runs([of_run(folder, names, asked.quick) for folder in asked.run])
     report("heads", figures, ["numpy", "scipy", "scikit-learn"])
 
 
