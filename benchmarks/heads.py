@@ -30,6 +30,7 @@ from medi.cohort.certificate import ASIDE
 from medi.cohort.rule import Rule
 from medi.cohort.table import Cohort, concatenate
 from medi.core.progress import Silent
+from medi.core.tables import HEADS as HEADS_TABLE
 from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm, Material
 from medi.evaluation.classify.crossed import crossed, sets_of
@@ -39,7 +40,7 @@ from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.encoders import encoder
 from medi.evaluation.splits import tested_parts
 from medi.report.heads import by_head, heads_sentences
-from medi.study.context import reopen
+from medi.study.context import Study, reopen
 from medi.study.measuring import added_patches, parts_of_utility, stained_of
 from utility import OVER, cohort
 from wbc import over_runs
@@ -95,16 +96,22 @@ def speed(rows: int, numbers: int, names: tuple[str, ...]) -> dict[str, dict[str
 
 
 def of_run(folder: Path, names: tuple[str, ...], quick: bool) -> pd.DataFrame:
-    """The table of a finished run over all its test patches; `quick`: without stains and other models."""
-    study = reopen(folder)
+    """The table of a finished run over all its test patches: its own, where its study asked for all these heads."""
+    found = HEADS_TABLE.read(folder / "tables") if HEADS_TABLE.exists(folder / "tables") else pd.DataFrame({"head": []})
+    if not set(names) <= set(found["head"]):
+        found = again(reopen(folder), names, quick)
+    print(f"\n{folder}\n{by_head(found).round(3).to_string()}", *heads_sentences(found), sep="\n", flush=True)
+    return found[(found["split"] == "all") & found["value"].notna()].assign(run=folder.name)
+
+
+def again(study: Study, names: tuple[str, ...], quick: bool) -> pd.DataFrame:
+    """The table from the features of a run; `quick`: without stains and other models."""
     material = parts_of_utility(study)
     tests, added = list(material.tests), {} if quick else added_patches(study)
     stained = [] if quick else stained_of(study, material.real, tests, study.encoder(), added)
     if quick:
         material = replace(material, synthetic={"medi": material.synthetic["medi"]})
-    found = compared(material, names, stained)
-    print(f"\n{folder}\n{by_head(found).round(3).to_string()}", *heads_sentences(found), sep="\n", flush=True)
-    return found[(found["split"] == "all") & found["value"].notna()].assign(run=folder.name)
+    return compared(material, names, stained)
 
 
 def of_runs(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:

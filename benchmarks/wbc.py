@@ -1,7 +1,7 @@
 """The study on white blood cells (WBC), hold-out by hold-out: a real world whose class is visible at 32 px.
 
 python benchmarks/wbc.py --source WBC/metadata.csv [--holdouts 0 1] [--seeds 0] [--out runs/wbc]
-python benchmarks/wbc.py --run RUN [--quick]      reads a finished run of any study, without WBC
+python benchmarks/wbc.py --run RUN [RUN ...] [--quick]      reads finished runs of any study, without WBC
 
 Six hold-outs of three combinations, of three classes and three laboratories each, are drawn once; every combination is
 held out in one at least. Hold-outs 0 and 1 are for development, 2 to 5 for confirmation. Runs `medi run wbc` for each,
@@ -35,7 +35,8 @@ from medi.study.settings import find_study
 CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "monocyte")
 LABS = ("tecom_motic", "cellavision", "bccd")
 HOLDOUTS = 6
-AGAINST = ("real", "cls", "macenko", "pure_noise", "coral")
+AGAINST = ("real", "cls", "macenko", "pure_noise", "coral", "style")
+GAINING = ("medi", "medi_macenko")
 Figures = dict[str, dict[str, Any]]
 Pair = tuple[str, str]
 
@@ -98,7 +99,7 @@ def named(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, tuple[float, fl
 def read(folder: Path) -> dict[str, tuple[float, float, float]]:
     """Every figure of one run, with its interval."""
     table = recalls(folder)
-    gains = table[(table["metric"] == "mean_recall_difference") & (table["arm"] == "medi")]
+    gains = table[(table["metric"] == "mean_recall_difference") & table["arm"].isin(GAINING)]
     gains = gains[gains["against"].isin(AGAINST)].assign(less="less")
     alone = table[table["metric"] == "mean_recall"]
     images = images_of(folder)
@@ -143,12 +144,12 @@ def main() -> None:
     parser.add_argument("--holdouts", type=int, nargs="+", default=[0, 1], choices=range(HOLDOUTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/wbc"))
-    parser.add_argument("--run", type=Path, help="a finished run, which is read")
+    parser.add_argument("--run", type=Path, nargs="+", default=[], help="finished runs, which are read")
     parser.add_argument("--quick", action="store_true", help="nothing less: a finished run is read in seconds")
     options = parser.parse_args()
     if not (options.run or options.source):
         parser.error("--source is needed: the metadata.csv of WBC")
-    folders = [options.run] if options.run else []
+    folders = list(options.run)
     if not folders:
         asked = [(holdout, seed) for seed in options.seeds for holdout in options.holdouts]
         folders = [run(holdout, seed, options.source, options.out) for holdout, seed in asked]
