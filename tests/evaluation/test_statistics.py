@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from medi.evaluation import statistics
 from medi.evaluation.statistics import (
@@ -150,11 +151,22 @@ def test_notes_come_once() -> None:
 
 def test_p_values_of_a_null_are_even_and_of_an_effect_small() -> None:
     draws = np.random.default_rng(0).normal(size=1999)
-    assert p_value(draws + 10) == pytest.approx(2 / 2000), "as small as the draws allow"
-    assert p_value(draws + 1.96) == pytest.approx(0.05, abs=0.02)
-    assert p_value(draws) > 0.9
-    assert p_value(np.zeros(100)) == 1.0
-    assert np.isnan(p_value(np.empty(0)))
+    assert p_value(draws + 1.96, 300) == pytest.approx(0.05, abs=0.02)
+    assert p_value(draws, 300) > 0.9
+    assert p_value(np.zeros(100), 300) == 1.0
+    assert p_value(np.ones(99), 300) == pytest.approx(2 / 100), "no spread: as small as the draws allow"
+    assert np.isnan(p_value(np.empty(0), 300))
+
+
+def test_where_no_resample_crosses_zero_the_tail_of_students_t_says_how_small_p_is() -> None:
+    """Ten thousand draws say 0.0002 at least: times 300 differences, nothing could be below 0.05 after Holm."""
+    draws = np.random.default_rng(0).normal(size=9999)
+    expected = 2 * scipy.stats.t.sf((draws + 7).mean() / draws.std(), 99)
+    assert p_value(draws + 7, 100) == p_value(-draws - 7, 100) == pytest.approx(expected)
+    assert p_value(draws + 7, 3) == pytest.approx(2 / 10_000), "three clusters: the tail says no more than the draws"
+    assert p_value(draws + 7, 1) == pytest.approx(2 / 10_000)
+    near = draws + 4  # few or no draws cross: both ways say about the same
+    assert p_value(near, 1000) == pytest.approx(2 * scipy.stats.norm.sf(4), abs=2.5e-4)
 
 
 def test_holm_of_a_written_out_example() -> None:

@@ -106,7 +106,7 @@ class Split:
         a, b = (self.found.get((fit.head, fit.arm.name)) for fit in (first, second))
         if a is not None and b is not None:
             apart = Resampled(a.value - b.value, a.draws - b.draws)
-            estimate = replace(_with_interval(apart), p_value=p_value(apart.draws))
+            estimate = replace(_with_interval(apart), p_value=p_value(apart.draws, self._owners.nunique()))
         row = self._row(f"{MEAN_RECALL.name}{DIFFERENCE}", first, estimate.noting(*notes))
         return row | {"against": second.arm.name}
 

@@ -149,7 +149,7 @@ class Scorer:
             rows = self._rows_of(measure)
             found, draws = self._estimate(measure, measure.minus(), rows, pair)
             row = self._row(f"{measure.name}{DIFFERENCE}", pair[0], "all", {}, rows, found)
-            yield row | {"against": pair[1], "p_value": p_value(draws)}
+            yield row | {"against": pair[1], "p_value": p_value(draws, groups(self.table)[rows].nunique())}
 
     def _gaps_closed(self) -> Iterator[Row]:
         measure, rows = BALANCED_ACCURACY, self._everything
