@@ -8,6 +8,8 @@ import pytest
 
 from medi.core.errors import MediError
 from medi.core.registry import registry
+from medi.evaluation import recommend
+from medi.evaluation.classify.agreed import agreed
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.heads.contract import Setting, Tuned
 from medi.evaluation.features import Embedded
@@ -208,3 +210,30 @@ def test_generated_rows_under_a_normalisation_join_real_rows_under_the_same_one(
     )
     assert row["reason"] == "no stained tissue"
     assert np.isnan(row["value"]), "P7"
+
+
+@pytest.mark.slow
+def test_generated_rows_that_real_ones_contradict_are_left_out_by_what_each_fold_keeps_p5(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of the rows show the other class than their label; the filter never meets a row that its fold leaves out."""
+    made = rows(6, 2.0, 40, EVERY)
+    table = made.table.assign(origin="model", patient="", slide="")
+    wrong = np.arange(len(table)) % 2 == 1
+    table.loc[wrong, "class"] = table.loc[wrong, "class"].map({"A": "B", "B": "A"})
+    folds, met = holdouts(TRAIN.table, OVER, 0), list[set[str]]()
+
+    def spied(real: Embedded, *rest: object) -> np.ndarray:
+        met.append(set(real.table["sample_id"]))
+        kept = agreed(real, *rest)
+        assert kept[~wrong].mean() > kept[wrong].mean()
+        return kept
+
+    monkeypatch.setattr(recommend, "agreed", spied)
+    added = Generated("medi", (Embedded(made.features, table),) * len(folds))
+    found = judge([Arm("real", TRAIN)], OVER, 0, ["logistic"], generated=[added])
+    ids = TRAIN.table["sample_id"].to_numpy()
+    assert met == [set(ids[kept]) for kept in folds]
+    both = [found.row(name, "logistic") for name in ("medi", "medi_filtered")]
+    assert both[0]["value"] != both[1]["value"]
+    assert both[1]["needs"] == "a generator"

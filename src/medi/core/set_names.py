@@ -1,5 +1,6 @@
-"""How training sets are named that are made of others: stain-normalised ones, and those without the additive gap."""
+"""How training sets are named that are made of others: stain-normalised, filtered, alone, without the additive gap."""
 
+FILTERED, ONLY = "_filtered", "_only"  # end the names of a set that is cut to what a head agrees with, and of one alone
 GAP = "_gap"  # ends the name of a set whose additive gap to real rows is taken away
 NORMALISATIONS = ("macenko", "reinhard")  # of stain: each is a set of real patches by itself
 
@@ -11,6 +12,16 @@ def normalised_name(name: str, by: str) -> str:
     'medi_macenko'
     """
     return f"{name}_{by}"
+
+
+def filtered_name(name: str) -> str:
+    """The set without the images that a head does not agree with.
+
+    >>> filtered_name("medi"), filtered_name("medi_macenko")
+    ('medi_filtered', 'medi_filtered_macenko')
+    """
+    first, by = parts_of(name)
+    return normalised_name(f"{first}{FILTERED}", by) if by else f"{name}{FILTERED}"
 
 
 def parts_of(name: str) -> tuple[str, str]:

@@ -21,8 +21,10 @@ from medi.core.errors import MediError
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
 from medi.core.seeds import generator
+from medi.core.set_names import filtered_name
 from medi.core.threads import one_thread
-from medi.evaluation.classify.arms import Arm
+from medi.evaluation.classify.agreed import agreed
+from medi.evaluation.classify.arms import Arm, filtered
 from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.heads import HEADS, Head, Tuned, Undefined
 from medi.evaluation.classify.heads.contract import inner_hits, predicted
@@ -121,8 +123,9 @@ def judge(
     arms: training sets with the same rows in the same order, the real ones among them; with tests an arm that embeds
     them anew has its own. heads: names of the registry "head", all by default. tests: the test rows by split, where the
     true hold-out is to be opened as well. progress: remedies done, of how many. generated: sets with generated images,
-    made for the `holdouts` of the same arguments. draws: how many inner hold-outs are asked, all by default; every
-    remedy is asked the same. MediError where a name is unknown or the sets do not go together.
+    made for the `holdouts` of the same arguments; each is judged once more without the images that a head does not
+    agree with (`classify.agreed`). draws: how many inner hold-outs are asked, all by default; every remedy is asked the
+    same. MediError where a name is unknown or the sets do not go together.
     """
     names = list(heads) or list(HEADS)
     _check(arms, names)
@@ -130,7 +133,9 @@ def judge(
     asked, reason = Asked.of(real.rows.table, over, seed, draws)
     like = {arm.name: arm for arm in arms}
     sets = [_Set.of(arm) for arm in arms]
-    sets += [_Set.with_generated(like[one.by or REAL], one, asked) for one in generated]
+    for added in generated:
+        made = _Set.with_generated(like[added.by or REAL], added, asked)
+        sets += [made, made.filtered(like[added.by or REAL], asked, over, seed)]
     remedies = [(one, name) for one in sets for name in names]
     found: dict[tuple[str, str], tuple[Hits | None, str]] = {}
     rows = []
@@ -191,6 +196,19 @@ class _Set:
             raise MediError(f"{made.name}: {len(made.added)} sets of images for {len(asked.folds)} inner hold-outs")
         whole = None if made.whole is None else replace(real, name=made.name, rows=real.rows.join(made.whole))
         return cls(made.name, real.rows, made.added, whole, reason, reason or made.how)
+
+    def filtered(self, real: Arm, asked: "Asked", over: Sequence[str], seed: int) -> "_Set":
+        """Without the generated rows that a head does not agree with, fitted to what each fold keeps alone (P5)."""
+        name = filtered_name(self.name)
+        if self.reason:
+            return replace(self, name=name)
+        folds = [(real.rows.take(trains), rows) for (trains, _, _), rows in zip(asked.folds, self.added)]
+        try:
+            added = tuple(rows.take(agreed(kept, rows, over, seed)) for kept, rows in folds)
+        except Undefined as error:
+            return replace(self, name=name, reason=str(error))
+        whole = None if self.whole is None else filtered(self.whole, len(real.rows), over, seed)
+        return replace(self, name=name, added=added, whole=whole)
 
     def needs(self, head: Head) -> str:
         """What the remedy needs beside real training patches and the features of a test patch."""

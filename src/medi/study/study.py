@@ -10,7 +10,8 @@ from medi.core.errors import MediError, did_you_mean
 from medi.core.locks import locked
 from medi.core.progress import Show, Silent
 from medi.core.registry import registry
-from medi.evaluation.classify.arms import ALL, FILTERED, NONE, ONLY
+from medi.core.set_names import FILTERED, ONLY
+from medi.evaluation.classify.arms import ALL, NONE
 from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import encoder, learned

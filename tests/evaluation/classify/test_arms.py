@@ -239,7 +239,7 @@ def test_broken_material_is_an_error_or_a_reason() -> None:
     table = study_arms(one, SYNTHETIC, TESTS, over=OVER, seed=0)["utility"]
     overall = table[(table["metric"] == "balanced_accuracy") & (table["scope"] == "all")].set_index(["arm", "split"])
     assert overall.loc[("real", "unseen"), "reason"] == "real trains on 1 class: no probe"
-    assert "no probe that could agree" in overall.loc[("medi_filtered", "unseen"), "reason"]
+    assert "no head that could agree" in overall.loc[("medi_filtered", "unseen"), "reason"]
     assert np.isfinite(overall.loc[("medi", "unseen"), "value"])
     alone = study_arms(REAL, {}, TESTS, over=OVER, seed=0, only=["none"])["utility"]
     assert set(alone["arm"]) == {"real", "chance"}

@@ -5,7 +5,7 @@ Arms are made by functions of `Material` in the registry "arm": a user's stand b
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,15 +14,16 @@ from jaxtyping import Bool
 
 from medi.core.errors import MediError, did_you_mean
 from medi.core.registry import register, registry
+from medi.core.set_names import FILTERED, ONLY, filtered_name
 from medi.evaluation.classify import alignment, reweighting
-from medi.evaluation.classify.probes import Probe, text
+from medi.evaluation.classify.agreed import agreed
+from medi.evaluation.classify.heads.contract import Undefined
 from medi.evaluation.classify.reweighting import Method
 from medi.evaluation.classify.scoring import MEDI, ORACLE, REAL
 from medi.evaluation.features import Embedded, Features
 
 INDUCTIVE, TRANSDUCTIVE = "inductive", "transductive"
 ALL, NONE = "all", "none"  # names of every arm of the registry, and of none
-FILTERED, ONLY = "_filtered", "_only"  # after the name of the reference set
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ Maker = Callable[[Material], Arm | None]  # None where the material has nothing 
 def arms_of(material: Material, names: Sequence[str] = (ALL,)) -> list[Arm]:
     """The real rows alone, with each synthetic set and with the oracle's, and the arms of the registry that are named.
 
-    names: "all", "none", or names of the registry; of the reference set there are also NAME_filtered (what a probe of
+    names: "all", "none", or names of the registry; of the reference set there are also NAME_filtered (what a head of
     the real rows agrees with) and NAME_only. An arm that is named but cannot be made here is a MediError, as is a name
     that is not known.
     """
@@ -185,14 +186,23 @@ def centred_arm(material: Material) -> Arm | None:
 
 
 def filtered_arm(material: Material) -> Arm:
-    """Real rows, and those of the reference set whose class a probe of the real rows agrees with."""
-    real, synthetic = material.real, material.synthetic[material.reference]
-    name = f"{material.reference}{FILTERED}"
-    if real.table["class"].nunique() < 2:
-        return Arm(name, real, reason="real rows of one class: no probe that could agree")
-    probe = Probe.fit(real, over=material.over, seed=material.seed)
-    agreed = probe.predict(synthetic.features) == text(synthetic.table["class"])
-    return Arm(name, real.join(synthetic.take(agreed)))
+    """Real rows, and those of the reference set whose class a head of the real rows agrees with."""
+    both = material.real.join(material.synthetic[material.reference])
+    return filtered(Arm(material.reference, both), len(material.real), material.over, material.seed)
+
+
+def filtered(arm: Arm, reals: int, over: Sequence[str], seed: int) -> Arm:
+    """A set, whose first `reals` rows are real, without the others that a head of the real ones does not agree with."""
+    name = filtered_name(arm.name)
+    is_real = np.arange(len(arm.rows)) < reals
+    if arm.reason:
+        return replace(arm, name=name)
+    real = arm.rows.take(is_real)
+    try:
+        kept = agreed(real, arm.rows.take(~is_real), over, seed)
+    except Undefined as error:
+        return replace(arm, name=name, rows=real, reason=str(error))
+    return replace(arm, name=name, rows=arm.rows.take(np.concatenate([is_real[:reals], kept])))
 
 
 def only_arm(material: Material) -> Arm:

@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 
 from medi.core.progress import Advance, unheard
+from medi.core.set_names import FILTERED, parts_of
 from medi.core.threads import one_thread
-from medi.evaluation.classify.arms import Arm, Material, arms_of
+from medi.evaluation.classify.arms import Arm, Material, arms_of, filtered
 from medi.evaluation.classify.crossed import crossed, sets_of
 from medi.evaluation.classify.regimes import curves
 from medi.evaluation.classify.scoring import ORACLE, REAL
@@ -45,6 +46,9 @@ def study_arms(
     check([Arm(REAL, real), *(Arm(name, rows) for name, rows in synthetic.items())], tests, over, attributes)
     own = {arm.name for arm in embedded}
     arms = [*arms_of(material, [name for name in only if name not in own]), *embedded]
+    if any(arm.name == f"{material.reference}{FILTERED}" for arm in arms):  # asked for
+        normalised = [arm for arm in embedded if parts_of(arm.name)[0] == material.reference and parts_of(arm.name)[1]]
+        arms += [filtered(arm, len(real), material.over, seed) for arm in normalised]
     check(arms, tests, over, attributes)
     fitted = fit_arms(arms, over, seeds or (seed,), head, progress)
     table = measure(arms, fitted, tests, over=over, seed=seed, attributes=attributes, compared=material.compared)

@@ -12,7 +12,7 @@ import pandas as pd
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
-from medi.core.set_names import parts_of
+from medi.core.set_names import FILTERED, parts_of
 from medi.evaluation.classify import heads as _brought  # noqa: F401  fills the registry
 from medi.evaluation.classify.arms import INDUCTIVE, Arm, Material
 from medi.evaluation.classify.crossed_scores import CHOSEN, Fit, Split, adjusted, inner_row
@@ -44,7 +44,8 @@ def sets_of(arms: Sequence[Arm], material: Material) -> list[Arm]:
     """
     plain_ones = [arm for arm in arms if arm.method is plain and arm.trains is None and arm.panel == INDUCTIVE]
     found = [arm for arm in plain_ones if arm.name not in OWN_ALIGNMENT]
-    generated = [arm for arm in found if parts_of(arm.name)[0] in material.synthetic]
+    names = {*material.synthetic, f"{material.reference}{FILTERED}"}
+    generated = [arm for arm in found if parts_of(arm.name)[0] in names]
     corrected = [corrected_arm(arm, len(material.real), material.over) for arm in generated]
     return [*found, *(corrected if len(material.over) > 1 else [])]
 
