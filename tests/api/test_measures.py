@@ -21,6 +21,7 @@ from medi.evaluation.encoders import encoder
 from medi.evaluation.splits import added
 from medi.models.checkpoint import Checkpoint
 from medi.models.network import NetworkSettings
+from medi.report.verdict import verdict
 
 CLASSES, SITES = phantom.CLASSES[:2], phantom.SITES[:2]
 CELLS = [(c, s) for c in CLASSES for s in SITES]
@@ -107,7 +108,7 @@ def test_a_set_without_a_name_is_called_synthetic(real: Cohort, made: Cohort) ->
     with pytest.raises(MediError, match="the set 'synthetic' is given twice"):
         medi.fidelity(real, made, synthetic=made)
     with pytest.raises(MediError, match="the name 'mine_macenko' stands for 'mine' after macenko"):
-        medi.fidelity(real, mine=made, mine_macenko=made)
+        medi.fidelity(real, mine_macenko=made)
 
 
 def test_images_of_a_model_of_another_hold_out_are_named_p5() -> None:
@@ -133,6 +134,25 @@ def test_images_of_a_model_of_another_hold_out_are_named_p5() -> None:
 def test_stains_are_compared_where_they_are_asked_for(real: Cohort) -> None:
     found = medi.utility(real, over=["class", "site"], arms=["reinhard", "dfr"])
     assert set(found.to_frame()["arm"]) == {"real", "dfr", "reinhard", "chance"}
+
+
+@pytest.mark.slow
+def test_what_is_added_is_normalised_with_the_real_patches(real: Cohort, made: Cohort) -> None:
+    """Of every set and of the oracle, by task as well; the filtered one where it is asked for."""
+    oracle = phantom.fresh([HELD], 8, seed=2, stream="oracle")
+    asked = {"over": ["class", "site"], "arms": ["reinhard", "mine_filtered"], "task": ",".join(CLASSES)}
+    found = medi.utility(real, mine=made, oracle=oracle, **asked)
+    sets = {"real", "mine", "oracle", "pure_noise", "chance", "mine_filtered"}
+    sets |= {"reinhard", "mine_reinhard", "oracle_reinhard", "mine_filtered_reinhard"}
+    assert set(found.to_frame()["arm"]) == sets
+    rows = found.tables["utility"].query("metric == 'mean_recall' and split == 'all' and scope == 'all'")
+    rows = rows.set_index("arm")
+    assert (rows.loc["mine_reinhard", ["n_train", "n_synthetic"]] == rows.loc["mine", ["n_train", "n_synthetic"]]).all()
+    assert rows.loc["oracle_reinhard", "n_synthetic"] == 0
+    gaps = found.tables["utility"].query("metric == 'mean_recall_difference' and split == 'all'")
+    pairs = set(zip(gaps["arm"], gaps["against"]))
+    assert {("mine_reinhard", "reinhard"), ("mine_filtered_reinhard", "reinhard"), ("mine", "mine_reinhard")} <= pairs
+    assert "With Reinhard normalisation of all patches, mean recall is" in " ".join(verdict(found.tables["utility"]))
 
 
 def test_embed_is_one_row_a_patch(made: Cohort, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_utility_of_a_task_against_baselines(medi: Medi, folders: Path) -> None:
     found = pd.read_parquet("u/utility.parquet")
     assert set(found["task"]) == {task}
     overall = found[(found["metric"] == "balanced_accuracy") & (found["scope"] == "all")]
-    assert set(overall["arm"]) == {"real", "medi", "combination_weights", "macenko", "pure_noise"}
+    assert set(overall["arm"]) == {"real", "medi", "combination_weights", "macenko", "medi_macenko", "pure_noise"}
     gaps = found[(found["metric"] == "demographic_parity_gap") & (found["split"] == "seen")]
     assert set(gaps["scope"]) == {"site", "group"}
 

@@ -203,10 +203,8 @@ def utility(
     asked: dict[str, Any] = {"over": columns, "head": head, "heads": crossed, "only": names, "sets": set(sets)}
     asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
     compare = partial(_compared, extractor=extractor, show=show, **asked)
-    tables, told = (
-        _by_task(tasks, rows, {TRAIN: train, **tests, **sets}, compare),
-        notes_on(extractor, {REAL: cohort, **sets}),
-    )
+    tables = _by_task(tasks, rows, {TRAIN: train, **tests, **sets}, compare)
+    told = notes_on(extractor, {REAL: cohort, **sets})
     return Utility(tables, columns, extractor.label, head, len(train), told)
 
 
@@ -321,9 +319,8 @@ def _of_other_images(
     if is_given(extractor):
         return arms_of_images(real, only)
     names = [name for name in STAIN if name in only or "stains" in only]
-    tests, more = {name: patches[name] for name in splits}, dict(patches)
-    for name in (TRAIN, *splits):
-        more.pop(name, None)
+    tests = {name: patches[name] for name in splits}
+    more = {name: part for name, part in patches.items() if name not in (TRAIN, *splits)}
     with show.bars("staining") as (advance,):
         return stain_arms(patches[TRAIN], real, tests, extractor, seed, names, advance, more)
 
@@ -360,9 +357,9 @@ def _named(synthetic: Mapping[str, Given] | Given | None, named: Mapping[str, Gi
     given = {**(synthetic or {}), **named}
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
-    if doubles := [name for name in given if parts_of(name)[1] and parts_of(name)[0] in given]:
-        first, by = parts_of(doubles[0])
-        raise MediError(f"the name {doubles[0]!r} stands for {first!r} after {by}; call that set something else")
+    for name, (first, by) in {name: parts_of(name) for name in given}.items():
+        if by:
+            raise MediError(f"the name {name!r} stands for {first!r} after {by}; call that set something else")
     return {name: with_class(name, cohort_of(part, name=name), show) for name, part in given.items()}
 
 
