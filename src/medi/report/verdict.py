@@ -5,11 +5,12 @@ The limits stand in `medi.core.claims`. Everything is read from result tables, o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 
 from medi.core.claims import HALF_WAY, LEAST_RECALL, PRIMARY
-from medi.core.set_names import NORMALISATIONS, normalised_name, parts_of
+from medi.core.set_names import NORMALISATIONS, filtered_name, normalised_name, parts_of
 from medi.core.tables import DIFFERENCE, of_main_probe
 from medi.figures.names import DASH, arm_name, interval, known, number, share, short, split_title
 from medi.report.remedies import EVERY, NEW_SITES, NOISE, REAL, chance_of, is_fixed, is_generated, remedies
@@ -258,15 +259,15 @@ def _remedies_beside(found: Judged, rows: pd.DataFrame, utility: pd.DataFrame) -
 
 
 def _together(arm: str, rows: pd.DataFrame, utility: pd.DataFrame) -> Iterator[str]:
-    """The set and stain normalisation together, beside the normalisation alone."""
+    """The set and stain normalisation together, filtered or not, beside the normalisation alone."""
     gaps = pick(utility, metric=f"{PRIMARY}{DIFFERENCE}", scope="all", split=EVERY)
     reached = rows.set_index("arm")["value"]
-    for by in NORMALISATIONS:
-        both = normalised_name(arm, by)
+    for name, by in product((arm, filtered_name(arm)), NORMALISATIONS):
+        both = normalised_name(name, by)
         gap = _figure(gaps[(gaps["arm"] == both) & (gaps["against"] == by)])
         if known(gap.value):
             yield (
-                f"With {arm_name(by)} of all patches, mean recall is {_decimals(reached[both])} with {arm_name(arm)} "
+                f"With {arm_name(by)} of all patches, mean recall is {_decimals(reached[both])} with {arm_name(name)} "
                 f"and {_decimals(reached[by])} without (difference {gap})."
             )
 
