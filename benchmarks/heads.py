@@ -63,7 +63,12 @@ REAL_COHORTS = {  # how a table is read, and the combinations that are held out
     ),
 }
 QUICK_HEADS = ("logistic", "two_way")
-ADDED = ("medi", "medi_gap", "medi_macenko", "medi_macenko_gap", "cls_macenko", "oracle_macenko", "style")
+ADDED = tuple(
+    f"{name}{by}{gap}"
+    for name in ("medi", "medi_filtered", "cls", "oracle", "style")
+    for by in ("", "_macenko")
+    for gap in ("", "_gap")
+)
 TOLD = {(arm, against) for arm in ADDED for against in ("real", "macenko", "style", "cls")}
 HOLM = "all differences of this run under a same head, or of the chosen ones"
 
