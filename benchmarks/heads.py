@@ -30,9 +30,10 @@ from medi.cohort.certificate import ASIDE
 from medi.cohort.rule import Rule
 from medi.cohort.table import Cohort, concatenate
 from medi.core.progress import Silent
+from medi.core.set_names import parts_of
 from medi.core.tables import HEADS as HEADS_TABLE
 from medi.core.threads import one_thread
-from medi.evaluation.classify.arms import Arm, Material
+from medi.evaluation.classify.arms import Arm, Material, filtered
 from medi.evaluation.classify.crossed import crossed, sets_of
 from medi.evaluation.classify.heads import HEADS
 from medi.evaluation.classify.noise import noise_arm
@@ -116,7 +117,10 @@ def again(study: Study, names: tuple[str, ...], quick: bool) -> pd.DataFrame:
     stained = [] if quick else stained_of(study, material.real, tests, study.encoder(), added)
     if quick:
         material = replace(material, synthetic={"medi": material.synthetic["medi"]})
-    return compared(material, names, stained)
+    made = [Arm("medi", material.real.join(material.synthetic["medi"]))]
+    made += [arm for arm in stained if parts_of(arm.name)[0] == "medi"]
+    made = [filtered(arm, len(material.real), material.over, material.seed) for arm in made]
+    return compared(material, names, [*stained, *made])
 
 
 def of_runs(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
