@@ -124,7 +124,7 @@ def again(study: Study, names: tuple[str, ...], quick: bool) -> pd.DataFrame:
 
 
 def of_runs(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
-    """Mean recalls and differences of each run, and their means over runs where there are several.
+    """Mean recalls and differences of one run, or their means over several, beside which the runs' own stand.
 
     Of a mean over runs the spread is the mean of the runs' intervals: that is not too narrow, however much the runs
     share, as those of AMi-Br share their test slides.
@@ -134,10 +134,9 @@ def of_runs(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
     is_gap = rows["metric"].eq("mean_recall_difference") & told
     rows = rows[rows["metric"].eq("mean_recall") | is_gap]
     named = "_" + rows["arm"] + ("_less_" + rows["against"]).where(rows["against"] != "", "") + "_" + rows["head"]
-    figures = {f"{row.run}{name}": _of_one(row) for row, name in zip(rows.itertuples(), named)}
-    if len(tables) > 1:
-        figures |= {f"mean{name}": _of_several(part) for name, part in rows.groupby(named, sort=False)}
-    return figures
+    if len(tables) == 1:
+        return {f"{row.run}{name}": _of_one(row) for row, name in zip(rows.itertuples(), named)}
+    return {f"mean{name}": _of_several(part) for name, part in rows.groupby(named, sort=False)}
 
 
 def _of_one(row: Any) -> dict[str, Any]:
@@ -146,9 +145,10 @@ def _of_one(row: Any) -> dict[str, Any]:
 
 
 def _of_several(rows: pd.DataFrame) -> dict[str, Any]:
-    found = figure(rows["value"].tolist(), "", None, len(rows), "mean of the runs' intervals")
-    spread = {"spread": rows[["low", "high"]].mean().round(4).tolist()}
-    return found | spread | {"against": found["against"] + over_runs(rows["value"].tolist())}
+    values = rows["value"].tolist()
+    said = f"spread: mean of the runs' intervals; runs: {', '.join(f'{value:.4f}' for value in values)}"
+    found = figure(values, "", None, len(rows), said + over_runs(values) * bool(rows["against"].iloc[0]))
+    return found | {"spread": rows[["low", "high"]].mean().round(4).tolist()}
 
 
 def of_cohort(name: str, source: str, names: tuple[str, ...], out: Path) -> dict[str, dict[str, Any]]:

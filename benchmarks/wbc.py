@@ -36,7 +36,7 @@ CLASSES = ("neutrophil", "lymphocyte", "eosinophil", "monocyte")
 LABS = ("tecom_motic", "cellavision", "bccd")
 HOLDOUTS = 6
 AGAINST = ("real", "cls", "macenko", "pure_noise", "coral", "style")
-GAINING = ("medi", "medi_macenko")
+GAINING = ("medi", "medi_macenko", "medi_filtered_macenko")
 Figures = dict[str, dict[str, Any]]
 Pair = tuple[str, str]
 
