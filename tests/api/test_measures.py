@@ -13,7 +13,7 @@ from medi.api.given import columns_of, notes_on
 from medi.api.results import Fidelity, Utility
 from medi.cohort import phantom
 from medi.cohort.schema import Schema
-from medi.cohort.table import Cohort
+from medi.cohort.table import Cohort, concatenate
 from medi.core.errors import MediError
 from medi.core.progress import Silent
 from medi.core.tables import FIDELITY, UTILITY
@@ -107,8 +107,6 @@ def test_a_set_without_a_name_is_called_synthetic(real: Cohort, made: Cohort) ->
     assert "synthetic" in alone.to_frame()
     with pytest.raises(MediError, match="the set 'synthetic' is given twice"):
         medi.fidelity(real, made, synthetic=made)
-    with pytest.raises(MediError, match="the name 'mine_macenko' stands for 'mine' after macenko"):
-        medi.fidelity(real, mine_macenko=made)
 
 
 def test_images_of_a_model_of_another_hold_out_are_named_p5() -> None:
@@ -230,3 +228,19 @@ def test_the_combinations_are_those_of_the_holdout_by_default() -> None:
     assert columns_of(held, None) == ("class", "site")
     with pytest.raises(MediError, match="no column 'hospital'; there are"):
         patches.where(hospital="Alder")
+
+
+@pytest.mark.parametrize("names", [["mine_macenko"], ["reinhard"], ["mine", "mine_filtered"], ["mine", "mine_gap"]])
+def test_names_of_sets_that_utility_makes_by_itself_are_refused(real: Cohort, made: Cohort, names: list[str]) -> None:
+    """Their rows would be taken for one another's; distances make no such sets."""
+    with pytest.raises(MediError, match=f"the name '{names[-1]}' stands for patches"):
+        medi.utility(real, dict.fromkeys(names, made), over=["class", "site"])
+
+
+@pytest.mark.slow
+def test_a_test_split_without_patches_of_a_task_is_no_set(real: Cohort) -> None:
+    """Found by trying: an empty split was stained as if it were added to the training patches."""
+    more = phantom.fresh([("solid", SITES[0])], 8, seed=3, stream="other").with_columns(split="test_unseen")
+    seen = real.select((real.table["split"] != "test_unseen").to_numpy())
+    found = medi.utility(concatenate([seen, more]), over=["class", "site"], arms=["reinhard"], task=",".join(CLASSES))
+    assert set(found.to_frame()["arm"]) == {"real", "reinhard", "chance"}

@@ -60,6 +60,6 @@ def test_a_normalised_set_stands_beside_real_images_under_the_same_normalisation
     rows += [row("mean_recall_difference", "crm", both, 0.02, own)]
     said = heads_sentences(pd.concat([heads(), pd.DataFrame(rows)], ignore_index=True))
     assert said[2].startswith(
-        "Under one and the same head, MeDi, Macenko normalisation less Macenko normalisation is +0.020 (CRM)"
+        "Under one and the same head, MeDi after Macenko normalisation less Macenko normalisation is +0.020 (CRM)"
     )
     assert len(said) == 3, "it has no head that training chose"

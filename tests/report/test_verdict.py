@@ -230,5 +230,14 @@ def test_images_and_stain_normalisation_together_stand_beside_the_normalisation_
     assert needs["medi_macenko"] == "a generator"
     assert needs["oracle_macenko"] == "real images"
     names = [line[0].text for line in headline_table(remedies(normalised())).rows]
-    assert "+ MeDi, Macenko normalisation" in names
-    assert "oracle, Macenko normalisation" in names
+    assert "+ MeDi after Macenko normalisation" in names
+    assert "oracle after Macenko normalisation" in names
+
+
+def test_a_normalised_set_without_figures_stands_with_the_generated_ones() -> None:
+    """Where training shows no stain the set has no rows of its own: it was listed as one that needs nothing."""
+    counts = {"n_real": 640, "n_patients": 64, "n_train": 1000, "n_synthetic": 0}
+    rows = utility().replace({"arm": {"medi": "mine"}})
+    failed = figure("mean_recall", "mine_macenko", (np.nan, np.nan, np.nan), reason="no stained tissue", **counts)
+    found = remedies(pd.concat([rows, table(UTILITY, [failed])], ignore_index=True)).set_index("arm")
+    assert found.loc["mine_macenko", "needs"] == "a generator"

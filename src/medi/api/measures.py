@@ -26,13 +26,12 @@ from medi.api.given import (
     notes_on,
 )
 from medi.api.given import embed_sets as embed_sets
-from medi.api.refusing import bare, refuse_names, refuse_sets, refuse_unknown, with_class
+from medi.api.refusing import bare, refuse_made, refuse_names, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Advance, Show, Silent
-from medi.core.set_names import parts_of
 from medi.core.sharding import Shard
 from medi.evaluation.classify.arms import Arm, reference_of
 from medi.evaluation.classify.comparison import study_arms
@@ -61,7 +60,7 @@ from medi.evaluation.splits import (
 ENCODER = "colour-texture"
 UNNAMED = "synthetic"  # the name of a set that is given without one
 # no names for synthetic sets
-TAKEN = frozenset({REAL, *FLOORS, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
+TAKEN = frozenset({REAL, TRAIN, *FLOORS, NOISE, EVERY, CHANCE, *(name.removeprefix("test_") for name in TESTS)})
 
 
 def embed(
@@ -193,6 +192,7 @@ def utility(
     show = progress or Silent()
     cohort = with_class(REAL, cohort_of(real, features), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
+    refuse_made(sets)
     columns, train = columns_of(cohort, over), cohort.where(split=TRAIN)
     extractor, tests = encoder_of(encoder, {REAL: cohort, **sets}), tested_parts(cohort, columns)
     names, crossed = ([given] if isinstance(given, str) else given for given in (arms, heads))
@@ -203,7 +203,7 @@ def utility(
     asked: dict[str, Any] = {"over": columns, "head": head, "heads": crossed, "only": names, "sets": set(sets)}
     asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
     compare = partial(_compared, extractor=extractor, show=show, **asked)
-    tables = _by_task(tasks, rows, {TRAIN: train, **tests, **sets}, compare)
+    tables = _by_task(tasks, rows, {TRAIN: train, **tests}, sets, compare)
     told = notes_on(extractor, {REAL: cohort, **sets})
     return Utility(tables, columns, extractor.label, head, len(train), told)
 
@@ -273,17 +273,19 @@ def _compared(
     *,
     sets: set[str],
     patches: Mapping[str, Cohort],
+    more: Mapping[str, Cohort],
     extractor: Encoder,
     show: Show,
     only: Sequence[str],
     **asked: Any,
 ) -> dict[str, pd.DataFrame]:
-    """The tables of one task."""
+    """The tables of one task. patches: of training and of the test splits; more: those that are added."""
     tests = {name: found for name, found in rows.items() if name not in sets and name != REAL and len(found)}
     if not tests:
         raise MediError("no test patch is of the classes of this task")
     synthetic = {name: rows[name] for name in rows if name in sets and name != ORACLE}
-    made = _of_other_images(patches, rows[REAL], list(tests), extractor, only, show, asked["seed"])
+    recoloured = {name: patches[name] for name in (TRAIN, *tests)}
+    made = _of_other_images(recoloured, more, rows[REAL], extractor, only, show, asked["seed"])
     if synthetic:
         replaced = rows[asked["reference"] or reference_of(synthetic)]
         if is_given(extractor):
@@ -305,8 +307,8 @@ def _compared(
 
 def _of_other_images(
     patches: Mapping[str, Cohort],
+    more: Mapping[str, Cohort],
     real: Embedded,
-    splits: Sequence[str],
     extractor: Encoder,
     only: Sequence[str],
     show: Show,
@@ -314,13 +316,12 @@ def _of_other_images(
 ) -> list[Arm]:
     """The arms of recoloured patches; why there are none where features are given.
 
-    patches: of training, of the test splits, and of every set that is added.
+    patches: of training and of the test splits; more: of the sets that are added.
     """
     if is_given(extractor):
         return arms_of_images(real, only)
     names = [name for name in STAIN if name in only or "stains" in only]
-    tests = {name: patches[name] for name in splits}
-    more = {name: part for name, part in patches.items() if name not in (TRAIN, *splits)}
+    tests = {name: part for name, part in patches.items() if name != TRAIN}
     with show.bars("staining") as (advance,):
         return stain_arms(patches[TRAIN], real, tests, extractor, seed, names, advance, more)
 
@@ -329,14 +330,18 @@ def _by_task(
     tasks: Sequence[Task],
     rows: Mapping[str, Embedded],
     parts: Mapping[str, Cohort],
+    sets: Mapping[str, Cohort],
     compare: Callable[..., dict[str, pd.DataFrame]],
 ) -> dict[str, pd.DataFrame]:
     """The tables of all tasks, one after another."""
     made = []
     for task in tasks:
         own = {name: found.take(task.rows(found.table)) for name, found in rows.items()}
-        patches = {name: part.select(task.rows(part.table)) for name, part in parts.items()}
-        made.append({name: table.assign(task=task.name) for name, table in compare(own, patches=patches).items()})
+        patches, more = (
+            {name: part.select(task.rows(part.table)) for name, part in given.items()} for given in (parts, sets)
+        )
+        tables = compare(own, patches=patches, more=more)
+        made.append({name: table.assign(task=task.name) for name, table in tables.items()})
     return {name: pd.concat([tables[name] for tables in made], ignore_index=True) for name in made[0]}
 
 
@@ -357,9 +362,6 @@ def _named(synthetic: Mapping[str, Given] | Given | None, named: Mapping[str, Gi
     given = {**(synthetic or {}), **named}
     if clash := TAKEN & set(given):
         raise MediError(f"the name {min(clash)!r} is taken; call that set something else")
-    for name, (first, by) in {name: parts_of(name) for name in given}.items():
-        if by:
-            raise MediError(f"the name {name!r} stands for {first!r} after {by}; call that set something else")
     return {name: with_class(name, cohort_of(part, name=name), show) for name, part in given.items()}
 
 

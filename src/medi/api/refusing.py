@@ -7,6 +7,7 @@ import numpy as np
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show
+from medi.core.set_names import FILTERED, GAP, ONLY, parts_of
 from medi.evaluation.classify.arms import Arm, check_arms, check_reference, reference_of
 from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.stained import STAIN
@@ -47,6 +48,16 @@ def refuse_names(sets: Collection[str], over: Sequence[str]) -> None:
     """A set that is called like a column of the combinations: in tables both would be one column."""
     if clash := set(sets) & set(over):
         raise MediError(f"the name {min(clash)!r} is that of a column; call that set something else")
+
+
+def refuse_made(sets: Collection[str]) -> None:
+    """Names of training sets that a comparison makes by itself: of stains, and of another set that is given."""
+    for name in sets:
+        by = parts_of(name)[1]
+        ending = next((end for end in (FILTERED, ONLY, GAP) if name.removesuffix(end) in set(sets) - {name}), "")
+        if name in STAIN or by or ending:
+            why = f"after {by} normalisation" if by else "made by the comparison itself"
+            raise MediError(f"the name {name!r} stands for patches {why}; call that set something else")
 
 
 def bare(cohort: Cohort) -> Embedded:

@@ -6,7 +6,7 @@ NORMALISATIONS = ("macenko", "reinhard")  # of stain: each is a set of real patc
 
 
 def normalised_name(name: str, by: str) -> str:
-    """The set whose patches are all stain-normalised, those that are added to the real ones and these alike.
+    """The set in which real and added patches are all stain-normalised.
 
     >>> normalised_name("medi", "macenko")
     'medi_macenko'

@@ -34,7 +34,7 @@ OTHER_ARMS = {
     "pure_noise": "pure noise",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
-    "medi_filtered": "MeDi, filtered",
+    "medi_filtered": "filtered MeDi",
 }
 HEADS = {
     "logistic": "logistic",
@@ -114,7 +114,7 @@ def arm_name(arm: str) -> str:
         return f"{arm_name(arm.removesuffix(GAP))}, gap corrected"
     added, by = parts_of(arm)
     if by:
-        return f"{arm_name(added)}, {arm_name(by)}"
+        return f"{arm_name(added)} after {arm_name(by)}"
     return (ARMS | OTHER_ARMS).get(arm, arm.replace("_", " "))
 
 

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from medi.core.choice import REAL, USUAL, best_of, chosen_of, is_worth_it, regret_of, row_of
+from medi.core.set_names import parts_of
 from medi.figures.names import arm_name, head_name, known, needs_generator
 
 WHERE = "on combinations and patients of training that were left out"
@@ -42,5 +43,7 @@ def _named(row: pd.Series) -> str:
     name = str(row["set"])
     where = "real images" if name == REAL else f"images after {arm_name(name)}"
     if needs_generator(name):
-        where = f"real images with those of {arm_name(name)} ({row['reason']})"
+        added, by = parts_of(name)
+        where = f"real images with those of {arm_name(added)}{f', both after {arm_name(by)}' if by else ''}"
+        where = f"{where} ({row['reason']})"
     return f"{where} under the head {head_name(str(row['head']))}"

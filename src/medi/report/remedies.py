@@ -37,21 +37,27 @@ def remedies(utility: pd.DataFrame) -> pd.DataFrame:
         beside = pick(utility, metric=[PRIMARY, CHANCE], scope="all", split=split)
         rows = rows.assign(**{split: rows["arm"].map(_by_arm(beside))})
     worst = _by_arm(pick(utility, metric="worst_five", scope="all", split=EVERY))
-    places = [_place(row) for _, row in rows.iterrows()]
+    generated = {row["arm"] for _, row in rows.iterrows() if is_generated(row)}
+    places = [_place(row, generated) for _, row in rows.iterrows()]
     rows = rows.assign(worst_five=rows["arm"].map(worst), place=places, needs=[(*NEEDS, "")[i] for i in places])
     rows = rows.sort_values(["place", "value"], ascending=[True, False], kind="stable").reset_index(drop=True)
     return rows[[*COLUMNS, *splits[2:]]]
 
 
-def _place(row: pd.Series) -> int:
-    """Where a training set stands: real only, baselines, those that see test images, generated, noise, oracle."""
+def _place(row: pd.Series, generated: set[str]) -> int:
+    """Where a training set stands: real only, baselines, those that see test images, generated, noise, oracle.
+
+    A normalised set without figures has no rows of its own to tell; it stands where the set does.
+    """
     if is_fixed(row["arm"]):
         return FIXED[parts_of(row["arm"])[0]]
-    return GENERATED if is_generated(row) else 2 if row.get("panel") == "transductive" else 1
+    if {row["arm"], parts_of(row["arm"])[0]} & generated:
+        return GENERATED
+    return 2 if row.get("panel") == "transductive" else 1
 
 
 def is_fixed(arm: str) -> bool:
-    """Whether a set is no remedy: real patches as they are, noise, chance, and the oracle's, normalised ones too."""
+    """Whether a set is no remedy: real patches as they are, noise, chance, and the oracle, also after normalisation."""
     return parts_of(arm)[0] in FIXED
 
 

@@ -31,7 +31,7 @@ from medi.evaluation.classify.arms import ALL, Arm, Material
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.noise import NOISE, noise_arm
 from medi.evaluation.classify.scoring import ORACLE
-from medi.evaluation.classify.stained import stain_arms
+from medi.evaluation.classify.stained import STAIN, stain_arms
 from medi.evaluation.control import Control, control
 from medi.evaluation.encoders import Encoder, learned
 from medi.evaluation.features import REAL, ROUND_TRIP, Embedded
@@ -153,7 +153,8 @@ def recommend_remedy(study: Study, path: Path) -> str:
     sets = study.embedded()
     real, tests = sets["train"], _tests(study, sets)
     added = added_patches(study) if study.settings.utility.with_models else {}
-    stained = stained_of(study, real, list(tests), study.encoder(), added)
+    added.pop(ORACLE, None)
+    stained = stained_of(study, real, list(tests), study.encoder(), added, NORMALISATIONS)
     heads = [name for name in study.settings.utility.recommend if name != ALL]
     made = _of_inner_models(study, sets, [arm for arm in stained if parts_of(arm.name)[1]])
     stained = [arm for arm in stained if arm.name in NORMALISATIONS]
@@ -271,16 +272,22 @@ def added_patches(study: Study) -> dict[str, Cohort]:
 
 
 def stained_of(
-    study: Study, real: Embedded, splits: Sequence[str], encoder: Encoder, more: Mapping[str, Cohort] = {}
+    study: Study,
+    real: Embedded,
+    splits: Sequence[str],
+    encoder: Encoder,
+    more: Mapping[str, Cohort] = {},
+    among: Sequence[str] = STAIN,
 ) -> list[Arm]:
     """The stain arms that the study asks for, in the features of an encoder; more: patches that are added."""
     s = study.settings
-    if not s.evaluation.stains:
+    names = [name for name in s.evaluation.stains if name in among]
+    if not names:
         return []
     sets = study.sets()
     masks = study.tests(sets["reference"].table)
     tests = {split: sets["reference"].select(masks[split]) for split in splits}
-    return stain_arms(sets["train"], real, tests, encoder, s.seed, s.evaluation.stains, more=more)
+    return stain_arms(sets["train"], real, tests, encoder, s.seed, names, more=more)
 
 
 def _like(pool: pd.DataFrame, wanted: pd.DataFrame, over: tuple[str, ...]) -> Bool[np.ndarray, " n"]:

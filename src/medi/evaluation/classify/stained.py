@@ -43,8 +43,8 @@ def stain_arms(
 
     Where training shows no stain, an arm has that as its reason. train: the patches of `real`, in its order; a test
     patch is normalised by itself alone. more: patches that are added to the real ones, generated ones or the oracle's;
-    each normalisation also makes a set of both, which `normalised_name` names. progress is told the patches that are
-    embedded.
+    each normalisation also makes a set of normalised real and added patches, which `normalised_name` names. progress is
+    told the patches that are embedded.
     """
     if len(train) != len(real):
         raise MediError(f"{len(train)} training patches for {len(real)} embeddings; embed the set again")

@@ -14,6 +14,7 @@ from medi.cohort.table import slide_units
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.seeds import generator
+from medi.core.set_names import parts_of
 from medi.core.threads import one_thread
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.heads.contract import Classifier
@@ -233,7 +234,8 @@ def _robustness(
     slides = slide_units(table)
     sizes = {"n_real": len(table), "n_slides": slides.nunique(), "n_patients": groups(table).nunique()}
     for arm in arms:
-        if arm.name == REAL or arm.tests is not None:
+        is_normalised_again = bool(parts_of(arm.name)[1])  # its tests are those of the normalisation alone
+        if arm.name == REAL or (arm.tests is not None and not is_normalised_again):
             moved = [tests[split].features if arm.tests is None else arm.tests[split] for split in tests]
             whole = Embedded(np.concatenate(moved), table)
             index = robustness_index(whole.features, table, over, seed)
