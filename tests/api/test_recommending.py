@@ -48,3 +48,13 @@ def test_where_nothing_could_be_judged_the_reason_is_the_sentence() -> None:
     none = judged().table.assign(value=np.nan, gain_low=np.nan, reason="one class")
     found = Recommendation(Judged(none), ("class",), "colour-texture", 100)
     assert found.title == "No remedy could be judged: one class."
+
+
+def test_real_and_generated_images_of_a_remedy_are_told_to_be_normalised_alike() -> None:
+    table = judged().table.assign(reason="judged with models of 4 inner hold-outs")
+    table.loc[0, "set"] = "medi_filtered_macenko"
+    found = Recommendation(Judged(table), ("class", "site"), "colour-texture", 100)
+    assert found.title.startswith(
+        "Recommended: real images with those of filtered MeDi, both after Macenko normalisation (judged with models of "
+        "4 inner hold-outs) under the head two-way."
+    )
