@@ -26,7 +26,7 @@ from medi.api.given import (
     notes_on,
 )
 from medi.api.given import embed_sets as embed_sets
-from medi.api.refusing import bare, refuse_made, refuse_names, refuse_sets, refuse_unknown, with_class
+from medi.api.refusing import bare, refuse_names, refuse_sets, refuse_unknown, with_class
 from medi.api.results import Fidelity, Mask, Utility
 from medi.cohort.rule import Combination
 from medi.cohort.table import Cohort
@@ -192,7 +192,6 @@ def utility(
     show = progress or Silent()
     cohort = with_class(REAL, cohort_of(real, features), show)
     sets = {name: added(name, part) for name, part in _named(synthetic, named, show).items()}
-    refuse_made(sets)
     columns, train = columns_of(cohort, over), cohort.where(split=TRAIN)
     extractor, tests = encoder_of(encoder, {REAL: cohort, **sets}), tested_parts(cohort, columns)
     names, crossed = ([given] if isinstance(given, str) else given for given in (arms, heads))
@@ -204,8 +203,7 @@ def utility(
     asked |= {"seed": seed, "seeds": range(seed, seed + seeds), "attributes": attributes, "reference": reference}
     compare = partial(_compared, extractor=extractor, show=show, **asked)
     tables = _by_task(tasks, rows, {TRAIN: train, **tests}, sets, compare)
-    told = notes_on(extractor, {REAL: cohort, **sets})
-    return Utility(tables, columns, extractor.label, head, len(train), told)
+    return Utility(tables, columns, extractor.label, head, len(train), notes_on(extractor, {REAL: cohort, **sets}))
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,9 @@ def refuse_sets(
     over: Sequence[str],
     attributes: Sequence[str],
 ) -> None:
-    """Lacking columns, and patients or patches that train and test, before a patch is embedded (P5)."""
+    """Names that are taken, lacking columns, patients or patches that train and test: before a patch is embedded (P5)."""
     refuse_names(sets, over)
+    refuse_made(sets)
     arms = [Arm(name, bare(part)) for name, part in {REAL: train, **sets}.items()]
     check(arms, {name: bare(part) for name, part in tests.items()}, over, attributes)
 
