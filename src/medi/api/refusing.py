@@ -38,7 +38,7 @@ def refuse_sets(
     over: Sequence[str],
     attributes: Sequence[str],
 ) -> None:
-    """Names that are taken, lacking columns, patients or patches that train and test: before a patch is embedded (P5)."""
+    """Names, lacking columns, and patients or patches that train and test, before a patch is embedded (P5)."""
     refuse_names(sets, over)
     refuse_made(sets)
     arms = [Arm(name, bare(part)) for name, part in {REAL: train, **sets}.items()]
