@@ -126,8 +126,8 @@ def again(study: Study, names: tuple[str, ...], quick: bool) -> pd.DataFrame:
 def of_runs(tables: Sequence[pd.DataFrame]) -> dict[str, dict[str, Any]]:
     """Mean recalls and differences of one run, or their means over several, beside which the runs' own stand.
 
-    Of a mean over runs the spread is the mean of the runs' intervals: that is not too narrow, however much the runs
-    share, as those of AMi-Br share their test slides.
+    Of a mean over runs the spread is the mean of the runs' intervals: that is not too narrow, however many test slides
+    the runs share.
     """
     rows = pd.concat(tables, ignore_index=True)
     told = pd.Series([pair in TOLD for pair in zip(rows["arm"], rows["against"])])
