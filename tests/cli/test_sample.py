@@ -90,6 +90,8 @@ def test_a_classifier_is_trained_and_guides(verb: Medi) -> None:
     fine(verb("sample", "m", "plan.csv", "--out", "d", *guided))
     assert set(Cohort.load(Path("d")).table["guidance"]) == {"classifier=2"}, "as the help says"
     assert "[default: (2)]" in fine(verb("sample", "-h"))
+    fine(verb("sample", "m", "plan.csv", "--out", "b", *guided, "--classifier-weight", "0", "--candidates", 2))
+    assert set(Cohort.load(Path("b")).table["guidance"]) == {"best of 2 candidates"}
     refused(verb("sample", "m", "plan.csv", "--out", "t", *QUICK, "--classifier", "plan.csv"), "plan.csv")
     refused(verb("sample", "m", "plan.csv", "--out", "t", *QUICK, "--classifier", "judge"), "would change nothing")
 
@@ -105,7 +107,8 @@ def test_a_classifier_is_trained_and_guides(verb: Medi) -> None:
         (["--shard", "2/2"], "shard 2/2: shards are counted from 0/2 to 1/2"),
         (["--sigma-min", "50"], "0 < sigma_min < sigma_max"),
         (["--shard", "1/0"], "shard 1/0"),
-        (["--classifier-weight", "3"], "needs both a classifier and a weight"),
+        (["--classifier-weight", "3"], "need a classifier"),
+        (["--candidates", "2"], "need a classifier"),
         (["--autoguidance-weight", "3"], "needs both a worse model and a weight"),
         (["--guidance", "class=nan"], "the weights of guidance are finite numbers, not class=nan"),
         (["--solver", "euler"], "solver 'euler' is unknown; known: dpm_solver_2m"),

@@ -317,6 +317,12 @@ def test_a_classifier_guides(model: Path, judge: Path, cohort: Cohort, whole: Co
     assert found.table["guidance"].unique().tolist() == ["classifier=50"]
     alone = generate(model, cohort.table[4:5], tmp_path / "alone", 1, settings, classifier=judge)
     assert (alone.images[:] == found.images[4:5]).all()
+    best = replace(SETTINGS, guidance=Guidance(candidates=3))
+    chosen = generate(model, cohort.table, tmp_path / "chosen", 1, best, classifier=judge)
+    assert (chosen.images[:] != whole.images[:]).any() and (chosen.images[:] == whole.images[:]).all((1, 2, 3)).any()
+    alone = generate(model, cohort.table[4:5], tmp_path / "chosen alone", 1, best, classifier=judge)
+    assert (alone.images[:] == chosen.images[4:5]).all()
+    assert chosen.table["guidance"].unique().tolist() == ["best of 3 candidates"]
     other = train_classifier(cohort, tmp_path / "other", ClassifierSettings(16, 8, (8,)), seed=1)
     with pytest.raises(MediError, match="guided: holds images of another classifier"):
         generate(model, cohort.table, tmp_path / "guided", 1, settings, classifier=other)

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from medi.cohort.table import Cohort
+from medi.core import seeds
 from medi.core.errors import MediError
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import condition
@@ -90,13 +92,17 @@ def test_text_says_what_was_done() -> None:
 
 
 class Known:
-    """A classifier whose slope is known: 1 for the class a, 2 for b, none where no class is asked for."""
+    """A classifier whose slope is known: 1 for the class a, 2 for b; it knows no other class."""
 
     def labels(self, rows: pd.DataFrame) -> torch.Tensor:
         return torch.tensor([{"a": 1, "b": 2}.get(name, -1) for name in rows["class"]])
 
     def slope(self, x: torch.Tensor, sigma: float, labels: torch.Tensor) -> torch.Tensor:
         return labels.clamp(min=0).float()[:, None, None, None].expand_as(x)
+
+    def sureness(self, images: torch.Tensor, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of bright images of the class a, dark ones of b."""
+        return images.mean((1, 2, 3)) * torch.tensor([0.0, 1.0, -1.0, 0.0])[labels]
 
 
 def test_a_classifier_adds_its_slope(denoiser: Denoiser, cohort: Cohort) -> None:
@@ -113,14 +119,39 @@ def test_a_classifier_adds_its_slope(denoiser: Denoiser, cohort: Cohort) -> None
 
 
 def test_a_classifier_and_its_weight_go_together(schema) -> None:
-    with pytest.raises(MediError, match="needs both a classifier and a weight"):
-        Guidance(classifier=2.0).check(schema, 0.0, has_worse=False)
-    with pytest.raises(MediError, match="needs both a classifier and a weight"):
+    for lacking in (Guidance(classifier=2.0), Guidance(candidates=2)):
+        with pytest.raises(MediError, match="choice among candidates, need a classifier"):
+            lacking.check(schema, 0.0, has_worse=False)
+        lacking.check(schema, 0.0, has_worse=False, has_classifier=True)
+    with pytest.raises(MediError, match="needs a weight above 0, or candidates"):
         Guidance().check(schema, 0.0, has_worse=False, has_classifier=True)
+    with pytest.raises(MediError, match="1 or more candidates, not 0"):
+        Guidance(candidates=0)
     with pytest.raises(MediError, match="finite numbers, not classifier=nan"):
         Guidance(classifier=float("nan"))
     with pytest.raises(MediError, match="0 or more, not -1"):
         Guidance(classifier=-1.0)
+
+
+def test_of_the_candidates_the_surest_is_kept(denoiser: Denoiser, cohort: Cohort) -> None:
+    """The first is the image without candidates, the others begin with other noise. Where the classifier does not know
+    the class, the first stays."""
+    rows = cohort.table.head(6).assign(**{"class": ["a", "b", "a", "b", "a", "b"]})
+    settings = SamplerSettings(steps=3, batch=4)
+    each = [seeds.integer("candidate", 7, number) for number in (1, 2)]
+    alone = np.stack([sample_images(denoiser, rows, seed, settings) for seed in (7, *each)])
+    means = alone.mean((2, 3, 4))
+    bright = (rows["class"] == "a").to_numpy()
+    expected = alone[np.where(bright, means.argmax(0), means.argmin(0)), np.arange(6)]
+    chosen = replace(settings, guidance=Guidance(candidates=3))
+    found = sample_images(denoiser, rows, 7, chosen, classifier=Known())
+    np.testing.assert_array_equal(found, expected)
+    assert (found != alone[0]).any((1, 2, 3)).sum() >= 2, "the choice matters"
+    unknown = rows.assign(**{"class": "c"})
+    plain = sample_images(denoiser, unknown, 7, settings)
+    np.testing.assert_array_equal(sample_images(denoiser, unknown, 7, chosen, classifier=Known()), plain)
+    assert chosen.evaluations == 3 * settings.evaluations
+    assert str(replace(chosen.guidance, classifier=1.0)) == "classifier=1, best of 3 candidates"
 
 
 def test_guidance_in_python_is_weights_and_other_fields() -> None:

@@ -13,6 +13,7 @@ import torch
 from medi.cohort.pixels import Pixels
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort
+from medi.cohort.turns import turned
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.stopping import Stopped
@@ -73,6 +74,10 @@ def test_the_class_is_learned_where_the_colour_gives_it_away(confounded: Cohort,
         judge = load_classifier(train_classifier(confounded, tmp_path / f"{settings.colour}", settings, seed=0))
         assert share_right(judge, confounded, 0.1) > 0.9
         found[settings.colour] = share_right(judge, swapped, 0.1)
+    x, shown = PixelSpace().encode(confounded.images[:]), judge.labels(confounded.table)
+    with torch.inference_mode():
+        surer = judge.sureness(x, torch.randn_like(x), shown) > judge.sureness(x, torch.randn_like(x), 1 - shown)
+    assert surer.float().mean() > 0.9, "it is surer of the class that an image shows"
     assert found[0.3] > 0.9
     assert found[0.0] < 0.5
 
@@ -97,6 +102,23 @@ def test_the_slope_is_that_of_the_likelihood(trained: Path, confounded: Cohort) 
     judge.network.float()
     assert judge.range == pytest.approx((0.0337, 2.974), abs=1e-3)
     assert not judge.slope(x, 5.0, labels).any(), "it was hardly shown such noise"
+
+
+def test_sureness_is_the_likelihood_over_all_views(trained: Path, confounded: Cohort) -> None:
+    """The same whichever way an image lies; 0 where no class is asked for."""
+    judge = load_classifier(trained)
+    x = PixelSpace().encode(confounded.images[:])
+    shown, noise = judge.labels(confounded.table), torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = judge.sureness(x, noise, shown)
+        lying = judge.sureness(x.rot90(1, (2, 3)), noise.rot90(1, (2, 3)), shown)
+        views = np.stack([turned((x + judge.range[0] * noise).movedim(1, -1).numpy(), turn) for turn in range(8)])
+        level = torch.full((len(x),), judge.range[0])
+        each = [judge.network(torch.from_numpy(v.copy()).movedim(-1, 1), level).log_softmax(dim=1) for v in views]
+    expected = torch.stack(each).mean(dim=0).gather(1, shown[:, None])[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, lying, rtol=1e-4, atol=1e-5)
+    assert not judge.sureness(x, noise, torch.full_like(shown, -1)).any()
 
 
 def test_a_map_of_densities_is_one() -> None:

@@ -212,7 +212,7 @@ class InnerModels:
     @property
     def _guide(self) -> list[ClassifierSettings]:
         """How the classifier that guides is trained, where one does."""
-        return [self.classifier] if self.sampling.guidance.classifier else []
+        return [self.classifier] if self.sampling.guidance.needs_classifier else []
 
     def _guide_of(self, part: Cohort, seed: int, show: Show) -> Path | None:
         """The classifier of these training patches, where one guides; all kinds of models share it."""

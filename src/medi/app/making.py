@@ -20,14 +20,14 @@ from medi.core.types import Images
 from medi.models.checkpoint import check_scale
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
-from medi.sampling.guidance import ClassSlope, Guidance
+from medi.sampling.guidance import Judge, Guidance
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.sampling.transfer import Bridge, TransferSettings
 from medi.training.adaptation.adapt import adapt
 from medi.training.adaptation.learning import AdaptSettings
 
 BATCH = 16  # images of a request
-Guides = tuple[Denoiser | None, ClassSlope | None]  # the model of autoguidance, and the classifier
+Guides = tuple[Denoiser | None, Judge | None]  # the model of autoguidance, and the classifier
 AT_ONCE = 4  # of them in a batch: the first ones are there after a quarter of the time
 FRAMES = 9  # stops of the slider between two levels
 STOPS = 12  # levels at which a patch is shown, at most
@@ -95,12 +95,12 @@ def _settings(bench: Workbench, wish: Wish) -> tuple[SamplerSettings, Guides]:
     run = bench.settings.sampling
     worse = bench.model(wish.model).early if run.guidance.autoguidance else None
     weights = {name: weight for name, weight in wish.guidance.items() if weight}
-    judge = bench.classifier if run.guidance.classifier else None
+    judge = bench.classifier if run.guidance.needs_classifier else None
     guidance = Guidance(
         weights,
         run.guidance.autoguidance if worse is not None else 0.0,
         run.guidance.interval,
-        run.guidance.classifier if judge is not None else 0.0,
+        *((run.guidance.classifier, run.guidance.candidates) if judge is not None else (0.0, 1)),
     )
     eta = run.eta if wish.solver == run.solver else 0.0
     chosen = replace(

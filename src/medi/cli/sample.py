@@ -61,6 +61,10 @@ ClassifierWeight = Annotated[
     float | None,
     typer.Option(help="How far, with --classifier.", show_default=f"{CLASSIFIER_WEIGHT:g}", rich_help_panel=GUIDE),
 ]
+Candidates = Annotated[
+    int,
+    typer.Option(min=1, help="Images made for each row; --classifier keeps the best.", rich_help_panel=GUIDE),
+]
 GuidanceInterval = Annotated[
     str | None, typer.Option(metavar=RANGE, help="Guide between these sigmas only.", rich_help_panel=GUIDE)
 ]
@@ -87,6 +91,7 @@ def sample(
     autoguidance_weight: AutoguidanceWeight = None,
     classifier: ClassifierFile = None,
     classifier_weight: ClassifierWeight = None,
+    candidates: Candidates = 1,
     guidance_interval: GuidanceInterval = None,
     shard: Shard = "0/1",
     batch: Batch = 128,
@@ -111,7 +116,7 @@ def sample(
 
     away = _weight(autoguidance, autoguidance_weight, AUTOGUIDANCE_WEIGHT)
     towards = _weight(classifier, classifier_weight, CLASSIFIER_WEIGHT)
-    asked = _guidance(guidance or [], guidance_interval, away, towards)
+    asked = _guidance(guidance or [], guidance_interval, away, towards, candidates)
     within = None if eta_interval is None else interval(eta_interval, "--eta-interval")
     kind: Any = precision  # SamplerSettings refuses what is unknown
     settings = SamplerSettings(steps, sigma_min, sigma_max, batch, solver, schedule, asked, kind, compile, eta, within)
@@ -133,12 +138,14 @@ def _weight(guide: Path | None, asked: float | None, usual: float) -> float:
     return asked if asked is not None else 0.0 if guide is None else usual
 
 
-def _guidance(given: list[str], within: str | None, autoguidance: float, classifier: float) -> "Guidance":
+def _guidance(
+    given: list[str], within: str | None, autoguidance: float, classifier: float, candidates: int
+) -> "Guidance":
     from medi.sampling.guidance import Guidance
 
     weights = named_numbers(given, "--guidance", "class=1.5")
     inside = None if within is None else interval(within, "--guidance-interval")
-    return Guidance(weights, autoguidance, inside, classifier)
+    return Guidance(weights, autoguidance, inside, classifier, candidates)
 
 
 def register(app: typer.Typer) -> None:

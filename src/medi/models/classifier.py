@@ -115,6 +115,18 @@ class NoisyClassifier:
             (found,) = torch.autograd.grad(chosen.sum(), noisy)
         return found
 
+    def sureness(self, images: Noisy, noise: Noisy, labels: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """ln p(label | image), the mean over the eight turns and mirror images; 0 where the label is -1.
+
+        images: without noise; they are shown under this noise at the lowest level that the classifier knows.
+        """
+        sigma, known = torch.full((len(images),), self.range[0], device=images.device), labels.to(images.device)
+        with no_autocast(images.device.type):
+            noisy = images.float().clamp(-1, 1) + self.range[0] * noise
+            views = [torch.rot90(view, turn, (2, 3)) for view in (noisy, noisy.flip(3)) for turn in range(4)]
+            likely = torch.stack([self.network(view, sigma).log_softmax(dim=1) for view in views]).mean(dim=0)
+        return likely.gather(1, known.clamp(min=0)[:, None])[:, 0] * (known >= 0)
+
 
 def load_classifier(path: str | Path) -> NoisyClassifier:
     """The classifier in a file of `training.classifier`, or in the folder of one; MediError where there is none."""

@@ -275,6 +275,7 @@ def _in_words_of_today(made_by: Mapping[str, Any]) -> Mapping[str, Any]:
         guidance["autoguidance"] = guidance.pop("weak")
     if guidance:
         guidance.setdefault("classifier", 0.0)
+        guidance.setdefault("candidates", 1)
     return found
 
 

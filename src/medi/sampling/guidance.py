@@ -6,6 +6,9 @@ D = D_full + sum_k w_k (D_full - D_without_k) + w_auto (D_full - D_worse): class
 
 Classifier guidance (Dhariwal & Nichol, NeurIPS 2021, section 4.1) adds w sigma^2 grad ln p(class | x, sigma): the
 score of x is (D - x) / sigma^2, and that of the class comes on top of it, w times.
+
+Candidates: of several images for the same row the classifier keeps the one whose class it is surest of (Razavi et al.,
+NeurIPS 2019, section 3.4: "classifier based rejection sampling").
 """
 
 import math
@@ -30,7 +33,7 @@ Interval = tuple[float, float] | None  # lowest and highest sigma; None is all
 
 
 @runtime_checkable
-class ClassSlope(Protocol):
+class Judge(Protocol):
     """A classifier of noisy images, as guidance sees it (`medi.models.classifier.NoisyClassifier`)."""
 
     def labels(self, rows: pd.DataFrame) -> Int64[Tensor, " n"]:
@@ -39,6 +42,12 @@ class ClassSlope(Protocol):
 
     def slope(self, x: Float[Tensor, "n c h w"], sigma: float, labels: Int64[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
         """The gradient of ln p(label | x, sigma) to x, 0 for -1."""
+        ...
+
+    def sureness(
+        self, images: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], labels: Int64[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """ln p(label | image), of finished images that are shown under so much noise as the classifier knows."""
         ...
 
 
@@ -60,13 +69,18 @@ def as_words(interval: Interval) -> str:
 class Guidance:
     """Weights per condition, and those of autoguidance and of a classifier; 0 is none (what others call 1 + w is 1).
 
-    Outside `interval` (lowest and highest sigma) nothing is guided and nothing is paid for it.
+    Outside `interval` (lowest and highest sigma) nothing is guided and nothing is paid for it. candidates: images that
+    are made for each row, of which the classifier keeps the one whose class it is surest of; each costs a whole image.
+
+    >>> str(Guidance(classifier=1, candidates=2))
+    'classifier=1, best of 2 candidates'
     """
 
     weights: dict[str, float] = field(default_factory=dict)
     autoguidance: float = 0.0
     interval: Interval = None
     classifier: float = 0.0
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         check_interval(self.interval, "a guidance interval")
@@ -74,12 +88,20 @@ class Guidance:
             raise MediError(f"the weights of guidance are finite numbers, not {self}")
         if self.classifier < 0:
             raise MediError(f"the weight of the classifier is 0 or more, not {self.classifier:g}")
+        if self.candidates < 1:
+            raise MediError(f"of each image there are 1 or more candidates, not {self.candidates}")
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether a classifier guides, chooses, or both."""
+        return bool(self.classifier) or self.candidates > 1
 
     def __str__(self) -> str:
         parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
         parts += [f"autoguidance={self.autoguidance:g}"] if self.autoguidance else []
         parts += [f"classifier={self.classifier:g}"] if self.classifier else []
-        return ", ".join(parts) + as_words(self.interval) if parts else ""
+        guided = [", ".join(parts) + as_words(self.interval)] if parts else []
+        return ", ".join(guided + [f"best of {self.candidates} candidates"] * (self.candidates > 1))
 
     def check(self, schema: Schema, dropout: Dropout, has_worse: bool, has_classifier: bool = False) -> None:
         """Refuse what a model of this schema, trained with this conditioning dropout, cannot do; `has_worse` says
@@ -93,8 +115,10 @@ class Guidance:
                 )
         if bool(self.autoguidance) != has_worse:
             raise MediError("autoguidance needs both a worse model and a weight")
-        if bool(self.classifier) != has_classifier:
-            raise MediError("guidance by a classifier needs both a classifier and a weight")
+        if self.needs_classifier and not has_classifier:
+            raise MediError("guidance by a classifier, and the choice among candidates, need a classifier")
+        if has_classifier and not self.needs_classifier:
+            raise MediError("the classifier needs a weight above 0, or candidates to choose from")
 
 
 def guided(
@@ -102,7 +126,7 @@ def guided(
     rows: pd.DataFrame,
     guidance: Guidance,
     worse: Denoiser | None = None,
-    classifier: ClassSlope | None = None,
+    classifier: Judge | None = None,
 ) -> Denoise:
     """D for these rows. Without guidance it is one evaluation of the network, else one more for each weight."""
     full = bare(denoiser, condition(denoiser, rows))
@@ -141,7 +165,7 @@ def extrapolated(full: Denoise, others: Sequence[tuple[float, Denoise]], interva
 
 
 def classified(
-    plain: Denoise, classifier: ClassSlope, labels: Int64[Tensor, " n"], weight: float, interval: Interval = None
+    plain: Denoise, classifier: Judge, labels: Int64[Tensor, " n"], weight: float, interval: Interval = None
 ) -> Denoise:
     """D + weight sigma^2 grad ln p(label | x, sigma) where sigma lies in the interval, D alone elsewhere."""
 

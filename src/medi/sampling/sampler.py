@@ -16,9 +16,9 @@ from medi.core.devices import Precision, compile_failed, in_bf16
 from medi.core.errors import MediError
 from medi.core.settings import validated
 from medi.models.denoiser import Denoiser
-from medi.sampling.guidance import ClassSlope, Guidance, Interval, as_words, check_interval, guided, inside
+from medi.sampling.guidance import Judge, Guidance, Interval, as_words, check_interval, guided, inside
 from medi.sampling.schedules import SCHEDULES
-from medi.sampling.solvers import SOLVERS, Fresh, check_bounds, dpm_solver_2m
+from medi.sampling.solvers import SOLVERS, Denoise, Fresh, check_bounds, dpm_solver_2m
 
 
 @validated
@@ -70,10 +70,12 @@ class SamplerSettings:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of a denoiser that an image takes, those of guidance counted; a classifier's are not."""
+        """Evaluations of a denoiser that an image takes, those of guidance and of all its candidates counted; a
+        classifier's are not."""
         asked = self._asked()
         others = sum(map(bool, (*self.guidance.weights.values(), self.guidance.autoguidance)))
-        return len(asked) + others * sum(inside(sigma, self.guidance.interval) for sigma in asked)
+        each = len(asked) + others * sum(inside(sigma, self.guidance.interval) for sigma in asked)
+        return each * self.guidance.candidates
 
     def check_classifier(self, known: tuple[float, float]) -> None:
         """Refuse guidance by a classifier that knows these noise levels alone, where no evaluation lies at one."""
@@ -121,13 +123,13 @@ def sample_images(
     seed: int,
     settings: SamplerSettings,
     worse: Denoiser | None = None,
-    classifier: ClassSlope | None = None,
+    classifier: Judge | None = None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     """One image per row of a table with `noise_id` and the columns of the model's schema.
 
     Entries are levels, numbers, missing values, or mixes of levels (`medi.models.level_mix`). Each batch is padded to
     its full size, so that an image does not depend on how many stand beside it (P3). worse: the model that autoguidance
-    draws away from.
+    draws away from. classifier: the one that guides, or chooses among candidates, each of which begins with other noise.
     """
     check_bounds(settings.solver, denoiser.space.is_bounded)
     parts = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
@@ -143,26 +145,39 @@ def _sample_batch(
     seed: int,
     settings: SamplerSettings,
     worse: Denoiser | None,
-    classifier: ClassSlope | None,
+    classifier: Judge | None,
 ) -> UInt8[np.ndarray, "n h w 3"]:
     padded = rows.iloc[np.arange(settings.batch) % len(rows)]
-    drawn, solve = partial(_drawn, denoiser, padded), SOLVERS[settings.solver]
+    for model in filter(None, (denoiser, worse) if settings.compile else ()):
+        model.compile_once()
+    denoise = guided(denoiser, padded, settings.guidance, worse, classifier)
+    candidates = settings.guidance.candidates
+    others = [seeds.integer("candidate", seed, number) for number in range(1, candidates)]
+    made = [_solved(denoiser, padded, one, settings, denoise) for one in (seed, *others)]
+    images = made[0]
+    if candidates > 1 and classifier is not None:
+        noise, labels = _drawn(denoiser, padded, seeds.integer("sureness", seed)), classifier.labels(padded)
+        best = torch.stack([classifier.sureness(each, noise, labels) for each in made]).argmax(dim=0)
+        images = torch.stack(made)[best, torch.arange(len(best), device=best.device)]
+    return denoiser.space.decode(images[: len(rows)])
+
+
+def _solved(
+    denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, denoise: Denoise
+) -> Float[Tensor, "n c h w"]:
+    """The images that the solver makes of the noise of this seed."""
+    drawn, solve, sigmas = partial(_drawn, denoiser, rows), SOLVERS[settings.solver], settings.sigmas()
     if settings.eta:
         fresh = Fresh(settings.etas(), lambda step: drawn(seeds.integer("eta", seed, step)))
         solve = partial(dpm_solver_2m, fresh=fresh)
-    for model in filter(None, (denoiser, worse) if settings.compile else ()):
-        model.compile_once()
-    noise, sigmas = drawn(seed), settings.sigmas()
-    denoise = guided(denoiser, padded, settings.guidance, worse, classifier)
     exact = settings.precision == "auto" and denoiser.settings.parameterisation == "ddpm"
     with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=not exact and in_bf16(settings.precision)):
         try:
-            images = solve(denoise, noise * float(sigmas[0]), sigmas)
+            return solve(denoise, drawn(seed) * float(sigmas[0]), sigmas)
         except RuntimeError as error:
             if settings.compile and "memory" not in str(error):
                 raise compile_failed(error) from error
             raise
-    return denoiser.space.decode(images[: len(rows)])
 
 
 def _drawn(denoiser: Denoiser, rows: pd.DataFrame, seed: int) -> Float[Tensor, "n c h w"]:

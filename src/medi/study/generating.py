@@ -77,7 +77,7 @@ def sample_model(folder: Path, model: str, advance: Advance, shard: Shard = WHOL
     study = reopen(folder)
     s, checkpoint = study.settings, study.checkpoint(model)
     worse = checkpoint.with_name(EARLY) if s.sampling.guidance.autoguidance else None
-    guide = folder / CLASSIFIER if s.sampling.guidance.classifier else None
+    guide = folder / CLASSIFIER if s.sampling.guidance.needs_classifier else None
     plan, out = folder / "plan", folder / "samples" / model
     sample = partial(sample_part, worse=worse, shard=shard, workers=1, advance=advance, classifier=guide)
     sample(checkpoint, plan, out, s.sampling, s.seed, certificate=study.certificate())

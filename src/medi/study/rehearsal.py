@@ -83,7 +83,7 @@ def _training(s: StudySettings, split: Cohort) -> Iterator[str]:
 
 def _guide(s: StudySettings, split: Cohort) -> Iterator[str]:
     """How long the classifier that guides takes, where there is one."""
-    if s.sampling.guidance.classifier:
+    if s.sampling.guidance.needs_classifier:
         seconds = seconds_of(s.classifier, split.schema, s.cohort.size, UPDATES)
         yield f"classifier: {s.classifier.images:,} images train it: about {duration(seconds)} on this machine"
 

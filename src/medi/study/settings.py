@@ -149,7 +149,7 @@ class StudySettings(_Section):
     modules, or Python files beside the study file, that register readers, encoders, networks, solvers, arms, heads or
     metrics (`medi.register`); other keys then name these. A file may also name its `base`, another study that it
     changes: see `read_study`. classifier: how the one is trained that guides both models, where
-    `sampling.guidance.classifier` gives it a weight.
+    `sampling.guidance` gives it a weight or candidates to choose from.
     """
 
     title: str = "MeDi on the phantom cohort"

@@ -95,7 +95,7 @@ def road(s: StudySettings) -> list[Stage[Study]]:
     """The stages of a study in their order, without those that its settings do not ask for."""
     asked = {"references": bool(source_of(s).drawn), TRANSLATED: s.evaluation.translated}
     asked |= dict.fromkeys((STYLE_MODEL, STYLE), s.evaluation.style)
-    asked[CLASSIFIER] = bool(s.sampling.guidance.classifier)
+    asked[CLASSIFIER] = s.sampling.guidance.needs_classifier
     asked[ROUND_TRIP] = bool(s.training.autoencoder)
     asked[table("by_encoder")] = len(s.evaluation.encoders) > 1
     asked[table("recommend")] = s.utility.recommend not in ((), (NONE,))
@@ -190,7 +190,7 @@ def _generating(s: StudySettings) -> list[Stage[Study]]:
         Stage(
             "samples",
             generating.sample_models,
-            ("plan", "models", *([CLASSIFIER] if s.sampling.guidance.classifier else [])),
+            ("plan", "models", *([CLASSIFIER] if s.sampling.guidance.needs_classifier else [])),
             [s.sampling, s.seed],
             discard=discard_parts,
             ahead=Ahead(generating.sample_model, MODELS),
@@ -247,7 +247,7 @@ def check(s: StudySettings) -> None:
     source_of(s).check()
     network_of(s.network, s.training)  # opens the autoencoder
     check_bounds(s.sampling.solver, not s.training.autoencoder)
-    if s.sampling.guidance.classifier:
+    if s.sampling.guidance.needs_classifier:
         _check_classifier(s)
     for name in s.evaluation.encoders:
         if name != learned.NAME:
@@ -260,7 +260,10 @@ def check(s: StudySettings) -> None:
 
 def _check_classifier(s: StudySettings) -> None:
     if s.training.autoencoder:
-        raise MediError("sampling.guidance.classifier guides models of pixels, not of latents: leave out one of both")
+        raise MediError(
+            "sampling.guidance: a classifier guides models of pixels and chooses among their candidates, not models of "
+            "latents: leave out classifier and candidates, or the autoencoder"
+        )
     s.classifier.check_size(s.cohort.size)
     s.sampling.check_classifier(known_levels(s.classifier.noise_mean, s.classifier.noise_std))
 
