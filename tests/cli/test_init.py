@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from command_line import Medi, fine, refused
+from medi.sampling.guidance import Guidance
 from medi.study.settings import read_study
 from shared_data import SHARED, real
 
@@ -71,6 +72,7 @@ def test_patches_of_64_px_and_unknown_patients(medi: Medi) -> None:
     assert "WARNING: no column is the patient or the slide" in text
     study = read_study(Path("study.yaml"))
     assert (study.preset, study.cohort.size, study.sampling.sigma_max) == ("laptop64", 64, 80)
+    assert study.sampling.guidance == Guidance(classifier=2, candidates=2)
     refused(medi("init", "own", "--yes"), "study.yaml: is there already", "--out")
 
 

@@ -21,6 +21,7 @@ from medi.core.devices import no_autocast
 from medi.core.errors import MediError
 from medi.models.checkpoint import load_tensors, model_hash
 from medi.models.noise import SIGMA_DATA
+from medi.models.unet import Norm
 
 CLASSIFIER = "classifier"  # entry of a file's header that says what the network is
 CLASSIFIER_FILE = "classifier.safetensors"  # in its folder
@@ -39,7 +40,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, out: int, width: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(GROUPS, channels), nn.GroupNorm(GROUPS, out)
+        self.norm1, self.norm2 = Norm(channels, GROUPS), Norm(out, GROUPS)
         self.conv1, self.conv2 = nn.Conv2d(channels, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
         self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
         self.level = nn.Linear(width, 2 * out)
@@ -64,7 +65,7 @@ class Classifier(nn.Module):
         self.level = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, width))
         self.first = nn.Conv2d(3, channels[0], 3, padding=1)
         self.blocks = nn.ModuleList(Block(a, b, width) for a, b in zip((channels[0], *channels), channels))
-        self.norm, self.halvings = nn.GroupNorm(GROUPS, channels[-1]), halvings(channels)
+        self.norm, self.halvings = Norm(channels[-1], GROUPS), halvings(channels)
         self.last = nn.Sequential(nn.Linear(2 * channels[-1], 128), nn.SiLU(), nn.Linear(128, classes))
 
     def forward(self, x: Noisy, sigma: Float[Tensor, " n"]) -> Float[Tensor, "n k"]:
@@ -116,14 +117,14 @@ class NoisyClassifier:
         return found
 
     def sureness(self, images: Noisy, noise: Noisy, labels: Int64[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """ln p(label | image), the mean over the eight turns and mirror images; 0 where the label is -1.
+        """ln p(label | image), the mean over the four quarter turns; 0 where the label is -1.
 
         images: without noise; they are shown under this noise at the lowest level that the classifier knows.
         """
         sigma, known = torch.full((len(images),), self.range[0], device=images.device), labels.to(images.device)
         with no_autocast(images.device.type):
             noisy = images.float().clamp(-1, 1) + self.range[0] * noise
-            views = [torch.rot90(view, turn, (2, 3)) for view in (noisy, noisy.flip(3)) for turn in range(4)]
+            views = [torch.rot90(noisy, turn, (2, 3)) for turn in range(4)]
             likely = torch.stack([self.network(view, sigma).log_softmax(dim=1) for view in views]).mean(dim=0)
         return likely.gather(1, known.clamp(min=0)[:, None])[:, 0] * (known >= 0)
 

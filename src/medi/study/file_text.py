@@ -29,6 +29,14 @@ ROLES = {
     "slide": "resampled as one unit; stands for the patient where that is not known",
 }
 Line = tuple[str, str]  # an entry and its comment
+BEST_OF_TWO = "a classifier draws each image towards its class and keeps the better of two"
+GUIDED: dict[int, list[Line]] = {  # by the size of the presets for laptops: how the demo and ami_br_laptop64 sample
+    32: [("sampling: {solver: ipndm, steps: 8, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO)],
+    64: [
+        ("sampling: {sigma_max: 80, steps: 12, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO),
+        ("classifier: {images: 80000, noise_mean: -0.46}", "that classifier, at twice the noise levels of 32 px"),
+    ],
+}
 
 
 def file_text(made: Proposal, file: Path) -> str:
@@ -47,8 +55,7 @@ def file_text(made: Proposal, file: Path) -> str:
         *_holdout(made.holdout),
         (f"plan: {{to: {made.images_per_combination}, minimum: 100}}", "real and synthetic images of each combination"),
     ]
-    if made.size == 64:
-        lines.append(("sampling: {sigma_max: 80}", "the highest noise level; 40 for patches of 32 px"))
+    lines += GUIDED.get(made.size, [])
     if made.size not in PRESETS:
         lines.append((f"network: {{size: {made.size}}}", "of this size the preset has not been tried"))
     return "".join(map(_line, lines))

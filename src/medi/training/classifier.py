@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from medi.cohort.table import Cohort
 from medi.core import seeds
-from medi.core.devices import device
+from medi.core.devices import Precision, device, in_bf16
 from medi.core.errors import MediError
 from medi.core.locks import holding
 from medi.core.progress import Advance, unheard
@@ -39,7 +39,8 @@ class ClassifierSettings:
     """images: noisy patches that are shown; channels: of the blocks (`medi.models.classifier.Classifier`).
 
     colour: how far the random maps of optical densities are from the identity, the standard deviation of their entries.
-    noise_mean, noise_std: of ln sigma. The learning rate rises, then falls to 0 over the last 0.6 of the images.
+    noise_mean, noise_std: of ln sigma. precision: of convolutions and matrix products; auto is bf16 where the machine
+    has units for it, else fp32. The learning rate rises, then falls to 0 over the last 0.6 of the images.
     """
 
     images: int = 160_000
@@ -49,6 +50,7 @@ class ClassifierSettings:
     colour: float = 0.25
     noise_mean: float = -1.15
     noise_std: float = 1.6
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         counts = (self.images, self.batch, len(self.channels), *self.channels)
@@ -125,8 +127,9 @@ class ClassifierTraining(SmallTraining):
         clean = recoloured(batch.images, colour_maps(counters, self.seed, self.settings.colour))
         noisy = clean + batch.sigma[:, None, None, None] * batch.noise
         self.set_rate(self.settings.learning_rate * self._rate(self.images / self.settings.images))
-        scores = self.kept(noisy.contiguous(memory_format=torch.channels_last), batch.sigma)
-        self.step("optimizer", functional.cross_entropy(scores, batch.codes[self.classes].long()))
+        with torch.autocast(device().type, torch.bfloat16, enabled=in_bf16(self.settings.precision)):
+            scores = self.kept(noisy.contiguous(memory_format=torch.channels_last), batch.sigma)
+        self.step("optimizer", functional.cross_entropy(scores.float(), batch.codes[self.classes].long()))
         updates = self.images // self.settings.batch
         self.keep = min(AVERAGE, (updates + 1) / (updates + 10))  # the first weights are soon forgotten
         self.seen(len(counters))
