@@ -58,7 +58,7 @@ def changed(study: StudySettings, wanted: Mapping[str, Any]) -> StudySettings:
     """The study with these settings of network, recipe and sampling."""
     of_network = {field.name for field in fields(NetworkSettings)}
     homes = dict.fromkeys(of_network, "network") | dict.fromkeys(SAMPLING, "sampling")
-    homes |= dict.fromkeys(("classifier", "interval", "autoguidance"), "guidance")
+    homes |= dict.fromkeys(("classifier", "candidates", "interval", "autoguidance"), "guidance")
     parts: dict[str, dict[str, Any]] = {"network": {}, "training": {}, "sampling": {}, "guidance": {}}
     for key, value in wanted.items():
         parts[homes.get(key, "training")][key] = tuple(value) if isinstance(value, list) else value

@@ -285,7 +285,10 @@ def _compared(
     recoloured = {name: patches[name] for name in (TRAIN, *tests)}
     made = _of_other_images(recoloured, more, rows[REAL], extractor, only, show, asked["seed"])
     if synthetic:
-        replaced = rows[asked["reference"] or reference_of(synthetic)]
+        name = asked["reference"] or reference_of(synthetic)
+        replaced = rows[name]
+        if not len(replaced):
+            raise MediError(f"the set {name} has no image of the classes of this task; name another as reference")
         if is_given(extractor):
             made.append(noise_features(rows[REAL], replaced, asked["seed"]))
         else:

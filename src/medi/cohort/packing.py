@@ -137,7 +137,8 @@ def scale_of(table: pd.DataFrame, fit: Fit) -> np.ndarray:
     scale = table["mpp"].to_numpy(dtype=np.float64) if "mpp" in table else np.full(len(table), np.nan)
     if fit.mpp is not None and np.isnan(scale).any():
         row = int(np.argmax(np.isnan(scale)))
-        raise MediError(f"{table['image'].iloc[row]}: its mpp is unknown (row {row}); state it when reading the cohort")
+        named = table["image"].iloc[row] or table["sample_id"].iloc[row]
+        raise MediError(f"{named}: its mpp is unknown (row {row}); state it when reading the cohort")
     return scale
 
 
