@@ -137,6 +137,21 @@ def test_white_blood_cells_have_a_t_interval_over_runs() -> None:
     assert script("wbc").over_runs([1.0]) == ""
 
 
+def test_the_p_of_a_mean_over_runs_is_that_of_its_interval() -> None:
+    """Half an interval of 1.96 errors is p .05; Holm over both heads, apart from those that training chose."""
+    rows = [
+        ("mean_recall_difference", head, "medi", "real", value, value - 1.96, value + 1.96)
+        for head, values in {"logistic": (1.0, 2.92), "crm": (3.0, 3.0), "chosen": (1.0, 2.92)}.items()
+        for value in values
+    ]
+    rows += [("mean_recall", "logistic", "medi", "", 0.8, 0.7, 0.9)] * 2
+    rows.append(("mean_recall_difference", "logistic", "cls", "real", 9.0, 8.0, 10.0))
+    table = pd.DataFrame(rows, columns=["metric", "head", "arm", "against", "value", "low", "high"])
+    found = script("heads").p_of_means(table, 2)
+    assert found[:6].round(4).tolist() == [0.05, 0.05, 0.0054, 0.0054, 0.05, 0.05]
+    assert found[6:].isna().all(), "no difference, and one that a run lacks"
+
+
 def test_the_study_of_white_blood_cells_has_the_first_hold_out_of_its_benchmark() -> None:
     drawn = script("wbc").holdouts()
     assert find_study("wbc").holdout.held == drawn[0]
