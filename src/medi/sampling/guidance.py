@@ -8,7 +8,7 @@ Classifier guidance (Dhariwal & Nichol, NeurIPS 2021, section 4.1) adds w sigma^
 score of x is (D - x) / sigma^2, and that of the class comes on top of it, w times.
 
 Candidates: of several images for the same row the classifier keeps the one whose class it is surest of (Razavi et al.,
-NeurIPS 2019, section 3.4: "classifier based rejection sampling").
+NeurIPS 2019, "classifier based rejection sampling").
 """
 
 import math
