@@ -63,7 +63,7 @@ def test_figures_are_those_of_the_same_features_made_here_p2(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_every_arm_that_needs_images_has_a_reason(real: Cohort, tmp_path: Path) -> None:
     found = arms(medi.utility(real, made=synthetic(tmp_path / "made.h5")))
-    for name in ("macenko", "reinhard", "hed_jitter", "randstainna", "translated", "style"):
+    for name in ("macenko", "reinhard", "hed_jitter", "randstainna", "translated", "style", "made_macenko"):
         assert np.isnan(found.loc[name, "value"])
         assert "needs images" in found.loc[name, "reason"]
     for name in ("real", "made", "made_only", "made_filtered", "coral", "lisa", "pure_noise"):

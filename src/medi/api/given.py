@@ -13,6 +13,7 @@ from medi.cohort.schema import check_names
 from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.progress import Show, Silent, Tally
+from medi.core.set_names import NORMALISATIONS, normalised_name
 from medi.evaluation.classify.arms import Arm
 from medi.evaluation.classify.stained import STAIN
 from medi.evaluation.encoders import Encoder, cached
@@ -107,10 +108,14 @@ def _refuse(images: np.ndarray) -> np.ndarray:
     raise MediError("images cannot be embedded here: the features were made by another program")
 
 
-def arms_of_images(real: Embedded, names: Sequence[str]) -> list[Arm]:
-    """The arms that embed other images, where there are features alone: their reason stands in the result."""
+def arms_of_images(real: Embedded, names: Sequence[str], more: Sequence[str] = ()) -> list[Arm]:
+    """The arms that embed other images, where there are features alone: their reason stands in the result.
+
+    more: sets that are added to the real patches, and would be stain-normalised with them.
+    """
     why = "needs images, and an encoder that embeds them; features alone are given"
     asked = [name for name in (*STAIN, *SHOWN_ELSEWHERE) if {"all", "stains", name} & set(names)]
+    asked += [normalised_name(added, by) for by in NORMALISATIONS if by in asked for added in more]
     return [Arm(name, real, reason=why) for name in asked]
 
 

@@ -320,7 +320,7 @@ def _of_other_images(
     patches: of training and of the test splits; more: of the sets that are added.
     """
     if is_given(extractor):
-        return arms_of_images(real, only)
+        return arms_of_images(real, only, list(more))
     names = [name for name in STAIN if name in only or "stains" in only]
     tests = {name: part for name, part in patches.items() if name != TRAIN}
     with show.bars("staining") as (advance,):
