@@ -20,7 +20,7 @@ from medi.core.types import Images
 from medi.models.checkpoint import check_scale
 from medi.models.denoiser import Denoiser
 from medi.models.level_mix import Mix
-from medi.sampling.guidance import Judge, Guidance
+from medi.sampling.guidance import Guidance, Judge
 from medi.sampling.sampler import SamplerSettings, sample_images
 from medi.sampling.transfer import Bridge, TransferSettings
 from medi.training.adaptation.adapt import adapt

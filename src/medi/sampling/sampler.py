@@ -16,7 +16,7 @@ from medi.core.devices import Precision, compile_failed, in_bf16
 from medi.core.errors import MediError
 from medi.core.settings import validated
 from medi.models.denoiser import Denoiser
-from medi.sampling.guidance import Judge, Guidance, Interval, as_words, check_interval, guided, inside
+from medi.sampling.guidance import Guidance, Interval, Judge, as_words, check_interval, guided, inside
 from medi.sampling.schedules import SCHEDULES
 from medi.sampling.solvers import SOLVERS, Denoise, Fresh, check_bounds, dpm_solver_2m
 
@@ -129,7 +129,7 @@ def sample_images(
 
     Entries are levels, numbers, missing values, or mixes of levels (`medi.models.level_mix`). Each batch is padded to
     its full size, so that an image does not depend on how many stand beside it (P3). worse: the model that autoguidance
-    draws away from. classifier: the one that guides, or chooses among candidates, each of which begins with other noise.
+    draws away from. classifier: the one that guides, or chooses among candidates, which begin with different noise.
     """
     check_bounds(settings.solver, denoiser.space.is_bounded)
     parts = [rows.iloc[start : start + settings.batch] for start in range(0, len(rows), settings.batch)]
