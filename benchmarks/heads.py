@@ -17,6 +17,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,8 @@ def _of_several(rows: pd.DataFrame) -> dict[str, Any]:
     values = rows["value"].tolist()
     said = f"spread: mean of the runs' intervals; runs: {', '.join(f'{value:.4f}' for value in values)}"
     if rows["against"].iloc[0]:
-        said += f"{over_runs(values)}; p {rows['p_mean'].iloc[0]:.3g}, Holm over {HOLM}"
+        p = rows["p_mean"].iloc[0]
+        said += over_runs(values) + (f"; p {p:.3g}, Holm over {HOLM}" if isfinite(p) else "; not in every run")
     found = figure(values, "", None, len(rows), said)
     return found | {"spread": rows[["low", "high"]].mean().round(4).tolist()}
 

@@ -100,7 +100,7 @@ def images_of(
     patches, guide, judging = cohort.where(split="train"), None, 0.0
     home = out / f"model-{content_hash(study.network, study.training)}-{seed}"
     model, seconds = timed(home, lambda f: train(patches, f, study.network, study.training, cohort.schema, seed))
-    if study.sampling.guidance.classifier:
+    if study.sampling.guidance.needs_classifier:
         home = out / f"classifier-{content_hash(study.classifier)}-{seed}"
         guide, judging = timed(home, lambda f: train_classifier(patches, f, study.classifier, seed))
     made = generate(model, plan(pairs, n, seed), out / f"{arm}-{seed}", seed, study.sampling, classifier=guide)

@@ -124,6 +124,16 @@ def test_the_same_call_goes_on_after_a_kill_p12(held: Cohort, tmp_path: Path, mo
     assert told == "models: 2 (medi), all trained and sampled before"
 
 
+def test_the_cost_counts_the_classifiers_that_guide(
+    held: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each inner hold-out, an hour each here; two candidates are two evaluations."""
+    monkeypatch.setattr(inner_models, "seconds_of", lambda settings, schema, size: 3600.0)
+    guided = InnerModels.of(tmp_path, preset=TINY, to=10, steps=1, draws=2, guidance={"classifier": 2})
+    assert "together about 2 hours" in cost_of_models(held, guided)
+    assert "together about 2 hours" not in cost_of_models(held, models(tmp_path, draws=2))
+
+
 @pytest.mark.slow
 def test_a_model_that_fails_is_a_reason_and_no_number_p7(
     held: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -125,7 +125,7 @@ def test_a_classifier_and_its_weight_go_together(schema) -> None:
         lacking.check(schema, 0.0, has_worse=False, has_classifier=True)
     with pytest.raises(MediError, match="needs a weight above 0, or candidates"):
         Guidance().check(schema, 0.0, has_worse=False, has_classifier=True)
-    with pytest.raises(MediError, match="1 or more candidates, not 0"):
+    with pytest.raises(MediError, match="1 to 100 candidates, not 0"):
         Guidance(candidates=0)
     with pytest.raises(MediError, match="finite numbers, not classifier=nan"):
         Guidance(classifier=float("nan"))
@@ -135,7 +135,7 @@ def test_a_classifier_and_its_weight_go_together(schema) -> None:
 
 def test_of_the_candidates_the_surest_is_kept(denoiser: Denoiser, cohort: Cohort) -> None:
     """The first is the image without candidates, the others begin with other noise. Where the classifier does not know
-    the class, the first stays."""
+    the class, or has no number for it, the first stays."""
     rows = cohort.table.head(6).assign(**{"class": ["a", "b", "a", "b", "a", "b"]})
     settings = SamplerSettings(steps=3, batch=4)
     each = [seeds.integer("candidate", 7, number) for number in (1, 2)]
@@ -150,6 +150,9 @@ def test_of_the_candidates_the_surest_is_kept(denoiser: Denoiser, cohort: Cohort
     unknown = rows.assign(**{"class": "c"})
     plain = sample_images(denoiser, unknown, 7, settings)
     np.testing.assert_array_equal(sample_images(denoiser, unknown, 7, chosen, classifier=Known()), plain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Known, "sureness", lambda self, images, noise, labels: images.mean((1, 2, 3)) * torch.nan)
+        np.testing.assert_array_equal(sample_images(denoiser, rows, 7, chosen, classifier=Known()), alone[0])
     assert chosen.evaluations == 3 * settings.evaluations
     assert str(replace(chosen.guidance, classifier=1.0)) == "classifier=1, best of 3 candidates"
 

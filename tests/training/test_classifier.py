@@ -17,6 +17,7 @@ from medi.cohort.turns import turned
 from medi.core import seeds
 from medi.core.errors import MediError
 from medi.core.stopping import Stopped
+from medi.models.checkpoint import load_tensors, save_tensors
 from medi.models.classifier import NoisyClassifier, load_classifier
 from medi.models.space import PixelSpace
 from medi.training import classifier
@@ -163,6 +164,18 @@ def test_what_was_interrupted_ends_with_the_same_bits(
     assert not (tmp_path / STATE).exists()
     monkeypatch.setattr(classifier.ClassifierTraining, "update", None)
     assert train_classifier(confounded, tmp_path, TINY, seed=3) == found
+
+
+def test_a_file_without_a_precision_was_trained_in_fp32(confounded: Cohort, tmp_path: Path) -> None:
+    """Files of before the setting: the same call in fp32 does nothing, in bf16 it is refused."""
+    short = replace(TINY, images=8, precision="fp32")
+    file = train_classifier(confounded, tmp_path, short, seed=0)
+    tensors, config = load_tensors(file)
+    del config["classifier"]["precision"]
+    before = save_tensors(file, tensors, config).read_bytes()
+    assert train_classifier(confounded, tmp_path, short, seed=0).read_bytes() == before
+    with pytest.raises(MediError, match=r"another classifier.precision \(fp32, now bf16\)"):
+        train_classifier(confounded, tmp_path, replace(short, precision="bf16"), seed=0)
 
 
 def test_only_classes_with_patches_are_known(confounded: Cohort, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from medi.evaluation.splits import added
 from medi.models.cost import duration
 from medi.sampling.sampler import SamplerSettings, sampler_settings
 from medi.training.classifier import ClassifierSettings
-from medi.training.cost import cost_of
+from medi.training.cost import cost_of, seconds_of
 from medi.training.log import Diverged
 from medi.training.loop import EARLY, MODEL, check_size
 from medi.training.presets import Preset
@@ -146,6 +146,9 @@ class InnerModels:
             return f"models: {has}, all trained and sampled before"
         found = cost_of(self.preset, schema)  # its rate counts three passes an image, sampling one an evaluation
         seconds = models * found.seconds + images * self.sampling.evaluations / (3 * found.images_per_second)
+        for settings in self._guide:  # one for each part of the training patches, which all kinds of models share
+            parts = len({task.part.digest() for task in every if not task.is_sampled})
+            seconds += parts * seconds_of(settings, schema, self.preset.network.size)
         return (
             f"models to train: {models} of {has}, on {self.preset.recipe.images:,} images each; images to sample: "
             f"{images:,}; together about {duration(seconds)} here, by a short trial; kept in {self.folder}"

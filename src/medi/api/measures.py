@@ -288,7 +288,8 @@ def _compared(
         name = asked["reference"] or reference_of(synthetic)
         replaced = rows[name]
         if not len(replaced):
-            raise MediError(f"the set {name} has no image of the classes of this task; name another as reference")
+            classes = ", ".join(sorted(set(rows[REAL].table["class"].astype(str))))
+            raise MediError(f"the set {name} has no image of the classes that this task compares: {classes}")
         if is_given(extractor):
             made.append(noise_features(rows[REAL], replaced, asked["seed"]))
         else:

@@ -100,12 +100,13 @@ class Model(Shown):
         seed: image i depends on it and on noise_id i alone (P3). settings: of `SamplerSettings`, such as steps=20 or
         guidance={"class": 1.5}. worse: the model that autoguidance draws away from, its weight in
         guidance={"autoguidance": 0.5}. classifier: the folder or file of the one that guides
-        (`medi.train_classifier`), its weight in guidance={"classifier": 2}. workers: processes; by default one a core
-        of a CPU where that pays. progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin`
-        is this model's hash.
+        (`medi.train_classifier`), its weight in guidance={"classifier": 2}; with {"candidates": 2} it keeps of two
+        images the one whose class it is surest of. workers: processes; by default one a core of a CPU where that pays.
+        progress: shows a bar. Returns uint8 images [n, h, w, 3] with their table; `origin` is this model's hash.
         MediError for unknown levels or settings, and where `out` holds images that were made otherwise.
         Source: Lu et al., "DPM-Solver++", 2022 (the default solver); Ho and Salimans, 2022, equation 6 (guidance);
-        Dhariwal and Nichol, NeurIPS 2021, section 4.1 (guidance by a classifier).
+        Dhariwal and Nichol, NeurIPS 2021, section 4.1 (guidance by a classifier); Razavi et al., NeurIPS 2019
+        (candidates).
 
         >>> import medi
         >>> tissue = medi.phantom(patches=100, seed=0)

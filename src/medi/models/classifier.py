@@ -126,7 +126,8 @@ class NoisyClassifier:
             noisy = images.float().clamp(-1, 1) + self.range[0] * noise
             views = [torch.rot90(noisy, turn, (2, 3)) for turn in range(4)]
             likely = torch.stack([self.network(view, sigma).log_softmax(dim=1) for view in views]).mean(dim=0)
-        return likely.gather(1, known.clamp(min=0)[:, None])[:, 0] * (known >= 0)
+        asked = likely.gather(1, known.clamp(min=0)[:, None])[:, 0]
+        return torch.where(known >= 0, asked, torch.zeros_like(asked))
 
 
 def load_classifier(path: str | Path) -> NoisyClassifier:

@@ -30,6 +30,7 @@ from medi.models.level_mix import condition
 from medi.sampling.solvers import Denoise
 
 Interval = tuple[float, float] | None  # lowest and highest sigma; None is all
+MOST_CANDIDATES = 100
 
 
 @runtime_checkable
@@ -88,8 +89,8 @@ class Guidance:
             raise MediError(f"the weights of guidance are finite numbers, not {self}")
         if self.classifier < 0:
             raise MediError(f"the weight of the classifier is 0 or more, not {self.classifier:g}")
-        if self.candidates < 1:
-            raise MediError(f"of each image there are 1 or more candidates, not {self.candidates}")
+        if not 1 <= self.candidates <= MOST_CANDIDATES:
+            raise MediError(f"of each image there are 1 to {MOST_CANDIDATES} candidates, not {self.candidates}")
 
     @property
     def needs_classifier(self) -> bool:

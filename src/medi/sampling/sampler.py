@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from medi.core import seeds
@@ -82,8 +82,9 @@ class SamplerSettings:
         guided = [sigma for sigma in self._asked() if inside(sigma, self.guidance.interval)]
         if self.guidance.classifier and not any(inside(sigma, known) for sigma in guided):
             raise MediError(
-                f"the classifier would change nothing: it knows sigma {known[0]:.2g} to {known[1]:.2g}, and none of "
-                f"the {len(guided)} guided evaluations of {self} lies there: take more steps, or another interval"
+                f"the weight of the classifier would change nothing: it knows sigma {known[0]:.2g} to {known[1]:.2g}, "
+                f"and none of the {len(guided)} guided evaluations of {self} lies there: take more steps, or another "
+                "interval"
             )
 
     def _asked(self) -> list[float]:
@@ -151,29 +152,40 @@ def _sample_batch(
     for model in filter(None, (denoiser, worse) if settings.compile else ()):
         model.compile_once()
     denoise = guided(denoiser, padded, settings.guidance, worse, classifier)
-    candidates = settings.guidance.candidates
-    others = [seeds.integer("candidate", seed, number) for number in range(1, candidates)]
-    made = [_solved(denoiser, padded, one, settings, denoise) for one in (seed, *others)]
-    images = made[0]
-    if candidates > 1 and classifier is not None:
-        noise, labels = _drawn(denoiser, padded, seeds.integer("sureness", seed)), classifier.labels(padded)
-        best = torch.stack([classifier.sureness(each, noise, labels) for each in made]).argmax(dim=0)
-        images = torch.stack(made)[best, torch.arange(len(best), device=best.device)]
+    images = _solved(denoiser, padded, seed, settings, denoise)
+    if classifier is not None and settings.guidance.candidates > 1:
+        labels, noise = classifier.labels(padded), _drawn(denoiser, padded, seeds.integer("sureness", seed))
+        sure = _sureness(classifier, images, noise, labels)
+        for number in range(1, settings.guidance.candidates if (labels >= 0).any() else 1):
+            other = _solved(denoiser, padded, seeds.integer("candidate", seed, number), settings, denoise)
+            surer = _sureness(classifier, other, noise, labels)
+            images = torch.where((surer > sure)[:, None, None, None], other, images)
+            sure = torch.maximum(sure, surer)
     return denoiser.space.decode(images[: len(rows)])
+
+
+def _sureness(
+    classifier: Judge,
+    images: Float[Tensor, "n c h w"],
+    noise: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, " n"],
+) -> Float[Tensor, " n"]:
+    """How sure the classifier is of the class of each image; least where it has no number for it."""
+    return classifier.sureness(images, noise, labels).nan_to_num(nan=-torch.inf)
 
 
 def _solved(
     denoiser: Denoiser, rows: pd.DataFrame, seed: int, settings: SamplerSettings, denoise: Denoise
 ) -> Float[Tensor, "n c h w"]:
     """The images that the solver makes of the noise of this seed."""
-    drawn, solve, sigmas = partial(_drawn, denoiser, rows), SOLVERS[settings.solver], settings.sigmas()
+    noise, solve, sigmas = partial(_drawn, denoiser, rows), SOLVERS[settings.solver], settings.sigmas()
     if settings.eta:
-        fresh = Fresh(settings.etas(), lambda step: drawn(seeds.integer("eta", seed, step)))
+        fresh = Fresh(settings.etas(), lambda step: noise(seeds.integer("eta", seed, step)))
         solve = partial(dpm_solver_2m, fresh=fresh)
     exact = settings.precision == "auto" and denoiser.settings.parameterisation == "ddpm"
     with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=not exact and in_bf16(settings.precision)):
         try:
-            return solve(denoise, drawn(seed) * float(sigmas[0]), sigmas)
+            return solve(denoise, noise(seed) * float(sigmas[0]), sigmas)
         except RuntimeError as error:
             if settings.compile and "memory" not in str(error):
                 raise compile_failed(error) from error

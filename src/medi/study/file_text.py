@@ -30,7 +30,7 @@ ROLES = {
 }
 Line = tuple[str, str]  # an entry and its comment
 BEST_OF_TWO = "a classifier draws each image towards its class and keeps the better of two"
-GUIDED: dict[int, list[Line]] = {  # by the size of the presets for laptops: how the demo and ami_br_laptop64 sample
+GUIDED: dict[int, list[Line]] = {  # by the size of the presets for laptops, for which alone guidance was tried
     32: [("sampling: {solver: ipndm, steps: 8, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO)],
     64: [
         ("sampling: {sigma_max: 80, steps: 12, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO),

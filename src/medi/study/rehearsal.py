@@ -50,7 +50,8 @@ def rehearse(s: StudySettings) -> list[str]:
         f"{flop(3 * gflop)} each: {flop(3 * gflop * s.training.images)} a model",
         *_training(s, split),
         *_guide(s, split),
-        f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model",
+        f"samples: {len(plan):,} images a model, {steps} evaluations each: {flop(gflop * steps * len(plan))} a model"
+        + ", without what the classifier takes" * s.sampling.guidance.needs_classifier,
         *_inner(s, split),
         *([f"style: {s.evaluation.style_images:,} images train style transfer"] if s.evaluation.style else []),
         f"embeddings: {', '.join(s.evaluation.encoders)}; {len(cohort) + len(MODELS) * len(plan):,} patches",

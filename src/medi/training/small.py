@@ -20,6 +20,7 @@ from medi.core.outputs import differences, in_words, plain
 from medi.core.progress import Advance
 from medi.core.stopping import Stopped, noted
 from medi.models.checkpoint import load_tensors, save_tensors
+from medi.models.classifier import CLASSIFIER
 
 STATE = "state.safetensors"
 SAVE_SECONDS = 60.0  # between two states
@@ -135,6 +136,8 @@ def train_small(
 
 
 def _check_same(path: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    if isinstance(settings := saved.get(CLASSIFIER), Mapping):  # before there was a precision, all were trained in fp32
+        saved = {**saved, CLASSIFIER: {"precision": "fp32", **settings}}
     changes = [change for name in config for change in differences(name, saved.get(name), config[name])]
     if changed := ", ".join(in_words(changes, "{name} ({old}, now {new})")):
         raise MediError(f"{path}: was trained with another {changed}; choose another folder or the old settings")
