@@ -128,7 +128,7 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
     return [
         # which remedy training itself would choose, whatever the test patches say
         _recommending(s, first),
-        # what a classifier gains, whether samples are new and show what was asked for, how near they are
+        # what a classifier gains, how near samples are, whether they are new and show what was asked for
         Stage(
             table("by_encoder"),
             measuring.measure_by_encoder,
@@ -147,6 +147,14 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             beside=True,
         ),
         Stage(
+            table("fidelity"),
+            measuring.measure_fidelity,
+            tuple(features),
+            [*decided_by, metrics()],
+            version=2,
+            beside=True,
+        ),
+        Stage(
             table("memorisation"),
             measuring.measure_memorisation,
             (first,),
@@ -162,14 +170,6 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             [s.attribute, s.seed],
             version=2,
             also=(table("confusion"),),
-            beside=True,
-        ),
-        Stage(
-            table("fidelity"),
-            measuring.measure_fidelity,
-            tuple(features),
-            [*decided_by, metrics()],
-            version=2,
             beside=True,
         ),
     ]
