@@ -17,7 +17,7 @@ demo: the network of `medi demo`, 32 px, 1.2 M parameters, for two CPU cores.
 laptop32: network and training of `demo`, for patches of 32 px and two CPU cores. 60,000 images of 0.41 GFLOP.
     medi train PACKED --preset laptop32 --out model
 About 8.1 minutes on two cores without bf16 units. Computed: LAPTOP says how. With bf16 units two models beside each
-other, a core each, take 3.1 (`medi demo`).
+other, a core each, take 3.3 (`medi demo`).
 
 laptop64: the same network on 64 px, 1.2 M parameters; noise levels twice those of 32 px. 50,000 images of 1.7 GFLOP.
     medi train PACKED --preset laptop64 --out model
