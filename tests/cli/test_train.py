@@ -76,7 +76,7 @@ def test_ctrl_c_says_what_is_saved_and_the_same_command_continues_p12(
         return loss
 
     monkeypatch.setattr(Trainer, "step", stopping)
-    command = ("train", packed, "--preset", "demo", "--images", "96", "--out", "m")
+    command = ("train", packed, "--preset", "demo", "--images", "96", "--batch", "16", "--out", "m")
     found, text = medi(*command)
     assert found == code
     last = text.splitlines()[-1]

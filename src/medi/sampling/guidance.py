@@ -101,8 +101,8 @@ class Guidance:
         parts = [f"{name}={weight:g}" for name, weight in sorted(self.weights.items()) if weight]
         parts += [f"autoguidance={self.autoguidance:g}"] if self.autoguidance else []
         parts += [f"classifier={self.classifier:g}"] if self.classifier else []
-        guided = [", ".join(parts) + as_words(self.interval)] if parts else []
-        return ", ".join(guided + [f"best of {self.candidates} candidates"] * (self.candidates > 1))
+        words = [", ".join(parts) + as_words(self.interval)] if parts else []
+        return ", ".join(words + [f"best of {self.candidates} candidates"] * (self.candidates > 1))
 
     def check(self, schema: Schema, dropout: Dropout, has_worse: bool, has_classifier: bool = False) -> None:
         """Refuse what a model of this schema, trained with this conditioning dropout, cannot do; `has_worse` says
