@@ -285,11 +285,12 @@ def test_the_larger_ami_br_studies_differ_from_the_small_one_in_size_and_trainin
 
 
 def test_ami_br_for_laptops_has_the_network_and_the_training_of_their_preset() -> None:
-    """What guides it knows noise levels twice those of 32 px, too."""
+    """It draws half as many images again. What guides it knows noise levels twice those of 32 px, too."""
     study, small, laptop = find_study(Path("ami_br_laptop64")), find_study(Path("demo")), preset("laptop64")
     assert study.network == laptop.network
-    assert study.training == replace(laptop.recipe, save_every=study.training.save_every)
-    assert study.sampling.guidance == replace(small.sampling.guidance, candidates=1), "not measured at 64 px"
+    assert study.training == replace(laptop.recipe, images=120_000, save_every=study.training.save_every)
+    assert study.training.images == 1.5 * laptop.recipe.images
+    assert study.sampling.guidance == small.sampling.guidance
     assert study.classifier.noise_mean - small.classifier.noise_mean == pytest.approx(np.log(2), abs=0.01)
     assert study.sampling.sigma_max == 2 * small.sampling.sigma_max
     assert study.holdout == find_study(Path("ami_br")).holdout

@@ -33,7 +33,7 @@ BEST_OF_TWO = "a classifier draws each image towards its class and keeps the bet
 GUIDED: dict[int, list[Line]] = {  # by the size of the presets for laptops, for which alone guidance was tried
     32: [("sampling: {solver: ipndm, steps: 8, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO)],
     64: [
-        ("sampling: {sigma_max: 80, steps: 12, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO),
+        ("sampling: {solver: ipndm, steps: 8, sigma_max: 80, guidance: {classifier: 2, candidates: 2}}", BEST_OF_TWO),
         ("classifier: {images: 80000, noise_mean: -0.46}", "that classifier, at twice the noise levels of 32 px"),
     ],
 }

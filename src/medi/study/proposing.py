@@ -85,8 +85,9 @@ class Proposal:
 
     @property
     def preset(self) -> str:
-        """Network and training; of another size than the presets have, that of laptop64."""
-        return PRESETS.get(self.size, PRESETS[64])
+        """Network and training; of another size than the presets have, that of laptop64, where it can be halved so
+        often, else that of laptop32."""
+        return PRESETS.get(self.size, PRESETS[64 if self.size % 16 == 0 else 32])
 
     @property
     def as_read(self) -> list[str]:
