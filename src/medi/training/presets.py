@@ -146,7 +146,7 @@ PRESETS = {
     ),
     "demo": _laptop(32, (32, 64, 64), -0.6, 60_000),
     "laptop32": _laptop(32, (32, 64, 64), -0.6, 60_000),
-    "laptop64": _laptop(64, (32, 64, 64, 64), 0.1, 80_000),  # -0.6 + ln 2: what sigma hides at 32 px, 2 sigma hides here
+    "laptop64": _laptop(64, (32, 64, 64, 64), 0.1, 80_000),  # -0.6 + ln 2: here 2 sigma hides what sigma does
     "tiny": Preset(
         NetworkSettings(32, 4, (8, 8)), Recipe(images=256, batch=16, save_every=256, warmup=64, precision="fp32")
     ),
