@@ -73,7 +73,7 @@ QUICK: dict[str, tuple[object, ...]] = {
     "utility": ("runs", RUN, "--out", "out"),
     "warm_start": ("--out", "out"),
     "wbc": ("--run", RUN),
-    "worlds": ("--out", "out"),
+    "worlds": ("--contrast", "second", "--out", "out"),
 }
 
 

@@ -77,6 +77,20 @@ def test_patches_of_64_px_and_unknown_patients(medi: Medi) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("size", "preset"), [(40, "laptop32"), (48, "laptop64")])
+def test_patches_of_a_size_that_no_preset_has_get_a_network_that_halves_them(
+    size: int, preset: str, medi: Medi
+) -> None:
+    """laptop64 halves its patches four times, laptop32 three times."""
+    read = ("--label", "Diagnose", "--patient", "Case_ID", "--attributes", "Scanner")
+    fine(medi("holdout", write(table()), *read, "--over", "class,Scanner", "--rate", "0.3", "--out", "held"))
+    fine(medi("pack", "held", "--size", str(size), "--out", "packed"))
+    fine(medi("init", "packed", "--yes"))
+    assert read_study(Path("study.yaml")).preset == preset
+    assert f"at {size} px" in fine(medi("run", "study.yaml", "--dry-run"))
+
+
+@pytest.mark.slow
 def test_what_a_person_answers_is_taken(medi: Medi, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {**table(), "ward": lambda i: "uvw"[i // 8 % 3]}
     said(monkeypatch, "Diagnose", "Case", "Case_ID", "none", "ward", "y")
