@@ -8,7 +8,8 @@ The first one. Fixed before any of its worlds was drawn (seed 900 served to try 
   `medi.cohort.phantom.families`: 3,000 patches of 32 px, of which a site shows 70 to 97 % of one class. A fifth of the
   combinations is held out, beside those that are empty.
 - MeDi: the network and recipe that `laptop32` had then, on 25,000 training images, a quarter of that preset's; every
-  combination is filled to 100 patches, 12 steps. Features: colour-texture. Head: the one that MeDi's own inner hold-out chooses.
+  combination is filled to 100 patches, 12 steps. Features: colour-texture. Head: the one that MeDi's own inner hold-out
+  chooses.
 - Rival: the remedy at the top of the list of `medi recommend`, of real and Macenko-normalised patches under every head.
   It is chosen on training patches alone.
 - Endpoint: mean recall over all 32 combinations alike, on fresh slides, 60 patches a combination.
