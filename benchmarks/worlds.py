@@ -243,6 +243,9 @@ def values_of(line: dict[str, Any], set_: str) -> dict[str, float]:
             found[f"{name}_less_rival_{split}"] = recall[name, CHOSEN, split] - recall[(*line["best"], split)]
         found |= {f"recall_{name}": mine, f"regret_{name}": max(whole.values()) - mine}
     found |= {"recall_rival": best, f"{MACENKO}_less_rival": whole[MACENKO, CHOSEN] - best}
+    found[f"{set_}_less_{MACENKO}"] = whole[set_, CHOSEN] - whole[MACENKO, CHOSEN]
+    if set_ != MEDI:
+        found[f"{set_}_less_{MEDI}"] = whole[set_, CHOSEN] - whole[MEDI, CHOSEN]
     always = {"rival": best, "choice": choice, MACENKO: whole[MACENKO, LOGISTIC], REAL: whole[REAL, LOGISTIC]}
     found |= {f"regret_{name}": max(whole.values()) - value for name, value in always.items()}
     shown = line.get("shown", {})

@@ -83,11 +83,10 @@ class NetworkSettings:
             self._check_unet()
 
     def _check_unet(self) -> None:
-        step = self.latent_stride * self.fold * 2 ** (len(self.channels) - 1)
-        if self.size % step:
+        if self.size % self.step:
             stride = f", {self.latent_stride} px a latent" if self.latent_channels else ""
             why = f"fold {self.fold}, {len(self.channels)} levels{stride}"
-            raise MediError(f"image size {self.size} is no multiple of {step} ({why})")
+            raise MediError(f"image size {self.size} is no multiple of {self.step} ({why})")
         if self.preconditioning == "blocks" and self.parameterisation != "edm":
             raise MediError("preconditioning blocks is for parameterisation edm; noise prediction knows no spread")
         if any(width % self.groups for width in self.channels):
@@ -98,6 +97,15 @@ class NetworkSettings:
         attended = {self.channels[level] for level in (*self.attention, *[depth - 1] * self.middle_attention)}
         if odd := [width for width in attended if width % self.head_dim]:
             raise MediError(f"attention over {odd[0]} channels needs a head_dim that divides them, not {self.head_dim}")
+
+    @property
+    def step(self) -> int:
+        """The side of an image must be a multiple of so many pixels, as the UNet folds it and halves it at each level.
+
+        >>> NetworkSettings(size=64, fold=2, channels=(32, 64, 64)).step
+        8
+        """
+        return self.latent_stride * self.fold * 2 ** (len(self.channels) - 1)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -30,6 +30,7 @@ from medi.cohort.table import Cohort
 from medi.core.errors import MediError
 from medi.core.tables import OWN_COLUMNS
 from medi.study.proposed_holdout import holdout_for
+from medi.training.presets import preset
 
 ROLES = ("label", "image", "patient", "slide")  # columns of a table that are found by their names
 CLASSES_ALONE = (
@@ -85,9 +86,10 @@ class Proposal:
 
     @property
     def preset(self) -> str:
-        """Network and training; of another size than the presets have, that of laptop64, where it can be halved so
-        often, else that of laptop32."""
-        return PRESETS.get(self.size, PRESETS[64 if self.size % 16 == 0 else 32])
+        """Network and training; of another size than the presets have, laptop64 where its network takes such patches,
+        else laptop32."""
+        usual = PRESETS[64]
+        return PRESETS.get(self.size, usual if self.size % preset(usual).network.step == 0 else PRESETS[32])
 
     @property
     def as_read(self) -> list[str]:
