@@ -6,7 +6,8 @@ Worlds: phantom cohorts of seeds from 300 on, each with one hold-out. Of the rea
 by seeds from 300 on; with models those of WBC are the four that `benchmarks/wbc.py` keeps for confirmation. Per
 hold-out every remedy that needs no generator is judged on combinations and patients of training that are left out; then
 the true hold-out is opened. Regret: the best remedy's mean recall over all combinations there, less that of the choice.
-Beside it the regret of always taking Macenko normalisation, and of real images, both under the logistic head, and that
+The soft vote of all is a remedy among them; `choice_single` is the regret against the best of the others, and below 0
+where the choice is better than each. Beside it the regret of always taking Macenko normalisation, and of real images, both under the logistic head, and that
 of the remedy that is best on average over these hold-outs, which nobody knows before. With --with-models MeDi is judged
 too, as it is and after Macenko normalisation, by models of the inner hold-outs, and trained on the whole training set
 for the regret: as `benchmarks/worlds.py` trains and samples it. `seconds`: of one choice, in processor seconds, with
@@ -27,6 +28,7 @@ from common import figure, report
 from heads import held_out
 from medi.api.recommending import Recommendation
 from medi.cohort.table import Cohort
+from medi.core.choice import VOTE
 from medi.core.errors import MediError
 from wbc import holdouts
 
@@ -68,6 +70,7 @@ def regrets(name: str, found: Recommendation, seconds: float) -> dict[str, objec
     judged, best = found.judged, found.judged.table["true"].max()
     always = {key: judged.row(key, "logistic") for key in SETS}
     line: dict[str, object] = {"name": name, "seconds": seconds, "choice": judged.regret, "best": best}
+    line["choice_single"] = judged.regret - best + judged.table.loc[judged.table["head"] != VOTE, "true"].max()
     for key, row in always.items():
         line[key] = np.nan if row is None else best - row["true"]
     chosen = judged.chosen
@@ -79,7 +82,7 @@ def regrets(name: str, found: Recommendation, seconds: float) -> dict[str, objec
 def figures(lines: pd.DataFrame) -> Iterator[tuple[str, dict[str, object]]]:
     kinds = lines["name"].str.split().str[0]
     for kind, part in [("all", lines), *lines.groupby(kinds)]:
-        for name in ("choice", *SETS):
+        for name in ("choice", "choice_single", *SETS):
             values = part[name].dropna().tolist()
             if values:
                 target = "<= 0.02" if (kind, name) == ("all", "choice") else None

@@ -57,6 +57,7 @@ from medi.cohort.pixels import Pixels
 from medi.cohort.rule import Rule
 from medi.cohort.schema import Attribute, Schema
 from medi.cohort.table import Cohort, concatenate
+from medi.core.choice import VOTE
 from medi.core.progress import Silent
 from medi.core.seeds import generator
 from medi.core.set_names import parts_of
@@ -70,6 +71,7 @@ from medi.evaluation.classify.scoring import EVERY, MEDI, REAL
 from medi.evaluation.classify.stained import stain_arms
 from medi.evaluation.control import control
 from medi.evaluation.encoders import encoder
+from medi.evaluation.recommend import Judged
 from medi.evaluation.statistics import t_interval
 from medi.study.settings import embedded_study
 from medi.training.presets import Preset, preset
@@ -203,7 +205,8 @@ def world(
     seen = sorted(set(numbers(train.table[list(OVER)].to_numpy().tolist())))
     unseen = sorted(set(EVERY_PAIR) - set(seen))
     tests = {"unseen": fresh(seed, "test", unseen, size.tested), "seen": fresh(seed, "test", seen, size.tested)}
-    found = medi.recommend(cohort, over=OVER, heads=size.heads, cache=out / "cache", seed=seed).judged
+    table = medi.recommend(cohort, over=OVER, heads=size.heads, cache=out / "cache", seed=seed).judged.table
+    found = Judged(table[table["head"] != VOTE])  # the rule that was fixed knows no vote
     extractor = encoder("colour-texture")
     sets = {REAL: train, MEDI: made_by_medi(seed, cohort, chosen, size.filled, out, classifier), **tests}
     rows = embedded(sets, extractor, out / "cache", Silent())

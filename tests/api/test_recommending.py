@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from medi.api.recommending import Recommendation
 from medi.evaluation.recommend import Judged
@@ -58,3 +59,33 @@ def test_real_and_generated_images_of_a_remedy_are_told_to_be_normalised_alike()
         "Recommended: real images with those of filtered MeDi, both after Macenko normalisation (judged with models of "
         "4 inner hold-outs) under the head two-way."
     )
+
+
+def with_vote(**changes: float) -> Judged:
+    """The table above with the soft vote of all remedies in the second place."""
+    table = judged().table.assign(lead=0.01, lead_low=-0.02, lead_high=0.04)
+    vote = {"set": "every_set", "head": "soft_vote", "value": 0.84, "gain": 0.09, "gain_low": 0.06, "gain_high": 0.12}
+    vote |= {"true": 0.83, "lead": 0.0, "lead_low": 0.0, "lead_high": 0.0, "low": 0.8, "high": 0.9, **changes}
+    rows = [table.iloc[:1], pd.DataFrame([vote | {"needs": "", "reason": ""}]), table.iloc[1:]]
+    return Judged(pd.concat(rows, ignore_index=True))
+
+
+def test_the_soft_vote_is_recommended_unless_another_one_is_certainly_better() -> None:
+    found = Recommendation(with_vote(), ("class", "site"), "colour-texture", 100, opened=True)
+    assert found.title == (
+        "Recommended: the soft vote of all remedies, which is the mean of the probabilities that they give. Mean "
+        "recall on combinations and patients of training that were left out: 0.840, 0.750 for real images under the "
+        "usual head; gain +0.090 [0.060, 0.120]."
+    )
+    assert found.judged.regret == pytest.approx(0.01)
+    better = with_vote().table
+    better.loc[0, "lead_low"] = 0.001
+    assert Judged(better).chosen["head"] == "two_way"
+    assert Judged(better).is_worth_it
+
+
+def test_a_vote_whose_gain_may_be_none_is_called_the_safest_choice() -> None:
+    found = Recommendation(with_vote(gain_low=-0.01), ("class", "site"), "colour-texture", 100)
+    assert not found.judged.is_worth_it
+    assert found.title.startswith("No remedy is certain to be worth it: the soft vote of all remedies, which is the")
+    assert found.title.endswith("It is the safest choice; keep the usual head if you want a single classifier.")

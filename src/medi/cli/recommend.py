@@ -12,6 +12,7 @@ from medi.cli.result_tables import show_recommended
 from medi.cli.terminal import Terminal, say
 from medi.cli.train import OF_PRESET, PRESETS
 from medi.cli.values import columns
+from medi.core.choice import VOTE
 from medi.core.errors import MediError
 from medi.core.requests import only
 
@@ -95,7 +96,8 @@ def recommend(
     for remark in found.remarks:
         say(remark)
     say(f"{found.rows:,} real training patches; table: {out / FILE}")
-    next_step("utility", real, "--heads", str(found.judged.table["head"].iloc[0]))
+    single = [head for head in found.judged.table["head"] if head != VOTE]
+    next_step("utility", real, "--heads", str(single[0]))
 
 
 def _models(out: Path, with_models: bool, dry_run: bool, options: dict[str, Any]) -> "InnerModels | None":

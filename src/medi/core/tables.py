@@ -79,7 +79,9 @@ ROBUSTNESS = ResultTable(  # of one encoder on one cohort, by itself: not a part
     "robustness", ("metric", "encoder", ARM, "attribute", "reason"), ("value", "n_real", "n_slides", "n_patients")
 )
 RECOMMEND = ResultTable(  # remedies, judged on what training leaves out: a row each, the best first
-    "recommend", ("set", "head", "needs", "reason"), (*INTERVAL, "gain", "gain_low", "gain_high", "true")
+    "recommend",
+    ("set", "head", "needs", "reason"),
+    (*INTERVAL, "gain", "gain_low", "gain_high", "lead", "lead_low", "lead_high", "true"),
 )
 SWEEP = ResultTable(  # HEADS at each strength of confounding, and nIPD: of one cohort, by itself
     "sweep", HEADS.text, (*HEADS.numbers, "strength", "cramers_v")

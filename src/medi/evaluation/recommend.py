@@ -7,41 +7,37 @@ by the first, those that it has, and that several patients show, by the second. 
 set; the order is what counts.
 
 A set with generated images is judged where each inner hold-out has a model of its own, trained on what it keeps alone.
+
+All remedies together are one remedy more, their soft vote: the mean of the probabilities that they give (Kittler et
+al., IEEE Transactions on Pattern Analysis and Machine Intelligence 1998, the sum rule).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float64
 
-from medi.core.choice import USUAL, best_of, chosen_of, is_worth_it, regret_of, row_of
+from medi.core.choice import EVERY_SET, REAL, USUAL, VOTE, best_of, chosen_of, is_worth_it, regret_of, row_of
 from medi.core.errors import MediError
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
-from medi.core.seeds import generator
 from medi.core.set_names import filtered_name
 from medi.core.threads import one_thread
 from medi.evaluation.classify.agreed import agreed
 from medi.evaluation.classify.arms import Arm, filtered
 from medi.evaluation.classify.crossed import check_heads
 from medi.evaluation.classify.heads import HEADS, Head, Tuned, Undefined
-from medi.evaluation.classify.heads.contract import inner_hits, predicted
-from medi.evaluation.classify.heads.inner import Fold, inner_folds
-from medi.evaluation.classify.probes import balanced_score, codes, groups, is_real, text
-from medi.evaluation.classify.scoring import REAL
-from medi.evaluation.features import Embedded, placed
-from medi.evaluation.statistics import Estimate, cluster_bootstrap
+from medi.evaluation.classify.heads.contract import Probabilities, inner_probabilities, probabilities_of
+from medi.evaluation.classify.heads.inner import Fold
+from medi.evaluation.classify.probes import balanced_score, codes, text
+from medi.evaluation.features import Embedded
+from medi.evaluation.left_out import AllRows, Answer, Asked, Chances, Hits, Rows
 
-DRAWS = 1000
 MEDI = "medi"
 NOT_JUDGED = "not judged: it needs a model of every inner hold-out"
-Rows = Bool[np.ndarray, " n"]
-AllRows = Bool[np.ndarray, " m"]  # with generated ones behind them
-Hits = Float64[np.ndarray, "2 n"]  # of rows as left-out and as kept combinations: 1 right, 0 wrong, -1 not tested
-Answers = Float64[np.ndarray, "2 settings n"]
-Answer = Callable[[int, Rows, Rows], Float64[np.ndarray, "settings n"]]
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,8 @@ class Judged:
     """What the inner hold-out says of every remedy, and which one it chooses.
 
     table: a row per remedy, the best first: set, head, value, low, high (mean recall over left-out combinations), gain,
-    gain_low, gain_high (paired, over the real rows under `USUAL`), true (on the test, where it was opened), needs,
-    reason. reason: what limits the whole choice.
+    gain_low, gain_high (paired, over the real rows under `USUAL`), lead, lead_low, lead_high (paired, over the soft
+    vote), true (on the test, where it was opened), needs, reason. reason: what limits the whole choice.
     """
 
     table: pd.DataFrame
@@ -89,12 +85,12 @@ class Judged:
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether the interval of its gain is above zero."""
+        """Whether the interval of the gain of what is chosen is above zero."""
         return is_worth_it(self.table)
 
     @property
     def chosen(self) -> pd.Series | None:
-        """The remedy to take: the best where it is worth it, else the real rows under the usual head."""
+        """The remedy to take: the soft vote of all, unless the best one is certainly better (`core.choice`)."""
         return chosen_of(self.table)
 
     def row(self, set_: str, head: str) -> pd.Series | None:
@@ -137,22 +133,42 @@ def judge(
         made = _Set.with_generated(like[added.by or REAL], added, asked)
         sets += [made, made.filtered(like[added.by or REAL], asked, over, seed)]
     remedies = [(one, name) for one in sets for name in names]
-    found: dict[tuple[str, str], tuple[Hits | None, str]] = {}
-    rows = []
+    found, vote, ahead, rows = dict[tuple[str, str], Hits | None](), _Mean(), _Mean(), list[dict[str, Any]]()
     for one, name in remedies:
         head = registry("head")[name]
-        hits, why = _left_out(one, head, over, asked, seed)
-        found[one.name, name] = hits, why
-        true = _true(one.whole, head, over, seed, tests) if tests and one.whole and not why else float("nan")
-        rows.append({"set": one.name, "head": name, "true": true, "needs": one.needs(head)})
+        told, why = _left_out(one, head, over, asked, seed)
+        opened = _on_tests(one.whole, head, over, seed, tests, asked.classes) if tests and not why else None
+        found[one.name, name] = None if told is None else asked.hits(told)
+        rows.append({"set": one.name, "head": name, "needs": one.needs(head), "reason": why or one.how})
+        rows[-1]["true"] = _true(opened, tests, over, asked.classes)
+        vote.add(told)
+        ahead.add(None if told is None else opened)
         progress(len(rows), len(remedies))
-    usual = found.get((REAL, USUAL), (None, ""))[0]
-    table = pd.DataFrame(rows)
-    figures = [asked.figures(found[one.name, name][0], found[one.name, name][1] or one.how, usual)
-               for one, name in remedies]  # fmt: skip
-    table = pd.concat([table, pd.DataFrame(figures)], axis=1)
+    if vote.value is not None and vote.count > 1:
+        found[EVERY_SET, VOTE] = asked.hits(vote.value)
+        needs = dict.fromkeys(part for row in rows for part in row["needs"].split("; ") if part)
+        rows.append({"set": EVERY_SET, "head": VOTE, "needs": "; ".join(needs), "reason": ""})
+        rows[-1]["true"] = _true(ahead.value, tests, over, asked.classes)
+    usual, voted = (found.get(key) for key in ((REAL, USUAL), (EVERY_SET, VOTE)))
+    figures = [asked.figures(found[row["set"], row["head"]], row.pop("reason"), usual, voted) for row in rows]
+    table = pd.concat([pd.DataFrame(rows), pd.DataFrame(figures)], axis=1)
     table = table.sort_values("value", ascending=False, kind="stable", ignore_index=True)
     return Judged(table, reason)
+
+
+class _Mean:
+    """The mean of arrays that come one after another; None where none came."""
+
+    def __init__(self) -> None:
+        self.count, self.total = 0, np.zeros(())
+
+    def add(self, found: np.ndarray | None) -> None:
+        if found is not None:
+            self.count, self.total = self.count + 1, self.total + found
+
+    @property
+    def value(self) -> np.ndarray | None:
+        return self.total / self.count if self.count else None
 
 
 def _check(arms: Sequence[Arm], heads: Sequence[str]) -> None:
@@ -223,106 +239,7 @@ class _Set:
         return both, np.concatenate([trains, more]), np.concatenate([tests, ~more])
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What every remedy is asked: rows of combinations that a fold leaves out, and of other patients of those it keeps.
-
-    folds: what trains, what of left-out and what of kept combinations is tested; one fit answers both. combination [n]:
-    of every row, as a number; patients [n]; shares: what left-out and kept combinations count, as the endpoint has it.
-    """
-
-    folds: tuple[tuple[Rows, Rows, Rows], ...]
-    combination: Int64[np.ndarray, " n"]
-    patients: pd.Series
-    shares: tuple[float, float]
-    seed: int
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, over: Sequence[str], seed: int, draws: int | None = None) -> tuple["Asked", str]:
-        """Also what limits it. draws: the first so many folds. Left-out combinations count as many as the crossed table
-        lacks, kept ones as many as other patients can test: the true hold-out can test no more of them. Where none can
-        be left out, patients of kept ones are all that is asked for."""
-        folds, reason = inner_folds(table, over, seed)
-        usable, patients, combination = is_real(table) & placed(table, over), groups(table), codes(table, over)
-        kept = len(np.unique(combination[usable]))
-        crossed = int(np.prod([table.loc[usable, column].nunique() for column in over]))
-        if reason:
-            nothing = np.zeros(len(table), dtype=bool)
-            parts = [(fold.trains, nothing, fold.tests) for fold in folds]
-            return cls(tuple(parts[:draws]), combination, patients, (0.0, 1.0), seed), reason
-        names = np.unique(patients)
-        part = pd.Series(generator("recommend", seed).permutation(len(names)) % len(folds), names)
-        dealt, parts = patients.map(part).to_numpy(), []
-        for number, fold in enumerate(folds):
-            others = _others(fold.trains & usable, dealt == number, combination, patients.to_numpy(dtype=object))
-            parts.append((fold.trains & ~others, fold.tests, others))
-        testable = len(np.unique(combination[np.any([others for _, _, others in parts], axis=0)]))
-        both = crossed - kept + testable
-        shares = ((crossed - kept) / both, testable / both) if both else (1.0, 0.0)
-        return cls(tuple(parts[:draws]), combination, patients, shares, seed), ""
-
-    def hits(self, answer: Answer) -> Answers:
-        """What `answer(fold, trains, tests)` gives, whether each tested row is told right, over all folds together."""
-        found: list[list[Float64[np.ndarray, "settings n"]]] = [[], []]
-        for number, (trains, left_out, kept) in enumerate(self.folds):
-            both = answer(number, trains, left_out | kept)
-            for which, rows in zip(found, (left_out, kept)):
-                which.append(np.where(rows, both, np.nan))
-        return np.stack([np.nanmax(np.stack(parts), axis=0, initial=-1.0, where=np.isfinite(parts)) for parts in found])
-
-    def tested(self, which: int) -> Rows:
-        """The rows of left-out (0) or of kept (1) combinations that some fold tests."""
-        return np.any([parts[1 + which] for parts in self.folds], axis=0)
-
-    def sums(self, hits: Hits) -> list[Float64[np.ndarray, "n k"]]:
-        """Of each row, by combination: hits and counts where it is left out, hits and counts where it is kept."""
-        members = (self.combination[:, None] == np.unique(self.combination)).astype(np.float64)
-        found = []
-        for which, one in enumerate(hits):
-            tested = self.tested(which)
-            found += [members * np.where(tested, one, 0)[:, None], members * tested[:, None]]
-        return found
-
-    def recall(self, *sums: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
-        """Mean recall over left-out and over kept combinations, weighted as the endpoint has them."""
-        parts = [_mean_recall(hits, counts) for hits, counts in (sums[:2], sums[2:])]
-        return sum(share * part for share, part in zip(self.shares, parts) if share)  # type: ignore[return-value]
-
-    def gain(self, *sums: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
-        return self.recall(*sums[:4]) - self.recall(*sums[4:])
-
-    def figures(self, hits: Hits | None, reason: str, usual: Hits | None) -> Mapping[str, object]:
-        """Value and gain of a remedy, with intervals from resampled patients, the same draws for all."""
-        value = gain = Estimate(np.nan)
-        if hits is not None:
-            value = self._estimate(self.recall, *self.sums(hits))
-            if usual is not None:
-                gain = self._estimate(self.gain, *self.sums(hits), *self.sums(usual))
-        named = {"value": value.value, "low": value.low, "high": value.high}
-        named |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-        return named | {"reason": "; ".join(filter(None, [reason, value.reason]))}
-
-    def _estimate(self, statistic: Callable[..., np.ndarray], *values: Float64[np.ndarray, "n k"]) -> Estimate:
-        return cluster_bootstrap(statistic, self.patients, *values, draws=DRAWS, key=("recommend", self.seed))
-
-
-def _others(trains: Rows, dealt: Rows, combination: Int64[np.ndarray, " n"], patients: np.ndarray) -> Rows:
-    """The rows of these patients that may be tested: not those without whom a combination would not train any more."""
-    others = trains & dealt
-    while len(gone := np.setdiff1d(combination[others], combination[trains & ~others])):
-        needed = np.unique(patients[others & np.isin(combination, gone)])
-        others &= ~np.isin(patients, needed)
-    return others
-
-
-def _mean_recall(hits: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
-    """Mean recall over the combinations that a resample has."""
-    there = counts > 0
-    recall = np.divide(hits, counts, out=np.zeros_like(hits), where=there)
-    return recall.sum(axis=1) / there.sum(axis=1).clip(1)
-
-
-def _left_out(one: _Set, head: Head, over: Sequence[str], asked: Asked, seed: int) -> tuple[Hits | None, str]:
+def _left_out(one: _Set, head: Head, over: Sequence[str], asked: Asked, seed: int) -> tuple[Chances | None, str]:
     """What a head says of the rows that are asked for, at the setting that it would choose; or why it cannot be judged.
 
     It chooses by combinations that are left out alone, as `heads.contract.Tuned` does with all training rows. Another
@@ -330,23 +247,28 @@ def _left_out(one: _Set, head: Head, over: Sequence[str], asked: Asked, seed: in
     """
     if one.reason or not asked.folds:
         return None, one.reason or "no combination can be left out of training"
-    answer = _tuned(head, one, over) if isinstance(head, Tuned) else _plain(head, one, over, seed)
+    classes = asked.classes
+    if isinstance(head, Tuned):
+        answer = _tuned(head, one, over, classes)
+    else:
+        answer = _plain(head, one, over, seed, classes)
     try:
-        answers = asked.hits(answer)
+        answers = asked.answers(answer)
     except Undefined as error:
         return None, str(error)
     which = 0 if asked.tested(0).any() else 1
-    tested, labels = asked.tested(which), codes(one.rows.table, ["class"])
-    scores = [balanced_score(hits > 0, labels[tested], asked.combination[tested]) for hits in answers[which][:, tested]]
+    tested = asked.tested(which)
+    right = asked.hits(answers)[which][:, tested] > 0
+    scores = [balanced_score(hits, asked.labels[tested], asked.combination[tested]) for hits in right]
     return answers[:, int(np.argmax(np.round(scores, 9)))], ""
 
 
-def _tuned(head: Tuned, one: _Set, over: Sequence[str]) -> Answer:
+def _tuned(head: Tuned, one: _Set, over: Sequence[str], classes: Sequence[str]) -> Answer:
     """Of every setting of its grid; `Undefined` where it cannot be fitted without some combinations."""
 
-    def answer(number: int, trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
+    def answer(number: int, trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n k"]:
         rows, fitted, tested = one.fold(number, trains, tests)
-        found = inner_hits(head.fit, head.grid, rows, over, [Fold(fitted, tested)])[:, : len(tests)]
+        found = inner_probabilities(head.fit, head.grid, rows, over, [Fold(fitted, tested)], classes)[:, : len(tests)]
         if np.isnan(found[:, tests]).any():
             raise Undefined("undefined where some of the combinations are left out")
         return found
@@ -354,25 +276,44 @@ def _tuned(head: Tuned, one: _Set, over: Sequence[str]) -> Answer:
     return answer
 
 
-def _plain(head: Head, one: _Set, over: Sequence[str], seed: int) -> Answer:
+def _plain(head: Head, one: _Set, over: Sequence[str], seed: int, classes: Sequence[str]) -> Answer:
     """Of a head that chooses for itself."""
 
-    def answer(number: int, trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n"]:
+    def answer(number: int, trains: Rows, tests: Rows) -> Float64[np.ndarray, "settings n k"]:
         rows, fitted, tested = one.fold(number, trains, tests)
-        found, test = np.full((1, len(tests)), np.nan), rows.take(tested)
-        found[0, tests] = predicted(head(rows.take(fitted), over, seed), test) == text(test.table["class"])
+        found = np.full((1, len(tests), len(classes)), np.nan)
+        found[0, tests] = probabilities_of(head(rows.take(fitted), over, seed), rows.take(tested), classes)
         return found
 
     return answer
 
 
-def _true(arm: Arm, head: Head, over: Sequence[str], seed: int, tests: Mapping[str, Embedded]) -> float:
-    """Mean recall over the combinations of the test, seen and unseen; NaN where the head is undefined."""
+def _on_tests(
+    arm: Arm | None,
+    head: Head,
+    over: Sequence[str],
+    seed: int,
+    tests: Mapping[str, Embedded],
+    classes: Sequence[str],
+) -> Probabilities | None:
+    """What a remedy says of the test rows, seen and unseen; None where the head is undefined."""
+    if arm is None:
+        return None
     try:
         classifier = head(arm.rows, over, seed)
     except Undefined:
-        return float("nan")
+        return None
     sets = [test if arm.tests is None else Embedded(arm.tests[name], test.table) for name, test in tests.items()]
-    every = sets[0].join(*sets[1:])
-    hits = predicted(classifier, every) == text(every.table["class"])
-    return float(pd.Series(hits).groupby(codes(every.table, over)).mean().mean())
+    return probabilities_of(classifier, sets[0].join(*sets[1:]), classes)
+
+
+def _true(
+    told: Probabilities | None, tests: Mapping[str, Embedded] | None, over: Sequence[str], classes: Sequence[str]
+) -> float:
+    """Mean recall over the combinations of the test, seen and unseen; NaN where nothing is said of it."""
+    if told is None or not tests:
+        return float("nan")
+    first, *others = (test.table for test in tests.values())
+    table = pd.concat([first, *others], ignore_index=True)
+    hits = np.array(classes, dtype=object)[told.argmax(axis=1)] == text(table["class"])
+    return float(pd.Series(hits).groupby(codes(table, over)).mean().mean())

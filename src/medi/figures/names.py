@@ -32,6 +32,7 @@ OTHER_ARMS = {
     "translated": "translated patches",
     "style": "style transfer",
     "pure_noise": "pure noise",
+    "every_set": "every training set",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
     "medi_filtered": "filtered MeDi",
@@ -46,6 +47,7 @@ HEADS = {
     "crm": "CRM",
     "logit_adjustment": "logit adjustment",
     "adversary": "linear adversary",
+    "soft_vote": "soft vote",
     "chosen": "chosen by training",
 }
 GENERATORS = ("cls", "medi", "translated", "style")  # how the names of arms begin that hold generated images

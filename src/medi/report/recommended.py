@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from medi.core.choice import REAL, USUAL, best_of, chosen_of, is_worth_it, regret_of, row_of
+from medi.core.choice import REAL, USUAL, VOTE, best_of, chosen_of, is_worth_it, regret_of, row_of, vote_of
 from medi.core.set_names import parts_of
 from medi.figures.names import arm_name, head_name, known, needs_generator
 
@@ -10,19 +10,25 @@ WHERE = "on combinations and patients of training that were left out"
 
 
 def recommended(table: pd.DataFrame) -> str:
-    """The remedy that is recommended, or that none is worth it, in a sentence or two."""
-    best, usual = best_of(table), row_of(table, REAL, USUAL)
-    if best is None:
+    """The remedy that is recommended, or that none is certainly worth it, in a sentence or two."""
+    has_vote, usual = vote_of(table) is not None, row_of(table, REAL, USUAL)
+    taken = chosen_of(table) if has_vote else best_of(table)
+    if taken is None:
         return f"No remedy could be judged: {table['reason'].iloc[0]}."
-    gain = f"{best['gain']:+.3f} [{best['gain_low']:.3f}, {best['gain_high']:.3f}]"
+    gain = f"{taken['gain']:+.3f} [{taken['gain_low']:.3f}, {taken['gain_high']:.3f}]"
     if is_worth_it(table):
         than = "" if usual is None else f", {usual['value']:.3f} for real images under the usual head"
-        return f"Recommended: {_named(best)}. Mean recall {WHERE}: {best['value']:.3f}{than}; gain {gain}."
-    if (best["set"], best["head"]) == (REAL, USUAL):
+        return f"Recommended: {_named(taken)}. Mean recall {WHERE}: {taken['value']:.3f}{than}; gain {gain}."
+    if (taken["set"], taken["head"]) == (REAL, USUAL):
         return (
-            f"No remedy is worth it: real images under the usual head are the best {WHERE}, with {best['value']:.3f}."
+            f"No remedy is worth it: real images under the usual head are the best {WHERE}, with {taken['value']:.3f}."
         )
-    return f"No remedy is worth it: the best one, {_named(best)}, gains {gain} {WHERE}. Keep the usual head."
+    if has_vote:
+        return (
+            f"No remedy is certain to be worth it: {_named(taken)} gains {gain} {WHERE}. It is the safest choice; "
+            "keep the usual head if you want a single classifier."
+        )
+    return f"No remedy is worth it: the best one, {_named(taken)}, gains {gain} {WHERE}. Keep the usual head."
 
 
 def regretted(table: pd.DataFrame) -> list[str]:
@@ -41,6 +47,8 @@ def regretted(table: pd.DataFrame) -> list[str]:
 
 def _named(row: pd.Series) -> str:
     name = str(row["set"])
+    if row["head"] == VOTE:
+        return "the soft vote of all remedies, which is the mean of the probabilities that they give"
     where = "real images" if name == REAL else f"images after {arm_name(name)}"
     if needs_generator(name):
         added, by = parts_of(name)

@@ -142,7 +142,7 @@ def _measuring(s: StudySettings, features: Sequence[str]) -> list[Stage[Study]]:
             measuring.measure_utility,
             (first,),
             [*decided_by, list(registry("arm")), *([s.utility.heads] if s.utility.heads else [])],
-            version=3,
+            version=4 if s.utility.heads else 3,  # the heads vote
             also=(table("curves"), *([table("heads")] if s.utility.heads else [])),
             beside=True,
         ),
@@ -215,7 +215,7 @@ def _recommending(s: StudySettings, features: str) -> Stage[Study]:
     decided_by += [s.utility.with_models] if inner else []
     name, work = table("recommend"), measuring.recommend_remedy
     beside = not inner  # their trainings take processes of their own
-    version = 3 if inner else 2  # their images are judged after stain normalisation as well
+    version = 4 if inner else 3  # all remedies vote; with models, their images after stain normalisation as well
     return Stage(name, work, (features,), decided_by, version, also=inner, discard=discard_parts, beside=beside)
 
 

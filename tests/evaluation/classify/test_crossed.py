@@ -12,6 +12,7 @@ from medi.evaluation.classify.arms import Arm, Material, arms_of
 from medi.evaluation.classify.comparison import study_arms
 from medi.evaluation.classify.crossed import crossed, sets_of
 from medi.evaluation.classify.gap import gap_of
+from medi.evaluation.classify.heads import HEADS, SoftVote
 from medi.evaluation.classify.heads.contract import Trained
 from medi.evaluation.features import Embedded
 from medi.evaluation.statistics import holm
@@ -50,7 +51,7 @@ def test_the_table_is_one_of_the_results_and_has_every_set_that_a_head_suits(tab
     """Mixup and CORAL are remedies of their own: they have no other head."""
     found = TABLE.check(tables["heads"])
     assert set(found["arm"]) == {"real", "medi", "medi_gap"}
-    assert set(found["head"]) == {"logistic", "two_way", "chosen"}
+    assert set(found["head"]) == {"logistic", "two_way", "soft_vote", "chosen"}
     assert set(found["split"]) == {"", "seen", "unseen", "all"}
 
 
@@ -92,6 +93,17 @@ def test_the_head_of_a_set_is_chosen_by_the_inner_hold_out(tables: dict[str, pd.
         row = picked(found, metric="mean_recall", head="chosen", arm=arm, split="all")
         assert f"head {inner.idxmax()}" in row["reason"]
         assert row["value"] == picked(found, metric="mean_recall", head=inner.idxmax(), arm=arm, split="all")["value"]
+
+
+def test_the_soft_vote_of_a_set_is_the_mean_of_what_its_heads_say(tables: dict[str, pd.DataFrame]) -> None:
+    for split, test in TESTS.items():
+        told = [HEADS[name](REAL_ROWS, OVER, 0) for name in ("logistic", "two_way")]
+        mean = sum(one.probabilities(test.features, test.table) for one in told)
+        right = np.array(told[0].classes)[mean.argmax(axis=1)] == test.table["class"].to_numpy()
+        recall = test.table.assign(right=right).groupby(list(OVER))["right"].mean().mean()
+        row = picked(tables["heads"], metric="mean_recall", head="soft_vote", arm="real", split=split)
+        assert row["value"] == pytest.approx(recall)
+        assert row["low"] < row["value"] < row["high"]
 
 
 def test_the_gap_is_least_squares_beside_the_combinations() -> None:
@@ -212,3 +224,19 @@ def test_a_normalised_set_has_its_gap_and_meets_real_rows_under_the_same_normali
             for arm in (name, "macenko")
         ]
         assert apart["value"] == pytest.approx(values[0] - values[1])
+
+
+def test_a_class_that_a_voter_does_not_know_counts_as_impossible_there() -> None:
+    class Says:
+        def __init__(self, classes: tuple[str, ...], row: list[float], reason: str = "") -> None:
+            self.classes, self.row, self.reason = classes, row, reason
+
+        def probabilities(self, features: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+            return np.tile(self.row, (len(features), 1))
+
+    vote = SoftVote((Says(("b", "a"), [0.5, 0.5], "few"), Says(("a", "c"), [0.2, 0.8], "few")))
+    assert vote.classes == ("a", "b", "c")
+    assert vote.reason == "few"
+    assert vote.probabilities(np.zeros((2, 1)), pd.DataFrame(index=range(2))) == pytest.approx(
+        np.array([[0.35, 0.25, 0.4]] * 2)
+    )

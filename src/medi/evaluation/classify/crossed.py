@@ -1,7 +1,7 @@
 """Heads x training sets: every set under every head that is named, tested where none has trained.
 
-A set is compared with others under the same head, and each under the head that its own inner hold-out chose ("chosen"):
-test patches choose nothing. `crossed_scores` measures.
+A set is compared with others under the same head, under the soft vote of all its heads ("soft_vote"), and each under
+the head that its own inner hold-out chose ("chosen"): test patches choose nothing. `crossed_scores` measures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from medi.core.choice import VOTE
 from medi.core.errors import MediError, did_you_mean
 from medi.core.progress import Advance, unheard
 from medi.core.registry import registry
@@ -17,8 +18,9 @@ from medi.evaluation.classify import heads as _brought  # noqa: F401  fills the 
 from medi.evaluation.classify.arms import INDUCTIVE, Arm, Material
 from medi.evaluation.classify.crossed_scores import CHOSEN, Fit, Split, adjusted, inner_row
 from medi.evaluation.classify.gap import corrected_arm
-from medi.evaluation.classify.heads.contract import Head, Undefined
+from medi.evaluation.classify.heads.contract import Head, Trained, Undefined
 from medi.evaluation.classify.heads.reduced import WIDE, Components, OnComponents, as_trained
+from medi.evaluation.classify.heads.vote import SoftVote
 from medi.evaluation.classify.reweighting import plain
 from medi.evaluation.classify.scoring import EVERY
 from medi.evaluation.classify.utility import LAST, lacks_classes
@@ -65,16 +67,17 @@ def crossed(
 
     names: heads of the registry; reference: the set that is compared with every other; all are compared with "real".
     "mean_recall_difference" has p-values, by Holm over all sets and heads of a split. Head "chosen" is each set's own,
-    and "inner_recall" is what chose it. A set that a head does not suit is NaN with the reason (P7). progress: fits
-    done, of how many.
+    and "inner_recall" is what chose it. Head "soft_vote" is the mean of what all heads say, where there are two. A set
+    that a head does not suit is NaN with the reason (P7). progress: fits done, of how many.
     """
     check_heads(names)
     fits = _fitted(sets, names, over, seeds, progress)
-    chosen = [_chosen([fit for fit in fits if fit.arm.name == arm.name]) for arm in sets]
+    own = [[fit for fit in fits if fit.arm.name == arm.name] for arm in sets]
+    more = [_chosen(of_set) for of_set in own] + [_voted(of_set) for of_set in own if len(of_set) > 1]
     every = next(iter(tests.values())).join(*list(tests.values())[1:])
     rows = [inner_row(fit) for fit in fits]
     for split, test in (*tests.items(), (EVERY, every)):
-        rows += Split(split, test, tests, tuple(over), seed).rows([*fits, *chosen], reference)
+        rows += Split(split, test, tests, tuple(over), seed).rows([*fits, *more], reference)
     table = pd.DataFrame(rows).reindex(columns=[*FIRST, *LAST])
     return adjusted(table.fillna({"reason": "", "against": ""}))
 
@@ -116,3 +119,11 @@ def _chosen(fits: Sequence[Fit]) -> Fit:
         return Fit(CHOSEN, fits[0].arm, reason="no inner hold-out: no head is chosen")
     best = fits[int(np.nanargmax(scores.round(9)))]
     return Fit(CHOSEN, best.arm, best.trained, by=best.head)
+
+
+def _voted(fits: Sequence[Fit]) -> Fit:
+    """The soft vote of one set's heads, seed by seed; of those that suit it."""
+    trained = [fit.trained for fit in fits if fit.trained]
+    if not trained:
+        return Fit(VOTE, fits[0].arm, reason="no head can be fitted")
+    return Fit(VOTE, fits[0].arm, tuple(Trained(SoftVote(members)) for members in zip(*trained)))

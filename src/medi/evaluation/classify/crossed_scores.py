@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64
 
 from medi.cohort.table import slide_units
+from medi.core.choice import VOTE
 from medi.core.registry import registry
 from medi.core.set_names import parts_of
 from medi.core.tables import DIFFERENCE
@@ -132,7 +133,8 @@ class Split:
 
     def _elsewhere(self, fit: Fit) -> str:
         """How many test rows are of a site that training has not, for a head that goes by the site."""
-        if getattr(registry("head")[fit.by or fit.head], "needs", "") != SITE:
+        heads = list(registry("head")) if fit.head == VOTE else [fit.by or fit.head]
+        if all(getattr(registry("head")[name], "needs", "") != SITE for name in heads):
             return ""
         known = list(set(sites_of(fit.arm.table, self.over)))
         new = int((numbered(sites_of(self.test.table, self.over), known) < 0).sum())

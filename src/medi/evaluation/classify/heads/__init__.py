@@ -12,8 +12,9 @@ from medi.evaluation.classify.heads.contract import SITE, Classifier, Head, Sett
 from medi.evaluation.classify.heads.crm import crm
 from medi.evaluation.classify.heads.leace import leace, leace_within
 from medi.evaluation.classify.heads.sites import combat, two_way
+from medi.evaluation.classify.heads.vote import SoftVote
 
-__all__ = ["HEADS", "Classifier", "Head", "Setting", "Trained", "Tuned", "Undefined"]
+__all__ = ["HEADS", "Classifier", "Head", "Setting", "SoftVote", "Trained", "Tuned", "Undefined"]
 
 HEADS: dict[str, Head] = {
     "logistic": logistic,

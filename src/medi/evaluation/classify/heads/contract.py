@@ -125,7 +125,21 @@ def inner_hits(
     fit: Fit, grid: Sequence[Setting], rows: Embedded, over: Sequence[str], found: Sequence[Fold]
 ) -> Float64[np.ndarray, "settings n"]:
     """1 where a setting is right of a row that its fold leaves out, 0 where it is wrong; NaN of rows in no fold."""
-    hits = np.full((len(grid), len(rows)), np.nan)
+    told = inner_probabilities(fit, grid, rows, over, found, classes_of(rows))
+    right = told.argmax(axis=2) == codes(rows.table, ["class"])
+    return np.where(np.isnan(told[:, :, 0]), np.nan, right)
+
+
+def inner_probabilities(
+    fit: Fit,
+    grid: Sequence[Setting],
+    rows: Embedded,
+    over: Sequence[str],
+    found: Sequence[Fold],
+    classes: Sequence[str],
+) -> Float64[np.ndarray, "settings n k"]:
+    """What each setting says of a row that its fold leaves out, class by class; NaN of rows in no fold."""
+    told = np.full((len(grid), len(rows), len(classes)), np.nan)
     for fold in found:
         test = rows.take(fold.tests)
         try:
@@ -133,8 +147,29 @@ def inner_hits(
         except Undefined:
             continue
         for row, classifier in enumerate(classifiers):
-            hits[row, fold.tests] = predicted(classifier, test) == text(test.table["class"])
-    return hits
+            told[row, fold.tests] = probabilities_of(classifier, test, classes)
+    return told
+
+
+def classes_of(rows: Embedded) -> tuple[str, ...]:
+    """The classes that rows have, in order of their names."""
+    return tuple(sorted(set(text(rows.table["class"]))))
+
+
+def probabilities_of(classifier: Classifier, rows: Embedded, classes: Sequence[str]) -> Probabilities:
+    """What a classifier says of each row, in columns of these classes."""
+    return columns_of(classifier.probabilities(rows.features, rows.table), classifier.classes, classes)
+
+
+def columns_of(found: Probabilities, own: Sequence[str], classes: Sequence[str]) -> Float64[np.ndarray, "n classes"]:
+    """Columns of one's own classes as columns of these; 0 for a class that is not among one's own.
+
+    >>> columns_of(np.array([[0.2, 0.8]]), ["b", "a"], ["a", "b", "c"]).tolist()
+    [[0.8, 0.2, 0.0]]
+    """
+    columns = {name: column for column, name in enumerate(own)}
+    told = [found[:, columns[name]] if name in columns else np.zeros(len(found)) for name in classes]
+    return np.stack(told, axis=1)
 
 
 def predicted(classifier: Classifier, rows: Embedded) -> np.ndarray:
