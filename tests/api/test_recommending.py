@@ -73,9 +73,9 @@ def with_vote(**changes: float) -> Judged:
 def test_the_soft_vote_is_recommended_unless_another_one_is_certainly_better() -> None:
     found = Recommendation(with_vote(), ("class", "site"), "colour-texture", 100, opened=True)
     assert found.title == (
-        "Recommended: the soft vote of all remedies, which is the mean of the probabilities that they give. Mean "
-        "recall on combinations and patients of training that were left out: 0.840, 0.750 for real images under the "
-        "usual head; gain +0.090 [0.060, 0.120]."
+        "Recommended: the soft vote, which is the mean of the probabilities that the better half of all remedies "
+        "give. Mean recall on combinations and patients of training that were left out: 0.840, 0.750 for real images "
+        "under the usual head; gain +0.090 [0.060, 0.120]."
     )
     assert found.judged.regret == pytest.approx(0.01)
     better = with_vote().table
@@ -87,5 +87,5 @@ def test_the_soft_vote_is_recommended_unless_another_one_is_certainly_better() -
 def test_a_vote_whose_gain_may_be_none_is_called_the_safest_choice() -> None:
     found = Recommendation(with_vote(gain_low=-0.01), ("class", "site"), "colour-texture", 100)
     assert not found.judged.is_worth_it
-    assert found.title.startswith("No remedy is certain to be worth it: the soft vote of all remedies, which is the")
+    assert found.title.startswith("No remedy is certain to be worth it: the soft vote, which is the mean")
     assert found.title.endswith("It is the safest choice; keep the usual head if you want a single classifier.")

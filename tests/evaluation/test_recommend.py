@@ -154,7 +154,7 @@ class Sure:
         return found
 
 
-def test_the_soft_vote_is_the_mean_of_what_all_remedies_say() -> None:
+def test_the_soft_vote_is_the_mean_of_what_remedies_say() -> None:
     """Two heads that say one class alone are right of half of the rows each; together they are right of all."""
     for name in CLASSES:
         registry("head").add(f"sure_{name}", lambda rows, over, seed, own=name: Sure(own))
@@ -169,6 +169,24 @@ def test_the_soft_vote_is_the_mean_of_what_all_remedies_say() -> None:
         assert single["lead_high"] < 0.0
     assert found.chosen["head"] == VOTE
     assert found.regret == 0.0
+
+
+def test_only_the_better_half_votes() -> None:
+    """A third head, sure of what is wrong everywhere, would outvote the two; it is left out by what it is asked."""
+
+    class Wrong(Sure):
+        def probabilities(self, features: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+            is_a = table["class"].eq("A").to_numpy()
+            return np.stack([~is_a, is_a], axis=1).astype(float)
+
+    for name in CLASSES:
+        registry("head").add(f"half_{name}", lambda rows, over, seed, own=name: Sure(own))
+    registry("head").add("wrong", lambda rows, over, seed: Wrong("A"))
+    found = judge([Arm("real", TRAIN)], OVER, 0, ["half_A", "wrong", "half_B"], TESTS)
+    vote = found.row(EVERY_SET, VOTE)
+    assert vote is not None
+    assert (vote["value"], vote["true"]) == (1.0, 1.0)
+    assert found.row("real", "wrong")["value"] == 0.0
 
 
 def test_a_single_remedy_is_taken_where_it_is_certainly_better_than_the_vote() -> None:

@@ -6,7 +6,7 @@ Columns: set, head, value, gain, gain_low, gain_high, lead_low, true, reason; a 
 import pandas as pd
 
 REAL, USUAL = "real", "logistic"  # the set and the head that gains are counted from
-EVERY_SET, VOTE = "every_set", "soft_vote"  # the set and the head of all remedies together
+EVERY_SET, VOTE = "every_set", "soft_vote"  # the set and the head of many remedies together
 
 
 def best_of(table: pd.DataFrame) -> pd.Series | None:
@@ -15,7 +15,7 @@ def best_of(table: pd.DataFrame) -> pd.Series | None:
 
 
 def vote_of(table: pd.DataFrame) -> pd.Series | None:
-    """The soft vote of all remedies; None where fewer than two could be judged."""
+    """The soft vote of the better half of the remedies; None where fewer than two could be judged."""
     return row_of(table, EVERY_SET, VOTE)
 
 
@@ -33,7 +33,7 @@ def row_of(table: pd.DataFrame, set_: str, head: str) -> pd.Series | None:
 
 
 def chosen_of(table: pd.DataFrame) -> pd.Series | None:
-    """The remedy to take: the soft vote of all, unless the best one is better by an interval above zero.
+    """The remedy to take: the soft vote, unless the best one is better by an interval above zero.
 
     Where there is no vote: the best one where it is worth it, else the real rows under the usual head.
     """

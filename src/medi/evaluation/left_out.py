@@ -99,6 +99,10 @@ class Asked:
         parts = [_mean_recall(hits, counts) for hits, counts in (sums[:2], sums[2:])]
         return sum(share * part for share, part in zip(self.shares, parts) if share)  # type: ignore[return-value]
 
+    def value(self, hits: Hits) -> float:
+        """The same of a remedy's hits, without an interval; NaN where nothing is tested."""
+        return float(self.recall(*(rows.sum(axis=0, keepdims=True) for rows in self.sums(hits)))[0])
+
     def gain(self, *sums: Float[np.ndarray, "d k"]) -> Float[np.ndarray, " d"]:
         return self.recall(*sums[:4]) - self.recall(*sums[4:])
 

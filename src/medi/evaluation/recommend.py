@@ -8,13 +8,12 @@ set; the order is what counts.
 
 A set with generated images is judged where each inner hold-out has a model of its own, trained on what it keeps alone.
 
-All remedies together are one remedy more, their soft vote: the mean of the probabilities that they give (Kittler et
+One remedy more is the soft vote of the better half of all: the mean of the probabilities that they give (Kittler et
 al., IEEE Transactions on Pattern Analysis and Machine Intelligence 1998, the sum rule).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +33,7 @@ from medi.evaluation.classify.heads.contract import Probabilities, inner_probabi
 from medi.evaluation.classify.heads.inner import Fold
 from medi.evaluation.classify.probes import balanced_score, codes, text
 from medi.evaluation.features import Embedded
-from medi.evaluation.left_out import AllRows, Answer, Asked, Chances, Hits, Rows
+from medi.evaluation.left_out import AllRows, Answer, Asked, Chances, Rows
 
 MEDI = "medi"
 NOT_JUDGED = "not judged: it needs a model of every inner hold-out"
@@ -90,7 +89,7 @@ class Judged:
 
     @property
     def chosen(self) -> pd.Series | None:
-        """The remedy to take: the soft vote of all, unless the best one is certainly better (`core.choice`)."""
+        """The remedy to take: the soft vote, unless the best one is certainly better (`core.choice`)."""
         return chosen_of(self.table)
 
     def row(self, set_: str, head: str) -> pd.Series | None:
@@ -133,42 +132,52 @@ def judge(
         made = _Set.with_generated(like[added.by or REAL], added, asked)
         sets += [made, made.filtered(like[added.by or REAL], asked, over, seed)]
     remedies = [(one, name) for one in sets for name in names]
-    found, vote, ahead, rows = dict[tuple[str, str], Hits | None](), _Mean(), _Mean(), list[dict[str, Any]]()
+    found = list[_Answered]()
     for one, name in remedies:
         head = registry("head")[name]
         told, why = _left_out(one, head, over, asked, seed)
         opened = _on_tests(one.whole, head, over, seed, tests, asked.classes) if tests and not why else None
-        found[one.name, name] = None if told is None else asked.hits(told)
-        rows.append({"set": one.name, "head": name, "needs": one.needs(head), "reason": why or one.how})
-        rows[-1]["true"] = _true(opened, tests, over, asked.classes)
-        vote.add(told)
-        ahead.add(None if told is None else opened)
-        progress(len(rows), len(remedies))
-    if vote.value is not None and vote.count > 1:
-        found[EVERY_SET, VOTE] = asked.hits(vote.value)
-        needs = dict.fromkeys(part for row in rows for part in row["needs"].split("; ") if part)
-        rows.append({"set": EVERY_SET, "head": VOTE, "needs": "; ".join(needs), "reason": ""})
-        rows[-1]["true"] = _true(ahead.value, tests, over, asked.classes)
-    usual, voted = (found.get(key) for key in ((REAL, USUAL), (EVERY_SET, VOTE)))
-    figures = [asked.figures(found[row["set"], row["head"]], row.pop("reason"), usual, voted) for row in rows]
-    table = pd.concat([pd.DataFrame(rows), pd.DataFrame(figures)], axis=1)
-    table = table.sort_values("value", ascending=False, kind="stable", ignore_index=True)
+        found.append(_Answered(one.name, name, one.needs(head), why or one.how, told, opened))
+        progress(len(found), len(remedies))
+    if vote := _vote(found, asked):
+        found.append(vote)
+    hits = {(it.set, it.head): None if it.told is None else asked.hits(it.told) for it in found}
+    usual, voted = (hits.get(key) for key in ((REAL, USUAL), (EVERY_SET, VOTE)))
+    rows: list[dict[str, object]] = []
+    for answered in found:
+        rows.append({"set": answered.set, "head": answered.head, "needs": answered.needs})
+        rows[-1]["true"] = _true(answered.opened, tests, over, asked.classes)
+        rows[-1] |= asked.figures(hits[answered.set, answered.head], answered.reason, usual, voted)
+    table = pd.DataFrame(rows).sort_values("value", ascending=False, kind="stable", ignore_index=True)
     return Judged(table, reason)
 
 
-class _Mean:
-    """The mean of arrays that come one after another; None where none came."""
+@dataclass(frozen=True)
+class _Answered:
+    """What a remedy says of the rows that are asked for (told) and of the tests (opened), or why it says nothing."""
 
-    def __init__(self) -> None:
-        self.count, self.total = 0, np.zeros(())
+    set: str
+    head: str
+    needs: str
+    reason: str
+    told: Chances | None
+    opened: Float64[np.ndarray, "tests k"] | None
 
-    def add(self, found: np.ndarray | None) -> None:
-        if found is not None:
-            self.count, self.total = self.count + 1, self.total + found
 
-    @property
-    def value(self) -> np.ndarray | None:
-        return self.total / self.count if self.count else None
+def _vote(found: Sequence[_Answered], asked: Asked) -> _Answered | None:
+    """The soft vote of the better half of the remedies, of two at least; None where fewer could be judged.
+
+    A remedy that fails on what is left out of this cohort does not vote. Test rows choose nothing (P5).
+    """
+    judged = [(one, one.told) for one in found if one.told is not None]
+    if len(judged) < 2:
+        return None
+    judged.sort(key=lambda pair: -round(asked.value(asked.hits(pair[1])), 9))
+    best = judged[: max(2, -(-len(judged) // 2))]
+    opened = [one.opened for one, _ in best if one.opened is not None]
+    needs = dict.fromkeys(part for one, _ in best for part in one.needs.split("; ") if part)
+    told = np.mean([answers for _, answers in best], axis=0)
+    return _Answered(EVERY_SET, VOTE, "; ".join(needs), "", told, np.mean(opened, axis=0) if opened else None)
 
 
 def _check(arms: Sequence[Arm], heads: Sequence[str]) -> None:

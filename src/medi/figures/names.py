@@ -32,7 +32,7 @@ OTHER_ARMS = {
     "translated": "translated patches",
     "style": "style transfer",
     "pure_noise": "pure noise",
-    "every_set": "every training set",
+    "every_set": "several training sets",
     "cls_only": "CLS only",
     "medi_only": "MeDi only",
     "medi_filtered": "filtered MeDi",

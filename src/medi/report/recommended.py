@@ -48,7 +48,7 @@ def regretted(table: pd.DataFrame) -> list[str]:
 def _named(row: pd.Series) -> str:
     name = str(row["set"])
     if row["head"] == VOTE:
-        return "the soft vote of all remedies, which is the mean of the probabilities that they give"
+        return "the soft vote, which is the mean of the probabilities that the better half of all remedies give"
     where = "real images" if name == REAL else f"images after {arm_name(name)}"
     if needs_generator(name):
         added, by = parts_of(name)
