@@ -18,6 +18,7 @@ from _pytest import runner
 
 gc.disable()  # while tests are collected, nothing that is made becomes garbage: a third of the time
 
+collect_ignore = ["tests/mount/delayed.py"]  # a program without examples; to import it takes FUSE
 sys.path.insert(0, str(Path(__file__).parent / "tests"))
 import medi.evaluation.classify.logistic  # noqa: E402, F401  (it imports no other module of medi)
 import shape_checks  # noqa: E402

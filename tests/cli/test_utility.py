@@ -57,7 +57,7 @@ def test_every_set_under_every_head_that_is_named(medi: Medi, folders: Path) -> 
     shown = fine(medi(*given, "--heads", "logistic,two_way", "--out", "u"))
     assert "Under one and the same head, MeDi less real only is" in shown.replace("\n", " ")
     found = pd.read_parquet("u/heads.parquet")
-    assert set(found["head"]) == {"logistic", "two_way", "chosen"}
+    assert set(found["head"]) == {"logistic", "two_way", "soft_vote", "chosen"}
     assert set(found["arm"]) == {"real", "medi", "medi_gap", "pure_noise"}
     pd.testing.assert_frame_equal(pd.read_parquet("plain/utility.parquet"), pd.read_parquet("u/utility.parquet"))
     fine(medi("report", "--real", folders / "real", f"medi={folders / 'good'}", "--utility", "u", "--out", "page"))

@@ -12,7 +12,6 @@ from medi.cli.result_tables import show_recommended
 from medi.cli.terminal import Terminal, say
 from medi.cli.train import OF_PRESET, PRESETS
 from medi.cli.values import columns
-from medi.core.choice import VOTE
 from medi.core.errors import MediError
 from medi.core.requests import only
 
@@ -78,6 +77,7 @@ def recommend(
     """
     from medi.api.recommending import FILE, cost_of_models
     from medi.api.recommending import recommend as found_for
+    from medi.core.choice import VOTE
 
     options = given(preset=preset, images=images, to=to, steps=steps, draws=draws)
     models = _models(out, with_models, dry_run, options)
