@@ -104,6 +104,7 @@ def test_the_soft_vote_of_a_set_is_the_mean_of_what_its_heads_say(tables: dict[s
         row = picked(tables["heads"], metric="mean_recall", head="soft_vote", arm="real", split=split)
         assert row["value"] == pytest.approx(recall)
         assert row["low"] < row["value"] < row["high"]
+        assert "heads logistic, two_way" in row["reason"]
 
 
 def test_the_gap_is_least_squares_beside_the_combinations() -> None:

@@ -16,7 +16,7 @@ from medi.core.registry import registry
 from medi.core.set_names import FILTERED, parts_of
 from medi.evaluation.classify import heads as _brought  # noqa: F401  fills the registry
 from medi.evaluation.classify.arms import INDUCTIVE, Arm, Material
-from medi.evaluation.classify.crossed_scores import CHOSEN, Fit, Split, adjusted, inner_row
+from medi.evaluation.classify.crossed_scores import AND, CHOSEN, Fit, Split, adjusted, inner_row
 from medi.evaluation.classify.gap import corrected_arm
 from medi.evaluation.classify.heads.contract import Head, Trained, Undefined
 from medi.evaluation.classify.heads.reduced import WIDE, Components, OnComponents, as_trained
@@ -123,7 +123,8 @@ def _chosen(fits: Sequence[Fit]) -> Fit:
 
 def _voted(fits: Sequence[Fit]) -> Fit:
     """The soft vote of one set's heads, seed by seed; of those that suit it."""
-    trained = [fit.trained for fit in fits if fit.trained]
-    if not trained:
+    able = [fit for fit in fits if fit.trained]
+    if not able:
         return Fit(VOTE, fits[0].arm, reason="no head can be fitted")
-    return Fit(VOTE, fits[0].arm, tuple(Trained(SoftVote(members)) for members in zip(*trained)))
+    trained = (Trained(SoftVote(members)) for members in zip(*(fit.trained for fit in able)))
+    return Fit(VOTE, fits[0].arm, tuple(trained), by=AND.join(fit.head for fit in able))

@@ -14,7 +14,6 @@ import pandas as pd
 from jaxtyping import Bool, Float64
 
 from medi.cohort.table import slide_units
-from medi.core.choice import VOTE
 from medi.core.registry import registry
 from medi.core.set_names import parts_of
 from medi.core.tables import DIFFERENCE
@@ -29,6 +28,7 @@ from medi.evaluation.statistics import Estimate, cluster_draws, holm, interval, 
 
 CHOSEN = "chosen"  # in place of a head: that which the inner hold-out chose for the set
 INNER = "inner_recall"  # metric of the inner hold-out
+AND = ", "  # between the heads that vote
 P_DRAWS = 10_000
 WORST = next(measure for measure in OVERALL if measure.name == "worst_five")
 
@@ -37,7 +37,7 @@ WORST = next(measure for measure in OVERALL if measure.name == "worst_five")
 class Fit:
     """A set under a head: classifiers, one per seed, or the reason why there are none.
 
-    by: the head that was chosen, where head is "chosen".
+    by: the head that was chosen, where head is "chosen", or those that vote, where it is "soft_vote".
     """
 
     head: str
@@ -120,7 +120,7 @@ class Split:
 
     def _limits(self, fit: Fit) -> list[str]:
         notes = [
-            f"head {fit.by}" if fit.by else "",
+            f"head{'s' * (AND in fit.by)} {fit.by}" if fit.by else "",
             fit.reason,
             *(one.reason for one in fit.trained),
             unplaced(self.test.table, self.over),
@@ -133,8 +133,7 @@ class Split:
 
     def _elsewhere(self, fit: Fit) -> str:
         """How many test rows are of a site that training has not, for a head that goes by the site."""
-        heads = list(registry("head")) if fit.head == VOTE else [fit.by or fit.head]
-        if all(getattr(registry("head")[name], "needs", "") != SITE for name in heads):
+        if all(getattr(registry("head")[name], "needs", "") != SITE for name in (fit.by or fit.head).split(AND)):
             return ""
         known = list(set(sites_of(fit.arm.table, self.over)))
         new = int((numbered(sites_of(self.test.table, self.over), known) < 0).sum())
