@@ -6,14 +6,13 @@ Worlds: phantom cohorts of seeds from 300 on, each with one hold-out. Of the rea
 by seeds from 300 on; with models those of WBC are the four that `benchmarks/wbc.py` keeps for confirmation. Per
 hold-out every remedy that needs no generator is judged on combinations and patients of training that are left out; then
 the true hold-out is opened. Regret: the best remedy's mean recall over all combinations there, less that of the choice.
-The soft vote of all is a remedy among them; `choice_single` is the regret against the best of the others, and below 0
-where the choice is better than each. Beside it the regret of always taking Macenko normalisation, and of real images,
-both under the logistic head, and that of the remedy that is best on average over these hold-outs, which nobody knows
-before. With --with-models MeDi is judged
-too, as it is and after Macenko normalisation, by models of the inner hold-outs, and trained on the whole training set
-for the regret: as `benchmarks/worlds.py` trains and samples it. `seconds`: of one choice, in processor seconds, with
-its embedding, normalisation and models. --first: the first seed; those below 300 served for development. The last line
-is one JSON object; spreads are over hold-outs.
+The soft vote of the better half is a remedy among them; `choice_single` is the regret against the best of the others,
+and below 0 where the choice is better than each. Beside it the regret of always taking Macenko normalisation, and of
+real images, both under the logistic head, and that of the remedy that is best on average over these hold-outs, which
+nobody knows before. With --with-models MeDi is judged too, as it is and after Macenko normalisation, by models of the
+inner hold-outs, and trained on the whole training set for the regret: as `benchmarks/worlds.py` trains and samples it.
+`seconds`: of one choice, in processor seconds, with its embedding, normalisation and models. --first: the first seed;
+those below 300 served for development. The last line is one JSON object; spreads are over hold-outs.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def test_real_and_generated_images_of_a_remedy_are_told_to_be_normalised_alike()
 
 
 def with_vote(**changes: float) -> Judged:
-    """The table above with the soft vote of all remedies in the second place."""
+    """The table above with the soft vote of the better half in the second place."""
     table = judged().table.assign(lead=0.01, lead_low=-0.02, lead_high=0.04)
     vote = {"set": "every_set", "head": "soft_vote", "value": 0.84, "gain": 0.09, "gain_low": 0.06, "gain_high": 0.12}
     vote |= {"true": 0.83, "lead": 0.0, "lead_low": 0.0, "lead_high": 0.0, "low": 0.8, "high": 0.9, **changes}

@@ -196,9 +196,10 @@ def test_of_two_that_take_over_one_lock_one_has_it(tmp_path: Path, monkeypatch: 
             held, said = second[0].communicate(timeout=60)
     except MediError as error:
         refusal = str(error)
-    if refusal:  # the second one was faster: it has the lock
+    if refusal:  # the second one was faster: it has the lock, and will say so
+        assert second[0].stdout.readline() == "held\n"
         second[0].kill()
-        assert second[0].communicate(timeout=60)[0] == "held\n"
+        second[0].wait()
         assert f"in use by process {second[0].pid}" in refusal
         return
     assert held == ""

@@ -215,7 +215,7 @@ def _recommending(s: StudySettings, features: str) -> Stage[Study]:
     decided_by += [s.utility.with_models] if inner else []
     name, work = table("recommend"), measuring.recommend_remedy
     beside = not inner  # their trainings take processes of their own
-    version = 4 if inner else 3  # all remedies vote; with models, their images after stain normalisation as well
+    version = 4 if inner else 3  # the better half votes; with models, their images after stain normalisation as well
     return Stage(name, work, (features,), decided_by, version, also=inner, discard=discard_parts, beside=beside)
 
 
